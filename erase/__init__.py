@@ -1,0 +1,83 @@
+"""Erase a concept from a text-to-image diffusion model, and prove it.
+
+    import erase
+    report = erase.run(model="mini", concept="church", anchor="truck", out="runs/church")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from erase.concepts import Concept, load_concept
+    from erase.diffusion import Diffusion, Sampler, Shot
+    from erase.masks import Mask
+    from erase.recipe import Recipe, load_recipe
+
+__all__ = [
+    "Concept",
+    "Diffusion",
+    "Mask",
+    "Recipe",
+    "Sampler",
+    "Shot",
+    "load_concept",
+    "load_recipe",
+    "run",
+]
+
+_HOMES = {
+    "Concept": "concepts",
+    "load_concept": "concepts",
+    "Diffusion": "diffusion",
+    "Sampler": "diffusion",
+    "Shot": "diffusion",
+    "Mask": "masks",
+    "Recipe": "recipe",
+    "load_recipe": "recipe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use, so that ``erase --help`` does not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'erase' has no attribute '{name}'")
+    return getattr(import_module(f"erase.{_HOMES[name]}"), name)
+
+
+def run(
+    model: str,
+    concept: str,
+    anchor: str | None = None,
+    recipe: str | None = None,
+    seed: int = 0,
+    out: str | None = None,
+    stages: Sequence[str] = ("images", "mask", "train", "generate", "eval"),
+    overwrite: bool = False,
+    **overrides: Any,
+) -> dict[str, Any]:
+    """Does what ``erase run`` does.
+
+    Args:
+        model: ``mini``, a hub id, a diffusers folder or a single file.
+        concept: a concept's name or free text.
+        anchor: what is made instead; None takes the concept's own.
+        recipe: a recipe's name or a TOML file; None takes the model's default.
+        seed: of every random draw, >= 0.
+        out: run folder; None is ``runs/MODEL-CONCEPT-RECIPE-SEED``.
+        stages: the part to do.
+        overwrite: redo stages whose inputs changed.
+        **overrides: recipe values, e.g. ``alpha=0.3``.
+
+    Returns:
+        The content of ``report.json``; {} without the stage ``eval``.
+
+    Raises:
+        erase.errors.UserError: bad input; the message says what to do.
+    """
+    from erase.commands import execute, make_task
+
+    task = make_task(model, concept, anchor, recipe, seed, out, overrides)
+    return execute(task, stages, overwrite)

@@ -1,0 +1,312 @@
+"""The command line: ``erase run | images | mask | train | generate | eval | export | list``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from erase.errors import UserError, nearest
+from erase.recipe import flags, list_methods, list_recipes, load_recipe
+from erase.runs import COMMANDS
+
+if TYPE_CHECKING:
+    from erase.commands import Task
+
+STAGE_HELP = {
+    "run": "do everything: images, mask, train, generate, eval",
+    "images": "make the forget and retain images with the base model",
+    "mask": "measure saliency and write mask.safetensors",
+    "train": "move the masked weights and write model/",
+    "generate": "make the evaluation images, or a quick look with --prompt",
+    "eval": "measure the images and write report.json and report.html",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parses and runs; a user's mistake is one sentence and exit code 2."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = build_parser().parse_args(args)
+        dispatch(options)
+    except UserError as error:
+        print(f"erase: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("erase: interrupted; run the same command again to go on.", file=sys.stderr)
+        sys.exit(130)
+
+
+def build_parser() -> ArgumentParser:
+    """The whole command line."""
+    parser = ArgumentParser(
+        prog="erase",
+        description="Erase a concept from a text-to-image diffusion model, and prove it.",
+        default_env=False,
+    )
+    commands = parser.add_subcommands(dest="command", required=True)
+    for name, text in STAGE_HELP.items():
+        commands.add_subcommand(name, _stage_parser(name, text), help=text)
+    text = "convert: diffusers folder <-> single file (original SD keys), or a delta"
+    commands.add_subcommand("export", _export_parser(text), help=text)
+    text = "methods, metrics, concepts, prompt sets, recipes"
+    listing = ArgumentParser(description=text)
+    kinds = ("methods", "metrics", "concepts", "sets", "recipes")
+    listing.add_argument("what", nargs="?", choices=kinds, help="only these")
+    commands.add_subcommand("list", listing, help=text)
+    return parser
+
+
+def _stage_parser(name: str, text: str) -> ArgumentParser:
+    parser = ArgumentParser(description=text)
+    add = parser.add_argument
+    add(
+        "--model",
+        type=str,
+        help="mini, a hub id, a diffusers folder or a single file "
+        "(default: the run folder's, else mini)",
+    )
+    add(
+        "--concept",
+        type=str,
+        help='a name from "erase list concepts", "all" for each of the family, or a prompt',
+    )
+    add("--anchor", type=str, help="what to make instead: a name or a prompt; '' is empty")
+    add("--recipe", type=str, help='a name from "erase list recipes" or a .toml file')
+    add("--method", type=str, help=f"one of {', '.join(list_methods())} (default: the recipe's)")
+    add("--seed", type=int, help="of every random draw, >= 0 (default: 0)")
+    add("--out", type=str, help="run folder (default: runs/MODEL-CONCEPT-RECIPE-SEED)")
+    if name == "run":
+        add("--stages", type=str, help=f"a part of {','.join(COMMANDS)}")
+    add("--retain", type=str, help="prompt set to keep: a name or a .csv file")
+    add("--forget-folder", type=str, help="your own images of the concept, instead of made ones")
+    add("--retain-folder", type=str, help="your own images to retain, instead of made ones")
+    add(
+        "--judge",
+        type=str,
+        help="classifier for UA/IRA/CRA: torchvision:NAME[@FILE], timm:NAME[@FILE] or "
+        "open_clip:NAME[@FILE]",
+    )
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
+    add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
+    add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
+    if name == "generate":
+        add("--prompt", type=str, help="a quick look: sample this prompt into --out, nothing else")
+        add("--count", type=int, default=4, help="images of the quick look, >= 1")
+    group = parser.add_argument_group("recipe values", "each overrides the recipe's")
+    seen: set[str] = set()
+    for method in list_methods():
+        for flag in flags(method):
+            if flag.name in seen or flag.name in ("name", "method"):
+                continue
+            seen.add(flag.name)
+            group.add_argument(f"--{flag.name.replace('_', '-')}", type=str, help=flag.help)
+    return parser
+
+
+def _export_parser(text: str) -> ArgumentParser:
+    parser = ArgumentParser(description=text)
+    add = parser.add_argument
+    add("source", type=str, help="a diffusers folder, a single file, or a delta file")
+    add("target", type=str, help="a .safetensors file, or a folder to unpack a file into")
+    add("--dtype", choices=("keep", "fp16", "bf16", "fp32"), default="keep", help="of the weights")
+    add("--delta", action="store_true", help="write or read only what differs from --base")
+    add("--base", type=str, help="the base model of a delta, or to count surviving edits")
+    add("--overwrite", action="store_true", help="replace an existing target")
+    return parser
+
+
+def dispatch(options: Namespace) -> None:
+    """Runs a parsed command."""
+    command = options.command
+    chosen: Namespace = options[command]
+    if command == "list":
+        _list(chosen.what)
+    elif command == "export":
+        from erase.exporting import export
+
+        print(
+            export(
+                chosen.source,
+                chosen.target,
+                dtype=chosen.dtype,
+                delta=chosen.delta,
+                base=chosen.base,
+                overwrite=chosen.overwrite,
+            )
+        )
+    elif command == "generate" and chosen.prompt is not None:
+        _quick_look(chosen)
+    else:
+        _stages(command, chosen)
+
+
+def recipe_values(options: Namespace) -> dict[str, str]:
+    """The recipe values given as flags."""
+    names = {f.name for m in list_methods() for f in flags(m)} - {"name", "method"}
+    return {n: options[n] for n in sorted(names) if options.get(n) is not None}
+
+
+def _stages(command: str, options: Namespace) -> None:
+    from erase.commands import each, execute
+
+    stages = list(COMMANDS) if command == "run" else [command]
+    if options.get("stages"):
+        stages = options.stages.split(",")
+        for stage in stages:
+            if stage not in COMMANDS:
+                raise UserError(
+                    f"There is no stage '{stage}': choose among {', '.join(COMMANDS)}."
+                    f"{nearest(stage, COMMANDS)}"
+                )
+    task, everything = _task(options)
+    tasks = each(task, options.anchor is not None) if everything else [task]
+    if options.dry_run:
+        from erase.dryrun import describe_tasks
+
+        print(describe_tasks(tasks, stages))
+        return
+    failed = []
+    for number, one in enumerate(tasks, 1):
+        if len(tasks) > 1:
+            print(f"[{number}/{len(tasks)}] {one.job.concept.name} -> {one.out}", flush=True)
+        report = execute(one, stages, options.overwrite)
+        if report:
+            from erase.eval.report import headline
+
+            print("\n".join([*headline(report), f"{one.out / 'report.html'}"]), flush=True)
+            failed.append(one)
+    if everything and "eval" in stages:
+        from erase.eval.family import summarise
+
+        print(summarise(task.out, [t.out for t in tasks]))
+
+
+def _task(options: Namespace) -> tuple[Task, bool]:
+    """The task asked for; what was not given is taken from the run folder, where there is one."""
+    from erase.commands import family, make_task
+
+    kept: dict[str, Any] = {}
+    if options.out and (file := Path(options.out) / "run.json").exists():
+        try:
+            kept = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} can't be read ({error}): choose another --out.") from error
+    given = options.get("concept")
+    concept = given or kept.get("concept")
+    if not concept:
+        raise UserError('No concept was given: add --concept, e.g. --concept church (see "list").')
+    model = options.model or kept.get("model", {}).get("source") or "mini"
+    recipe, overrides = options.recipe, recipe_values(options)
+    if recipe is None and kept and given in (None, kept["concept"]):
+        saved = dict(kept["recipe"])
+        recipe, overrides = saved.pop("name"), {**saved, **overrides}
+        overrides.pop("method", None)
+    if options.method is not None:
+        if options.method not in list_methods():
+            raise UserError(
+                f"There is no method '{options.method}': choose among {', '.join(list_methods())}."
+                f"{nearest(options.method, list_methods())}"
+            )
+        if recipe and load_recipe(recipe, {}).method != options.method:
+            raise UserError(
+                f"The recipe '{recipe}' is for another method than '{options.method}': leave out "
+                "--method or choose another --recipe."
+            )
+    everything = concept == "all"
+    if everything:
+        from erase.concepts import members
+
+        home = family(model)
+        if home is None:
+            raise UserError("--concept all needs a family of concepts: it works with --model mini.")
+        concept = members(home)[0].name
+    seed = options.seed if options.seed is not None else int(kept.get("seed", 0))
+    if seed < 0:
+        raise UserError(f"--seed {seed} is negative: give one that is >= 0.")
+    anchor = options.anchor
+    if anchor is None and kept and given in (None, kept["concept"]):
+        anchor = kept["anchor"]
+    out = options.out
+    if everything and out is None:
+        from erase.recipe import default_recipe
+        from erase.concepts import load_concept
+
+        name = recipe or default_recipe(model, load_concept(concept, "mini"))
+        out = f"runs/{model}-all-{Path(name).stem}-{seed}"
+    task = make_task(
+        model,
+        concept,
+        anchor,
+        recipe,
+        seed,
+        out,
+        overrides,
+        forget_folder=options.forget_folder,
+        retain_folder=options.retain_folder,
+        retain=options.retain or kept.get("retain"),
+        judge=options.judge or kept.get("judge"),
+        device=options.device,
+        deterministic=options.deterministic,
+    )
+    return task, everything
+
+
+def _quick_look(options: Namespace) -> None:
+    """Samples one prompt with a few seeds into a folder."""
+    from PIL import Image
+
+    from erase.commands import accelerator
+    from erase.diffusion import Diffusion, Sampler, Shot
+    from erase.recipe import default_recipe_name
+
+    if options.count < 1:
+        raise UserError(f"--count {options.count} is less than 1: ask for at least one image.")
+    model = options.model or "mini"
+    settings = load_recipe(options.recipe or default_recipe_name(model), recipe_values(options))
+    out = Path(options.out or "runs/look")
+    first = options.seed or 0
+    files = [out / f"{seed}.png" for seed in range(first, first + options.count)]
+    existing = [f for f in files if f.exists()]
+    if existing and not options.overwrite:
+        raise UserError(f"{existing[0]} exists: add --overwrite or choose another --out.")
+    device = accelerator(options.device, settings.precision, options.deterministic).device
+    diffusion = Diffusion.load(model, device)
+    sampler = Sampler(
+        settings.sampler, settings.sampling_steps, settings.guidance_scale, settings.size
+    )
+    shots = [Shot(options.prompt, seed) for seed in range(first, first + options.count)]
+    out.mkdir(parents=True, exist_ok=True)
+    size = settings.sampling_batch
+    for start in range(0, len(shots), size):
+        pixels = diffusion.sample(shots[start : start + size], sampler)
+        for file, image in zip(files[start : start + size], pixels, strict=True):
+            Image.fromarray(image).save(file)
+    print(f"{len(files)} images in {out}")
+
+
+def _list(what: str | None) -> None:
+    from erase.concepts import list_concepts
+    from erase.listing import list_metrics
+    from erase.sets import list_sets
+
+    tables = {
+        "methods": list_methods(),
+        "metrics": list_metrics(),
+        "concepts": list_concepts(),
+        "sets": list_sets(),
+        "recipes": list_recipes(),
+    }
+    for name, entries in tables.items():
+        if what in (None, name):
+            print(f"{name}:" if what is None else "", end="\n" if what is None else "")
+            print("\n".join(f"  {e}" if what is None else e for e in entries))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""What the command line does: whole runs, families of concepts, quick looks.
+
+The only module that joins erasing (``erase``) with evidence (``erase.eval``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erase.concepts import Concept, evaluation_rows, load_concept, members
+from erase.errors import UserError
+from erase.recipe import Recipe, as_dict, default_recipe, load_recipe
+from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
+from erase.stages import SAMPLING_KEYS, Job, check, inputs, model_fingerprint
+
+if TYPE_CHECKING:
+    from erase.diffusion import Diffusion
+    from erase.images import Request
+
+SIDES = ("base", "base2", "erased")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run as asked for on the command line.
+
+    Attributes:
+        model: ``mini``, a hub id, a diffusers folder or a single file.
+        job: what is erased and how.
+        out: the run folder.
+        judge: spec of the classifier behind UA, IRA and CRA; None takes the concept's own.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        deterministic: have the device repeat itself bit by bit.
+    """
+
+    model: str
+    job: Job
+    out: Path
+    judge: str | None = None
+    device: str = "auto"
+    deterministic: bool = False
+
+
+def family(model: str) -> str | None:
+    """The family in which a model's short concept names are looked up."""
+    return "mini" if model == "mini" else None
+
+
+def slug(text: str) -> str:
+    """A folder name made of a model, concept or recipe name."""
+    name = "".join(c if c.isalnum() else "-" for c in text.lower().rsplit("/", 1)[-1])
+    return "-".join(part for part in name.split("-") if part)[:60] or "run"
+
+
+def make_task(
+    model: str,
+    concept: str,
+    anchor: str | None = None,
+    recipe: str | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    forget_folder: str | Path | None = None,
+    retain_folder: str | Path | None = None,
+    retain: str | None = None,
+    judge: str | None = None,
+    device: str = "auto",
+    deterministic: bool = False,
+) -> Task:
+    """Checks what the user asked for.
+
+    Raises:
+        UserError: an unknown name or a value out of range.
+    """
+    home = family(model)
+    target = load_concept(concept, home)
+    chosen = anchor if anchor is not None else target.anchor
+    if chosen is None:
+        raise UserError(
+            f"The concept '{concept}' has no anchor of its own: give one with --anchor "
+            '(--anchor "" remaps it to the empty prompt).'
+        )
+    settings = load_recipe(recipe or default_recipe(model, target), overrides or {})
+    job = Job(
+        recipe=settings,
+        concept=target,
+        anchor=load_concept(chosen, target.family or home),
+        seed=seed,
+        forget_folder=Path(forget_folder) if forget_folder else None,
+        retain_folder=Path(retain_folder) if retain_folder else None,
+        retain=retain,
+    )
+    names = (model, target.name, settings.name)
+    default = Path("runs") / "-".join([*map(slug, names), str(seed)])
+    return Task(model, job, Path(out) if out else default, judge, device, deterministic)
+
+
+def requests(job: Job) -> dict[str, list[Request]]:
+    """The evaluation images of each side; ``base2`` repeats the retained ones with other seeds."""
+    from erase.eval.generate import OTHER_SEEDS, plan
+
+    recipe, name = job.recipe, job.concept.evaluation or "everyday"
+    forget, retain = evaluation_rows(job.concept)
+    kept = plan(retain, recipe.eval_retain, name, "retain")
+    both = [*plan(forget, recipe.eval_forget, name, "forget"), *kept]
+    other = plan(retain, recipe.eval_retain, name, "retain", OTHER_SEEDS)
+    return {"base": both, "base2": other, "erased": both}
+
+
+def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
+    """What every stage of the task reads, hashed."""
+    from erase.files import digest
+
+    job = task.job
+    flat = as_dict(job.recipe)
+    sampling = {k: flat[k] for k in SAMPLING_KEYS}
+    asked = {
+        side: digest([vars(r) | {"labels": dict(r.labels)} for r in rows])
+        for side, rows in requests(job).items()
+    }
+    return Plan(
+        {
+            **inputs(job, model),
+            "base": {
+                "model": dict(model),
+                **sampling,
+                "requests": [asked["base"], asked["base2"]],
+            },
+            "erased": {**sampling, "requests": asked["erased"]},
+            "eval": {
+                "concept": job.concept.name,
+                "anchor": job.anchor.name,
+                "judge": task.judge or job.concept.judge,
+            },
+        }
+    )
+
+
+def accelerator(device: str, precision: str, deterministic: bool) -> Any:
+    """The accelerator that every stage computes on.
+
+    Raises:
+        UserError: the device is not there, or several processes were launched.
+    """
+    import torch
+    from accelerate import Accelerator
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda was asked for, but torch sees no GPU: use --device cpu.")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps was asked for, but torch sees none: use --device cpu.")
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[precision]
+    made = Accelerator(mixed_precision=mixed, cpu=device == "cpu")
+    if made.num_processes > 1:
+        raise UserError(
+            f"{made.num_processes} processes were launched, but a run takes one: start it with "
+            "'erase run' or 'accelerate launch --num_processes 1'."
+        )
+    return made
+
+
+def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[str, Any]:
+    """Does the stages that are not finished yet, in order.
+
+    Args:
+        task: checked by ``make_task``.
+        stages: as the command line names them: images, mask, train, generate, eval.
+        overwrite: redo the stages whose inputs changed instead of refusing.
+
+    Returns:
+        The report (``report.json``) where ``eval`` was among the stages, otherwise {}.
+
+    Raises:
+        UserError: bad input, changed inputs, or a loss that is not finite.
+    """
+    from erase.checkpoint import open_base
+    from erase.diffusion import Diffusion
+
+    asked = {stage for name in stages for stage in COMMANDS[name]}
+    wanted = [stage for stage in OUTPUTS if stage in asked]
+    recipe = task.job.recipe
+    run = RunFolder.open(task.out)
+    acc = accelerator(task.device, recipe.precision, task.deterministic)
+    diffusion = Diffusion.load(task.model, acc.device)
+    check(task.job, diffusion)
+    model = model_fingerprint(diffusion)
+    plan = make_plan(task, model)
+    with run.lock():
+        run.reconcile(plan, wanted, overwrite)
+        run.facts.update(describe(task, model, str(acc.device)))
+        run.save()
+        todo = [stage for stage in wanted if not run.finished(stage)]
+        if "images" in todo:
+            from erase.stages import make_images
+
+            with run.stage("images", plan):
+                make_images(task.job, diffusion, run.path)
+        if "base" in todo:
+            with run.stage("base", plan):
+                generate_sides(task, diffusion, run.path, ("base", "base2"))
+        if "mask" in todo or "train" in todo:
+            _mask_and_train(task, diffusion, run, plan, todo, model, acc)
+        if "erased" in todo:
+            with run.stage("erased", plan):
+                erased = Diffusion.load(str(run.path / "model"), acc.device)
+                generate_sides(task, erased, run.path, ("erased",))
+        if "eval" not in asked:
+            return {}
+        from erase.eval.report import evaluate, read_report
+
+        if "eval" in todo:
+            with run.stage("eval", plan):
+                evaluate(run.path, task.job.concept, task.job.anchor, task.judge)
+            from erase.card import write_card
+
+            write_card(run.path / "model", run.path, open_base(task.model))
+        return read_report(run.path)
+
+
+def _mask_and_train(
+    task: Task,
+    diffusion: Diffusion,
+    run: RunFolder,
+    plan: Plan,
+    todo: Sequence[str],
+    model: Mapping[str, str],
+    acc: Any,
+) -> None:
+    from erase.checkpoint import open_base, save_model
+    from erase.masks import Mask
+    from erase.stages import make_mask, train, training_data
+
+    data = training_data(task.job, diffusion, run.path)
+    if "mask" in todo:
+        with run.stage("mask", plan):
+            make_mask(task.job, diffusion, data, run.path, model)
+    if "train" in todo:
+        with run.stage("train", plan):
+            mask = Mask.load(run.path / "mask.safetensors")
+            train(task.job, diffusion, data, mask, run.path, acc)
+            save_model(
+                open_base(task.model), diffusion.denoiser.state_dict(), run.path / "model"
+            )
+            # The model is whole now: what was kept to resume from has served.
+            shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+
+
+def generate_sides(task: Task, diffusion: Diffusion, run: Path, sides: Sequence[str]) -> None:
+    """Makes the evaluation images of some sides."""
+    from erase.images import generate
+
+    name = task.job.concept.evaluation or "everyday"
+    for side, rows in requests(task.job).items():
+        if side in sides:
+            folder = run / "eval" / side / name
+            batch = task.job.recipe.sampling_batch
+            generate(diffusion, rows, folder, task.job.sampler(), batch, f"{side} images")
+
+
+def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any]:
+    """The facts of ``run.json`` besides the stages."""
+    job = task.job
+    return {
+        "model": {"source": task.model, "fingerprint": dict(model)},
+        "concept": job.concept.name,
+        "anchor": job.anchor.name,
+        "kind": job.concept.kind,
+        "seed": job.seed,
+        "recipe": as_dict(job.recipe),
+        "pairs": [list(p) for p in job.pairs()],
+        "retain": job.retain,
+        "device": device,
+        "deterministic": task.deterministic,
+        "versions": versions(),
+    }
+
+
+def each(task: Task, anchors: bool) -> list[Task]:
+    """One task per member of the model's family, each in a folder of its own below ``out``."""
+    home = family(task.model)
+    if home is None:
+        raise UserError("--concept all needs a family of concepts: it works with --model mini.")
+    tasks = []
+    for concept in members(home):
+        anchor = task.job.anchor
+        if not anchors:
+            assert concept.anchor is not None
+            anchor = load_concept(concept.anchor, home)
+        job = replace(task.job, concept=concept, anchor=anchor)
+        tasks.append(replace(task, job=job, out=task.out / slug(concept.name)))
+    return tasks
+
+
+def recipe_of(task: Task) -> Recipe:
+    """The task's settings."""
+    return task.job.recipe
+
+
+__all__ = ["Concept", "Task", "execute", "make_task"]

@@ -1,0 +1,353 @@
+"""Concepts: what to erase, what it becomes, what must stay.
+
+A concept is a TOML file in ``prompts/concepts/`` or free text from the command line. Files of a
+folder share the settings in its ``_family.toml``, one table per kind, and override them:
+
+    kind = "object"                      # object | style | nudity | person
+    word = "church"
+    templates = ["a {style} drawing of a {}"]   # {} takes the word
+    slot = { style = ["noto", "ink"] }   # optional: {style} takes each of these
+    axis = "object"                      # column of the evaluation set, with ...
+    label = "church"                     # ... the concept's value in it
+    evaluation = "mini"                  # prompt set
+    retain = "mini-train"                # prompt set, or a list of prompts
+    anchor = "mini/truck"                # default anchor: a concept or free text
+    judge = "mini"                       # default judge
+    tuning = false                       # true keeps it out of tables
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from erase.errors import UserError, nearest
+from erase.prompts import FOLDER
+from erase.sets import SPACING, Row, load_set
+
+CONCEPTS = FOLDER / "concepts"
+KINDS = ("object", "style", "nudity", "person")
+FAMILY_FILE = "_family.toml"
+PROMPT_SEEDS = 100_000_000
+"""First seed of prompts that come from a concept rather than from a set."""
+EVALUATION_SHIFT = 200_000_000
+"""Added to the seeds of rows that serve both training and evaluation, so that images differ."""
+_TYPO = 0.8
+
+
+@dataclass(frozen=True)
+class Concept:
+    """What to erase.
+
+    Attributes:
+        name: ``mini/church``, or the free text itself.
+        kind: ``object``, ``style``, ``nudity``, ``person``, or ``text`` for free text.
+        word: what the templates are filled with.
+        templates: prompts with one ``{}`` for the word.
+        axis: column of the evaluation set that holds the label.
+        label: the concept's value in that column.
+        evaluation: name of the evaluation set.
+        retain: prompt set to keep, of which rows with the concept's own label are left out, or
+            the prompts themselves.
+        anchor: default anchor, a concept's name or free text.
+        tuning: for choosing settings only; never in a table.
+        judge: default judge.
+    """
+
+    name: str
+    kind: str
+    word: str
+    templates: tuple[str, ...] = ("{}",)
+    axis: str | None = None
+    label: str | None = None
+    evaluation: str | None = None
+    retain: str | tuple[str, ...] = "everyday"
+    anchor: str | None = None
+    tuning: bool = False
+    judge: str | None = None
+
+    @property
+    def family(self) -> str | None:
+        """Folder of the concept's file; None for free text and concepts outside folders."""
+        family, slash, _ = self.name.rpartition("/")
+        return family if slash and self.kind != "text" else None
+
+    def prompts(self) -> tuple[str, ...]:
+        """The templates filled with the word; free text verbatim."""
+        return self.fill(self.word)
+
+    def fill(self, word: str) -> tuple[str, ...]:
+        """The concept's templates filled with another word."""
+        if self.kind == "text":
+            return (word,)
+        return tuple(articles(t.replace("{}", word)) for t in self.templates)
+
+
+def articles(text: str) -> str:
+    """Puts ``a`` and ``an`` right by the first letter of the next word."""
+    words = text.split()
+    for i, word in enumerate(words[:-1]):
+        if word in ("a", "an"):
+            words[i] = "an" if words[i + 1][0].lower() in "aeiou" else "a"
+    return " ".join(words)
+
+
+def list_concepts(family: str | None = None) -> list[str]:
+    """Names of the concepts that come with the package, of one family or of all.
+
+    Raises:
+        UserError: unknown family.
+    """
+    names = sorted(
+        f.relative_to(CONCEPTS).with_suffix("").as_posix()
+        for f in CONCEPTS.rglob("*.toml")
+        if f.name != FAMILY_FILE
+    )
+    if family is None:
+        return names
+    own = [n for n in names if n.rpartition("/")[0] == family]
+    if not own:
+        families = sorted({n.rpartition("/")[0] for n in names} - {""})
+        raise UserError(
+            f"There is no concept family '{family}'.{nearest(family, families)} "
+            f"Choose from {', '.join(families)}."
+        )
+    return own
+
+
+def members(family: str) -> list[Concept]:
+    """The concepts of a family by kind and name, without those for tuning.
+
+    Raises:
+        UserError: unknown family.
+    """
+    found = [load_concept(name) for name in list_concepts(family)]
+    return sorted((c for c in found if not c.tuning), key=lambda c: (KINDS.index(c.kind), c.name))
+
+
+def load_concept(name: str, family: str | None = None) -> Concept:
+    """A concept by its full name, by its short name, from a TOML file, or free text.
+
+    Args:
+        name: ``mini/church``; ``church`` where one concept of the family (or, without a family,
+            of all) has it; a path that ends in ``.toml``; anything else is the prompt itself.
+        family: narrows short names to it and to the concepts outside families.
+
+    Raises:
+        UserError: a short name of several concepts, or a single word that is nearly a name.
+    """
+    names = list_concepts()
+    if name in names:
+        return _read(CONCEPTS / f"{name}.toml", name)
+    if name.endswith(".toml"):
+        return _read(Path(name), Path(name).stem)
+    reach = [n for n in names if family is None or n.rpartition("/")[0] in ("", family)]
+    short = [n for n in reach if n.rpartition("/")[2] == name]
+    if len(short) == 1:
+        return load_concept(short[0])
+    if short:
+        raise UserError(f"'{name}' may be {' or '.join(short)}: give the full name.")
+    if name and len(name.split()) == 1:
+        _refuse_typo(name, names if "/" in name else reach)
+    return Concept(name=name, kind="text", word=name)
+
+
+def _refuse_typo(name: str, reach: Sequence[str]) -> None:
+    if "/" in name:
+        raise UserError(
+            f"There is no concept '{name}'.{nearest(name, reach)} 'erase list' shows them; "
+            "free text with a slash needs a space."
+        )
+    short = [n.rpartition("/")[2] for n in reach]
+    near = difflib.get_close_matches(name.lower(), short, n=1, cutoff=_TYPO)
+    if near:
+        raise UserError(
+            f"There is no concept '{name}'. Did you mean '{near[0]}'? "
+            f"To erase the word itself, write a phrase such as 'a photo of {name}'."
+        )
+
+
+def pairs(concept: Concept, anchor: Concept) -> tuple[tuple[str, str], ...]:
+    """The prompts (c, c'): what is erased and what it becomes.
+
+    An anchor of the same kind takes the concept's place in every template. Free text stands for
+    itself, and another anchor for its first prompt.
+
+    Raises:
+        UserError: the anchor is the concept.
+    """
+    if anchor.kind == concept.kind != "text":
+        becomes = concept.fill(anchor.word)
+    else:
+        becomes = anchor.prompts()[:1] * len(concept.templates)
+    found = tuple(zip(concept.prompts(), becomes, strict=True))
+    if any(c == a for c, a in found):
+        raise UserError(
+            f"The concept '{concept.name}' is its own anchor '{anchor.name}': choose another."
+        )
+    return found
+
+
+def retain_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...]:
+    """The prompts to keep while training.
+
+    Left out are rows with the concept's own label, rows marked ``tuning``, and, for a concept
+    without a label, prompts that contain its words.
+
+    Args:
+        concept: what is erased.
+        override: a prompt set or CSV file instead of the concept's own.
+
+    Raises:
+        UserError: unknown set, or nothing is left.
+    """
+    source = override or concept.retain
+    rows = load_set(source).rows if isinstance(source, str) else _numbered(source, PROMPT_SEEDS)
+    kept = tuple(r for r in rows if not _is_tuning(r) and not _belongs(r, concept))
+    if not kept:
+        raise UserError(
+            f"No retained prompt is left in '{source}' beside the concept '{concept.name}': "
+            "choose another prompt set."
+        )
+    return kept
+
+
+def evaluation_rows(
+    concept: Concept, override: str | None = None
+) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """The prompts (forget, retain) that are judged.
+
+    Rows of the evaluation set with the concept's label are forget, the others retained. Rows
+    marked ``tuning`` are left out, unless the concept itself is for tuning and they are its own.
+    A concept without an evaluation set is asked by its own prompts and its retained ones, with
+    other seeds than in training.
+
+    Args:
+        concept: what is erased.
+        override: retain set of a concept without an evaluation set, as for ``retain_rows``.
+
+    Raises:
+        UserError: the evaluation set lacks the axis or the label.
+    """
+    if concept.evaluation is None:
+        shift = EVALUATION_SHIFT
+        return (
+            _numbered(concept.prompts(), PROMPT_SEEDS + shift),
+            tuple(replace(r, seed=r.seed + shift) for r in retain_rows(concept, override)),
+        )
+    rows = load_set(concept.evaluation).rows
+    own = tuple(r for r in rows if _belongs(r, concept) and (concept.tuning or not _is_tuning(r)))
+    kept = tuple(r for r in rows if not _belongs(r, concept) and not _is_tuning(r))
+    if not own or not kept:
+        raise UserError(
+            f"The prompt set '{concept.evaluation}' has no {'rows' if not own else 'other rows'} "
+            f"with {concept.axis} = '{concept.label}': add them or mend '{concept.name}'."
+        )
+    return own, kept
+
+
+def _numbered(prompts: Sequence[str], seed: int) -> tuple[Row, ...]:
+    return tuple(Row(i, prompt, seed + i * SPACING) for i, prompt in enumerate(prompts))
+
+
+def _is_tuning(row: Row) -> bool:
+    return row.labels.get("tuning") == "1"
+
+
+def _belongs(row: Row, concept: Concept) -> bool:
+    if concept.axis is not None and concept.axis in row.labels:
+        return row.labels[concept.axis] == concept.label
+    # Keeping a prompt that names the concept would pull against erasing it.
+    words, text = row.prompt.lower().split(), concept.word.lower().split()
+    width = len(text)
+    bare = [w.strip(".,;:!?\"'()") for w in words]
+    return bool(text) and any(bare[i : i + width] == text for i in range(len(bare) - width + 1))
+
+
+def _read(file: Path, name: str) -> Concept:
+    own = _toml(file)
+    values = dict(_shared(file.parent).get(str(own.get("kind")), {}))
+    if "templates" in own:
+        values.pop("slot", None)  # it belongs to the templates that are replaced
+    return _concept(name, values | own, file)
+
+
+@cache
+def _shared(folder: Path) -> Mapping[str, Mapping[str, Any]]:
+    file = folder / FAMILY_FILE
+    return _toml(file) if file.exists() else {}
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"The concept file {file} can't be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"The concept file {file} is no TOML: {error}.") from error
+
+
+def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:
+    """Checks the settings of a concept file, once."""
+
+    def refuse(what: str) -> UserError:
+        return UserError(f"The concept file {file} {what}")
+
+    known = [f.name for f in fields(Concept) if f.name != "name"] + ["slot"]
+    for key in values:
+        if key not in known:
+            raise refuse(f"has the unknown key '{key}'.{nearest(key, known)}")
+    for key in ("kind", "word", "templates"):
+        if not values.get(key):
+            raise refuse(f"has no '{key}': add it.")
+    if values["kind"] not in KINDS:
+        raise refuse(f"has the kind '{values['kind']}': choose from {', '.join(KINDS)}.")
+    texts = ("word", "axis", "label", "evaluation", "anchor", "judge")
+    for key in texts:
+        if key in values and not isinstance(values[key], str):
+            raise refuse(f"has a '{key}' that is no text: put it in quotes.")
+    if not isinstance(values.get("tuning", False), bool):
+        raise refuse("has a 'tuning' that is neither true nor false.")
+    if len({key in values for key in ("axis", "label", "evaluation")}) > 1:
+        raise refuse("needs all of 'axis', 'label' and 'evaluation', or none.")
+    retain = values.get("retain", "everyday")
+    if not isinstance(retain, str):
+        retain = _texts(retain)
+    templates = _texts(values["templates"])
+    if not retain or not templates:
+        raise refuse("needs a list of texts as 'templates' and a set or such a list as 'retain'.")
+    slot = values.get("slot")
+    if slot is not None:
+        templates = _expand(templates, slot)
+    if not templates or any(t.count("{}") != 1 or t.count("{") != 1 for t in templates):
+        raise refuse("needs templates with one {} each, and one list for every named {slot}.")
+    own = {key: values[key] for key in (*texts, "kind", "tuning") if key in values}
+    return Concept(name=name, templates=templates, retain=retain, **own)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    """A list of non-empty texts, or () if it is none."""
+    if isinstance(value, list) and all(isinstance(v, str) and v.strip() for v in value):
+        return tuple(value)
+    return ()
+
+
+def _expand(templates: Sequence[str], slot: object) -> tuple[str, ...]:
+    """Every template with every filling of the one named slot, or () if there is no such slot.
+
+    The fillings take turns, so that any first part of the prompts is a mixture.
+    """
+    if not isinstance(slot, dict) or len(slot) != 1:
+        return ()
+    [(name, values)] = slot.items()
+    fillings = _texts(values)
+    return tuple(
+        t.replace("{" + name + "}", fillings[(i + turn) % len(fillings)])
+        for turn in range(len(fillings))
+        for i, t in enumerate(templates)
+    )

@@ -1,0 +1,128 @@
+"""What a training step sees: latents and embeddings computed once, batches planned by number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erase.images import read_image
+from erase.seeding import cycle, generator
+
+if TYPE_CHECKING:
+    from erase.diffusion import Diffusion
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's tensors; letters as in the methods' equations.
+
+    Attributes:
+        x0, noise: forget latents and ε, (B, C, h, w).
+        t: forget timesteps (B,).
+        c, anchor_c: embeddings of the concept's and the anchor's prompts, (B, 77, D).
+        retain_x0, retain_noise, retain_t, retain_c: the same of the retained images.
+    """
+
+    x0: Tensor
+    noise: Tensor
+    t: Tensor
+    c: Tensor
+    anchor_c: Tensor
+    retain_x0: Tensor
+    retain_noise: Tensor
+    retain_t: Tensor
+    retain_c: Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Images as latent posteriors with the prompt that belongs to each.
+
+    Attributes:
+        posterior: means and standard deviations (N, 2, C, h, w).
+        prompt: index (N,) into embeddings.
+    """
+
+    posterior: Tensor
+    prompt: Tensor
+
+    def draw(self, index: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Samples x_0 and ε, both (B, C, h, w), for the images at ``index``."""
+        mean, std = self.posterior[index].unbind(1)
+        jitter, noise = torch.randn(2, *mean.shape, generator=g).to(mean)
+        return mean + std * jitter, noise
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The forget and the retain side of a fine-tune.
+
+    Attributes:
+        forget, retain: encoded images.
+        c, anchor_c: embeddings (P, 77, D) of the pairs (c, c').
+        retain_c: embeddings (Q, 77, D) of the retain prompts.
+        timesteps: T; t is drawn uniformly from [0, T).
+        batch_size: images a step of either side.
+        seed: of every draw.
+    """
+
+    forget: Encoded
+    retain: Encoded
+    c: Tensor
+    anchor_c: Tensor
+    retain_c: Tensor
+    timesteps: int
+    batch_size: int
+    seed: int
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step; depends on (seed, step) alone."""
+        g = generator(self.seed, "train", step)
+        rows = cycle(len(self.forget.prompt), self.batch_size, step, self.seed, "forget")
+        kept = cycle(len(self.retain.prompt), self.batch_size, step, self.seed, "retain")
+        x0, noise = self.forget.draw(rows, g)
+        retain_x0, retain_noise = self.retain.draw(kept, g)
+        t, retain_t = torch.randint(self.timesteps, (2, self.batch_size), generator=g)
+        pairs, prompts = self.forget.prompt[rows], self.retain.prompt[kept]
+        return Batch(
+            x0,
+            noise,
+            t.to(x0.device),
+            self.c[pairs],
+            self.anchor_c[pairs],
+            retain_x0,
+            retain_noise,
+            retain_t.to(x0.device),
+            self.retain_c[prompts],
+        )
+
+
+def encode_files(
+    diffusion: Diffusion, files: Sequence[Path], prompt: Sequence[int], size: int, batch: int = 16
+) -> Encoded:
+    """Reads and encodes images once.
+
+    Args:
+        diffusion: whose autoencoder is used.
+        files: the images.
+        prompt: for each, the index of its prompt.
+        size: side in px.
+        batch: images at a time.
+    """
+    parts = []
+    for i in range(0, len(files), batch):
+        pixels = np.stack([read_image(f, size) for f in files[i : i + batch]])
+        parts.append(diffusion.encode(pixels).float())
+    return Encoded(torch.cat(parts), torch.tensor(list(prompt)))
+
+
+def embed_all(diffusion: Diffusion, prompts: Sequence[str], batch: int = 64) -> Tensor:
+    """Embeddings (N, 77, D) of many prompts, a batch at a time."""
+    parts = [diffusion.embed(prompts[i : i + batch]) for i in range(0, len(prompts), batch)]
+    return torch.cat(parts).float()

@@ -1,0 +1,228 @@
+"""The one boundary to diffusers and transformers: a latent diffusion model in the equations' verbs.
+
+Everything behind it works in prediction space and never asks whether the model predicts the
+noise or the velocity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from erase.errors import UserError
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+SAMPLERS = ("ddim", "dpm++", "lms")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image to be sampled.
+
+    Attributes:
+        prompt: the text c.
+        seed: of the starting noise, which depends on nothing else.
+        guidance: guidance scale of this image; None takes the sampler's.
+    """
+
+    prompt: str
+    seed: int
+    guidance: float | None = None
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How images are sampled from noise.
+
+    Attributes:
+        name: ``ddim`` (arXiv 2010.02502), ``dpm++`` (multistep, arXiv 2211.01095) or ``lms``.
+        steps: denoising steps, >= 1.
+        guidance: classifier-free guidance scale; 1 is none.
+        size: side of the square image in px; None is the model's own.
+    """
+
+    name: str = "ddim"
+    steps: int = 50
+    guidance: float = 7.5
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """A latent diffusion model: denoiser, autoencoder, text encoder, noise schedule.
+
+    Attributes:
+        pipeline: the diffusers pipeline that holds the components.
+        source: what the user called it.
+        device: where it computes.
+        dtype: of the autoencoder and the text encoder, and of sampling.
+    """
+
+    pipeline: StableDiffusionPipeline
+    source: str
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+
+    @classmethod
+    def load(
+        cls, source: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Diffusion:
+        """Opens ``mini``, a hub id, a diffusers folder or a single file.
+
+        Raises:
+            UserError: nothing there, or no Stable Diffusion pipeline.
+        """
+        from erase.checkpoint import load_pipeline
+
+        pipeline = load_pipeline(source, dtype)
+        pipeline.set_progress_bar_config(disable=True)
+        for component in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+            component.to(device).requires_grad_(False).eval()
+        return cls(pipeline, source, torch.device(device), dtype)
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """ε_θ (or v_θ), the network that forgets."""
+        unet: nn.Module = self.pipeline.unet
+        return unet
+
+    @property
+    def size(self) -> int:
+        """The model's own image side in px."""
+        return int(self.pipeline.unet.config.sample_size) * self.stride
+
+    @property
+    def stride(self) -> int:
+        """Image px per latent px."""
+        return 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)
+
+    @property
+    def timesteps(self) -> int:
+        """Number T of noise levels the model was trained with; t runs over 0 … T-1."""
+        return int(self.pipeline.scheduler.config.num_train_timesteps)
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """Text embeddings (B, 77, D) of the prompts, each cut off at 77 tokens."""
+        tokens = self.pipeline.tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self.pipeline.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        encoder = self.pipeline.text_encoder
+        mask = None
+        if getattr(encoder.config, "use_attention_mask", False):
+            mask = tokens.attention_mask.to(self.device)
+        hidden: Tensor = encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
+        return hidden
+
+    @torch.no_grad()
+    def encode(self, images: NDArray[np.uint8]) -> Tensor:
+        """The autoencoder's posterior over latents x_0: means and standard deviations.
+
+        Args:
+            images: uint8 RGB (B, H, W, 3), H and W divisible by ``stride``.
+
+        Returns:
+            (B, 2, C, h, w), scaled to the denoiser's range; x_0 = mean + std·noise.
+        """
+        vae = self.pipeline.vae
+        x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+        posterior = vae.encode(x.to(self.device, self.dtype) / 127.5 - 1).latent_dist
+        both = torch.stack([posterior.mean, posterior.std], 1)
+        scaled: Tensor = both * vae.config.scaling_factor
+        return scaled
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε, for t (B,) in [0, T)."""
+        x_t: Tensor = self.pipeline.scheduler.add_noise(x0, noise, t)
+        return x_t
+
+    def predict(self, x_t: Tensor, t: Tensor, c: Tensor) -> Tensor:
+        """The denoiser's prediction at (x_t, t) given embeddings c; keeps the graph."""
+        predicted: Tensor = self.denoiser(x_t, t, c).sample
+        return predicted
+
+    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What a perfect denoiser would predict: ε, or v = √ᾱ ε - √(1-ᾱ) x_0.
+
+        Raises:
+            UserError: the model predicts something else.
+        """
+        kind = self.pipeline.scheduler.config.prediction_type
+        if kind == "epsilon":
+            return noise
+        if kind == "v_prediction":
+            alphas = self.pipeline.scheduler.alphas_cumprod.to(x0)[t].view(-1, 1, 1, 1)
+            return alphas.sqrt() * noise - (1 - alphas).sqrt() * x0
+        raise UserError(f"Models that predict '{kind}' are not supported: use epsilon or v.")
+
+    def noise(self, seeds: Sequence[int], size: int | None = None) -> Tensor:
+        """Starting noise (B, C, h, w); row i depends on seed i and the shape alone."""
+        side = (size or self.size) // self.stride
+        shape = (int(self.pipeline.unet.config.in_channels), side, side)
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return torch.stack(rows).to(self.device, self.dtype)
+
+    @torch.no_grad()
+    def sample(self, shots: Sequence[Shot], sampler: Sampler) -> NDArray[np.uint8]:
+        """Samples a batch of images; the safety checker is off, since black would count as erased.
+
+        Args:
+            shots: all of one guidance scale.
+            sampler: the scheduler, its steps and the size.
+
+        Returns:
+            uint8 RGB images (B, H, W, 3).
+        """
+        guidance = {s.guidance if s.guidance is not None else sampler.guidance for s in shots}
+        if len(guidance) != 1:
+            raise ValueError("a batch has one guidance scale")
+        scale = guidance.pop()
+        size = sampler.size or self.size
+        with self._scheduler(sampler) as pipeline:
+            empty = self.embed([""]).expand(len(shots), -1, -1) if scale > 1 else None
+            images = pipeline(
+                prompt_embeds=self.embed([s.prompt for s in shots]),
+                negative_prompt_embeds=empty,
+                latents=self.noise([s.seed for s in shots], size),
+                num_inference_steps=sampler.steps,
+                guidance_scale=scale,
+                height=size,
+                width=size,
+                output_type="np",
+            ).images
+        return np.asarray((images * 255).round(), dtype=np.uint8)
+
+    @contextmanager
+    def _scheduler(self, sampler: Sampler) -> Iterator[Any]:
+        """The pipeline with the sampler's scheduler and no safety checker, restored afterwards."""
+        import diffusers
+
+        pipeline = self.pipeline
+        kept, checker = pipeline.scheduler, pipeline.safety_checker
+        match sampler.name:
+            case "ddim":
+                scheduler = diffusers.DDIMScheduler.from_config(kept.config)
+            case "dpm++":
+                scheduler = diffusers.DPMSolverMultistepScheduler.from_config(kept.config)
+            case "lms":
+                scheduler = diffusers.LMSDiscreteScheduler.from_config(kept.config)
+            case _:
+                raise ValueError(sampler.name)
+        pipeline.scheduler, pipeline.safety_checker = scheduler, None
+        try:
+            yield pipeline
+        finally:
+            pipeline.scheduler, pipeline.safety_checker = kept, checker

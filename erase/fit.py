@@ -1,0 +1,148 @@
+"""The only training loop: masked optimisation with checkpoints, a log and a guard against NaN."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from erase.errors import UserError
+from erase.files import atomic, write_text
+from erase.masked import MaskedOptimizer
+from erase.weights import scoped
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from erase.masks import Mask
+
+Step = Callable[[int], Mapping[str, Tensor]]
+"""Given the step's number, the scalars to log; ``loss`` is minimised."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the loop needs from a recipe.
+
+    Attributes:
+        steps: optimisation steps, >= 1.
+        lr: learning rate, > 0.
+        optimizer: ``adam``, ``adamw`` or ``sgd``.
+        weight_decay: of the masked weights, >= 0.
+        checkpoint_every: steps between checkpoints, >= 1.
+    """
+
+    steps: int
+    lr: float
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    weight_decay: float = 0.0
+    checkpoint_every: int = 100
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Minimises a loss over the masked weights of a denoiser: ``fit(denoiser, step)``.
+
+    Attributes:
+        settings: optimizer and number of steps.
+        mask: the weights that may move.
+        scope: the weights that the mask is drawn from.
+        folder: holds ``checkpoints/`` and ``train.jsonl``.
+        accelerator: device and precision.
+    """
+
+    settings: Settings
+    mask: Mask
+    scope: str
+    folder: Path
+    accelerator: Accelerator
+
+    def __call__(self, denoiser: nn.Module, step: Step) -> None:
+        """Trains in place, from the last checkpoint where there is one.
+
+        Raises:
+            UserError: the loss is not finite; the last good checkpoint is kept.
+        """
+        from tqdm import tqdm
+
+        settings = self.settings
+        params = scoped(denoiser, self.scope)
+        denoiser.requires_grad_(False)
+        for parameter in params.values():
+            parameter.requires_grad_(True)
+        optimizer = MaskedOptimizer(params, self.mask, self._optimizer)
+        rows, start = self._resume(optimizer)
+        bar = tqdm(
+            range(start, settings.steps), initial=start, total=settings.steps, desc="train"
+        )
+        began = time.perf_counter() - (float(rows[-1]["seconds"]) if rows else 0.0)
+        for index in bar:
+            with self.accelerator.autocast():
+                values = step(index)
+            figures = {k: float(v.detach()) for k, v in values.items()}
+            if not all(map(math.isfinite, figures.values())):
+                raise UserError(
+                    f"The loss is not finite at step {index + 1} ({figures}): lower --lr or use "
+                    f"--precision fp32; the checkpoint of step {self._last()} is kept."
+                )
+            self.accelerator.backward(values["loss"])
+            optimizer.step()
+            optimizer.zero_grad()
+            seconds = round(time.perf_counter() - began, 3)
+            rows.append({"step": index + 1, **figures, "seconds": seconds})
+            bar.set_postfix(loss=f"{figures['loss']:.4f}", refresh=False)
+            if (index + 1) % settings.checkpoint_every == 0 and index + 1 < settings.steps:
+                self._save(optimizer, index + 1, rows)
+        self._log(rows)
+        denoiser.requires_grad_(False)
+
+    def _optimizer(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
+        lr, decay = self.settings.lr, self.settings.weight_decay
+        match self.settings.optimizer:
+            case "adam":
+                return torch.optim.Adam(params, lr=lr, weight_decay=decay)
+            case "adamw":
+                return torch.optim.AdamW(params, lr=lr, weight_decay=decay)
+            case "sgd":
+                return torch.optim.SGD(params, lr=lr, weight_decay=decay, momentum=0.9)
+
+    @property
+    def _folder(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self._folder.glob("step-*.pt"))
+
+    def _last(self) -> int:
+        found = self._checkpoints()
+        return int(found[-1].stem.removeprefix("step-")) if found else 0
+
+    def _log(self, rows: list[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(r) + "\n" for r in rows)
+        write_text(self.folder / "train.jsonl", text)
+
+    def _save(self, optimizer: MaskedOptimizer, step: int, rows: list[dict[str, Any]]) -> None:
+        """Keeps the last two checkpoints, so that one cut short is never the only one."""
+        with atomic(self._folder / f"step-{step:07d}.pt") as part:
+            torch.save({"optimizer": optimizer.state_dict(), "step": step, "rows": rows}, part)
+        for old in self._checkpoints()[:-2]:
+            old.unlink()
+        self._log(rows)
+
+    def _resume(self, optimizer: MaskedOptimizer) -> tuple[list[dict[str, Any]], int]:
+        for file in reversed(self._checkpoints()):
+            try:
+                state = torch.load(file, map_location="cpu", weights_only=True)
+            except (OSError, RuntimeError, EOFError, ValueError) as error:
+                print(f"The checkpoint {file} can't be read ({error}): going on from an older one.")
+                continue
+            optimizer.load_state_dict(state["optimizer"])
+            return list(state["rows"]), int(state["step"])
+        return [], 0

@@ -1,0 +1,189 @@
+"""Images on disk: made from prompts and seeds, or read from a user's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase.errors import UserError
+from erase.files import atomic, digest, sha256, write_json, write_text
+
+if TYPE_CHECKING:
+    from erase.diffusion import Diffusion, Sampler
+
+MANIFEST = "manifest.jsonl"
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+
+
+@dataclass(frozen=True)
+class Request:
+    """One image to make.
+
+    Attributes:
+        set: name of the prompt set.
+        case_number: row of the set.
+        k: number of the image within its row.
+        prompt: the text c.
+        seed: of the starting noise.
+        role: ``forget`` or ``retain``.
+        labels: what the image should show, by axis.
+        guidance: guidance scale of this image; None takes the sampler's.
+    """
+
+    set: str
+    case_number: int
+    k: int
+    prompt: str
+    seed: int
+    role: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    guidance: float | None = None
+
+    @property
+    def file(self) -> str:
+        """File name, unique within a set."""
+        return f"{self.case_number:05d}_{self.k}.png"
+
+
+def batches(requests: Sequence[Request], size: int) -> Iterator[list[Request]]:
+    """Consecutive requests of one guidance scale, at most ``size`` at a time."""
+    batch: list[Request] = []
+    for request in requests:
+        if batch and (len(batch) == size or batch[0].guidance != request.guidance):
+            yield batch
+            batch = []
+        batch.append(request)
+    if batch:
+        yield batch
+
+
+def generate(
+    diffusion: Diffusion,
+    requests: Sequence[Request],
+    folder: Path,
+    sampler: Sampler,
+    batch: int,
+    title: str = "images",
+) -> list[dict[str, object]]:
+    """Makes the images of ``requests`` in ``folder`` with a manifest; goes on where it stopped.
+
+    Work is planned in batches and redone in whole batches, so that an interrupted run ends with
+    the bytes of an undisturbed one.
+
+    Args:
+        diffusion: the model.
+        requests: with file names of their own.
+        folder: new, or one that an equal call began.
+        sampler: scheduler, steps, guidance, size.
+        batch: images at a time, >= 1.
+        title: of the progress bar.
+
+    Returns:
+        The manifest's rows.
+
+    Raises:
+        UserError: the folder holds images of other requests.
+    """
+    from PIL import Image
+    from tqdm import tqdm
+
+    from erase.diffusion import Shot
+
+    rows = [asdict(r) for r in requests]
+    plan = digest({"requests": rows, "sampler": asdict(sampler), "batch": batch})
+    manifest, marker = folder / MANIFEST, folder / "plan.json"
+    if marker.exists() and json.loads(marker.read_text())["plan"] != plan:
+        raise UserError(f"{folder} holds images of another run: choose another folder.")
+    if manifest.exists():
+        return read_manifest(folder)
+    write_json(marker, {"plan": plan, "images": len(requests)})
+    bar = tqdm(total=len(requests), desc=title, unit="image", mininterval=1)
+    for group in batches(requests, batch):
+        if not all((folder / r.file).exists() for r in group):
+            shots = [Shot(r.prompt, r.seed, r.guidance) for r in group]
+            for request, pixels in zip(group, diffusion.sample(shots, sampler), strict=True):
+                with atomic(folder / request.file) as part:
+                    Image.fromarray(pixels).save(part, format="PNG")
+        bar.update(len(group))
+    bar.close()
+    written = [
+        {"file": r.file, **row, "sha256": sha256(folder / r.file)}
+        for r, row in zip(requests, rows, strict=True)
+    ]
+    write_text(manifest, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in written))
+    return written
+
+
+def read_manifest(folder: Path) -> list[dict[str, object]]:
+    """The rows of a folder's manifest.
+
+    Raises:
+        UserError: there is none.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.exists():
+        raise UserError(f"{folder} has no {MANIFEST}: run the stage that makes its images first.")
+    lines = manifest.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files of a folder in the order of their names.
+
+    Raises:
+        UserError: no such folder, or no images in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"There is no image folder {folder}: give an existing one.")
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+    if not files:
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise UserError(f"The folder {folder} has no images ({kinds}): put some there.")
+    return files
+
+
+def read_image(file: Path, size: int | None = None) -> NDArray[np.uint8]:
+    """Reads one image as RGB; grey, palette and transparent images are converted.
+
+    Args:
+        file: any format that Pillow reads.
+        size: side in px of the square it is cropped (centre) and resized to; None leaves it.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        UserError: unreadable, truncated or not an image.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode in ("P", "PA", "LA", "RGBA", "RGBa", "La"):
+                # Transparent pixels have an arbitrary colour of their own: show white behind.
+                image = image.convert("RGBA")
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image)
+            if image.mode.startswith("I"):
+                # Pillow clips 16-bit grey at 255 instead of scaling it.
+                image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
+            image = image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{file} can't be read as an image ({error}): remove or replace it."
+        ) from error
+    if size is not None and image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def read_images(files: Iterable[Path], size: int) -> Iterator[NDArray[np.uint8]]:
+    """Reads images one at a time, all at one square size in px."""
+    return (read_image(file, size) for file in files)

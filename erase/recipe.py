@@ -1,0 +1,278 @@
+"""Recipes: every setting of a run, from a flat TOML file and overrides, checked once.
+
+A recipe file names its method and holds the settings of ``Recipe`` beside those of the method's
+own ``Config``, all at the top level. What it leaves out keeps the default.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+from erase.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from erase.concepts import Concept
+
+RECIPES = Path(__file__).parent / "recipes"
+METHODS = Path(__file__).parent / "methods"
+
+
+def _setting(default: Any, help: str, unit: str = "", **bounds: float) -> Any:
+    """A field with its documentation and its range.
+
+    Args:
+        default: the value where a recipe has none.
+        help: what it is.
+        unit: of the number.
+        bounds: ``min`` and ``max`` (inclusive), ``above`` (exclusive), ``multiple``.
+    """
+    metadata = {"help": help, **({"unit": unit} if unit else {}), **bounds}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every setting of a run; the defaults are SalUn's for Stable Diffusion 1.4.
+
+    Attributes:
+        name: of the recipe file.
+        config: the method's own settings, an instance of its ``Config``.
+    """
+
+    name: str
+    method: str
+    config: Any
+    forget_images: int = _setting(800, "images of the concept to train on", min=1)
+    retain_images: int = _setting(800, "images of retained prompts to train on", min=1)
+    size: int | None = _setting(
+        None, "side of the images, the model's own if not given", "px", min=8, multiple=8
+    )
+    sampler: Literal["ddim", "dpm++", "lms"] = _setting("ddim", "scheduler that makes images")
+    sampling_steps: int = _setting(50, "denoising steps of an image", min=1)
+    guidance_scale: float = _setting(
+        7.5, "classifier-free guidance scale of images; 1 is none", min=0.0
+    )
+    sampling_batch: int = _setting(8, "images made at a time", min=1)
+    mask: Literal["saliency", "none", "random"] = _setting(
+        "saliency", "weights that may move: the salient ones, all of the scope, or as many at random"
+    )
+    scope: Literal["full", "xattn", "xattn-kv", "noxattn"] = _setting(
+        "full", "layers that the mask is drawn from"
+    )
+    ratio: float = _setting(0.5, "share of the scope's weights in the mask", above=0.0, max=1.0)
+    saliency_guidance: float = _setting(
+        7.5, "guidance w of the saliency loss; 0 is the plain loss", min=0.0
+    )
+    saliency_sum: Literal["signed", "absolute"] = _setting(
+        "signed", "saliency of a weight: |sum of its gradients| or the sum of their |values|"
+    )
+    saliency_batch: int = _setting(8, "images a batch of the saliency pass", min=1)
+    lr: float = _setting(1e-5, "learning rate", above=0.0)
+    optimizer: Literal["adam", "adamw", "sgd"] = _setting("adam", "optimizer of the masked weights")
+    weight_decay: float = _setting(0.0, "weight decay of the masked weights", min=0.0)
+    steps: int = _setting(100, "optimisation steps", min=1)
+    batch_size: int = _setting(8, "images a step, of the concept and retained alike", min=1)
+    checkpoint_every: int = _setting(100, "steps between checkpoints", min=1)
+    eval_forget: int = _setting(200, "images of forget prompts a side in the report", min=0)
+    eval_retain: int = _setting(200, "images of retained prompts a side in the report", min=0)
+    precision: Literal["fp32", "bf16", "fp16"] = _setting(
+        "fp32", "number format of the forward passes; weights are trained in fp32"
+    )
+
+
+class Flag(NamedTuple):
+    """One setting as the command line offers it.
+
+    Attributes:
+        name: the key in a recipe, and the flag after ``--``.
+        type: of its value.
+        default: where neither recipe nor flag gives one; None where there is none.
+        metadata: ``help``, ``unit``, ``min``, ``max``, ``above``, ``multiple``, ``choices``,
+            ``optional``.
+    """
+
+    name: str
+    type: type
+    default: Any
+    metadata: Mapping[str, Any]
+
+    @property
+    def range(self) -> str:
+        """The values that are allowed, in words; empty where any will do."""
+        m = self.metadata
+        if "choices" in m:
+            return "one of " + ", ".join(map(str, m["choices"]))
+        low = f"> {m['above']:g}" if "above" in m else f">= {m['min']:g}" if "min" in m else ""
+        high = f"<= {m['max']:g}" if "max" in m else ""
+        times = f"a multiple of {m['multiple']:g}" if "multiple" in m else ""
+        return " and ".join(text for text in (low, high, times) if text)
+
+    @property
+    def help(self) -> str:
+        """What it is, with unit and range."""
+        details = "; ".join(text for text in (self.metadata.get("unit"), self.range) if text)
+        return str(self.metadata["help"]) + (f" ({details})" if details else "")
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(f.stem for f in RECIPES.glob("*.toml"))
+
+
+def list_methods() -> list[str]:
+    """Names of the methods: the modules of ``erase.methods``."""
+    return sorted(f.stem for f in METHODS.glob("[!_]*.py"))
+
+
+def default_recipe(model: str, concept: Concept) -> str:
+    """The recipe of a run that names none."""
+    if model == "mini":
+        return "salun-mini"
+    return "salun-sd14-nudity" if concept.kind == "nudity" else "salun-sd14-imagenette"
+
+
+def config_class(method: str) -> type[Any]:
+    """The ``Config`` of a method.
+
+    Raises:
+        UserError: unknown method.
+    """
+    methods = list_methods()
+    if method not in methods:
+        raise UserError(
+            f"There is no method '{method}'.{nearest(method, methods)} "
+            f"Choose from {', '.join(methods)}."
+        )
+    found: type[Any] = importlib.import_module(f"erase.methods.{method}").Config
+    return found
+
+
+@cache
+def flags(method: str) -> tuple[Flag, ...]:
+    """The settings of a recipe of this method: the general ones, then the method's own.
+
+    Raises:
+        UserError: unknown method.
+    """
+    fixed = ("name", "method", "config")
+    general = [f for f in _flags(Recipe) if f.name not in fixed]
+    return (*general, *_flags(config_class(method)))
+
+
+def load_recipe(name_or_file: str, overrides: Mapping[str, object] | None = None) -> Recipe:
+    """Reads a recipe by its name or from a TOML file; overrides come first.
+
+    Args:
+        name_or_file: one of ``list_recipes()``, or a path that ends in ``.toml``.
+        overrides: settings by name, ``method`` among them.
+
+    Raises:
+        UserError: unknown recipe, method or key, unreadable file, a value of the wrong type or
+            out of range.
+    """
+    if name_or_file in list_recipes():
+        file = RECIPES / f"{name_or_file}.toml"
+    elif name_or_file.endswith(".toml"):
+        file = Path(name_or_file)
+    else:
+        raise UserError(
+            f"There is no recipe '{name_or_file}'.{nearest(name_or_file, list_recipes())} "
+            "'erase list' shows them; a file of your own ends in .toml."
+        )
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"The recipe {file} can't be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"The recipe {file} is no TOML: {error}.") from error
+    return make_recipe(file.stem, values | dict(overrides or {}))
+
+
+def make_recipe(name: str, values: Mapping[str, object]) -> Recipe:
+    """A recipe from its settings by name, checked.
+
+    Raises:
+        UserError: no or unknown method, unknown key, a value of the wrong type or out of range.
+    """
+    method = values.get("method")
+    if not isinstance(method, str):
+        raise UserError(f'The recipe {name} names no method: add method = "salun", for example.')
+    offered = {f.name: f for f in flags(method)}
+    given = {k: v for k, v in values.items() if k != "method"}
+    for key in given:
+        if key not in offered:
+            raise UserError(
+                f"'{key}' is no setting of the method {method}.{nearest(key, offered)} "
+                f"'erase run --help' shows them all."
+            )
+    checked = {key: _check(offered[key], value) for key, value in given.items()}
+    config = config_class(method)
+    own = {f.name for f in fields(config)}
+    general = {k: v for k, v in checked.items() if k not in own}
+    settings = config(**{k: v for k, v in checked.items() if k in own})
+    return Recipe(name=name, method=method, config=settings, **general)
+
+
+def as_dict(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as flat settings; without ``name`` they make the same recipe again."""
+    general = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name != "config"}
+    own = {f.name: getattr(recipe.config, f.name) for f in fields(recipe.config)}
+    return general | own
+
+
+def _flags(cls: type[Any]) -> list[Flag]:
+    hints = get_type_hints(cls)
+    return [_flag(f, hints[f.name]) for f in fields(cls)]
+
+
+def _flag(setting: Field[Any], hint: Any) -> Flag:
+    metadata = dict(setting.metadata)
+    if get_origin(hint) is Literal:
+        metadata["choices"] = get_args(hint)
+        hint = type(get_args(hint)[0])
+    elif type(None) in get_args(hint):
+        metadata["optional"] = True
+        hint = next(h for h in get_args(hint) if h is not type(None))
+    default = None if setting.default is MISSING else setting.default
+    return Flag(setting.name, hint, default, MappingProxyType(metadata))
+
+
+def _check(flag: Flag, value: object) -> object:
+    """The value in the flag's type.
+
+    Raises:
+        UserError: wrong type or out of range.
+    """
+    bounds = flag.metadata
+    if value is None and bounds.get("optional"):
+        return None
+    if flag.type is float and type(value) is int:
+        value = float(value)
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    # bool is a subclass of int: steps = true is a mistake.
+    fits = type(value) is flag.type and not (isinstance(value, float) and not math.isfinite(value))
+    if not fits:
+        raise UserError(f"{flag.name} is {value!r}: it must be {words[flag.type]}.")
+    if "choices" in bounds and value not in bounds["choices"]:
+        near = nearest(str(value), map(str, bounds["choices"]))
+        raise UserError(f"{flag.name} is {value!r}: it must be {flag.range}.{near}")
+    if isinstance(value, int | float) and not _inside(value, bounds):
+        raise UserError(f"{flag.name} is {value}: it must be {flag.range}.")
+    return value
+
+
+def _inside(value: float, bounds: Mapping[str, Any]) -> bool:
+    return bool(
+        value >= bounds.get("min", -math.inf)
+        and value > bounds.get("above", -math.inf)
+        and value <= bounds.get("max", math.inf)
+        and ("multiple" not in bounds or value % bounds["multiple"] == 0)
+    )

@@ -1,0 +1,221 @@
+"""The run folder: what is finished, what changed since, and who is writing."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from erase.errors import UserError
+from erase.files import digest, write_json
+
+OUTPUTS: Mapping[str, tuple[str, ...]] = {
+    "images": ("images",),
+    "mask": ("mask.safetensors",),
+    "train": ("checkpoints", "train.jsonl", "model"),
+    "base": ("eval/base", "eval/base2"),
+    "erased": ("eval/erased",),
+    "eval": ("report.json", "report.html"),
+}
+"""Stages in their order, with what each of them writes into the run folder."""
+
+UPSTREAM: Mapping[str, tuple[str, ...]] = {
+    "images": (),
+    "mask": ("images",),
+    "train": ("images", "mask"),
+    "base": (),
+    "erased": ("train",),
+    "eval": ("base", "erased"),
+}
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "images": ("images",),
+    "mask": ("mask",),
+    "train": ("train",),
+    "generate": ("base", "erased"),
+    "eval": ("eval",),
+}
+"""The stages as the command line names them."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each stage would read, hashed; a stage is redone only when its own inputs changed.
+
+    Attributes:
+        inputs: by stage, what it reads besides the results of earlier stages.
+    """
+
+    inputs: Mapping[str, Mapping[str, Any]]
+
+    def digests(self) -> dict[str, str]:
+        """By stage, the hash of its inputs and of those of the stages before it."""
+        found: dict[str, str] = {}
+        for stage in OUTPUTS:
+            before = {s: found[s] for s in UPSTREAM[stage]}
+            found[stage] = digest({"inputs": self.inputs[stage], "before": before})
+        return found
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder and its ``run.json``; see the README for its layout."""
+
+    path: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Opens a folder that may not exist yet.
+
+        Raises:
+            UserError: the path is a file, or holds something else than a run.
+        """
+        file = path / "run.json"
+        if file.exists():
+            try:
+                return cls(path, json.loads(file.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                raise UserError(f"{file} can't be read ({error}): choose another --out.") from error
+        if path.exists() and not path.is_dir():
+            raise UserError(f"--out {path} is a file: give a folder.")
+        if path.is_dir() and any(p.name != ".lock" for p in path.iterdir()):
+            raise UserError(
+                f"--out {path} holds files that are not a run's: choose another folder."
+            )
+        return cls(path)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes from writing here.
+
+        Raises:
+            UserError: another process does already.
+        """
+        from filelock import FileLock, Timeout
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise UserError(
+                f"Another process is writing {self.path}: wait for it, or choose another --out."
+            ) from error
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """Finished stages: hash, seconds, peak memory."""
+        found: dict[str, Any] = self.facts.setdefault("stages", {})
+        return found
+
+    def finished(self, stage: str) -> bool:
+        """Whether the stage's results are whole and current (``reconcile`` has been called)."""
+        return bool(self.stages.get(stage, {}).get("finished"))
+
+    def reconcile(self, plan: Plan, wanted: Sequence[str], overwrite: bool) -> None:
+        """Compares the plan with what the folder holds.
+
+        Raises:
+            UserError: inputs of a begun stage changed and ``overwrite`` is off.
+        """
+        digests = plan.digests()
+        changed = [
+            s for s in OUTPUTS if s in self.stages and self.stages[s]["digest"] != digests[s]
+        ]
+        if changed and not overwrite:
+            what = sorted(
+                {
+                    key
+                    for s in changed
+                    for key, value in plan.inputs[s].items()
+                    if json.loads(json.dumps(value)) != self.stages[s]["inputs"].get(key)
+                }
+            )
+            raise UserError(
+                f"The inputs of {self.path} changed ({', '.join(what) or 'earlier stages'}), which "
+                f"affects the stages {', '.join(changed)}: add --overwrite to redo those, or choose "
+                "another --out."
+            )
+        for stage in changed:
+            self.discard(stage)
+        for stage in wanted:
+            for before in UPSTREAM[stage]:
+                if before not in wanted and not self.finished(before):
+                    command = next(c for c, s in COMMANDS.items() if before in s)
+                    raise UserError(
+                        f"The stage {stage} needs {before}, which is not finished in {self.path}: "
+                        f"run 'erase {command}' or 'erase run' first."
+                    )
+
+    def discard(self, stage: str) -> None:
+        """Removes a stage's results."""
+        self.stages.pop(stage, None)
+        self.save()
+        for name in OUTPUTS[stage]:
+            target = self.path / name
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+
+    @contextmanager
+    def stage(self, name: str, plan: Plan) -> Iterator[dict[str, Any]]:
+        """Records a stage as begun, then as finished with its time and peak memory.
+
+        Yields:
+            A dict that takes further facts about the stage.
+        """
+        record = {
+            "digest": plan.digests()[name],
+            "inputs": json.loads(json.dumps(plan.inputs[name])),
+            "finished": False,
+            "seconds": float(self.stages.get(name, {}).get("seconds", 0.0)),
+        }
+        self.stages[name] = record
+        self.save()
+        began = time.perf_counter()
+        try:
+            yield record
+            record["finished"] = True
+        finally:
+            record["seconds"] = round(record["seconds"] + time.perf_counter() - began, 2)
+            record["peak_memory_mb"] = peak_memory_mb()
+            self.save()
+
+    def save(self) -> None:
+        """Writes ``run.json``."""
+        write_json(self.path / "run.json", self.facts)
+
+
+def peak_memory_mb() -> int:
+    """Most memory this process has held so far, in MiB; on a GPU, of the device."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() // 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that figures depend on."""
+    packages = (
+        *("erase-diffusion", "torch", "torchvision", "diffusers", "transformers", "accelerate"),
+        *("open_clip_torch", "torchmetrics", "torch-fidelity", "nudenet", "pillow", "numpy"),
+    )
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,287 @@
+"""The erasing stages of a run: images, mask, train. Each reads the folder and writes into it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erase.concepts import Concept, pairs, retain_rows
+from erase.errors import UserError
+from erase.files import sha256, write_text
+from erase.images import MANIFEST, Request, generate, image_files, read_image, read_manifest
+from erase.recipe import Recipe, as_dict
+from erase.seeding import cycle, generator
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import Tensor
+
+    from erase.data import TrainingData
+    from erase.diffusion import Diffusion, Sampler
+    from erase.masks import Mask
+
+ROLES = ("forget", "retain")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that the erasing stages depend on, checked.
+
+    Attributes:
+        recipe: the settings.
+        concept: what to forget.
+        anchor: what to answer instead.
+        seed: of every random draw.
+        forget_folder, retain_folder: the user's own images; None has the base model make them.
+        retain: prompt set to retain instead of the concept's own; None keeps it.
+    """
+
+    recipe: Recipe
+    concept: Concept
+    anchor: Concept
+    seed: int
+    forget_folder: Path | None = None
+    retain_folder: Path | None = None
+    retain: str | None = None
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The prompts (c, c')."""
+        return pairs(self.concept, self.anchor)
+
+    def retain_prompts(self) -> list[str]:
+        """The prompts c^r; the anchor's own where the concept says so."""
+        return [row.prompt for row in retain_rows(self.concept, self.retain)]
+
+    def folder(self, role: str) -> Path | None:
+        """The user's own images of a role."""
+        return self.forget_folder if role == "forget" else self.retain_folder
+
+    def sampler(self) -> Sampler:
+        """How images are made, for training and evaluation alike."""
+        from erase.diffusion import Sampler
+
+        r = self.recipe
+        return Sampler(r.sampler, r.sampling_steps, r.guidance_scale, r.size)
+
+
+SALIENCY_KEYS = ("mask", "scope", "ratio", "saliency_guidance", "saliency_sum", "saliency_batch")
+SAMPLING_KEYS = ("sampler", "sampling_steps", "guidance_scale", "sampling_batch", "size")
+TRAINING_KEYS = ("method", "lr", "optimizer", "weight_decay", "steps", "batch_size", "precision")
+
+
+def inputs(job: Job, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """By stage, what it reads besides earlier results; see ``runs.Plan``.
+
+    Args:
+        job: the run.
+        model: fingerprints of the base model's components.
+    """
+    flat = as_dict(job.recipe)
+    folders = {
+        f"{role}_folder": [[f.name, sha256(f)] for f in image_files(folder)]
+        for role in ROLES
+        if (folder := job.folder(role))
+    }
+    shared = {"model": dict(model), "seed": job.seed, "pairs": [list(p) for p in job.pairs()]}
+    return {
+        "images": {
+            **shared,
+            "retain": job.retain_prompts(),
+            "forget_images": job.recipe.forget_images,
+            "retain_images": job.recipe.retain_images,
+            **{k: flat[k] for k in SAMPLING_KEYS},
+            **folders,
+        },
+        "mask": {**shared, **{k: flat[k] for k in SALIENCY_KEYS}, "precision": flat["precision"]},
+        "train": {
+            **shared,
+            **{k: flat[k] for k in TRAINING_KEYS},
+            **asdict(job.recipe.config),  # type: ignore[call-overload]
+        },
+    }
+
+
+def model_fingerprint(diffusion: Diffusion) -> dict[str, str]:
+    """Hashes of the three networks' weights, whatever files they came from."""
+    from erase.weights import fingerprint
+
+    p = diffusion.pipeline
+    networks = {"denoiser": p.unet, "vae": p.vae, "text_encoder": p.text_encoder}
+    return {name: fingerprint(network) for name, network in networks.items()}
+
+
+def make_images(job: Job, diffusion: Diffusion, run: Path) -> None:
+    """Fills ``images/{forget,retain}`` with the base model's images, or lists the user's own."""
+    offset = int(generator(job.seed, "images").initial_seed() % 2**30)
+    prompts = {"forget": [c for c, _ in job.pairs()], "retain": job.retain_prompts()}
+    counts = {"forget": job.recipe.forget_images, "retain": job.recipe.retain_images}
+    for number, role in enumerate(ROLES):
+        folder = run / "images" / role
+        own = job.folder(role)
+        if own is not None:
+            _list_images(own, folder, role, len(prompts[role]))
+            continue
+        requests = [
+            Request(
+                set=role,
+                case_number=i,
+                k=0,
+                prompt=prompts[role][i % len(prompts[role])],
+                # Far from small seeds, so that no evaluation image shares its noise.
+                seed=2**32 + offset + number * 2**31 + i,
+                role=role,
+            )
+            for i in range(counts[role])
+        ]
+        batch = job.recipe.sampling_batch
+        generate(diffusion, requests, folder, job.sampler(), batch, f"{role} images")
+
+
+def _list_images(own: Path, folder: Path, role: str, prompts: int) -> None:
+    """Writes a manifest that points at the user's files, every one opened once to be sure."""
+    rows = []
+    for i, file in enumerate(image_files(own)):
+        read_image(file)
+        path = str(file.resolve())
+        row = {"file": path, "role": role, "prompt_index": i % prompts, "sha256": sha256(file)}
+        rows.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_text(folder / MANIFEST, "".join(rows))
+
+
+def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
+    """Encodes the run's images and prompts, once."""
+    from erase.data import TrainingData, embed_all, encode_files
+
+    size = job.recipe.size or diffusion.size
+    both = job.pairs()
+    kept = job.retain_prompts()
+    encoded = {}
+    for role, count in (("forget", len(both)), ("retain", len(kept))):
+        folder = run / "images" / role
+        rows = read_manifest(folder)
+        files = [folder / str(r["file"]) for r in rows]
+        encoded[role] = encode_files(diffusion, files, [i % count for i in range(len(rows))], size)
+    return TrainingData(
+        forget=encoded["forget"],
+        retain=encoded["retain"],
+        c=embed_all(diffusion, [c for c, _ in both]),
+        anchor_c=embed_all(diffusion, [a for _, a in both]),
+        retain_c=embed_all(diffusion, kept),
+        timesteps=diffusion.timesteps,
+        batch_size=job.recipe.batch_size,
+        seed=job.seed,
+    )
+
+
+def saliency_losses(
+    diffusion: Diffusion, data: TrainingData, *, w: float, batch: int, seed: int
+) -> Iterator[Callable[[], Tensor]]:
+    """One loss per batch of a single pass over the forget set.
+
+    MSE(ε, (1+w)·ε_θ(x_t|c) - w·ε_θ(x_t|∅)), both branches with gradient at the same x_t and t
+    (SalUn's code; w = 0 is the paper's equation 4). Each batch's mean is weighted by its size, so
+    that the sum over batches is the full set's gradient.
+    """
+    import torch
+
+    count = len(data.forget.prompt)
+    order = cycle(count, count, 0, seed, "saliency")
+    empty = diffusion.embed([""]).float()
+
+    def loss(rows: Tensor, number: int) -> Tensor:
+        g = generator(seed, "saliency", number)
+        x0, noise = data.forget.draw(rows, g)
+        t = torch.randint(data.timesteps, (len(rows),), generator=g).to(x0.device)
+        x_t = diffusion.add_noise(x0, noise, t)
+        c = data.c[data.forget.prompt[rows]]
+        if w:
+            both = torch.cat([c, empty.expand(len(rows), -1, -1)])
+            conditional, unconditional = diffusion.predict(
+                torch.cat([x_t, x_t]), torch.cat([t, t]), both
+            ).chunk(2)
+            predicted = (1 + w) * conditional - w * unconditional
+        else:
+            predicted = diffusion.predict(x_t, t, c)
+        wanted = diffusion.target(x0, noise, t)
+        return (predicted - wanted).float().square().mean() * len(rows) / batch
+
+    for number, rows in enumerate(order.split(batch)):
+        yield lambda rows=rows, number=number: loss(rows, number)  # type: ignore[misc]
+
+
+def make_mask(
+    job: Job, diffusion: Diffusion, data: TrainingData, run: Path, model: Mapping[str, str]
+) -> Mask:
+    """Measures saliency and writes ``mask.safetensors``."""
+    from erase.masks import Mask
+    from erase.saliency import accumulate
+    from erase.weights import scoped
+
+    r = job.recipe
+    params = scoped(diffusion.denoiser, r.scope)
+    facts = {k: v for k, v in as_dict(r).items() if k in SALIENCY_KEYS}
+    provenance: dict[str, Any] = {
+        **facts,
+        "concept": job.concept.name,
+        "base": diffusion.source,
+        "fingerprint": model["denoiser"],
+        "seed": job.seed,
+    }
+    if r.mask == "saliency":
+        losses = saliency_losses(
+            diffusion, data, w=r.saliency_guidance, batch=r.saliency_batch, seed=job.seed
+        )
+        count = -(-len(data.forget.prompt) // r.saliency_batch)
+        measured = accumulate(params, _progress(losses, count), r.saliency_sum == "absolute")
+        mask = Mask.top(measured, r.ratio, diffusion.denoiser, provenance)
+    else:
+        mask = Mask.full(params, diffusion.denoiser, provenance)
+        if r.mask == "random":
+            mask = mask.random(r.ratio, job.seed)
+    mask.save(run / "mask.safetensors")
+    return mask
+
+
+def _progress(losses: Iterator[Callable[[], Tensor]], count: int) -> Iterator[Callable[[], Tensor]]:
+    from tqdm import tqdm
+
+    yield from tqdm(losses, total=count, desc="saliency", unit="batch")
+
+
+def train(
+    job: Job, diffusion: Diffusion, data: TrainingData, mask: Mask, run: Path, acc: Accelerator
+) -> None:
+    """Runs the method; afterwards the denoiser in memory is the erased one."""
+    from erase.fit import Fit, Settings
+
+    r = job.recipe
+    mask.check_fits(diffusion.denoiser)
+    fit = Fit(
+        Settings(r.steps, r.lr, r.optimizer, r.weight_decay, r.checkpoint_every),
+        mask,
+        r.scope,
+        run,
+        acc,
+    )
+    method = import_module(f"erase.methods.{r.method}")
+    method.erase(diffusion, data, r.config, fit)
+
+
+def check(job: Job, diffusion: Diffusion) -> Sequence[str]:
+    """What a user should know before the run starts; refuses what can't work.
+
+    Raises:
+        UserError: concept and anchor are the same, or a size the autoencoder can't take.
+    """
+    if any(c == a for c, a in job.pairs()):
+        raise UserError(
+            f"The anchor equals the concept ('{job.concept.name}'): choose another --anchor."
+        )
+    size = job.recipe.size or diffusion.size
+    if size % diffusion.stride:
+        raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
+    return []

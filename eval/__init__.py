@@ -1,0 +1,1 @@
+"""Evidence: images, metrics and the report."""

@@ -1,0 +1,85 @@
+"""One table over the runs of a family of concepts (``--concept all``)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from erase.files import write_json, write_text
+
+FIGURES = ("ua", "ira", "cra")
+
+
+def summarise(folder: Path, runs: Sequence[Path]) -> str:
+    """Writes ``summary.json`` and ``summary.md`` beside the runs.
+
+    Args:
+        folder: of the family.
+        runs: finished run folders.
+
+    Returns:
+        The Markdown table: UA, IRA, CRA in percent, the base in brackets, means below.
+    """
+    rows = [_row(run) for run in runs]
+    lines = [
+        "| concept | anchor | UA % | IRA % (base) | CRA % (base) | lowest neighbour, points | FID |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [_line(row) for row in rows]
+    if rows:
+        lines.append(_line(_means(rows)))
+    text = "\n".join(lines) + "\n"
+    write_json(folder / "summary.json", {"runs": rows, "mean": _means(rows) if rows else None})
+    write_text(folder / "summary.md", text)
+    return text
+
+
+def _row(run: Path) -> dict[str, Any]:
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    row: dict[str, Any] = {
+        "concept": report["run"]["concept"],
+        "anchor": report["run"]["anchor"],
+        "folder": run.name,
+    }
+    for side in ("base", "erased"):
+        for figure in FIGURES:
+            found = report["summary"][side][figure]
+            row[f"{side}_{figure}"] = None if found is None else found["value"]
+    losses = [
+        100 * (c["erased"]["value"] - c["base"]["value"])
+        for c in report["per_class"]
+        if c["role"] == "retain" and c["base"] and c["erased"]
+    ]
+    row["lowest"] = round(min(losses), 1) if losses else None
+    fid = next((f for f in report["fidelity"] if f["name"].startswith("FID")), None)
+    row["fid_erased"] = fid and fid["erased"]
+    row["fid_floor"] = fid and fid["base"]
+    return row
+
+
+def _means(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {"concept": "mean", "anchor": "", "folder": ""}
+    for key in rows[0]:
+        if key not in found:
+            values = [r[key] for r in rows if r[key] is not None]
+            found[key] = mean(values) if values else None
+    return found
+
+
+def _percent(value: float | None) -> str:
+    return "not measured" if value is None else f"{100 * value:.1f}"
+
+
+def _line(row: dict[str, Any]) -> str:
+    lowest = "" if row["lowest"] is None else f"{row['lowest']:+.1f}"
+    fid = ""
+    if row["fid_erased"] is not None:
+        fid = f"{row['fid_erased']:.2f} ({row['fid_floor']:.2f})"
+    return (
+        f"| {row['concept']} | {row['anchor']} | {_percent(row['erased_ua'])} "
+        f"| {_percent(row['erased_ira'])} ({_percent(row['base_ira'])}) "
+        f"| {_percent(row['erased_cra'])} ({_percent(row['base_cra'])}) | {lowest} | {fid} |"
+    )

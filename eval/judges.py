@@ -1,0 +1,410 @@
+"""Judges: classifiers that say what an image shows, opened by one spec string.
+
+    torchvision:ARCH[@FILE]     timm:NAME[@FILE]     open_clip:NAME[@FILE | @FOLDER | @TAG]
+
+Without ``@`` the library downloads its own weights. A file is ``.safetensors``, or ``.pth`` with
+plain tensors only. A safetensors file may carry metadata ``judge``: JSON with ``arch``,
+``labels``, ``size`` (px), ``mean`` and ``std`` (of RGB in [0, 1]).
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from erase.errors import UserError, nearest
+from erase.files import digest, sha256
+
+Pixels = Image.Image | NDArray[np.uint8]
+"""An RGB image: Pillow's, or uint8 (H, W, 3)."""
+Answer = tuple[str, float]
+"""A label and its confidence in [0, 1]."""
+
+TEMPLATES = (
+    "{}",
+    "a photo of a {}",
+    "a picture of a {}",
+    "an image of a {}",
+    "a drawing of a {}",
+)
+"""Prompts whose mean embedding stands for a label in zero-shot classification."""
+_WEIGHTS = (".safetensors", ".pth", ".pt")
+
+
+class Judge(Protocol):
+    """Says which of its labels an image shows best.
+
+    Attributes:
+        labels: every answer it can give.
+        spec: the string that opens it again.
+        facts: what else its answers depend on: hashes, preprocessing. Cached with, and printed.
+    """
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def spec(self) -> str: ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
+
+    def classify(self, images: Sequence[Pixels]) -> list[Answer]:
+        """The best label of each image."""
+        ...
+
+
+@dataclass(frozen=True)
+class NetworkJudge:
+    """A judge made of a network.
+
+    Attributes:
+        spec, labels, facts: see ``Judge``.
+        preprocess: Pillow RGB image to a float tensor (3, H, W).
+        logits: (B, 3, H, W) to (B, labels).
+        device: where the network lies.
+        batch: images at a time, >= 1.
+    """
+
+    spec: str
+    labels: tuple[str, ...]
+    facts: Mapping[str, Any]
+    preprocess: Callable[[Image.Image], Tensor]
+    logits: Callable[[Tensor], Tensor]
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    batch: int = 32
+
+    @torch.inference_mode()
+    def classify(self, images: Sequence[Pixels]) -> list[Answer]:
+        """The label of the largest softmax probability, with that probability."""
+        answers: list[Answer] = []
+        for i in range(0, len(images), self.batch):
+            x = torch.stack([self.preprocess(to_pil(im)) for im in images[i : i + self.batch]])
+            best = self.logits(x.to(self.device)).float().softmax(1).max(1)
+            answers += [
+                (self.labels[index], confidence)
+                for confidence, index in zip(
+                    best.values.tolist(), best.indices.tolist(), strict=True
+                )
+            ]
+        return answers
+
+
+def to_pil(image: Pixels) -> Image.Image:
+    """An RGB Pillow image of either form."""
+    return image.convert("RGB") if isinstance(image, Image.Image) else Image.fromarray(image)
+
+
+def parse_spec(spec: str) -> tuple[str, str, str | None]:
+    """Splits a spec into library, name and what follows ``@``; cheap, so that it can run early.
+
+    Raises:
+        UserError: no spec, or a file that is not there.
+    """
+    library, _, rest = spec.partition(":")
+    name, at, source = rest.partition("@")
+    if library not in _OPEN or not name or (at and not source):
+        raise UserError(
+            f"'{spec}' is no judge: write torchvision:ARCH[@FILE], timm:NAME[@FILE] or "
+            f"open_clip:NAME[@FILE].{nearest(library, _OPEN)}"
+        )
+    looks_like_a_file = "/" in source or source.endswith(_WEIGHTS) or library != "open_clip"
+    if source and looks_like_a_file and not Path(source).exists():
+        raise UserError(f"The judge's file {source} does not exist: give the path of one.")
+    return library, name, source or None
+
+
+def load_judge(
+    spec: str, labels: Sequence[str] | None = None, *, device: str | torch.device = "cpu"
+) -> Judge:
+    """Opens a judge.
+
+    Args:
+        spec: see the module.
+        labels: what a zero-shot judge chooses among; names of the outputs where the weights carry
+            none.
+        device: where it computes.
+
+    Raises:
+        UserError: a bad spec, weights that do not fit or are not plain tensors, missing labels, a
+            missing package, no network.
+    """
+    library, name, source = parse_spec(spec)
+    return _OPEN[library](spec, name, source, labels, torch.device(device))
+
+
+def mini_judges(device: str | torch.device = "cpu") -> dict[str, Judge]:
+    """The bundled model's judges by axis, opened as anyone's torchvision file is.
+
+    Raises:
+        UserError: the installation lacks them.
+    """
+    from importlib.resources import files
+
+    folder = Path(str(files("erase.mini"))) / "weights" / "judges"
+    found: dict[str, Judge] = {}
+    for axis in ("object", "style"):
+        file = folder / f"{axis}.safetensors"
+        if not file.exists():
+            raise UserError(f"The bundled judge {file} is missing: install the package again.")
+        found[axis] = load_judge(f"torchvision:shufflenet_v2_x0_5@{file}", device=device)
+    return found
+
+
+@dataclass(frozen=True)
+class _Card:
+    """The ``judge`` metadata of a safetensors file."""
+
+    arch: str
+    labels: tuple[str, ...]
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def _card(metadata: Mapping[str, str], file: Path, arch: str) -> _Card | None:
+    if "judge" not in metadata:
+        return None
+    try:
+        card = _Card(**json.loads(metadata["judge"]))
+        card = _Card(
+            str(card.arch),
+            tuple(map(str, card.labels)),
+            int(card.size),
+            tuple(map(float, card.mean)),
+            tuple(map(float, card.std)),
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The 'judge' metadata of {file} can't be read ({error}).") from error
+    if card.arch != arch:
+        raise UserError(f"{file} holds a {card.arch}, not a {arch}: name that in the spec.")
+    return card
+
+
+def _read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a weights file; never executes a pickle."""
+    if file.suffix not in _WEIGHTS:
+        raise UserError(f"{file} is no weights file: give one of {', '.join(_WEIGHTS)}.")
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(file, "pt") as opened:
+                names = list(opened.keys())
+                tensors = {name: opened.get_tensor(name) for name in names}
+                return tensors, dict(opened.metadata() or {})
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file} can't be read as safetensors ({error}).") from error
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(
+            f"{file} is damaged or holds more than plain tensors, which is never executed: "
+            "convert it to .safetensors."
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{file} holds no state dict of tensors: save the model's state_dict().")
+    return state, {}
+
+
+def _fill(
+    build: Callable[[int], nn.Module],
+    state: Mapping[str, Tensor],
+    candidates: Sequence[Sequence[str] | None],
+    file: Path,
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network with ``state`` in it, and the first candidate labels that fit its outputs."""
+    problem = "it names no labels"
+    for labels in candidates:
+        if not labels:
+            continue
+        network = build(len(labels))
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            problem = str(error).splitlines()[-1].strip()
+            continue
+        return network, tuple(labels)
+    raise UserError(f"{file} does not fit the network of the spec or its labels ({problem}).")
+
+
+def _resize_and_normalise(card: _Card) -> Callable[[Image.Image], Tensor]:
+    from torchvision import transforms as T
+
+    # Resized as floats: no rounding to bytes between the two scales.
+    steps = T.Compose(
+        [
+            T.PILToTensor(),
+            T.ConvertImageDtype(torch.float32),
+            T.Resize(card.size, antialias=True),
+            T.CenterCrop(card.size),
+            T.Normalize(card.mean, card.std),
+        ]
+    )
+    return lambda image: steps(image)  # type: ignore[no-any-return]
+
+
+def _categories() -> list[str]:
+    """The 1,000 ImageNet names in their usual order."""
+    from torchvision.models import ResNet50_Weights
+
+    return list(ResNet50_Weights.DEFAULT.meta["categories"])
+
+
+def _torchvision(
+    spec: str, name: str, source: str | None, labels: Sequence[str] | None, device: torch.device
+) -> Judge:
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UserError(f"torchvision has no classifier '{name}'.{nearest(name, known)}")
+    default = models.get_model_weights(name).DEFAULT
+    preprocess: Callable[[Image.Image], Tensor] = default.transforms()
+    facts: dict[str, Any] = {"torchvision": str(default)}
+    if source is None:
+        with _fetching(spec):
+            network = models.get_model(name, weights=default)
+        names = tuple(default.meta["categories"])
+        facts["url"] = default.url
+    else:
+        file = Path(source)
+        state, metadata = _read_weights(file)
+        card = _card(metadata, file, name)
+        if card is not None:
+            preprocess = _resize_and_normalise(card)
+            facts = {"size": card.size, "mean": card.mean, "std": card.std}
+        network, names = _fill(
+            lambda n: models.get_model(name, num_classes=n),
+            state,
+            (card.labels,) if card else (default.meta["categories"], labels),
+            file,
+        )
+        facts |= {"file": str(file), "sha256": sha256(file)}
+    network.to(device).eval().requires_grad_(False)
+    return NetworkJudge(spec, names, facts, preprocess, network, device)
+
+
+def _timm(
+    spec: str, name: str, source: str | None, labels: Sequence[str] | None, device: torch.device
+) -> Judge:
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(
+            f"The judge {spec} needs timm: pip install 'erase-diffusion[timm]'."
+        ) from error
+
+    if not timm.is_model(name.split(".")[0]):
+        raise UserError(f"timm has no model '{name}'.{nearest(name, timm.list_models())}")
+    facts: dict[str, Any] = {}
+    card = None
+    if source is None:
+        with _fetching(spec):
+            network = timm.create_model(name, pretrained=True)
+        count = int(network.num_classes)
+        options = [n for n in (_categories(), labels) if n is not None and len(n) == count]
+        if not options:
+            raise UserError(f"The judge {spec} has {count} unnamed outputs: choose another.")
+        names = tuple(options[0])
+        facts["weights"] = dict(network.pretrained_cfg).get("hf_hub_id") or name
+    else:
+        file = Path(source)
+        state, metadata = _read_weights(file)
+        card = _card(metadata, file, name)
+        network, names = _fill(
+            lambda n: timm.create_model(name, num_classes=n),
+            state,
+            (card.labels,) if card else (_categories(), labels),
+            file,
+        )
+        facts |= {"file": str(file), "sha256": sha256(file)}
+    if card is None:
+        config = timm.data.resolve_model_data_config(network)
+        preprocess = timm.data.create_transform(**config, is_training=False)
+        facts["preprocess"] = {k: config[k] for k in ("input_size", "crop_pct", "mean", "std")}
+    else:
+        preprocess = _resize_and_normalise(card)
+        facts |= {"size": card.size, "mean": card.mean, "std": card.std}
+    network.to(device).eval().requires_grad_(False)
+    return NetworkJudge(spec, names, facts, preprocess, network, device)
+
+
+def _open_clip(
+    spec: str, name: str, source: str | None, labels: Sequence[str] | None, device: torch.device
+) -> Judge:
+    import open_clip
+
+    if not labels:
+        raise UserError(f"The judge {spec} chooses among labels, but there are none to choose.")
+    facts: dict[str, Any] = {"templates": list(TEMPLATES), "labels": list(labels)}
+    path = Path(source) if source and Path(source).exists() else None
+    if path is not None and path.is_dir():
+        name, source = f"local-dir:{path}", None
+        content = [[f.name, sha256(f)] for f in sorted(path.iterdir()) if f.is_file()]
+        facts |= {"folder": str(path), "sha256": digest(content)}
+    elif path is not None:
+        facts |= {"file": str(path), "sha256": sha256(path)}
+    elif ":" not in name:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if not tags:
+            known = open_clip.list_models()
+            raise UserError(f"open_clip has no model '{name}'.{nearest(name, known)}")
+        if source is not None and source not in tags:
+            raise UserError(
+                f"open_clip has no weights '{source}' for {name}: choose {', '.join(tags)}, or "
+                "give a file."
+            )
+        source = source or tags[0]
+        facts["weights"] = source
+    with _fetching(spec):
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            name, pretrained=source, device=device, weights_only=True
+        )
+        tokenizer = open_clip.get_tokenizer(name)
+    model.eval().requires_grad_(False)
+    words = [label.replace("-", " ").replace("_", " ") for label in labels]
+    classifier = open_clip.build_zero_shot_classifier(
+        model, tokenizer, words, TEMPLATES, device=device
+    )
+
+    def logits(x: Tensor) -> Tensor:
+        features = model.encode_image(x, normalize=True)
+        scores: Tensor = model.logit_scale.exp() * features @ classifier
+        return scores
+
+    return NetworkJudge(spec, tuple(labels), facts, preprocess, logits, device)
+
+
+@contextmanager
+def _fetching(spec: str) -> Iterator[None]:
+    """Turns a library's failure to find or fetch weights into one sentence."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"The judge {spec} can't be opened ({reason}): check the spec and the network, or "
+            "give its weights with @FILE."
+        ) from error
+
+
+_OPEN: Mapping[str, Callable[..., Judge]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "open_clip": _open_clip,
+}

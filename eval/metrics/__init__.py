@@ -1,0 +1,187 @@
+"""Metrics, one module each, found by name.
+
+A module ``erase.eval.metrics.NAME`` offers ``build(setting) -> Metric``. What a metric can't
+measure in that setting it says in its figures, as a reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from erase.errors import UserError, nearest
+from erase.files import digest, sha256, write_text
+from erase.listing import list_metrics
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from erase.concepts import Concept
+    from erase.eval.judges import Judge
+    from erase.eval.metrics.fidelity import Extractor
+
+Row = TypeVar("Row")
+FiguresT = TypeVar("FiguresT", covariant=True)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image on disk and what it should show; see ``manifest.jsonl``.
+
+    Attributes:
+        file: where it lies.
+        sha256: of the file's bytes.
+        set, case_number, k: prompt set, its row, number of the image within the row.
+        prompt, seed: what it was made from.
+        role: ``forget`` or ``retain``.
+        labels: what it should show, by axis.
+    """
+
+    file: Path
+    sha256: str
+    set: str
+    case_number: int
+    k: int
+    prompt: str
+    seed: int
+    role: str
+    labels: Mapping[str, str]
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """The same on every side of a comparison."""
+        return self.set, self.case_number, self.k
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a metric may need to know of a run.
+
+    Attributes:
+        concept, anchor: what is erased and what should stand in its place.
+        model: what the user called the base model; ``mini`` is the bundled one.
+        pictures: the base side's images, for the labels that occur.
+        judge: spec of the classifier; ``mini`` for the bundled ones, None for no classifier.
+        store: folder of rows measured earlier; None keeps none.
+        device: where networks compute.
+        judges: by axis, instead of those of ``judge``.
+        extractor: feature network, instead of the bundled one.
+    """
+
+    concept: Concept
+    anchor: Concept
+    model: str
+    pictures: Sequence[Picture]
+    judge: str | None = None
+    store: Path | None = None
+    device: str | torch.device = "cpu"
+    judges: Mapping[str, Judge] | None = None
+    extractor: Extractor | None = None
+
+
+class Metric(Protocol[Row, FiguresT]):
+    """Looks at every image once, then scores what it saw as often as wanted."""
+
+    def measure(self, images: Sequence[Picture]) -> list[Row]:
+        """One row per image, in order; taken from the store where it was measured before."""
+        ...
+
+    def score(self, rows: Sequence[Row], against: Sequence[Row] | None = None) -> FiguresT:
+        """Figures of the rows, pure. ``against`` holds the rows of the side compared with."""
+        ...
+
+
+def build_metric(name: str, setting: Setting) -> Metric[Any, Any]:
+    """Opens a metric by the name of its module.
+
+    Raises:
+        UserError: no such metric, or one that can't be opened in this setting.
+    """
+    if name not in list_metrics():
+        raise UserError(f"There is no metric '{name}'.{nearest(name, list_metrics())}")
+    metric: Metric[Any, Any] = import_module(f"{__name__}.{name}").build(setting)
+    return metric
+
+
+def read_pictures(folder: Path) -> list[Picture]:
+    """The images that a folder's manifest lists.
+
+    Raises:
+        UserError: no manifest, or an image that is missing or is not the one listed.
+    """
+    from erase.images import MANIFEST, read_manifest
+
+    pictures = []
+    for row in read_manifest(folder):
+        facts: dict[str, Any] = dict(row)
+        file = folder / facts["file"]
+        if not file.is_file():
+            raise UserError(f"{file} is missing, though {folder / MANIFEST} lists it.")
+        if sha256(file) != facts["sha256"]:
+            raise UserError(
+                f"{file} is not the image that {folder / MANIFEST} lists: make the images again."
+            )
+        names = ("sha256", "set", "case_number", "k", "prompt", "seed", "role", "labels")
+        pictures.append(Picture(file, **{name: facts[name] for name in names}))
+    return pictures
+
+
+CHUNK = 256
+"""Images between two writes to the store."""
+
+
+def measured(
+    images: Sequence[Picture],
+    compute: Callable[[list[NDArray[np.uint8]]], list[Any]],
+    *,
+    store: Path | None,
+    by: object,
+    title: str,
+    batch: int = 32,
+) -> list[Any]:
+    """What ``compute`` says of each image, a batch in memory at a time, kept in the store.
+
+    Args:
+        images: in the order of the result; an image that occurs twice is measured once.
+        compute: RGB arrays (H, W, 3) to one JSON value each.
+        store: folder; one sub-folder per ``by``, files of at most ``CHUNK`` rows.
+        by: everything the values depend on besides the image, as JSON.
+        title: of the progress bar.
+        batch: images at a time, >= 1.
+
+    Raises:
+        UserError: an unreadable image.
+    """
+    from tqdm import tqdm
+
+    from erase.images import read_image
+
+    folder = store / digest(by)[:16] if store is not None else None
+    known: dict[str, Any] = {}
+    if folder is not None and folder.is_dir():
+        for file in sorted(folder.glob("*.jsonl")):
+            known |= dict(map(json.loads, file.read_text(encoding="utf-8").splitlines()))
+    todo = {p.sha256: p for p in images if p.sha256 not in known}
+    bar = tqdm(total=len(todo), desc=title, unit="image", mininterval=1, disable=not todo)
+    for chunk in _slices(list(todo.values()), CHUNK):
+        fresh: dict[str, Any] = {}
+        for group in _slices(chunk, batch):
+            values = compute([read_image(p.file) for p in group])
+            fresh |= {p.sha256: v for p, v in zip(group, values, strict=True)}
+            bar.update(len(group))
+        if folder is not None:
+            lines = "".join(json.dumps(pair) + "\n" for pair in fresh.items())
+            write_text(folder / f"{digest(list(fresh))[:16]}.jsonl", lines)
+        known |= fresh
+    bar.close()
+    return [known[p.sha256] for p in images]
+
+
+def _slices(items: Sequence[Picture], size: int) -> Iterator[Sequence[Picture]]:
+    return (items[i : i + size] for i in range(0, len(items), size))

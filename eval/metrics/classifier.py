@@ -1,0 +1,307 @@
+"""Unlearning accuracy: what judges recognise in forget and in retained images.
+
+    UA    share of the forget images in which the concept is not recognised
+    IRA   in-domain retain accuracy: share of the retained images whose label on the concept's own
+          axis is recognised (other objects, where an object is erased)
+    CRA   cross-domain retain accuracy: share of the retained images whose labels on all other axes
+          are recognised (their style)
+
+Names and definitions of UnlearnCanvas (arXiv 2402.11846), except that IRA and CRA count retained
+prompts only; what the forget images became is a figure of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from erase.concepts import Concept
+from erase.errors import UserError, nearest
+from erase.eval.judges import Judge, load_judge, mini_judges, parse_spec
+from erase.eval.metrics import Picture, Setting, measured
+from erase.eval.stats import Share, share
+
+FIGURES = ("ua", "ira", "cra", "became_anchor")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to look for.
+
+    Attributes:
+        axis: on which the concept has its label.
+        label: the concept's.
+        anchor: the anchor's label on the same axis; None where it has none.
+    """
+
+    axis: str
+    label: str
+    anchor: str | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One image and what the judges say of it.
+
+    Attributes:
+        role: ``forget`` or ``retain``.
+        labels: what it should show, by axis.
+        said: what it shows, by axis: label and confidence in [0, 1].
+    """
+
+    role: str
+    labels: Mapping[str, str]
+    said: Mapping[str, tuple[str, float]]
+
+    def right(self, axis: str) -> bool:
+        """Whether the label on this axis was recognised."""
+        return self.said[axis][0] == self.labels[axis]
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """Share of one label's images in which that label is recognised.
+
+    Attributes:
+        axis, label, role: which images.
+        share: recognised as ``label``.
+        change: minus the same share of the side compared with; None without one.
+    """
+
+    axis: str
+    label: str
+    role: str
+    share: Share
+    change: float | None = None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The figures of one side; see the module.
+
+    Attributes:
+        ua, ira, cra, became_anchor: None where not measured.
+        reasons: why not, by figure.
+        per_class: the concept first, then the retained labels by axis.
+        became: how many forget images were recognised as which label, most frequent first.
+        confusion: on the concept's axis, true label -> recognised label -> images.
+    """
+
+    ua: Share | None = None
+    ira: Share | None = None
+    cra: Share | None = None
+    became_anchor: Share | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    per_class: tuple[ClassShare, ...] = ()
+    became: Mapping[str, int] = field(default_factory=dict)
+    confusion: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def score(
+    rows: Sequence[Judged],
+    target: Target,
+    axes: Sequence[str],
+    against: Sequence[Judged] | None = None,
+) -> Accuracy:
+    """Counts.
+
+    Args:
+        rows: judged images.
+        target: the concept's axis and label.
+        axes: those with a judge, the concept's among them.
+        against: the other side's rows, for the change per class.
+    """
+    if target.axis not in axes:
+        return Accuracy(reasons=dict.fromkeys(FIGURES, "not measured: no judge"))
+    forget = [r for r in rows if r.role == "forget"]
+    kept = [r for r in rows if r.role == "retain"]
+    named = [r for r in kept if target.axis in r.labels]
+    others = [a for a in axes if a != target.axis and any(a in r.labels for r in kept)]
+    crossed = [r for r in kept if all(a in r.labels for a in others)]
+    reasons: dict[str, str] = {}
+    if not forget:
+        reasons["ua"] = reasons["became_anchor"] = "not measured: no forget images"
+    elif target.anchor is None:
+        reasons["became_anchor"] = f"not measured: the anchor has no label on '{target.axis}'"
+    if not named:
+        reasons["ira"] = f"not measured: no retained images with a label on '{target.axis}'"
+    if not others or not crossed:
+        reasons["cra"] = "not measured: no second axis"
+    said = [r.said[target.axis][0] for r in forget]
+    became = Counter(said)
+    confusion: dict[str, Counter[str]] = {target.label: became} if forget else {}
+    for row in named:
+        confusion.setdefault(row.labels[target.axis], Counter())[row.said[target.axis][0]] += 1
+    return Accuracy(
+        ua=share(len(said) - became[target.label], len(said)),
+        ira=share(sum(r.right(target.axis) for r in named), len(named)),
+        cra=share(sum(all(map(r.right, others)) for r in crossed), len(crossed))
+        if others
+        else None,
+        became_anchor=share(became[target.anchor], len(said)) if target.anchor else None,
+        reasons=reasons,
+        per_class=_per_class(rows, target, [target.axis, *others], against),
+        became=dict(became.most_common()),
+        confusion={label: dict(c.most_common()) for label, c in confusion.items()},
+    )
+
+
+def _counts(
+    rows: Sequence[Judged], target: Target, axes: Sequence[str]
+) -> dict[tuple[str, str, str], list[bool]]:
+    """By axis, label and role, for each image whether it was recognised as that label."""
+    found: dict[tuple[str, str, str], list[bool]] = {}
+    for row in rows:
+        if row.role == "forget":
+            hit = row.said[target.axis][0] == target.label
+            found.setdefault((target.axis, target.label, row.role), []).append(hit)
+            continue
+        for axis in axes:
+            if axis in row.labels:
+                key = (axis, row.labels[axis], row.role)
+                found.setdefault(key, []).append(row.right(axis))
+    # False sorts first: the concept's axis before the others, the concept before its neighbours.
+    return dict(sorted(found.items(), key=lambda kv: (axes.index(kv[0][0]), kv[0][2], kv[0][1])))
+
+
+def _per_class(
+    rows: Sequence[Judged],
+    target: Target,
+    axes: Sequence[str],
+    against: Sequence[Judged] | None,
+) -> tuple[ClassShare, ...]:
+    before = _counts(against or (), target, axes)
+    table = []
+    for key, hits in _counts(rows, target, axes).items():
+        value = share(sum(hits), len(hits))
+        assert value is not None
+        old = before.get(key)
+        change = value.value - sum(old) / len(old) if old else None
+        table.append(ClassShare(*key, value, change))
+    return tuple(table)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """The metric.
+
+    Attributes:
+        judges: by axis; none where there is nothing to judge with.
+        target: what to look for.
+        store: see ``measured``.
+    """
+
+    judges: Mapping[str, Judge]
+    target: Target
+    store: Path | None = None
+
+    def measure(self, images: Sequence[Picture]) -> list[Judged]:
+        """Shows every image to every axis's judge."""
+        said: dict[str, list[tuple[str, float]]] = {}
+        for axis, judge in self.judges.items():
+            said[axis] = measured(
+                images,
+                lambda batch, judge=judge: [list(a) for a in judge.classify(batch)],  # type: ignore[misc]
+                store=self.store,
+                by={"spec": judge.spec, "labels": judge.labels, "facts": dict(judge.facts)},
+                title=f"judging by {axis}",
+            )
+        return [
+            Judged(p.role, p.labels, {a: (str(s[i][0]), float(s[i][1])) for a, s in said.items()})
+            for i, p in enumerate(images)
+        ]
+
+    def score(self, rows: Sequence[Judged], against: Sequence[Judged] | None = None) -> Accuracy:
+        """UA, IRA, CRA and what they are made of; ``against`` is the base side."""
+        return score(rows, self.target, list(self.judges), against)
+
+
+def axes_of(pictures: Sequence[Picture]) -> dict[str, list[str]]:
+    """Label columns that tell the retained images apart, with their labels.
+
+    A column needs two different values; columns of numbers are none.
+    """
+    columns: dict[str, set[str]] = {}
+    for picture in pictures:
+        if picture.role == "retain":
+            for axis, label in picture.labels.items():
+                columns.setdefault(axis, set()).add(label)
+    return {
+        axis: sorted(labels)
+        for axis, labels in sorted(columns.items())
+        if len(labels) > 1 and all(any(c.isalpha() for c in label) for label in labels)
+    }
+
+
+def find_target(concept: Concept, anchor: Concept, pictures: Sequence[Picture]) -> Target:
+    """Where the concept stands among the labels.
+
+    A free-text concept has no axis of its own: it is a further label of the retained images'
+    only axis, where there is just one.
+    """
+    if concept.axis is not None and concept.label is not None:
+        axis, label = concept.axis, concept.label
+    else:
+        columns = list(axes_of(pictures))
+        axis, label = columns[0] if len(columns) == 1 else "concept", concept.word
+    if anchor.axis == axis and anchor.label is not None:
+        return Target(axis, label, anchor.label)
+    return Target(axis, label, (anchor.word or None) if anchor.axis is None else None)
+
+
+def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
+    """The judges of a setting by axis; a zero-shot one is opened once per axis.
+
+    Raises:
+        UserError: the judge of the concept's axis does not know the concept.
+    """
+    spec = setting.judge
+    if setting.judges is not None:
+        judges = dict(setting.judges)
+    elif spec is None:
+        return {}
+    elif spec == "mini":
+        judges = mini_judges(setting.device)
+    else:
+        columns = axes_of(setting.pictures)
+        own = [target.label, *([target.anchor] if target.anchor else [])]
+        columns[target.axis] = list(dict.fromkeys([*own, *columns.get(target.axis, [])]))
+        if parse_spec(spec)[0] == "open_clip":
+            judges = {
+                axis: load_judge(spec, labels, device=setting.device)
+                for axis, labels in columns.items()
+            }
+        else:
+            judge = load_judge(spec, columns[target.axis], device=setting.device)
+            judges = {
+                axis: judge
+                for axis, labels in columns.items()
+                if axis == target.axis or set(labels) <= set(judge.labels)
+            }
+    if target.axis not in judges:
+        raise UserError(
+            f"The judge {spec} judges {', '.join(judges)}, not '{target.axis}', where the concept "
+            "stands: choose another --judge."
+        )
+    known = judges[target.axis].labels
+    if target.label not in known:
+        raise UserError(
+            f"The judge {judges[target.axis].spec} has no class '{target.label}'."
+            f"{nearest(target.label, known)} Choose another --judge, e.g. open_clip."
+        )
+    return judges
+
+
+def build(setting: Setting) -> Classifier:
+    """Opens the setting's judges.
+
+    Raises:
+        UserError: a judge that can't be opened or does not know the concept.
+    """
+    target = find_target(setting.concept, setting.anchor, setting.pictures)
+    judges = open_judges(setting, target)
+    if judges and target.anchor not in judges[target.axis].labels:
+        target = Target(target.axis, target.label)
+    return Classifier(judges, target, setting.store)

@@ -1,0 +1,255 @@
+"""Fidelity: how far the retained images have moved, as FID and KID over a feature network.
+
+Both are distances to a second set that the base model made from the same prompts with other
+seeds; the first base set's own distance to it is the floor. A distance is named after its
+network: ``FID[mini]`` is never comparable with an Inception FID.
+
+    FID   |μ-μ'|² + Tr(Σ + Σ' - 2(ΣΣ')^½)                        (Heusel et al., arXiv 1706.08500)
+    KID   unbiased squared MMD, kernel (xᵀy/D + 1)³, mean of subsets  (Bińkowski et al., 1801.01401)
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from erase.errors import UserError
+from erase.eval.metrics import Picture, Setting, measured
+
+SUBSETS, SUBSET_SIZE, SUBSET_SEED = 100, 50, 0
+"""KID's subsets: how many, how large at most, and the seed they are drawn with."""
+
+Features = NDArray[np.float32]
+"""One image's features (D,)."""
+
+
+class Extractor(Protocol):
+    """A feature network.
+
+    Attributes:
+        name: stands in brackets behind FID and KID.
+        dimensions: D, number of features.
+        facts: what the features depend on: weights, resizing. Cached with, and printed.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimensions(self) -> int: ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
+
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """RGB images (H, W, 3) to features (B, D)."""
+        ...
+
+
+@dataclass(frozen=True)
+class NetworkExtractor:
+    """An extractor made of a network.
+
+    Attributes:
+        name, dimensions, facts: see ``Extractor``.
+        network: float pictures in [0, 1] (B, 3, side, side) to (B, D).
+        side: in px; larger and smaller images are resized to it.
+        device: where the network lies.
+    """
+
+    name: str
+    dimensions: int
+    facts: Mapping[str, Any]
+    network: nn.Module
+    side: int
+    device: torch.device
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Features (B, D)."""
+        x = torch.cat([self._prepare(image) for image in images])
+        found: NDArray[np.float32] = self.network(x).float().cpu().numpy()
+        return found
+
+    def _prepare(self, image: NDArray[np.uint8]) -> Tensor:
+        x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(self.device).float() / 255
+        if x.shape[-2:] == (self.side, self.side):
+            return x
+        return nn.functional.interpolate(x, (self.side, self.side), mode="bilinear", antialias=True)
+
+
+def mini_extractor(device: str | torch.device = "cpu") -> NetworkExtractor:
+    """The bundled model's own feature network.
+
+    Raises:
+        UserError: the installation lacks it.
+    """
+    from importlib.resources import files
+
+    from safetensors.torch import load_file
+
+    from erase.files import sha256
+    from erase.mini.models import FEATURES, FeatureNet
+    from erase.mini.world import SIZE
+
+    file = Path(str(files("erase.mini"))) / "weights" / "judges" / "features.safetensors"
+    if not file.exists():
+        raise UserError(f"The bundled features {file} are missing: install the package again.")
+    state = load_file(file)
+    network = FeatureNet(len(state["head.weight"]))
+    network.load_state_dict(state)
+    network.to(device).eval().requires_grad_(False)
+    facts = {"sha256": sha256(file), "resize": f"bilinear to {SIZE} px"}
+    return NetworkExtractor("mini", FEATURES, facts, network, SIZE, torch.device(device))
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A distance between two sets of images.
+
+    Attributes:
+        name: with its extractor, e.g. ``FID[mini]``.
+        value: >= 0 but for KID, which is unbiased and may fall below.
+        n, reference_n: images of either set.
+        dimensions: D.
+        spread: KID's standard deviation over the subsets; None for FID.
+        subset_size: KID's; None for FID.
+    """
+
+    name: str
+    value: float
+    n: int
+    reference_n: int
+    dimensions: int
+    spread: float | None = None
+    subset_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """The figures.
+
+    Attributes:
+        fid, kid: None where not measured.
+        warning: what to mind when reading them.
+        reason: why they were not measured.
+    """
+
+    fid: Distance | None = None
+    kid: Distance | None = None
+    warning: str | None = None
+    reason: str | None = None
+
+
+class _Given(nn.Module):
+    """Hands features through where torchmetrics expects a network."""
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.num_features = dimensions
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def score(name: str, features: Sequence[Features], reference: Sequence[Features]) -> Fidelity:
+    """FID and KID of ``features`` to ``reference``, by torchmetrics.
+
+    Args:
+        name: the extractor's.
+        features, reference: one (D,) array per image.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    n, m = len(features), len(reference)
+    if min(n, m) < 2:
+        return Fidelity(reason=f"not measured: {n} images against {m}, at least 2 are needed")
+    sides = [torch.from_numpy(np.stack(s)).double() for s in (reference, features)]
+    dimensions = sides[0].shape[1]
+    size = min(SUBSET_SIZE, n, m)
+    fid = FrechetInceptionDistance(_Given(dimensions))
+    kid = KernelInceptionDistance(_Given(dimensions), subsets=SUBSETS, subset_size=size)
+    for side, real in zip(sides, (True, False), strict=True):
+        fid.update(side, real)
+        kid.update(side, real)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SUBSET_SEED)
+        mean, spread = kid.compute()
+    warning = None
+    if min(n, m) <= dimensions:
+        warning = (
+            f"FID[{name}] has {dimensions} dimensions but only {min(n, m)} images: its value is "
+            "mostly bias; compare it with the floor alone."
+        )
+    return Fidelity(
+        Distance(f"FID[{name}]", float(fid.compute()), n, m, dimensions),
+        Distance(f"KID[{name}]", float(mean), n, m, dimensions, float(spread), size),
+        warning,
+    )
+
+
+@dataclass(frozen=True)
+class FidelityMetric:
+    """The metric.
+
+    Attributes:
+        extractor: None where no feature network suits the images.
+        store: see ``measured``.
+    """
+
+    extractor: Extractor | None
+    store: Path | None = None
+
+    def measure(self, images: Sequence[Picture]) -> list[Features]:
+        """Every image's features."""
+        extractor = self.extractor
+        if extractor is None:
+            return []
+        rows = measured(
+            images,
+            lambda batch: [_pack(f) for f in extractor(batch)],
+            store=self.store,
+            by={"features": extractor.name, "facts": dict(extractor.facts)},
+            title=f"features[{extractor.name}]",
+        )
+        return [_unpack(row) for row in rows]
+
+    def score(
+        self, rows: Sequence[Features], against: Sequence[Features] | None = None
+    ) -> Fidelity:
+        """FID and KID; ``against`` is the reference set."""
+        if self.extractor is None:
+            return Fidelity(reason="not measured: no feature network for this model's images")
+        if not against:
+            return Fidelity(reason="not measured: no second base set")
+        return score(self.extractor.name, rows, against)
+
+
+def _pack(features: Features) -> str:
+    """Exact and shorter than decimals."""
+    return base64.b64encode(features.astype("<f4").tobytes()).decode()
+
+
+def _unpack(text: str) -> Features:
+    return np.frombuffer(base64.b64decode(text), "<f4")
+
+
+def build(setting: Setting) -> FidelityMetric:
+    """Takes the setting's extractor, or the bundled one for the bundled model's images.
+
+    Raises:
+        UserError: the bundled one is missing.
+    """
+    extractor = setting.extractor
+    if extractor is None and "mini" in (setting.model, setting.concept.family):
+        extractor = mini_extractor(setting.device)
+    return FidelityMetric(extractor, setting.store)

@@ -1,0 +1,62 @@
+"""Shares with their intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+CONFIDENCE = 0.95
+"""Coverage of every interval in a report."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of ``n`` images with its 95 % interval.
+
+    Attributes:
+        value: fraction in [0, 1].
+        n: number of images, >= 1.
+        low, high: Wilson interval, ``low <= value <= high``.
+    """
+
+    value: float
+    n: int
+    low: float
+    high: float
+
+
+def wilson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Score interval of a binomial share (Wilson 1927, JASA 22:209).
+
+        (p + z²/2n ± z·√(p(1-p)/n + z²/4n²)) / (1 + z²/n),   p = k/n
+
+    Unlike p ± z·√(p(1-p)/n) it has a width at 0 of n and n of n, and stays inside [0, 1].
+
+    Args:
+        k: successes, 0 … n.
+        n: trials, >= 1.
+        confidence: two-sided coverage in (0, 1).
+
+    Returns:
+        Lower and upper bound, fractions.
+
+    Raises:
+        ValueError: numbers out of range.
+    """
+    if not (n >= 1 and 0 <= k <= n and 0 < confidence < 1):
+        raise ValueError(f"no interval for {k} of {n} at confidence {confidence}")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    p, scale = k / n, 1 + z * z / n
+    centre = (p + z * z / (2 * n)) / scale
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale
+    # At the ends the bound is exact; the subtraction would leave a rounding error.
+    return (0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half)
+
+
+def share(k: int, n: int) -> Share | None:
+    """``k`` of ``n`` as a fraction with its interval; None where nothing was counted."""
+    if n == 0:
+        return None
+    low, high = wilson(k, n)
+    return Share(k / n, n, low, high)

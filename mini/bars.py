@@ -1,0 +1,152 @@
+"""How good the bundled model and its judges are, on held-out seeds and templates.
+
+``python -m erase.mini.bars`` prints the bars that the model was accepted by.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from erase.mini import world
+
+PER_CELL = 50
+"""Images per cell of the 12 x 4 grid, renders and samples alike: 2,400 of each."""
+STEPS, GUIDANCE = 15, 3.0
+CELLS = tuple(itertools.product(world.OBJECT_LABELS, world.STYLE_LABELS))
+
+
+def renders(split: world.Split, per_cell: int) -> NDArray[np.uint8]:
+    """Held-out renders (N, 64, 64, 3), cell by cell."""
+    first = 1_000_000
+    drawn = [world.render(o, s, first + k, split) for o, s in CELLS for k in range(per_cell)]
+    return np.stack(drawn)
+
+
+def samples(folder: Path, per_cell: int, progress: bool = True) -> NDArray[np.uint8]:
+    """The model's images of every cell from held-out templates (N, 64, 64, 3), cell by cell."""
+    from tqdm import tqdm
+
+    from erase.diffusion import Diffusion, Sampler, Shot
+
+    diffusion = Diffusion.load(str(folder))
+    sampler = Sampler("dpm++", STEPS, GUIDANCE)
+    made = []
+    for number, (obj, style) in enumerate(tqdm(CELLS, "bars", disable=not progress)):
+        templates = itertools.cycle(world.HELD_OUT_TEMPLATES)
+        shots = [
+            Shot(world.caption(next(templates), obj, style), 10_000_000 + 1000 * number + k)
+            for k in range(per_cell)
+        ]
+        made += [diffusion.sample(shots[i : i + 50], sampler) for i in range(0, per_cell, 50)]
+    return np.concatenate(made)
+
+
+@torch.no_grad()
+def reconstructions(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The images after one pass through the model's autoencoder."""
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32).eval()
+    done = []
+    for part in _parts(images):
+        x = torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1
+        y = vae.decode(vae.encode(x).latent_dist.mean).sample
+        y = ((y + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+        done.append(y.permute(0, 2, 3, 1).numpy())
+    return np.concatenate(done)
+
+
+def _parts(images: NDArray[np.uint8], size: int = 64) -> Iterator[NDArray[np.uint8]]:
+    return (images[i : i + size] for i in range(0, len(images), size))
+
+
+def labels(spec: str, images: NDArray[np.uint8], names: Sequence[str] | None = None) -> list[str]:
+    """What a judge sees in each image."""
+    from PIL import Image
+
+    from erase.eval.judges import load_judge
+
+    judge = load_judge(spec, names)
+    found: list[str] = []
+    for part in _parts(images):
+        found += [label for label, _ in judge.classify([Image.fromarray(i) for i in part])]
+    return found
+
+
+def share(found: Sequence[str], axis: int) -> tuple[float, float, str]:
+    """Share recognised right: mean, worst cell, name of the worst cell.
+
+    Args:
+        found: one label per image, cell by cell.
+        axis: 0 object, 1 style.
+    """
+    per_cell = len(found) // len(CELLS)
+    right = np.array(
+        [[f == cell[axis] for f in found[i * per_cell :][:per_cell]] for i, cell in enumerate(CELLS)]
+    ).mean(1)
+    worst = int(right.argmin())
+    return float(right.mean()), float(right[worst]), "/".join(CELLS[worst])
+
+
+def distance(folder: Path, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """``FID[mini]`` between two sets of images."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    from erase.mini.features import load_features
+
+    fid = FrechetInceptionDistance(feature=load_features(folder), normalize=True)
+    fid.set_dtype(torch.float64)
+    for images, real in ((a, True), (b, False)):
+        for part in _parts(images):
+            fid.update(torch.from_numpy(part).permute(0, 3, 1, 2).float() / 255, real=real)
+    return float(fid.compute())
+
+
+def measure(weights: Path, per_cell: int = PER_CELL) -> dict[str, Any]:
+    """Measures every bar.
+
+    Args:
+        weights: folder with ``model/`` and ``judges/``.
+        per_cell: images per cell and side.
+    """
+    judges = weights / "judges"
+    held, other = renders("heldout", per_cell), renders("heldout2", per_cell)
+    base = samples(weights / "model", per_cell)
+    report: dict[str, Any] = {"images_per_cell": per_cell, "n": len(base)}
+    for name, axis in (("object", 0), ("style", 1), ("strict", 0)):
+        spec = f"torchvision:shufflenet_v2_x0_5@{judges / name}.safetensors"
+        for what, images in (("renders", held), ("base", base)):
+            mean, low, cell = share(labels(spec, images), axis)
+            report[f"{name} judge, {what}"] = {"mean": mean, "worst": low, "worst_cell": cell}
+    for axis, names in ((0, world.OBJECT_LABELS), (1, world.STYLE_LABELS)):
+        found = labels(f"open_clip:mini@{judges / 'clip'}", held, names)
+        mean, low, cell = share(found, axis)
+        key = f"open_clip zero-shot {('object', 'style')[axis]}, renders"
+        report[key] = {"mean": mean, "worst": low, "worst_cell": cell}
+    rebuilt = reconstructions(weights / "model", other)
+    report["FID[mini] base to held-out renders"] = distance(judges, held, base)
+    report["FID[mini] reconstructions to held-out renders"] = distance(judges, held, rebuilt)
+    return report
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """One line per bar."""
+    lines = []
+    for name, value in report.items():
+        if isinstance(value, dict):
+            text = f"{value['mean']:.2%}, worst cell {value['worst']:.0%} ({value['worst_cell']})"
+        else:
+            text = f"{value:.4g}"
+        lines.append(f"{name:48s} {text}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(as_text(measure(world.HERE / "weights")))

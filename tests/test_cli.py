@@ -1,0 +1,276 @@
+"""The command line as a user meets it: whole runs on tiny real pipelines, and every mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from erase.cli import main
+
+QUICK = (
+    "--forget-images 4 --retain-images 4 --steps 2 --batch-size 2 --saliency-batch 2 "
+    "--sampling-steps 2 --sampling-batch 4 --eval-forget 4 --eval-retain 4 --lr 1e-3 --device cpu"
+).split()
+TASK = ["--concept", "a church", "--anchor", "a truck"]
+
+
+def run(model: Path | str, out: Path, *more: str, command: str = "run") -> None:
+    main([command, "--model", str(model), *TASK, "--out", str(out), *QUICK, *more])
+
+
+def fails(capsys: pytest.CaptureFixture[str], argv: Sequence[str]) -> str:
+    """Runs a command that must end with exit code 2 and one sentence."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(argv))
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return message
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "church"
+    run(tiny_folder, out)
+    return out
+
+
+def test_a_run_leaves_the_promised_folder(finished: Path) -> None:
+    for name in ("run.json", "mask.safetensors", "train.jsonl", "report.json", "report.html"):
+        assert (finished / name).is_file()
+    for side, count in (("base", 8), ("base2", 4), ("erased", 8)):
+        assert len(list((finished / "eval" / side).glob("*/*.png"))) == count
+    assert not list(finished.rglob("*.part"))
+
+
+def test_the_result_opens_in_stock_diffusers_and_moved_only_masked_weights(
+    finished: Path, tiny_folder: Path
+) -> None:
+    from diffusers import DiffusionPipeline
+
+    erased = DiffusionPipeline.from_pretrained(finished / "model").unet.state_dict()
+    base = DiffusionPipeline.from_pretrained(tiny_folder).unet.state_dict()
+    masks = load_file(finished / "mask.safetensors")
+    assert set(masks) == set(base)
+    moved = 0
+    for name, value in base.items():
+        bits = np.unpackbits(masks[name].numpy(), bitorder="little")[: value.numel()]
+        inside = torch.from_numpy(bits).bool().view(value.shape)
+        assert torch.equal(erased[name][~inside], value[~inside])
+        moved += int((erased[name] != value).sum())
+    assert moved > 0
+
+
+def test_mask_file_tells_shapes_and_provenance(finished: Path) -> None:
+    with safe_open(finished / "mask.safetensors", "np") as file:
+        facts = file.metadata()
+    shapes, provenance = json.loads(facts["shapes"]), json.loads(facts["provenance"])
+    total = sum(int(np.prod(s)) for s in shapes.values())
+    packed = load_file(finished / "mask.safetensors")
+    count = sum(int(np.unpackbits(t.numpy()).sum()) for t in packed.values())
+    assert count == int(provenance["ratio"] * total)
+    assert provenance["concept"] == "a church"
+
+
+def test_report_says_not_measured_without_a_judge(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    for side in ("base", "erased"):
+        assert report["summary"][side]["ua"] is None
+    assert "not measured" in (finished / "report.html").read_text()
+
+
+def test_running_again_does_nothing(finished: Path, tiny_folder: Path) -> None:
+    files = {f: f.stat().st_mtime_ns for f in finished.rglob("*.png")}
+    model = (finished / "model/unet").stat().st_mtime_ns
+    run(tiny_folder, finished)
+    assert files == {f: f.stat().st_mtime_ns for f in finished.rglob("*.png")}
+    assert model == (finished / "model/unet").stat().st_mtime_ns
+
+
+def test_changed_settings_are_refused_then_redone(
+    finished: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import shutil
+
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    argv = ["run", "--model", str(tiny_folder), *TASK, "--out", str(out), *QUICK]
+    message = fails(capsys, [*argv, "--alpha", "0.1"])
+    assert "alpha" in message
+    assert "train, erased, eval" in message
+    mask = (out / "mask.safetensors").stat().st_mtime_ns
+    before = load_file(next((out / "model/unet").glob("*.safetensors")))
+    main([*argv, "--alpha", "0.1", "--overwrite"])
+    after = load_file(next((out / "model/unet").glob("*.safetensors")))
+    assert mask == (out / "mask.safetensors").stat().st_mtime_ns
+    assert any((before[k].float() != after[k].float()).any() for k in before)
+
+
+def test_stages_one_by_one_equal_the_whole_run(
+    finished: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "staged"
+    run(tiny_folder, out, command="images")
+    # What was given once is read from the run folder.
+    for command in ("mask", "train", "generate", "eval"):
+        main([command, "--out", str(out), "--device", "cpu"])
+    for name in ("mask.safetensors", "train.jsonl"):
+        if name == "train.jsonl":
+            a, b = ([json.loads(x)["loss"] for x in (f / name).read_text().splitlines()]
+                    for f in (finished, out))  # fmt: skip
+            assert a == b
+        else:
+            assert (out / name).read_bytes() == (finished / name).read_bytes()
+    for image in sorted(finished.glob("eval/erased/*/*.png")):
+        assert (out / image.relative_to(finished)).read_bytes() == image.read_bytes()
+
+
+def test_a_single_file_goes_through_and_exports(
+    tiny_folder: Path, finished: Path, tmp_path: Path
+) -> None:
+    single = tmp_path / "base.safetensors"
+    main(["export", str(tiny_folder), str(single)])
+    out = tmp_path / "run"
+    run(single, out)
+    a = load_file(next((finished / "model/unet").glob("*.safetensors")))
+    b = load_file(next((out / "model/unet").glob("*.safetensors")))
+    assert set(a) == set(b)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    back = tmp_path / "erased.safetensors"
+    main(["export", str(out / "model"), str(back)])
+    assert any(k.startswith("model.diffusion_model.input_blocks.") for k in load_file(back))
+
+
+def test_own_image_folders(tiny_folder: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for i, mode in enumerate(("RGB", "L", "RGBA", "P")):
+        Image.effect_noise((20, 30), 90).convert(mode).save(own / f"{i}.png")
+    out = tmp_path / "run"
+    run(tiny_folder, out, "--forget-folder", str(own), "--stages", "images,mask,train")
+    assert (out / "model/model_index.json").exists()
+    assert not list((out / "images/forget").glob("*.png"))
+
+
+def test_quick_look(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "look"
+    argv = ["generate", "--model", str(tiny_folder), "--prompt", "a church", "--out", str(out)]
+    argv += ["--count", "2", "--sampling-steps", "2", "--device", "cpu"]
+    main(argv)
+    assert sorted(f.name for f in out.iterdir()) == ["0.png", "1.png"]
+    assert "exists: add --overwrite" in fails(capsys, argv)
+
+
+def test_dry_run_writes_nothing(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tiny_folder, tmp_path / "none", "--dry-run")
+    printed = capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+    for word in ("images", "mask", "train", "eval", "alpha = 0.5", "disk", "memory"):
+        assert word in printed
+
+
+MISTAKES = [
+    (["--concept", "mini/churhc"], "mini/church"),
+    (["--recipe", "salun-minni"], "salun-mini"),
+    (["--method", "salunn"], "salun"),
+    (["--ratio", "0"], "ratio"),
+    (["--ratio", "1.5"], "ratio"),
+    (["--ratio", "half"], "ratio"),
+    (["--alpha", "-1"], "alpha"),
+    (["--steps", "0"], "steps"),
+    (["--seed", "-1"], "seed"),
+    (["--retain", "everyda"], "everyday"),
+    (["--forget-folder", "nowhere"], "nowhere"),
+    (["--stages", "images,maks"], "mask"),
+    (["--anchor", "a church"], "anchor"),
+    (["--no-such-flag", "1"], "no-such-flag"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "named"), MISTAKES, ids=lambda v: str(v)[:40])
+def test_mistakes_are_one_sentence_and_leave_nothing(
+    wrong: list[str],
+    named: str,
+    tiny_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = ["run", "--model", str(tiny_folder), *TASK, "--out", str(tmp_path / "r"), *QUICK]
+    assert named in fails(capsys, [*argv, *wrong])
+    assert not (tmp_path / "r" / "run.json").exists()
+
+
+def test_models_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    torch.save({"state": Path("x")}, tmp_path / "x.ckpt")
+    for model in ("empty", "x.safetensors", "x.ckpt", "missing.safetensors"):
+        argv = ["run", "--model", str(tmp_path / model), *TASK, "--out", str(tmp_path / "r")]
+        assert model in fails(capsys, argv)
+
+
+def test_no_anchor_is_refused(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["run", "--model", str(tiny_folder), "--concept", "a church", "--out"]
+    assert "--anchor" in fails(capsys, [*argv, str(tmp_path / "r")])
+
+
+def test_mask_of_another_model(
+    finished: Path, tiny_folder: Path, tiny_v_folder: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    import shutil
+
+    run(tiny_v_folder, tmp_path / "v", "--stages", "images,mask")
+    shutil.copy(finished / "mask.safetensors", tmp_path / "v/mask.safetensors")
+    message = fails(capsys, ["train", "--out", str(tmp_path / "v"), "--device", "cpu"])
+    assert "mask" in message
+
+
+def test_truncated_image_in_own_folder(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    Image.effect_noise((64, 64), 90).save(own / "bad.png")
+    (own / "bad.png").write_bytes((own / "bad.png").read_bytes()[:300])
+    argv = ["run", "--model", str(tiny_folder), *TASK, "--out", str(tmp_path / "r"), *QUICK]
+    assert "bad.png" in fails(capsys, [*argv, "--forget-folder", str(own)])
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["list"])
+    printed = capsys.readouterr().out
+    for name in ("salun", "classifier", "mini/church", "imagenette/church", "everyday",
+                 "salun-sd14-nudity"):  # fmt: skip
+        assert name in printed
+
+
+def test_help_answers_at_once_with_units_and_ranges() -> None:
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "erase", "run", "--help"], capture_output=True, text=True
+        )
+        seconds.append(time.perf_counter() - began)
+    assert done.returncode == 0
+    for word in ("--ratio", "--alpha", "px", "(0, 1]", "default"):
+        assert word in done.stdout
+    check = "import sys, erase.cli; erase.cli.build_parser(); print('torch' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert loaded.stdout.strip() == "False"

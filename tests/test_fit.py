@@ -1,0 +1,93 @@
+"""The training loop: resume with the same bits, stop at NaN, survive a broken checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from erase.errors import UserError
+from erase.fit import Fit, Settings
+from erase.masks import Mask
+from erase.seeding import generator
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))
+
+
+def fit_of(model: nn.Module, folder: Path, optimizer: str, steps: int = 9) -> Fit:
+    saliency = {n: p.detach().abs() for n, p in model.named_parameters()}
+    mask = Mask.top(saliency, 0.6, model, {"scope": "full"})
+    settings = Settings(steps, 0.01, optimizer, 0.01, checkpoint_every=2)  # type: ignore[arg-type]
+    return Fit(settings, mask, "full", folder, Accelerator(cpu=True))
+
+
+class Stop(Exception):
+    pass
+
+
+def step_of(model: nn.Module, stop_at: int | None = None, nan_at: int | None = None):  # type: ignore[no-untyped-def]
+    def step(index: int) -> Mapping[str, Tensor]:
+        if index == stop_at:
+            raise Stop
+        x = torch.randn(4, 5, generator=generator(0, index))
+        value = (model(x) - x[:, :3]).square().mean()
+        return {"loss": value * (float("nan") if index == nan_at else 1.0)}
+
+    return step
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("stop_at", [1, 5, 8])
+def test_a_cut_off_run_ends_with_the_same_bits(
+    optimizer: str, stop_at: int, tmp_path: Path
+) -> None:
+    whole = net()
+    fit_of(whole, tmp_path / "whole", optimizer)(whole, step_of(whole))
+    cut = net()
+    with pytest.raises(Stop):
+        fit_of(cut, tmp_path / "cut", optimizer)(cut, step_of(cut, stop_at))
+    again = net()
+    fit_of(again, tmp_path / "cut", optimizer)(again, step_of(again))
+    for a, b in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+    logs = [(tmp_path / f / "train.jsonl").read_text().splitlines() for f in ("whole", "cut")]
+    losses = [[(r["step"], r["loss"]) for r in map(json.loads, log)] for log in logs]
+    assert losses[0] == losses[1]
+    assert [s for s, _ in losses[0]] == list(range(1, 10))
+
+
+def test_nan_stops_by_step_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    model = net()
+    with pytest.raises(UserError, match=r"not finite at step 6 .*checkpoint of step 4 is kept"):
+        fit_of(model, tmp_path, "adam")(model, step_of(model, nan_at=5))
+    assert (tmp_path / "checkpoints" / "step-0000004.pt").exists()
+
+
+def test_a_checkpoint_cut_short_falls_back_to_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, cut, again = net(), net(), net()
+    fit_of(whole, tmp_path / "whole", "adam")(whole, step_of(whole))
+    with pytest.raises(Stop):
+        fit_of(cut, tmp_path / "cut", "adam")(cut, step_of(cut, 5))
+    last = tmp_path / "cut/checkpoints/step-0000004.pt"
+    last.write_bytes(last.read_bytes()[:100])
+    fit_of(again, tmp_path / "cut", "adam")(again, step_of(again))
+    assert "step-0000004.pt can't be read" in capsys.readouterr().out
+    for a, b in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    model = net()
+    fit_of(model, tmp_path, "adam")(model, step_of(model))
+    names = sorted(f.name for f in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-0000006.pt", "step-0000008.pt"]

@@ -1,0 +1,127 @@
+"""Images are made in whole planned batches, and read from any folder a user has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from erase.diffusion import Diffusion, Sampler
+from erase.errors import UserError
+from erase.images import Request, batches, generate, image_files, read_image, read_manifest
+
+SAMPLER = Sampler("ddim", 2, 3.0)
+
+
+def requests(count: int) -> list[Request]:
+    return [
+        Request("toy", i, 0, f"prompt {i}", 100 + i, "forget", {"object": "x"})
+        for i in range(count)
+    ]
+
+
+def pixels(folder: Path) -> dict[str, bytes]:
+    return {f.name: f.read_bytes() for f in sorted(folder.glob("*.png"))}
+
+
+def test_manifest_names_every_image_with_its_hash(tiny: Diffusion, tmp_path: Path) -> None:
+    generate(tiny, requests(3), tmp_path, SAMPLER, batch=2)
+    rows = [json.loads(x) for x in (tmp_path / "manifest.jsonl").read_text().splitlines()]
+    assert [r["file"] for r in rows] == ["00000_0.png", "00001_0.png", "00002_0.png"]
+    for i, row in enumerate(rows):
+        data = (tmp_path / row["file"]).read_bytes()
+        assert row["sha256"] == hashlib.sha256(data).hexdigest()
+        assert (row["prompt"], row["seed"], row["k"]) == (f"prompt {i}", 100 + i, 0)
+        assert row["labels"] == {"object": "x"}
+
+
+def test_an_interrupted_folder_ends_with_the_same_bytes(tiny: Diffusion, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        generate(tiny, requests(5), folder, SAMPLER, batch=2)
+    (cut / "manifest.jsonl").unlink()
+    (cut / "00002_0.png").unlink()
+    (cut / "00004_0.png").unlink()
+    generate(tiny, requests(5), cut, SAMPLER, batch=2)
+    assert pixels(cut) == pixels(whole)
+
+
+def test_batch_size_moves_no_byte_by_more_than_one(tiny: Diffusion, tmp_path: Path) -> None:
+    for batch in (1, 4):
+        generate(tiny, requests(4), tmp_path / str(batch), SAMPLER, batch=batch)
+    for i in range(4):
+        one, four = (
+            np.asarray(Image.open(tmp_path / b / f"{i:05d}_0.png")).astype(int) for b in "14"
+        )
+        assert np.abs(one - four).max() <= 1
+        assert one.std() > 1
+
+
+def test_a_folder_of_other_requests_is_refused(tiny: Diffusion, tmp_path: Path) -> None:
+    generate(tiny, requests(1), tmp_path, SAMPLER, batch=1)
+    with pytest.raises(UserError, match="another run"):
+        generate(tiny, requests(2), tmp_path, SAMPLER, batch=1)
+
+
+def test_a_batch_has_one_guidance_scale() -> None:
+    mixed = [Request("s", i, 0, "p", i, "forget", {}, g) for i, g in enumerate((1, 1, 2, 2, 2))]
+    assert [len(b) for b in batches(mixed, 2)] == [2, 2, 1]
+
+
+def test_missing_manifest_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no manifest"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "CMYK", "I;16"])
+def test_every_mode_is_read_as_rgb(mode: str, tmp_path: Path) -> None:
+    file = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")
+    if mode == "I;16":
+        Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(file)
+    else:
+        Image.new("RGB", (8, 8), "white").convert(mode).save(file)
+    read = read_image(file)
+    assert read.shape == (8, 8, 3)
+    assert read.dtype == np.uint8
+    assert read.min() > 240 or mode == "I;16"
+
+
+def test_transparency_shows_white_and_not_what_lies_under_it(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "x.png")
+    assert (read_image(tmp_path / "x.png") == 255).all()
+
+
+def test_sixteen_bits_keep_their_brightness(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 128 * 257, np.uint16)).save(tmp_path / "x.png")
+    assert abs(int(read_image(tmp_path / "x.png")[0, 0, 0]) - 128) <= 1
+
+
+def test_images_are_cropped_to_a_square_of_the_asked_size(tmp_path: Path) -> None:
+    image = Image.new("RGB", (30, 10), "black")
+    image.paste("white", (10, 0, 20, 10))
+    image.save(tmp_path / "x.png")
+    read = read_image(tmp_path / "x.png", 8)
+    assert read.shape == (8, 8, 3)
+    assert (read[:, 2:6] > 250).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", None])
+def test_unreadable_images_are_named(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "x.png"
+    if content is None:
+        Image.effect_noise((64, 64), 50).save(file)
+        content = file.read_bytes()[:-400]
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.png can't be read"):
+        read_image(file)
+
+
+def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no images"):
+        image_files(tmp_path)
+    with pytest.raises(UserError, match="There is no image folder"):
+        image_files(tmp_path / "none")
