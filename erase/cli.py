@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from argparse import HelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -16,6 +18,23 @@ from erase.runs import COMMANDS
 
 if TYPE_CHECKING:
     from erase.commands import Task
+
+class Parser(ArgumentParser):
+    """Says what is wrong in one sentence instead of printing the usage of fifty flags."""
+
+    def __init__(self, text: str, usage: str) -> None:
+        super().__init__(description=text, usage=usage, formatter_class=HelpFormatter)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises what the parser found wrong, with the nearest flag."""
+        text = " ".join(message.split()).removeprefix("error: ")
+        text = re.sub(r"Parser key \"(\w+)\": ", r"--\1: ", text)
+        text = re.sub(r"Expected a <class '(\w+)'>\. Got value: (.*)", r"'\2' is no \1", text)
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", text)
+        flags = [f for action in self._actions for f in action.option_strings]
+        near = nearest(unknown[1], flags) if unknown else ""
+        raise UserError(f"{text.rstrip('.')}.{near} See --help.")
+
 
 STAGE_HELP = {
     "run": "do everything: images, mask, train, generate, eval",
@@ -43,18 +62,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def build_parser() -> ArgumentParser:
     """The whole command line."""
-    parser = ArgumentParser(
-        prog="erase",
-        description="Erase a concept from a text-to-image diffusion model, and prove it.",
-        default_env=False,
-    )
+    text = "Erase a concept from a text-to-image diffusion model, and prove it."
+    parser = Parser(text, "erase COMMAND [options]")
     commands = parser.add_subcommands(dest="command", required=True)
     for name, text in STAGE_HELP.items():
         commands.add_subcommand(name, _stage_parser(name, text), help=text)
     text = "convert: diffusers folder <-> single file (original SD keys), or a delta"
     commands.add_subcommand("export", _export_parser(text), help=text)
     text = "methods, metrics, concepts, prompt sets, recipes"
-    listing = ArgumentParser(description=text)
+    listing = Parser(text, "erase list [WHAT]")
     kinds = ("methods", "metrics", "concepts", "sets", "recipes")
     listing.add_argument("what", nargs="?", choices=kinds, help="only these")
     commands.add_subcommand("list", listing, help=text)
@@ -62,7 +78,7 @@ def build_parser() -> ArgumentParser:
 
 
 def _stage_parser(name: str, text: str) -> ArgumentParser:
-    parser = ArgumentParser(description=text)
+    parser = Parser(text, f"erase {name} [options]")
     add = parser.add_argument
     add(
         "--model",
@@ -105,12 +121,14 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
             if flag.name in seen or flag.name in ("name", "method"):
                 continue
             seen.add(flag.name)
-            group.add_argument(f"--{flag.name.replace('_', '-')}", type=str, help=flag.help)
+            name = f"--{flag.name.replace('_', '-')}"
+            text = f"{flag.help} (default: the recipe's, else {flag.default})"
+            group.add_argument(name, type=flag.type, help=text)
     return parser
 
 
 def _export_parser(text: str) -> ArgumentParser:
-    parser = ArgumentParser(description=text)
+    parser = Parser(text, "erase export SOURCE TARGET [options]")
     add = parser.add_argument
     add("source", type=str, help="a diffusers folder, a single file, or a delta file")
     add("target", type=str, help="a .safetensors file, or a folder to unpack a file into")
@@ -146,7 +164,7 @@ def dispatch(options: Namespace) -> None:
         _stages(command, chosen)
 
 
-def recipe_values(options: Namespace) -> dict[str, str]:
+def recipe_values(options: Namespace) -> dict[str, Any]:
     """The recipe values given as flags."""
     names = {f.name for m in list_methods() for f in flags(m)} - {"name", "method"}
     return {n: options[n] for n in sorted(names) if options.get(n) is not None}
@@ -171,16 +189,14 @@ def _stages(command: str, options: Namespace) -> None:
 
         print(describe_tasks(tasks, stages))
         return
-    failed = []
     for number, one in enumerate(tasks, 1):
         if len(tasks) > 1:
             print(f"[{number}/{len(tasks)}] {one.job.concept.name} -> {one.out}", flush=True)
         report = execute(one, stages, options.overwrite)
         if report:
-            from erase.eval.report import headline
+            from erase.eval.verdict import headline
 
             print("\n".join([*headline(report), f"{one.out / 'report.html'}"]), flush=True)
-            failed.append(one)
     if everything and "eval" in stages:
         from erase.eval.family import summarise
 
@@ -234,8 +250,8 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         anchor = kept["anchor"]
     out = options.out
     if everything and out is None:
-        from erase.recipe import default_recipe
         from erase.concepts import load_concept
+        from erase.recipe import default_recipe
 
         name = recipe or default_recipe(model, load_concept(concept, "mini"))
         out = f"runs/{model}-all-{Path(name).stem}-{seed}"
@@ -263,12 +279,14 @@ def _quick_look(options: Namespace) -> None:
 
     from erase.commands import accelerator
     from erase.diffusion import Diffusion, Sampler, Shot
-    from erase.recipe import default_recipe_name
+    from erase.concepts import Concept
+    from erase.recipe import default_recipe
 
     if options.count < 1:
         raise UserError(f"--count {options.count} is less than 1: ask for at least one image.")
     model = options.model or "mini"
-    settings = load_recipe(options.recipe or default_recipe_name(model), recipe_values(options))
+    shown = Concept(name=options.prompt, kind="text", word=options.prompt)
+    settings = load_recipe(options.recipe or default_recipe(model, shown), recipe_values(options))
     out = Path(options.out or "runs/look")
     first = options.seed or 0
     files = [out / f"{seed}.png" for seed in range(first, first + options.count)]

@@ -12,17 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase.concepts import Concept, evaluation_rows, load_concept, members
+from erase.concepts import evaluation_rows, load_concept, members
 from erase.errors import UserError
-from erase.recipe import Recipe, as_dict, default_recipe, load_recipe
+from erase.recipe import as_dict, default_recipe, load_recipe
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
 from erase.stages import SAMPLING_KEYS, Job, check, inputs, model_fingerprint
 
 if TYPE_CHECKING:
     from erase.diffusion import Diffusion
     from erase.images import Request
-
-SIDES = ("base", "base2", "erased")
 
 
 @dataclass(frozen=True)
@@ -105,11 +103,11 @@ def requests(job: Job) -> dict[str, list[Request]]:
     """The evaluation images of each side; ``base2`` repeats the retained ones with other seeds."""
     from erase.eval.generate import OTHER_SEEDS, plan
 
-    recipe, name = job.recipe, job.concept.evaluation or "everyday"
-    forget, retain = evaluation_rows(job.concept)
-    kept = plan(retain, recipe.eval_retain, name, "retain")
-    both = [*plan(forget, recipe.eval_forget, name, "forget"), *kept]
-    other = plan(retain, recipe.eval_retain, name, "retain", OTHER_SEEDS)
+    recipe, own = job.recipe, job.concept.evaluation
+    forget, retain = evaluation_rows(job.concept, job.retain)
+    kept = plan(retain, recipe.eval_retain, own or "retained", "retain")
+    both = [*plan(forget, recipe.eval_forget, own or "concept", "forget"), *kept]
+    other = plan(retain, recipe.eval_retain, own or "retained", "retain", OTHER_SEEDS)
     return {"base": both, "base2": other, "erased": both}
 
 
@@ -258,12 +256,14 @@ def generate_sides(task: Task, diffusion: Diffusion, run: Path, sides: Sequence[
     """Makes the evaluation images of some sides."""
     from erase.images import generate
 
-    name = task.job.concept.evaluation or "everyday"
+    batch = task.job.recipe.sampling_batch
     for side, rows in requests(task.job).items():
-        if side in sides:
+        if side not in sides:
+            continue
+        for name in dict.fromkeys(r.set for r in rows):
+            own = [r for r in rows if r.set == name]
             folder = run / "eval" / side / name
-            batch = task.job.recipe.sampling_batch
-            generate(diffusion, rows, folder, task.job.sampler(), batch, f"{side} images")
+            generate(diffusion, own, folder, task.job.sampler(), batch, f"{side} images")
 
 
 def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any]:
@@ -298,11 +298,3 @@ def each(task: Task, anchors: bool) -> list[Task]:
         job = replace(task.job, concept=concept, anchor=anchor)
         tasks.append(replace(task, job=job, out=task.out / slug(concept.name)))
     return tasks
-
-
-def recipe_of(task: Task) -> Recipe:
-    """The task's settings."""
-    return task.job.recipe
-
-
-__all__ = ["Concept", "Task", "execute", "make_task"]

@@ -211,7 +211,7 @@ class Mask:
             )
 
     def save(self, path: Path) -> None:
-        """Writes safetensors: one uint8 tensor per parameter, ``shapes`` and ``provenance`` as JSON.
+        """Writes safetensors: a uint8 tensor per parameter, ``shapes`` and ``provenance`` as JSON.
 
         The same mask gives the same bytes, which the safetensors library does not promise: it
         writes metadata in random order.
@@ -280,12 +280,16 @@ def intersection(first: Mask, *others: Mask) -> Mask:
 def unpack(bits: Tensor, shape: Sequence[int]) -> Tensor:
     """The bool tensor of ``shape`` that ``bits`` packs, on the same device."""
     n = math.prod(shape)
-    if bits.device.type == "cpu":  # many times faster than shifts
-        array = np.unpackbits(bits.numpy(), count=n, bitorder="little")
-        return torch.from_numpy(array).view(torch.bool).reshape(tuple(shape))
+    if bits.device.type != "cpu":
+        return unpack_by_shifts(bits)[:n].reshape(tuple(shape))
+    array = np.unpackbits(bits.numpy(), count=n, bitorder="little")  # many times faster
+    return torch.from_numpy(array).view(torch.bool).reshape(tuple(shape))
+
+
+def unpack_by_shifts(bits: Tensor) -> Tensor:
+    """The bool tensor (8·len(bits),) that ``bits`` packs, on any device."""
     places = torch.arange(8, dtype=torch.uint8, device=bits.device)
-    flat = ((bits[:, None] >> places) & 1).view(torch.bool).reshape(-1)
-    return flat[:n].reshape(tuple(shape))
+    return ((bits[:, None] >> places) & 1).view(torch.bool).reshape(-1)
 
 
 def _combined(

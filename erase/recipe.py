@@ -62,7 +62,7 @@ class Recipe:
     )
     sampling_batch: int = _setting(8, "images made at a time", min=1)
     mask: Literal["saliency", "none", "random"] = _setting(
-        "saliency", "weights that may move: the salient ones, all of the scope, or as many at random"
+        "saliency", "weights that may move: the salient ones, all in scope, or as many at random"
     )
     scope: Literal["full", "xattn", "xattn-kv", "noxattn"] = _setting(
         "full", "layers that the mask is drawn from"
@@ -132,11 +132,12 @@ def list_methods() -> list[str]:
     return sorted(f.stem for f in METHODS.glob("[!_]*.py"))
 
 
-def default_recipe(model: str, concept: Concept) -> str:
-    """The recipe of a run that names none."""
+def default_recipe(model: str, concept: Concept | None = None) -> str:
+    """The recipe of a run that names none, by its model and what it erases, if anything."""
     if model == "mini":
         return "salun-mini"
-    return "salun-sd14-nudity" if concept.kind == "nudity" else "salun-sd14-imagenette"
+    nudity = concept is not None and concept.kind == "nudity"
+    return "salun-sd14-nudity" if nudity else "salun-sd14-imagenette"
 
 
 def config_class(method: str) -> type[Any]:
@@ -172,7 +173,8 @@ def load_recipe(name_or_file: str, overrides: Mapping[str, object] | None = None
 
     Args:
         name_or_file: one of ``list_recipes()``, or a path that ends in ``.toml``.
-        overrides: settings by name, ``method`` among them.
+        overrides: settings by name, ``method`` among them; as values, or as the text of a command
+            line.
 
     Raises:
         UserError: unknown recipe, method or key, unreadable file, a value of the wrong type or
@@ -193,27 +195,29 @@ def load_recipe(name_or_file: str, overrides: Mapping[str, object] | None = None
         raise UserError(f"The recipe {file} can't be read: {error.strerror}.") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"The recipe {file} is no TOML: {error}.") from error
-    return make_recipe(file.stem, values | dict(overrides or {}))
+    return make_recipe(file.stem, values, overrides)
 
 
-def make_recipe(name: str, values: Mapping[str, object]) -> Recipe:
-    """A recipe from its settings by name, checked.
-
-    Raises:
-        UserError: no or unknown method, unknown key, a value of the wrong type or out of range.
-    """
-    method = values.get("method")
+def make_recipe(
+    name: str, values: Mapping[str, object], overrides: Mapping[str, object] | None = None
+) -> Recipe:
+    """A recipe from its settings by name, checked; arguments and errors as for ``load_recipe``."""
+    given = {**values, **(overrides or {})}
+    method = given.pop("method", None)
     if not isinstance(method, str):
         raise UserError(f'The recipe {name} names no method: add method = "salun", for example.')
-    offered = {f.name: f for f in flags(method)}
-    given = {k: v for k, v in values.items() if k != "method"}
-    for key in given:
+    offered = {flag.name: flag for flag in flags(method)}
+    checked: dict[str, Any] = {}
+    for key, value in given.items():
         if key not in offered:
             raise UserError(
                 f"'{key}' is no setting of the method {method}.{nearest(key, offered)} "
-                f"'erase run --help' shows them all."
+                "'erase run --help' shows them all."
             )
-    checked = {key: _check(offered[key], value) for key, value in given.items()}
+        flag = offered[key]
+        if overrides and key in overrides and isinstance(value, str):
+            value = _from_text(flag, value)
+        checked[key] = _check(flag, value)
     config = config_class(method)
     own = {f.name for f in fields(config)}
     general = {k: v for k, v in checked.items() if k not in own}
@@ -245,6 +249,16 @@ def _flag(setting: Field[Any], hint: Any) -> Flag:
     return Flag(setting.name, hint, default, MappingProxyType(metadata))
 
 
+def _from_text(flag: Flag, text: str) -> object:
+    """The value that a text stands for, or the text itself where it stands for none."""
+    if flag.type is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        return flag.type(text)
+    except ValueError:
+        return text
+
+
 def _check(flag: Flag, value: object) -> object:
     """The value in the flag's type.
 
@@ -254,19 +268,17 @@ def _check(flag: Flag, value: object) -> object:
     bounds = flag.metadata
     if value is None and bounds.get("optional"):
         return None
-    if flag.type is float and type(value) is int:
-        value = float(value)
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    # bool is a subclass of int: steps = true is a mistake.
-    fits = type(value) is flag.type and not (isinstance(value, float) and not math.isfinite(value))
-    if not fits:
+    # Not isinstance: bool is a subclass of int, and steps = true is a mistake.
+    fits = type(value) is flag.type or (flag.type is float and type(value) is int)
+    if not fits or (isinstance(value, float) and not math.isfinite(value)):
         raise UserError(f"{flag.name} is {value!r}: it must be {words[flag.type]}.")
     if "choices" in bounds and value not in bounds["choices"]:
         near = nearest(str(value), map(str, bounds["choices"]))
         raise UserError(f"{flag.name} is {value!r}: it must be {flag.range}.{near}")
     if isinstance(value, int | float) and not _inside(value, bounds):
         raise UserError(f"{flag.name} is {value}: it must be {flag.range}.")
-    return value
+    return flag.type(value)
 
 
 def _inside(value: float, bounds: Mapping[str, Any]) -> bool:

@@ -93,7 +93,7 @@ def _rows(file: Path) -> tuple[Row, ...]:
         raise UserError(f"The prompt set {file} is not UTF-8 text: save it as UTF-8.") from error
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
-        header = next(reader, [])
+        header = next((cells for cells in reader if cells), [])
         lines = [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
         raise UserError(f"The prompt set {file} is no CSV file: {error}.") from error
@@ -115,7 +115,7 @@ def _rows(file: Path) -> tuple[Row, ...]:
     for index, (number, cells) in enumerate(lines):
         where = f"{file}, line {number}"
         if len(cells) != len(columns):
-            raise UserError(f"{where} has {len(cells)} columns, the header {len(columns)}: mend it.")
+            raise UserError(f"{where} has {len(cells)} cells for {len(columns)} columns: mend it.")
         row = _row(dict(zip(columns, cells, strict=True)), index, where)
         if row.case_number in seen:
             raise UserError(f"{where} repeats the case_number {row.case_number}: number rows once.")

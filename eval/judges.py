@@ -9,7 +9,6 @@ plain tensors only. A safetensors file may carry metadata ``judge``: JSON with `
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from erase.errors import UserError, nearest
+from erase.eval.weights import SUFFIXES, Card, read_card, read_weights
 from erase.files import digest, sha256
 
 Pixels = Image.Image | NDArray[np.uint8]
@@ -39,7 +39,6 @@ TEMPLATES = (
     "a drawing of a {}",
 )
 """Prompts whose mean embedding stands for a label in zero-shot classification."""
-_WEIGHTS = (".safetensors", ".pth", ".pt")
 
 
 class Judge(Protocol):
@@ -106,6 +105,11 @@ def to_pil(image: Pixels) -> Image.Image:
     return image.convert("RGB") if isinstance(image, Image.Image) else Image.fromarray(image)
 
 
+def to_words(label: str) -> str:
+    """``tropical-fish`` and ``tropical_fish`` as words; what has spaces is words already."""
+    return label if " " in label else label.replace("-", " ").replace("_", " ")
+
+
 def parse_spec(spec: str) -> tuple[str, str, str | None]:
     """Splits a spec into library, name and what follows ``@``; cheap, so that it can run early.
 
@@ -119,7 +123,7 @@ def parse_spec(spec: str) -> tuple[str, str, str | None]:
             f"'{spec}' is no judge: write torchvision:ARCH[@FILE], timm:NAME[@FILE] or "
             f"open_clip:NAME[@FILE].{nearest(library, _OPEN)}"
         )
-    looks_like_a_file = "/" in source or source.endswith(_WEIGHTS) or library != "open_clip"
+    looks_like_a_file = "/" in source or source.endswith(SUFFIXES) or library != "open_clip"
     if source and looks_like_a_file and not Path(source).exists():
         raise UserError(f"The judge's file {source} does not exist: give the path of one.")
     return library, name, source or None
@@ -162,65 +166,6 @@ def mini_judges(device: str | torch.device = "cpu") -> dict[str, Judge]:
     return found
 
 
-@dataclass(frozen=True)
-class _Card:
-    """The ``judge`` metadata of a safetensors file."""
-
-    arch: str
-    labels: tuple[str, ...]
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-def _card(metadata: Mapping[str, str], file: Path, arch: str) -> _Card | None:
-    if "judge" not in metadata:
-        return None
-    try:
-        card = _Card(**json.loads(metadata["judge"]))
-        card = _Card(
-            str(card.arch),
-            tuple(map(str, card.labels)),
-            int(card.size),
-            tuple(map(float, card.mean)),
-            tuple(map(float, card.std)),
-        )
-    except (TypeError, ValueError) as error:
-        raise UserError(f"The 'judge' metadata of {file} can't be read ({error}).") from error
-    if card.arch != arch:
-        raise UserError(f"{file} holds a {card.arch}, not a {arch}: name that in the spec.")
-    return card
-
-
-def _read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a weights file; never executes a pickle."""
-    if file.suffix not in _WEIGHTS:
-        raise UserError(f"{file} is no weights file: give one of {', '.join(_WEIGHTS)}.")
-    if file.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(file, "pt") as opened:
-                names = list(opened.keys())
-                tensors = {name: opened.get_tensor(name) for name in names}
-                return tensors, dict(opened.metadata() or {})
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{file} can't be read as safetensors ({error}).") from error
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(
-            f"{file} is damaged or holds more than plain tensors, which is never executed: "
-            "convert it to .safetensors."
-        ) from error
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{file} holds no state dict of tensors: save the model's state_dict().")
-    return state, {}
-
-
 def _fill(
     build: Callable[[int], nn.Module],
     state: Mapping[str, Tensor],
@@ -242,7 +187,7 @@ def _fill(
     raise UserError(f"{file} does not fit the network of the spec or its labels ({problem}).")
 
 
-def _resize_and_normalise(card: _Card) -> Callable[[Image.Image], Tensor]:
+def _resize_and_normalise(card: Card) -> Callable[[Image.Image], Tensor]:
     from torchvision import transforms as T
 
     # Resized as floats: no rounding to bytes between the two scales.
@@ -255,7 +200,7 @@ def _resize_and_normalise(card: _Card) -> Callable[[Image.Image], Tensor]:
             T.Normalize(card.mean, card.std),
         ]
     )
-    return lambda image: steps(image)  # type: ignore[no-any-return]
+    return lambda image: steps(image)
 
 
 def _categories() -> list[str]:
@@ -283,8 +228,8 @@ def _torchvision(
         facts["url"] = default.url
     else:
         file = Path(source)
-        state, metadata = _read_weights(file)
-        card = _card(metadata, file, name)
+        state, metadata = read_weights(file)
+        card = read_card(metadata, file, name)
         if card is not None:
             preprocess = _resize_and_normalise(card)
             facts = {"size": card.size, "mean": card.mean, "std": card.std}
@@ -324,8 +269,8 @@ def _timm(
         facts["weights"] = dict(network.pretrained_cfg).get("hf_hub_id") or name
     else:
         file = Path(source)
-        state, metadata = _read_weights(file)
-        card = _card(metadata, file, name)
+        state, metadata = read_weights(file)
+        card = read_card(metadata, file, name)
         network, names = _fill(
             lambda n: timm.create_model(name, num_classes=n),
             state,
@@ -377,7 +322,7 @@ def _open_clip(
         )
         tokenizer = open_clip.get_tokenizer(name)
     model.eval().requires_grad_(False)
-    words = [label.replace("-", " ").replace("_", " ") for label in labels]
+    words = [to_words(label) for label in labels]
     classifier = open_clip.build_zero_shot_classifier(
         model, tokenizer, words, TEMPLATES, device=device
     )

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from erase.errors import UserError
-from erase.masks import Mask, intersection, union, unpack
+from erase.masks import Mask, intersection, union, unpack, unpack_by_shifts
 from erase.weights import fingerprint
 
 shapes = st.lists(
@@ -100,7 +100,10 @@ def test_random_draws_evenly_over_the_whole_scope_and_nowhere_else() -> None:
     assert not hits[: 5 * 7 + 7].any()
     # Binomial(400, 1/4): mean 100, standard deviation 8.7; 72 weights stay within five of them.
     assert np.abs(hits[5 * 7 + 7 :] - 100).max() < 5 * 8.7
-    assert mask.control(0).provenance["mask"] == "random"
+    control = mask.control(0)
+    assert control.provenance["mask"] == "random"
+    # Layers of one shape are drawn apart.
+    assert not torch.equal(control.bits["attn2.to_q.weight"], control.bits["attn2.to_k.weight"])
 
 
 def test_full_covers_its_parameters_and_no_others() -> None:
@@ -244,9 +247,9 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
         Mask.load(tmp_path)
 
 
-def test_unpacking_without_numpy_gives_the_same() -> None:
-    # The path for accelerators, run on the meta device for its shape and on CPU by its formula.
+def test_unpacking_on_an_accelerator_gives_the_same() -> None:
     bits = torch.tensor([0b10110001, 0b00000110], dtype=torch.uint8)
     expected = [True, False, False, False, True, True, False, True, False, True, True]
     assert unpack(bits, (11,)).tolist() == expected
+    assert unpack_by_shifts(bits).tolist() == expected + 5 * [False]
     assert unpack(bits.to("meta"), (11, 1)).shape == (11, 1)

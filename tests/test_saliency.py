@@ -92,7 +92,7 @@ def test_puts_everything_back() -> None:
         assert torch.equal(p, weights[name])
     params["0.bias"].requires_grad_(True)
     params["0.bias"].grad = None
-    losses[0]().backward()  # no hook is left behind
+    torch.autograd.backward(losses[0]())  # no hook is left behind
     assert params["0.bias"].grad is not None
 
 

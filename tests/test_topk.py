@@ -71,11 +71,22 @@ def test_equals_a_stable_sort_on_many_values(kind: str, share: float) -> None:
         np.testing.assert_array_equal(select(values, k), by_sorting(values, k))
 
 
+def test_every_k() -> None:
+    values = np.random.default_rng(0).permutation(400).astype(np.float32) // 1.5
+    with patch.object(topk, "BLOCK", 64), patch.object(topk, "_SAMPLE", 8):
+        for k in range(401):
+            np.testing.assert_array_equal(select(values, k), by_sorting(values, k))
+
+
 def test_a_misleading_sample_costs_time_not_exactness() -> None:
     values = np.arange(1, 100_001, dtype=np.float32)
-    # The sample sees every 1009th value; those are made huge, so that it brackets nothing real.
-    values[::1009] = 1e30
+    # The first step from 1000 on that shares no factor with 2, 3, 5 and 7 is 1003.
+    values[::1003] = 1e30
+    out = np.empty(12_500, np.uint8)
     with patch.object(topk, "_SAMPLE", 100):
+        blocks = list(topk.magnitude_blocks("w", values, out))
+        bracket = topk._guess(blocks, 0.5, values.size, np.empty(topk.BLOCK, np.int32))
+        assert np.int32(bracket[0]).view(np.float32) == np.float32(1e30)
         np.testing.assert_array_equal(select(values, 50_000), by_sorting(values, 50_000))
 
 

@@ -86,7 +86,14 @@ class Setting:
 
 
 class Metric(Protocol[Row, FiguresT]):
-    """Looks at every image once, then scores what it saw as often as wanted."""
+    """Looks at every image once, then scores what it saw as often as wanted.
+
+    Attributes:
+        facts: what the figures depend on, as JSON; printed in the report's provenance.
+    """
+
+    @property
+    def facts(self) -> dict[str, Any]: ...
 
     def measure(self, images: Sequence[Picture]) -> list[Row]:
         """One row per image, in order; taken from the store where it was measured before."""

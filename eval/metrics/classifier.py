@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from erase.concepts import Concept
 from erase.errors import UserError, nearest
@@ -24,6 +25,8 @@ from erase.eval.metrics import Picture, Setting, measured
 from erase.eval.stats import Share, share
 
 FIGURES = ("ua", "ira", "cra", "became_anchor")
+PROMPT = "prompt"
+"""Axis of a concept without one: the retained prompts are the labels, told apart zero-shot."""
 
 
 @dataclass(frozen=True)
@@ -197,9 +200,25 @@ class Classifier:
     target: Target
     store: Path | None = None
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was looked for, and by which judges."""
+        judges = {
+            axis: {"spec": j.spec, "labels": list(j.labels), **j.facts}
+            for axis, j in self.judges.items()
+        }
+        return {"target": asdict(self.target), "judges": judges}
+
+    def labels(self, picture: Picture) -> Mapping[str, str]:
+        """What an image should show, on the axes where its judge can say so."""
+        labels = dict(picture.labels)
+        if self.target.axis == PROMPT and picture.prompt in self.judges[PROMPT].labels:
+            labels[PROMPT] = picture.prompt
+        return labels
+
     def measure(self, images: Sequence[Picture]) -> list[Judged]:
         """Shows every image to every axis's judge."""
-        said: dict[str, list[tuple[str, float]]] = {}
+        said: dict[str, list[list[Any]]] = {}
         for axis, judge in self.judges.items():
             said[axis] = measured(
                 images,
@@ -209,7 +228,11 @@ class Classifier:
                 title=f"judging by {axis}",
             )
         return [
-            Judged(p.role, p.labels, {a: (str(s[i][0]), float(s[i][1])) for a, s in said.items()})
+            Judged(
+                p.role,
+                self.labels(p) if self.judges else p.labels,
+                {axis: (str(s[i][0]), float(s[i][1])) for axis, s in said.items()},
+            )
             for i, p in enumerate(images)
         ]
 
@@ -238,59 +261,62 @@ def axes_of(pictures: Sequence[Picture]) -> dict[str, list[str]]:
 def find_target(concept: Concept, anchor: Concept, pictures: Sequence[Picture]) -> Target:
     """Where the concept stands among the labels.
 
-    A free-text concept has no axis of its own: it is a further label of the retained images'
-    only axis, where there is just one.
+    A concept without an axis of its own is a further label of the retained images' only axis, or
+    of their prompts where they have none.
     """
     if concept.axis is not None and concept.label is not None:
         axis, label = concept.axis, concept.label
     else:
         columns = list(axes_of(pictures))
-        axis, label = columns[0] if len(columns) == 1 else "concept", concept.word
-    if anchor.axis == axis and anchor.label is not None:
-        return Target(axis, label, anchor.label)
-    return Target(axis, label, (anchor.word or None) if anchor.axis is None else None)
+        axis, label = columns[0] if len(columns) == 1 else PROMPT, concept.word
+    if anchor.axis is None:
+        return Target(axis, label, anchor.word or None)
+    return Target(axis, label, anchor.label if anchor.axis == axis else None)
 
 
 def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
     """The judges of a setting by axis; a zero-shot one is opened once per axis.
 
     Raises:
-        UserError: the judge of the concept's axis does not know the concept.
+        UserError: a judge that lacks a class of the images.
     """
     spec = setting.judge
+    columns = axes_of(setting.pictures)
+    kept = [p for p in setting.pictures if p.role == "retain"]
+    if target.axis == PROMPT:
+        others = [p.prompt for p in kept]
+    else:
+        others = sorted(p.labels[target.axis] for p in kept if target.axis in p.labels)
+    own = [label for label in (target.label, target.anchor) if label is not None]
+    columns[target.axis] = list(dict.fromkeys([*own, *others]))
     if setting.judges is not None:
         judges = dict(setting.judges)
     elif spec is None:
         return {}
     elif spec == "mini":
         judges = mini_judges(setting.device)
+    elif parse_spec(spec)[0] == "open_clip":
+        judges = {
+            axis: load_judge(spec, labels, device=setting.device)
+            for axis, labels in columns.items()
+        }
     else:
-        columns = axes_of(setting.pictures)
-        own = [target.label, *([target.anchor] if target.anchor else [])]
-        columns[target.axis] = list(dict.fromkeys([*own, *columns.get(target.axis, [])]))
-        if parse_spec(spec)[0] == "open_clip":
-            judges = {
-                axis: load_judge(spec, labels, device=setting.device)
-                for axis, labels in columns.items()
-            }
-        else:
-            judge = load_judge(spec, columns[target.axis], device=setting.device)
-            judges = {
-                axis: judge
-                for axis, labels in columns.items()
-                if axis == target.axis or set(labels) <= set(judge.labels)
-            }
+        judge = load_judge(spec, columns[target.axis], device=setting.device)
+        fits = [axis for axis, labels in columns.items() if set(labels) <= set(judge.labels)]
+        judges = dict.fromkeys([target.axis, *(a for a in fits if a != target.axis)], judge)
     if target.axis not in judges:
         raise UserError(
-            f"The judge {spec} judges {', '.join(judges)}, not '{target.axis}', where the concept "
-            "stands: choose another --judge."
+            f"The judges answer for {', '.join(judges)}, not for '{target.axis}', where the "
+            "concept stands: choose another --judge."
         )
-    known = judges[target.axis].labels
-    if target.label not in known:
-        raise UserError(
-            f"The judge {judges[target.axis].spec} has no class '{target.label}'."
-            f"{nearest(target.label, known)} Choose another --judge, e.g. open_clip."
-        )
+    judge = judges[target.axis]
+    needed = [target.label, *(others if target.axis != PROMPT else [])]
+    for label in needed:
+        if label not in judge.labels:
+            raise UserError(
+                f"The judge {judge.spec} has no class '{label}'.{nearest(label, judge.labels)} "
+                "Choose another --judge; open_clip takes any classes."
+            )
     return judges
 
 
@@ -298,7 +324,7 @@ def build(setting: Setting) -> Classifier:
     """Opens the setting's judges.
 
     Raises:
-        UserError: a judge that can't be opened or does not know the concept.
+        UserError: a judge that can't be opened or lacks a class of the images.
     """
     target = find_target(setting.concept, setting.anchor, setting.pictures)
     judges = open_judges(setting, target)

@@ -11,6 +11,7 @@ network: ``FID[mini]`` is never comparable with an Inception FID.
 from __future__ import annotations
 
 import base64
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,19 +95,15 @@ def mini_extractor(device: str | torch.device = "cpu") -> NetworkExtractor:
     """
     from importlib.resources import files
 
-    from safetensors.torch import load_file
-
     from erase.files import sha256
-    from erase.mini.models import FEATURES, FeatureNet
+    from erase.mini.features import load_features
+    from erase.mini.models import FEATURES
     from erase.mini.world import SIZE
 
     file = Path(str(files("erase.mini"))) / "weights" / "judges" / "features.safetensors"
     if not file.exists():
         raise UserError(f"The bundled features {file} are missing: install the package again.")
-    state = load_file(file)
-    network = FeatureNet(len(state["head.weight"]))
-    network.load_state_dict(state)
-    network.to(device).eval().requires_grad_(False)
+    network = load_features(file.parent).to(device)
     facts = {"sha256": sha256(file), "resize": f"bilinear to {SIZE} px"}
     return NetworkExtractor("mini", FEATURES, facts, network, SIZE, torch.device(device))
 
@@ -177,7 +174,9 @@ def score(name: str, features: Sequence[Features], reference: Sequence[Features]
     dimensions = sides[0].shape[1]
     size = min(SUBSET_SIZE, n, m)
     fid = FrechetInceptionDistance(_Given(dimensions))
-    kid = KernelInceptionDistance(_Given(dimensions), subsets=SUBSETS, subset_size=size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns that it keeps the features, which it is given
+        kid = KernelInceptionDistance(_Given(dimensions), subsets=SUBSETS, subset_size=size)
     for side, real in zip(sides, (True, False), strict=True):
         fid.update(side, real)
         kid.update(side, real)
@@ -208,6 +207,14 @@ class FidelityMetric:
 
     extractor: Extractor | None
     store: Path | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The feature network, if any, and how KID's subsets are drawn."""
+        e = self.extractor
+        network = e and {"name": e.name, "dimensions": e.dimensions, **e.facts}
+        subsets = {"subsets": SUBSETS, "subset_size": SUBSET_SIZE, "seed": SUBSET_SEED}
+        return {"extractor": network, "kid": subsets}
 
     def measure(self, images: Sequence[Picture]) -> list[Features]:
         """Every image's features."""

@@ -1,0 +1,65 @@
+# Two commands do everything, installation included: `make erase` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+# What `make erase` does; ARGS are further flags of `erase run`. Without an anchor it is the
+# concept's own.
+MODEL ?= mini
+CONCEPT ?= church
+ANCHOR ?= $(if $(filter church,$(CONCEPT)),truck)
+ARGS ?=
+space := $(subst ,, )
+OUT ?= runs/$(subst /,-,$(subst $(space),-,$(CONCEPT)))
+
+.PHONY: help install erase test test-slow check format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make erase       erase a concept: MODEL=mini CONCEPT=church ANCHOR=truck ARGS='
+	@echo 'make test        the tests (make test-slow: the long ones)'
+	@echo 'make check       style and types'
+	@echo 'make format      put the style right'
+	@echo 'make clean       remove what was built and installed (runs/ stays)'
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# Passed through the environment, so that any text may stand in them.
+erase: export ERASE_MODEL = $(MODEL)
+erase: export ERASE_CONCEPT = $(CONCEPT)
+erase: export ERASE_ANCHOR = $(ANCHOR)
+erase: export ERASE_OUT = $(OUT)
+erase: $(INSTALLED)
+	@$(BIN)/erase run --model "$$ERASE_MODEL" --concept "$$ERASE_CONCEPT" \
+	  $${ERASE_ANCHOR:+--anchor "$$ERASE_ANCHOR"} --out "$$ERASE_OUT" $(ARGS)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+# Types are checked in an installed copy: in the clone, mypy can't see that eval/ is erase.eval.
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/typed .
+	cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml \
+	  --cache-dir ../../.mypy_cache -p erase
+	rm -rf build
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

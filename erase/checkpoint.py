@@ -1,0 +1,288 @@
+"""Models in and out: whatever the user calls a model, and the erased one as a diffusers folder."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from erase.errors import UserError, nearest
+from erase.layout import (
+    INDEX,
+    NETWORKS,
+    PICKLES,
+    WEIGHTS,
+    components,
+    copy_component,
+    fitting,
+    read_state,
+    skeleton,
+    whole_folder,
+    write_state,
+)
+from erase.single_file import unpack
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+MINI = "mini"
+FILES = (".safetensors", *PICKLES)
+LICENCES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model on disk, before anything is erased from it.
+
+    Attributes:
+        spec: what the user called it.
+        path: diffusers folder, or single file in the original key layout.
+        config: diffusers folder that states a single file's configuration.
+        hub: whether ``spec`` is a hub id.
+    """
+
+    spec: str
+    path: Path
+    config: Path | None = None
+    hub: bool = False
+
+    @property
+    def title(self) -> str:
+        """A name that others may read: hub id, or the last part of a local path."""
+        return self.spec if self.hub or self.spec == MINI else self.path.resolve().name
+
+    def denoiser_state(self) -> dict[str, Tensor]:
+        """The denoiser's tensors with the dtypes and bits of the file, by parameter name.
+
+        Raises:
+            UserError: the model can't be read.
+        """
+        if self.path.is_dir():
+            return read_state(self.path, "unet")
+        with tempfile.TemporaryDirectory() as place:
+            return unpack(self.path, Path(place), self.config)["unet"]
+
+
+def open_base(spec: str) -> Base:
+    """Finds a model; one from the hub is downloaded, or taken from the hub's cache.
+
+    Args:
+        spec: ``mini``, a hub id ``OWNER/NAME``, a diffusers folder, a single file
+            (``.safetensors``, ``.ckpt``), or ``FILE@FOLDER`` for a file of unusual size whose
+            configuration is that of a diffusers folder.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    if spec == MINI:
+        folder = mini_folder()
+        if not (folder / INDEX).is_file():
+            raise UserError(
+                "The bundled model is not there: install the package with its data, or make it "
+                "with 'python -m erase.mini.train'."
+            )
+        return Base(spec, folder)
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        components(path)
+        return Base(spec, path)
+    file, at, config = spec.rpartition("@")
+    if at and not path.exists() and Path(file).expanduser().is_file():
+        components(Path(config).expanduser())
+        return Base(spec, _model_file(Path(file).expanduser()), Path(config).expanduser())
+    if path.exists():
+        return Base(spec, _model_file(path))
+    if _HUB_ID.fullmatch(spec) and path.suffix not in FILES:
+        return Base(spec, _download(spec), hub=True)
+    raise UserError(
+        f"There is no model '{spec}': give mini, a diffusers folder, a .safetensors file or a hub "
+        f"id (owner/name).{nearest(spec, [MINI])}"
+    )
+
+
+def mini_folder() -> Path:
+    """Where the bundled model lies, or would lie."""
+    import erase.mini
+
+    assert erase.mini.__file__ is not None
+    return Path(erase.mini.__file__).parent / "weights" / "model"
+
+
+def _model_file(path: Path) -> Path:
+    if path.suffix not in FILES or not path.is_file():
+        raise UserError(f"{path} is no model file ({', '.join(FILES)}): give one, or a folder.")
+    return path
+
+
+def _download(spec: str) -> Path:
+    """Fetches a pipeline from the hub into its cache, with its card for the licence."""
+    from diffusers import DiffusionPipeline
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        with quiet():
+            folder = Path(DiffusionPipeline.download(spec))
+    except (OSError, ValueError) as error:
+        causes = list(_causes(error))
+        if any(isinstance(e, GatedRepoError) for e in causes):
+            raise UserError(
+                f"The model '{spec}' is gated: accept its licence on the hub and log in with "
+                "'hf auth login'."
+            ) from error
+        if any(isinstance(e, RepositoryNotFoundError) for e in causes):
+            raise UserError(
+                f"There is no model '{spec}', neither here nor on the hub: check the name (a "
+                "private one needs 'hf auth login')."
+            ) from error
+        raise UserError(
+            f"There is no file or folder '{spec}', and the hub can't be asked for it "
+            f"({_first_line(causes[-1])}): check the name and the network."
+        ) from error
+    try:
+        hf_hub_download(spec, "README.md")
+    except (OSError, ValueError):
+        pass  # without a card the licence is stated as unknown
+    components(folder)
+    return folder
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def load_pipeline(spec: str, dtype: torch.dtype = torch.float32) -> StableDiffusionPipeline:
+    """Opens a model for use, without its safety checker.
+
+    Every weight comes from the files: missing, unknown or misshapen ones are errors, never
+    replaced by random values.
+
+    Args:
+        spec: see ``open_base``.
+        dtype: of all three networks.
+
+    Raises:
+        UserError: there is no such model, or it is damaged.
+    """
+    base = open_base(spec)
+    if base.path.is_dir():
+        states = {c: read_state(base.path, c) for c in NETWORKS}
+        return _assemble(base.path, states, dtype, spec)
+    with tempfile.TemporaryDirectory() as place:
+        states = unpack(base.path, Path(place), base.config)
+        return _assemble(Path(place), states, dtype, spec)
+
+
+def _assemble(
+    folder: Path, states: Mapping[str, Mapping[str, Tensor]], dtype: torch.dtype, source: str
+) -> StableDiffusionPipeline:
+    """A pipeline of the tensors, with the folder's configs, tokenizer and scheduler."""
+    from diffusers import StableDiffusionPipeline
+
+    networks = {}
+    with quiet():
+        for component, state in states.items():
+            network = skeleton(folder, component)
+            own = fitting(network, component, state, source)
+            # Copies: a tensor that is still mapped to its file must never be trained.
+            values = {name: value.to(dtype, copy=True) for name, value in own.items()}
+            network.load_state_dict(values, assign=True)
+            networks[component] = network
+        try:
+            pipeline: StableDiffusionPipeline = StableDiffusionPipeline.from_pretrained(
+                folder,
+                **networks,
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+                local_files_only=True,
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"The tokenizer or scheduler of {source} can't be opened ({_first_line(error)}): "
+                "restore the model."
+            ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the notes and progress bars of diffusers and transformers for a while."""
+    from diffusers.utils import logging as diffusers_log
+    from transformers.utils import logging as transformers_log
+
+    logs = (diffusers_log, transformers_log)
+    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    for log in logs:
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, (verbosity, bar) in zip(logs, before, strict=True):
+            log.set_verbosity(verbosity)
+            if bar:
+                log.enable_progress_bar()
+
+
+def save_model(base: Base, state: Mapping[str, Tensor], folder: Path) -> None:
+    """Writes a model with another denoiser as a folder that stock diffusers opens.
+
+    Everything else, a safety checker included, is copied from the base as it is. A denoiser
+    tensor of which any weight changed is stored in fp32, since half precision would round small
+    edits away; every other one is the base's own, bit by bit. Weights that did not change thus
+    equal the base file's in value.
+
+    Args:
+        base: the model that was changed.
+        state: the new denoiser's tensors, fp32, by parameter name, on any device.
+        folder: new, or a pipeline that is replaced; written whole or not at all.
+
+    Raises:
+        UserError: ``state`` does not fit the base, or the disk is full.
+    """
+    with whole_folder(folder) as part:
+        if base.path.is_dir():
+            for name in components(base.path):
+                copy_component(base.path / name, part / name, weights=name != "unet")
+            for file in (INDEX, *LICENCES):
+                if (base.path / file).is_file():
+                    shutil.copyfile(base.path / file, part / file)
+            before = read_state(base.path, "unet")
+        else:
+            states = unpack(base.path, part, base.config)
+            before = states.pop("unet")
+            for component, tensors in states.items():
+                write_state(part / component / WEIGHTS[component], tensors)
+        write_state(part / "unet" / WEIGHTS["unet"], merged(before, state))
+
+
+def merged(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The changed tensors of ``after`` in fp32, and ``before``'s own where nothing changed.
+
+    Raises:
+        UserError: the names or shapes differ.
+    """
+    if {n: v.shape for n, v in before.items()} != {n: v.shape for n, v in after.items()}:
+        raise UserError("The new denoiser does not fit the base model: use the model it came from.")
+    result = {}
+    for name, old in before.items():
+        new = after[name].detach().to("cpu", torch.float32)
+        result[name] = old if torch.equal(new, old.float()) else new
+    return result

@@ -1,0 +1,86 @@
+"""``erase export``: diffusers folder <-> single file, and delta files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from erase.errors import UserError
+
+DTYPES = {"keep": None, "fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+
+
+def export(
+    source: str,
+    target: str,
+    *,
+    dtype: str = "keep",
+    delta: bool = False,
+    base: str | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Converts a model; which way is told by what ``source`` and ``target`` are.
+
+    - folder -> ``.safetensors``: a single file in the original SD key layout, or, with ``delta``,
+      the weights that differ from ``base``;
+    - single file -> folder: a diffusers folder;
+    - delta file -> folder: ``base`` with the delta applied.
+
+    Args:
+        source: a diffusers folder, a single file or a delta file.
+        target: new, or replaced with ``overwrite``.
+        dtype: of a single file's weights: ``keep``, ``fp16``, ``bf16`` or ``fp32``.
+        delta: write a delta.
+        base: the model that a delta belongs to; beside ``dtype``, what moved is counted against it.
+        overwrite: replace an existing target.
+
+    Returns:
+        One line that says what was written.
+
+    Raises:
+        UserError: nothing there, a target that exists, or options that don't go together.
+    """
+    import torch
+
+    from erase.checkpoint import open_base, save_model
+    from erase.delta import apply_delta, is_delta, save_delta
+    from erase.layout import read_state
+    from erase.single_file import export_single_file, import_single_file
+
+    origin, goal = Path(source), Path(target)
+    if goal.exists() and not overwrite:
+        raise UserError(f"{goal} exists: add --overwrite or choose another target.")
+    to_file = goal.suffix == ".safetensors"
+    if to_file and source == "mini":
+        origin = open_base(source).path
+    if not origin.exists():
+        raise UserError(f"There is no model {source}: give a diffusers folder or a single file.")
+    if origin.is_dir() != to_file:
+        raise UserError(
+            "An export goes from a folder to a .safetensors file, or from a file to a folder: "
+            f"{source} -> {target} is neither."
+        )
+    if not to_file and dtype != "keep":
+        raise UserError("--dtype is for single files: a folder keeps the file's own.")
+    if to_file and delta:
+        if base is None:
+            raise UserError("--delta needs --base, the model that the other was made from.")
+        if dtype != "keep":
+            raise UserError("--dtype does not go with --delta, which keeps new values in fp32.")
+        before = open_base(base).denoiser_state()
+        count = save_delta(goal, before, read_state(origin, "unet"))
+        return f"{goal}: {count:,} moved weights"
+    if to_file:
+        name = DTYPES[dtype]
+        known = open_base(base).denoiser_state() if base else None
+        return str(export_single_file(origin, goal, name and getattr(torch, name), known))
+    if is_delta(origin):
+        if base is None:
+            raise UserError(f"{source} is a delta: add --base, the model that it belongs to.")
+        found = open_base(base)
+        after = apply_delta(origin, found.denoiser_state())
+        save_model(found, {k: v.float() for k, v in after.items()}, goal)
+        return f"{goal}: {base} with the delta applied"
+    if delta:
+        raise UserError(f"{source} is no delta file: leave out --delta to unpack a single file.")
+    import_single_file(origin, goal, Path(base) if base else None)
+    return f"{goal}: a diffusers folder"

@@ -1,0 +1,349 @@
+"""``report.html``: one self-contained page made from the report and the images."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from erase.eval import plots, verdict
+from erase.eval.metrics import Picture
+
+if TYPE_CHECKING:
+    from erase.eval.metrics.classifier import Judged
+    from erase.eval.report import Evidence
+
+FORGET_SHOWN, RETAIN_SHOWN, EXCEPTIONS_SHOWN = 16, 24, 16
+"""Most pairs in a grid, whole rows of eight."""
+STRIP = 3
+"""Pairs beside the verdict."""
+THUMBNAIL = 256
+"""Side in px above which an image is scaled down for the page; the files keep their size."""
+T = TypeVar("T")
+
+DEFINITIONS = {
+    "ua": ("Unlearning accuracy (UA)", "forget images in which {word} is not recognised"),
+    "became_anchor": ("Became the anchor", "forget images recognised as {anchor}"),
+    "ira": ("In-domain retained (IRA)", "retained images whose {axis} is recognised"),
+    "cra": ("Cross-domain retained (CRA)", "retained images whose {others} is recognised"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure on one side, formatted."""
+
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table of figures."""
+
+    name: str
+    meaning: str
+    count: str
+    base: Cell
+    erased: Cell
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same prompt and seed before and after.
+
+    Attributes:
+        base, erased: images as data URIs.
+        title: prompt and seed.
+        caption: what was asked for or recognised.
+        changed: whether the caption is worth a second look.
+        veiled: blurred until clicked.
+    """
+
+    base: str
+    erased: str
+    title: str
+    caption: str
+    changed: bool
+    veiled: bool
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A titled grid of pairs."""
+
+    title: str
+    note: str
+    pairs: Sequence[Pair]
+
+
+def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
+    """The page as HTML.
+
+    Args:
+        report: as in ``report.json``.
+        evidence: images, and what was recognised in them.
+        run: the run folder, for the commands that the page shows.
+    """
+    recipe = report["provenance"]["recipe"]
+    grids = _grids(report, evidence)
+    html: str = _template().render(
+        r=report,
+        p=report["provenance"],
+        recipe=recipe,
+        title=_title(report),
+        big=_big(report),
+        lines=figures(report),
+        grids=grids,
+        strip=spread(grids[0].pairs, STRIP) if grids else [],
+        charts=charts(report),
+        became=_became(report),
+        loss=Markup(plots.loss_curve(report["training"])) if report["training"] else None,
+        saliency=Markup(plots.saliency_by_layer(report["mask"])) if report["mask"] else None,
+        blocks=_blocks(report["mask"]),
+        prompt=(report["provenance"]["pairs"] or [[report["concept"]["word"]]])[0][0],
+        sets=sorted({p.set for p in evidence.pictures["base"]}),
+        run=run,
+        veiled=report["concept"]["kind"] == "nudity",
+        export=f"{run.name or 'erased'}.safetensors",
+    )
+    return html
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "percent": verdict.percent,
+        "points": verdict.points,
+        "words": verdict.words,
+        "interval": verdict.interval,
+        "setting": setting_text,
+    }
+    environment.filters.update(filters)
+    source = files("erase.eval") / "templates" / "report.html.j2"
+    return environment.from_string(source.read_text(encoding="utf-8"))
+
+
+def setting_text(value: Any) -> str:
+    """A recipe value as one would type it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if value is None:
+        return verdict.DASH
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def _title(report: Mapping[str, Any]) -> str:
+    return f"Erasing {report['concept']['word'] or 'the empty prompt'}"
+
+
+def _big(report: Mapping[str, Any]) -> tuple[str, str] | None:
+    """How often the concept is recognised, before and after, if the base shows it at all."""
+    sides = [verdict.complement(report["summary"][s]["ua"]) for s in ("base", "erased")]
+    if sides[0] is None or sides[1] is None or sides[0]["value"] < verdict.SHOWN:
+        return None
+    return verdict.percent(sides[0]["value"]), verdict.percent(sides[1]["value"])
+
+
+def figures(report: Mapping[str, Any]) -> list[Line]:
+    """The table of headline figures, base against erased."""
+    summary, target = report["summary"], report["target"]
+    others = [a for a in report["axes"] if a != target["axis"]]
+    names = {
+        "word": report["concept"]["word"] or "the concept",
+        "anchor": verdict.words(target["anchor"] or report["anchor"]["word"] or "the anchor"),
+        "axis": target["axis"],
+        "others": " and ".join(others) or "second axis",
+    }
+    lines = []
+    for key, (name, meaning) in DEFINITIONS.items():
+        base, erased = summary["base"][key], summary["erased"][key]
+        missing = summary["reasons"].get(key, "")
+        count = f"n = {erased['n']}" if erased else ""
+        cells = [
+            Cell(verdict.percent(f["value"]), verdict.interval(f))
+            if f
+            else Cell(verdict.DASH, missing)
+            for f in (base, erased)
+        ]
+        lines.append(Line(name, meaning.format(**names), count, *cells))
+    return lines + _distances(report)
+
+
+def _distances(report: Mapping[str, Any]) -> list[Line]:
+    meaning = "distance of the retained images to a second base set"
+    if not report["fidelity"]:
+        cell = Cell(verdict.DASH, report["summary"]["reasons"].get("fidelity", ""))
+        return [Line("FID, KID", meaning, "", cell, cell)]
+    return [
+        Line(
+            f["name"],
+            meaning,
+            f"n = {f['n']}, {f['dimensions']} dimensions",
+            *(
+                Cell(
+                    verdict.distance(f[side]),
+                    f"± {f[f'{side}_spread']:.2g} over subsets"
+                    if f[f"{side}_spread"] is not None
+                    else note,
+                )
+                for side, note in (("base", "floor"), ("erased", ""))
+            ),
+        )
+        for f in report["fidelity"]
+    ]
+
+
+def charts(report: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    """Rows of the per-class chart by axis, the concept's own axis first."""
+    grouped: dict[str, list[Mapping[str, Any]]] = {}
+    for row in report["per_class"]:
+        grouped.setdefault(row["axis"], []).append(row)
+    return grouped
+
+
+def _became(report: Mapping[str, Any]) -> list[tuple[str, int, float]]:
+    """What the erased forget images were recognised as: label, images, share."""
+    counts = report["became"]["erased"]
+    total = sum(counts.values())
+    return [(label, k, k / total) for label, k in list(counts.items())[:8]]
+
+
+def _blocks(layers: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, float]]:
+    """Block, weights, share of them in the mask."""
+    found = []
+    for block, members in plots.by_block(layers).items():
+        size = sum(m["size"] for m in members)
+        found.append((block, size, sum(m["masked"] for m in members) / size))
+    return found
+
+
+def _grids(report: Mapping[str, Any], evidence: Evidence) -> list[Grid]:
+    """Before and after: the concept, what was kept, and what went wrong."""
+    word = report["concept"]["word"] or "the concept"
+    axis, label = report["target"]["axis"], report["target"]["label"]
+    veiled = report["concept"]["kind"] == "nudity"
+    judged = bool(report["axes"])
+    rows = list(
+        zip(
+            evidence.pictures["base"],
+            evidence.pictures["erased"],
+            evidence.judged["base"],
+            evidence.judged["erased"],
+            strict=True,
+        )
+    )
+    forget = [r for r in rows if r[0].role == "forget"]
+    kept = [r for r in rows if r[0].role == "retain"]
+    Joined = tuple[Picture, Picture, "Judged", "Judged"]
+
+    def make(chosen: Iterable[Joined]) -> list[Pair]:
+        return [_pair(*row, axis=axis, label=label, judged=judged, veiled=veiled) for row in chosen]
+
+    grids = [
+        Grid(f"Prompts with {word}", "", make(spread(forget, FORGET_SHOWN))),
+        Grid(
+            "Retained prompts",
+            "",
+            make(mixed(kept, lambda r: r[0].labels.get(axis, ""), RETAIN_SHOWN)),
+        ),
+    ]
+    if judged:
+        still = [r for r in forget if r[3].said[axis][0] == label]
+        lost = [r for r in kept if _all_right(r[2]) and not _all_right(r[3])]
+        grids += [
+            Grid(
+                f"Still recognised as {word}",
+                f"{len(still)} of {len(forget)} images with {word} in the prompt.",
+                make(spread(still, EXCEPTIONS_SHOWN)),
+            ),
+            Grid(
+                "Retained, but no longer recognised",
+                f"{len(lost)} of {len(kept)} retained images were right before and are not after.",
+                make(spread(lost, EXCEPTIONS_SHOWN)),
+            ),
+        ]
+    return [g for g in grids if g.pairs]
+
+
+def _all_right(row: Judged) -> bool:
+    return all(row.right(axis) for axis in row.said if axis in row.labels)
+
+
+def _pair(
+    base: Picture,
+    erased: Picture,
+    before: Judged,
+    after: Judged,
+    *,
+    axis: str,
+    label: str,
+    judged: bool,
+    veiled: bool,
+) -> Pair:
+    wrong = [a for a in after.said if a in after.labels and not after.right(a)]
+    if not judged:
+        caption, changed = base.prompt, False
+    elif base.role == "forget":
+        got = after.said[axis][0]
+        caption, changed = f"→ {verdict.words(got)}", got == label
+    elif wrong:
+        names = [(verdict.words(after.labels[a]), verdict.words(after.said[a][0])) for a in wrong]
+        caption, changed = ", ".join(f"{asked} → {got}" for asked, got in names), True
+    else:
+        caption, changed = verdict.words(after.labels.get(axis, base.prompt)), False
+    return Pair(
+        data_uri(base.file),
+        data_uri(erased.file),
+        f"{base.prompt} (seed {base.seed})",
+        caption,
+        changed,
+        veiled,
+    )
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """At most ``count`` items, evenly spaced."""
+    n = len(items)
+    return [items[i * n // count] for i in range(count)] if n > count else list(items)
+
+
+def mixed(items: Sequence[T], group: Callable[[T], str], count: int) -> list[T]:
+    """At most ``count`` items, groups taking turns, then ordered by group."""
+    groups: dict[str, list[T]] = {}
+    for item in items:
+        groups.setdefault(group(item), []).append(item)
+    turns = max(map(len, groups.values()), default=0)
+    chosen = [m[i] for i in range(turns) for m in groups.values() if i < len(m)][:count]
+    return sorted(chosen, key=group)
+
+
+def data_uri(file: Path) -> str:
+    """The image for embedding: small ones as they are, larger ones as JPEG thumbnails."""
+    from PIL import Image
+
+    from erase.images import read_image
+
+    image = Image.fromarray(read_image(file))
+    buffer = io.BytesIO()
+    if max(image.size) <= THUMBNAIL // 2:
+        kind = "png"
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        kind = "jpeg"
+        image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+        image.save(buffer, "JPEG", quality=88)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

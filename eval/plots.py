@@ -1,0 +1,209 @@
+"""Plots as inline SVG that takes the page's fonts and colours, light and dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+WIDTH, HEIGHT = 5.0, 2.9
+"""Inches; 72 SVG units each, so that 10-unit text stays legible on a phone."""
+COLOURS = {
+    "#010101": "ink",
+    "#020202": "quiet",
+    "#030303": "rule",
+    "#040404": "base",
+    "#050505": "erased",
+    "#060606": "third",
+}
+"""Stand-ins that the page's variables replace."""
+INK, QUIET, RULE, BASE, ERASED, THIRD = COLOURS
+POINTS = 240
+"""Most points of a curve; longer ones are averaged in bins."""
+
+KINDS = ("cross-attention", "self-attention", "convolutions", "other")
+"""What a denoiser's layers are, in the order of their colours."""
+
+
+def loss_curve(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Forget and retain loss by step, faint as logged and bold as a running mean.
+
+    Args:
+        steps: ``{step, loss, forget, retain}``; the parts may be None.
+    """
+    figure, axes = _figure()
+    names = [n for n in ("forget", "retain") if steps[0][n] is not None] or ["loss"]
+    x = np.array([s["step"] for s in steps], float)
+    for name, colour in zip(names, (ERASED, BASE), strict=False):
+        y = np.array([s[name] for s in steps], float)
+        thin_x, thin_y = thin(x, y)
+        axes.plot(thin_x, thin_y, color=colour, alpha=0.3, linewidth=0.8)
+        smooth = running_mean(y, max(1, len(y) // 20))
+        axes.plot(*thin(x, smooth), color=colour, linewidth=1.7, label=name)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0)
+    if len(names) > 1:
+        _legend(axes)
+    return svg(figure, "loss")
+
+
+def saliency_by_layer(parameters: Sequence[Mapping[str, Any]]) -> str:
+    """Share of each layer's weights in the mask, by block in the order of the forward pass.
+
+    Args:
+        parameters: ``{name, masked, size}``.
+    """
+    figure, axes = _figure()
+    layers = by_module(parameters)
+    groups = by_block(layers)
+    marks: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in KINDS}
+    largest = max(layer["size"] for layer in layers)
+    for index, members in enumerate(groups.values()):
+        offsets = np.linspace(-0.34, 0.34, len(members)) if len(members) > 1 else [0.0]
+        for layer, offset in zip(members, offsets, strict=True):
+            area = 4 + 60 * (layer["size"] / largest) ** 0.5
+            density = 100 * layer["masked"] / layer["size"]
+            marks[kind_of(layer["name"])].append((index + float(offset), density, area))
+    for kind, colour in zip(KINDS, (ERASED, THIRD, BASE, QUIET), strict=True):
+        if marks[kind]:
+            x, y, area = zip(*marks[kind], strict=True)
+            axes.scatter(x, y, s=area, color=colour, alpha=0.6, linewidths=0)
+            axes.scatter([], [], s=26, color=colour, linewidths=0, label=kind)
+    total = 100 * sum(v["masked"] for v in layers) / sum(v["size"] for v in layers)
+    axes.axhline(total, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_xticks(range(len(groups)), list(groups), rotation=40 if len(groups) > 5 else 0)
+    axes.set_xlim(-0.6, len(groups) - 0.4)
+    heights = [y for row in marks.values() for _, y, _ in row]
+    low, high = min(*heights, total), max(*heights, total)
+    # A layer that is all in or all out touches the frame; others use the height there is.
+    pad = max(2.0, 0.08 * (high - low))
+    axes.set_ylim(max(-2.0, low - pad), min(102.0, high + pad))
+    axes.set_ylabel("weights that may move, %")
+    _legend(axes, columns=2)
+    return svg(figure, "saliency")
+
+
+def running_mean(y: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Mean of the last ``width`` values at every point; of fewer at the start."""
+    sums = np.concatenate([[0.0], np.cumsum(y)])
+    ends = np.arange(1, len(y) + 1)
+    starts = np.maximum(ends - width, 0)
+    means: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)
+    return means
+
+
+def thin(
+    x: NDArray[np.float64], y: NDArray[np.float64], points: int = POINTS
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means of equal bins, at most ``points`` of them."""
+    bins = min(len(x), points)
+    edges = np.linspace(0, len(x), bins + 1).astype(int)
+    counts = np.diff(edges)
+    return np.add.reduceat(x, edges[:-1]) / counts, np.add.reduceat(y, edges[:-1]) / counts
+
+
+def by_module(parameters: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Weights and biases of one module together, in the order of their first appearance."""
+    found: dict[str, dict[str, Any]] = {}
+    for parameter in parameters:
+        name = parameter["name"].rpartition(".")[0] or parameter["name"]
+        layer = found.setdefault(name, {"name": name, "masked": 0, "size": 0})
+        layer["masked"] += parameter["masked"]
+        layer["size"] += parameter["size"]
+    return list(found.values())
+
+
+def by_block(layers: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Layers by block of the denoiser, blocks in the order of the forward pass."""
+    order = ("time", "in", "down", "mid", "up", "out")
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for layer in layers:
+        groups.setdefault(block_of(layer["name"]), []).append(layer)
+
+    def place(block: str) -> tuple[int, int]:
+        head, _, number = block.partition(" ")
+        return order.index(head) if head in order else len(order), int(number or 0)
+
+    return {block: groups[block] for block in sorted(groups, key=place)}
+
+
+def block_of(name: str) -> str:
+    """``down 0`` for ``down_blocks.0.resnets…``; a name of another model's gives its first part."""
+    numbered = re.match(r"(down|up)_blocks\.(\d+)", name)
+    if numbered:
+        return f"{numbered[1]} {numbered[2]}"
+    head = name.split(".")[0]
+    known = {"mid_block": "mid", "conv_in": "in", "conv_out": "out", "conv_norm_out": "out"}
+    if head.startswith(("time_", "add_", "class_")):
+        return "time"
+    return known.get(head, head)
+
+
+def kind_of(name: str) -> str:
+    """Which of ``KINDS`` a parameter belongs to."""
+    if ".attn2" in name:
+        return KINDS[0]
+    if ".attn1" in name:
+        return KINDS[1]
+    return KINDS[2] if re.search(r"(^|\.)conv\w*(\.|$)", name) else KINDS[3]
+
+
+def _figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_facecolor("none")
+    axes.spines[["top", "right"]].set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_color(RULE)
+    axes.tick_params(colors=QUIET, labelsize=9.5, length=3, width=0.8)
+    axes.xaxis.label.set(color=QUIET, size=9.5)
+    axes.yaxis.label.set(color=QUIET, size=9.5)
+    return figure, axes
+
+
+def _legend(axes: Axes, columns: int = 2) -> None:
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=columns,
+        frameon=False,
+        fontsize=9.5,
+        labelcolor=QUIET,
+        handlelength=1.2,
+        columnspacing=1.2,
+        borderaxespad=0,
+    )
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The figure as an ``<svg>`` element, the same bytes every time.
+
+    Args:
+        figure: drawn in the stand-in ``COLOURS``.
+        name: keeps its ids apart from another plot's on the same page.
+    """
+    buffer = io.StringIO()
+    # Text stays text: it takes the page's font and can be searched and read aloud.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font: \1px var(--sans)", text)
+    text = re.sub(
+        r"\b(figure|axes|text|patch|line2d|matplotlib\.axis)_(\d+)\b", rf"{name}-\1-\2", text
+    )
+    for stand_in, variable in COLOURS.items():
+        text = text.replace(stand_in, f"var(--{variable})")
+    return text

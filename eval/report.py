@@ -1,0 +1,411 @@
+"""The report of a run: ``report.json``, typed, and ``report.html``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erase.errors import UserError
+from erase.eval.metrics import Picture, Setting, build_metric, read_pictures
+from erase.eval.stats import CONFIDENCE, Share
+from erase.eval.verdict import headline
+from erase.files import write_json, write_text
+
+if TYPE_CHECKING:
+    import torch
+
+    from erase.concepts import Concept
+    from erase.eval.judges import Judge
+    from erase.eval.metrics.classifier import Accuracy, Judged
+    from erase.eval.metrics.fidelity import Extractor, Fidelity
+
+__all__ = ["SCHEMA", "Report", "evaluate", "headline", "read_report"]
+
+SCHEMA = 1
+"""Number of the layout of ``report.json``; grows when a field changes its meaning or goes."""
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A concept or an anchor as the report names it."""
+
+    name: str
+    kind: str
+    word: str
+    axis: str | None
+    label: str | None
+
+
+@dataclass(frozen=True)
+class Side:
+    """Headline figures of one model, fractions of 1; None where not measured."""
+
+    ua: Share | None
+    ira: Share | None
+    cra: Share | None
+    became_anchor: Share | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Headline figures before and after; ``reasons`` says why one was not measured."""
+
+    base: Side
+    erased: Side
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """Share of a label's images in which it is recognised; ``change`` is erased minus base."""
+
+    axis: str
+    label: str
+    role: str
+    base: Share
+    erased: Share
+    change: float
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A distance of the retained images to the second base set, before and after.
+
+    Attributes:
+        name: with its feature network, e.g. ``FID[mini]``.
+        base: of the base model's own images: the floor.
+        erased: of the erased model's.
+        n, reference_n: images of a side and of the second base set.
+        dimensions: number of features.
+        base_spread, erased_spread: KID's standard deviation over its subsets; None for FID.
+    """
+
+    name: str
+    base: float
+    erased: float
+    n: int
+    reference_n: int
+    dimensions: int
+    base_spread: float | None
+    erased_spread: float | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How many of a parameter's weights the mask lets move."""
+
+    name: str
+    masked: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimisation step of ``train.jsonl``."""
+
+    step: int
+    loss: float
+    forget: float | None
+    retain: float | None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Everything that the figures depend on.
+
+    Attributes:
+        created: UTC, ISO 8601.
+        model: the base: what the user called it, and its components' hashes.
+        recipe: flat.
+        image_seeds: by side, the smallest and the largest seed of an image.
+        pairs: training prompts (c, c').
+        device, made_with: where and with which versions the model and its images were made.
+        versions: of the packages that measured.
+        metrics: by metric, what its figures depend on: judges, hashes, preprocessing, seeds.
+        confidence: of every interval.
+        seconds: by stage.
+        peak_memory_mb: by stage.
+    """
+
+    created: str
+    model: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    image_seeds: Mapping[str, Sequence[int]]
+    pairs: Sequence[Sequence[str]]
+    device: str | None
+    made_with: Mapping[str, str]
+    versions: Mapping[str, str]
+    metrics: Mapping[str, Mapping[str, Any]]
+    confidence: float
+    seconds: Mapping[str, float]
+    peak_memory_mb: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """``report.json``.
+
+    Attributes:
+        schema: number of the layout.
+        run: what was run: concept, anchor, model, method, recipe, seed.
+        verdict: the figures in words.
+        concept, anchor: what was erased and what should stand in its place.
+        target: axis, label and anchor's label that the judges looked for.
+        axes: those that were judged.
+        images: by side and role, how many.
+        summary: headline figures.
+        per_class: the concept first, then the retained labels by axis.
+        became: by side, recognised label -> forget images.
+        confusion: by side, on the concept's axis, true label -> recognised label -> images.
+        fidelity: distances of the retained images to the second base set.
+        warnings: what to mind when reading the figures.
+        mask: by layer; empty without a mask.
+        training: the loss curve.
+        provenance: what the figures depend on.
+    """
+
+    schema: int
+    run: Mapping[str, Any]
+    verdict: tuple[str, ...]
+    concept: Subject
+    anchor: Subject
+    target: Mapping[str, str | None]
+    axes: tuple[str, ...]
+    images: Mapping[str, Mapping[str, int]]
+    summary: Summary
+    per_class: tuple[PerClass, ...]
+    became: Mapping[str, Mapping[str, int]]
+    confusion: Mapping[str, Mapping[str, Mapping[str, int]]]
+    fidelity: tuple[Moved, ...]
+    warnings: tuple[str, ...]
+    mask: tuple[Layer, ...]
+    training: tuple[Step, ...]
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the page shows besides the figures.
+
+    Attributes:
+        pictures: by side, in the same order for base and erased.
+        judged: of the same, by side.
+    """
+
+    pictures: Mapping[str, Sequence[Picture]]
+    judged: Mapping[str, Sequence[Judged]]
+
+
+def evaluate(
+    run: Path,
+    concept: Concept,
+    anchor: Concept,
+    judge: str | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    judges: Mapping[str, Judge] | None = None,
+    extractor: Extractor | None = None,
+) -> dict[str, Any]:
+    """Measures a run's images and writes ``report.json`` and ``report.html``.
+
+    Args:
+        run: a run folder with ``eval/{base,base2,erased}/SET/``.
+        concept: what was erased.
+        anchor: what should stand in its place.
+        judge: spec of the classifier, or ``mini``; None takes the concept's own, if any.
+        device: where judges and feature networks compute.
+        judges: by axis, instead of ``judge``.
+        extractor: feature network, instead of the bundled one.
+
+    Returns:
+        The report as it stands in ``report.json``.
+
+    Raises:
+        UserError: missing or altered images, or a judge that can't be opened.
+    """
+    from erase.eval.page import render
+
+    began = time.perf_counter()
+    facts = _read_json(run / "run.json")
+    sides = {side: _pictures(run / "eval" / side) for side in ("base", "base2", "erased")}
+    _check_pairs(sides, run)
+    setting = Setting(
+        concept=concept,
+        anchor=anchor,
+        model=str(facts.get("model", {}).get("source")),
+        pictures=sides["base"],
+        judge=judge or concept.judge,
+        store=run / "eval" / "cache",
+        device=device,
+        judges=judges,
+        extractor=extractor,
+    )
+    classifier = build_metric("classifier", setting)
+    judged = {side: classifier.measure(sides[side]) for side in ("base", "erased")}
+    accuracy: dict[str, Accuracy] = {
+        side: classifier.score(rows, judged["base"]) for side, rows in judged.items()
+    }
+    distance = build_metric("fidelity", setting)
+    kept = {side: [p for p in sides[side] if p.role == "retain"] for side in sides}
+    features = {side: distance.measure(pictures) for side, pictures in kept.items()}
+    fidelity: dict[str, Fidelity] = {
+        side: distance.score(features[side], features["base2"]) for side in ("base", "erased")
+    }
+    reasons = dict(accuracy["erased"].reasons)
+    if fidelity["erased"].reason is not None:
+        reasons["fidelity"] = fidelity["erased"].reason
+    report = Report(
+        schema=SCHEMA,
+        run=_run(facts, concept, anchor),
+        verdict=(),
+        concept=_subject(concept),
+        anchor=_subject(anchor),
+        target=classifier.facts["target"],
+        axes=tuple(classifier.facts["judges"]),
+        images={s: _by_role(pictures) for s, pictures in sides.items()},
+        summary=Summary(_side(accuracy["base"]), _side(accuracy["erased"]), reasons),
+        per_class=_per_class(accuracy["base"], accuracy["erased"]),
+        became={side: a.became for side, a in accuracy.items()},
+        confusion={side: a.confusion for side, a in accuracy.items()},
+        fidelity=_moved(fidelity["base"], fidelity["erased"]),
+        warnings=tuple(w for w in (fidelity["erased"].warning,) if w is not None),
+        mask=_mask(run / "mask.safetensors"),
+        training=_training(run / "train.jsonl"),
+        provenance=_provenance(
+            facts,
+            sides,
+            {"classifier": classifier.facts, "fidelity": distance.facts},
+            time.perf_counter() - began,
+        ),
+    )
+    result: dict[str, Any] = json.loads(json.dumps(asdict(report)))
+    result["verdict"] = headline(result)
+    html = render(result, Evidence(sides, judged), run)
+    write_json(run / REPORT, result)
+    write_text(run / "report.html", html)
+    return result
+
+
+def read_report(run: Path) -> dict[str, Any]:
+    """The report of a run.
+
+    Raises:
+        UserError: there is none yet.
+    """
+    return _read_json(run / REPORT)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"There is no {file}: run 'erase run' first.") from error
+    except ValueError as error:
+        raise UserError(f"{file} can't be read ({error}): run the stage again.") from error
+    return found
+
+
+def _pictures(folder: Path) -> list[Picture]:
+    """The images of every prompt set of a side."""
+    found = sorted(folder.glob("*/manifest.jsonl"))
+    if not found:
+        raise UserError(f"There are no finished images in {folder}: run 'erase generate' first.")
+    return [picture for manifest in found for picture in read_pictures(manifest.parent)]
+
+
+def _check_pairs(sides: Mapping[str, Sequence[Picture]], run: Path) -> None:
+    base, erased = (
+        [(p.key, p.prompt, p.seed, p.role) for p in sides[s]] for s in ("base", "erased")
+    )
+    if base != erased:
+        raise UserError(
+            f"The base and the erased images of {run} are of different prompts or seeds: "
+            "run 'erase generate --overwrite'."
+        )
+
+
+def _by_role(pictures: Sequence[Picture]) -> dict[str, int]:
+    return {role: sum(p.role == role for p in pictures) for role in ("forget", "retain")}
+
+
+def _subject(concept: Concept) -> Subject:
+    return Subject(concept.name, concept.kind, concept.word, concept.axis, concept.label)
+
+
+def _side(accuracy: Accuracy) -> Side:
+    return Side(accuracy.ua, accuracy.ira, accuracy.cra, accuracy.became_anchor)
+
+
+def _per_class(base: Accuracy, erased: Accuracy) -> tuple[PerClass, ...]:
+    """Joins the sides, whose images are of the same labels."""
+    return tuple(
+        PerClass(b.axis, b.label, b.role, b.share, e.share, float(e.change or 0.0))
+        for b, e in zip(base.per_class, erased.per_class, strict=True)
+    )
+
+
+def _moved(base: Fidelity, erased: Fidelity) -> tuple[Moved, ...]:
+    return tuple(
+        Moved(e.name, b.value, e.value, e.n, e.reference_n, e.dimensions, b.spread, e.spread)
+        for b, e in ((base.fid, erased.fid), (base.kid, erased.kid))
+        if b is not None and e is not None
+    )
+
+
+def _run(facts: Mapping[str, Any], concept: Concept, anchor: Concept) -> dict[str, Any]:
+    recipe = facts.get("recipe", {})
+    return {
+        "concept": concept.name,
+        "anchor": anchor.name,
+        "model": facts.get("model", {}).get("source"),
+        "method": recipe.get("method"),
+        "recipe": recipe.get("name"),
+        "seed": facts.get("seed"),
+    }
+
+
+def _mask(file: Path) -> tuple[Layer, ...]:
+    if not file.exists():
+        return ()
+    from erase.masks import Mask
+
+    return tuple(Layer(*row) for row in Mask.load(file).per_layer())
+
+
+def _training(file: Path) -> tuple[Step, ...]:
+    if not file.exists():
+        return ()
+    rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    return tuple(Step(r["step"], r["loss"], r.get("forget"), r.get("retain")) for r in rows)
+
+
+def _provenance(
+    facts: Mapping[str, Any],
+    sides: Mapping[str, Sequence[Picture]],
+    metrics: Mapping[str, Mapping[str, Any]],
+    seconds: float,
+) -> Provenance:
+    from erase.runs import versions
+
+    stages = {k: v for k, v in facts.get("stages", {}).items() if k != "eval"}
+    seeds = {side: [p.seed for p in pictures] for side, pictures in sides.items()}
+    return Provenance(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=facts.get("model", {}),
+        recipe=facts.get("recipe", {}),
+        image_seeds={side: (min(s), max(s)) for side, s in seeds.items() if s},
+        pairs=facts.get("pairs", []),
+        device=facts.get("device"),
+        made_with=facts.get("versions", {}),
+        versions=versions(),
+        metrics=metrics,
+        confidence=CONFIDENCE,
+        seconds={**{k: v["seconds"] for k, v in stages.items()}, "eval": round(seconds, 2)},
+        peak_memory_mb={k: v["peak_memory_mb"] for k, v in stages.items() if "peak_memory_mb" in v},
+    )

@@ -1,0 +1,161 @@
+"""The report's figures in words, and nothing beyond them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SHOWN = 0.5
+"""Share of the base's forget images below which the base is said not to show the concept."""
+LOSS = 0.10
+"""Loss of a retained class, as a fraction, from which on it is named."""
+SPACE, MINUS, DASH = "\u00a0", "\u2212", "\u2013"
+
+Figure = Mapping[str, Any] | None
+"""``{value, n, low, high}``, or None where not measured."""
+
+
+def number(value: float) -> str:
+    """A percentage without its sign; 0 and 100 only where they are exact."""
+    percent = 100 * value
+    if percent in (0, 100):
+        return f"{percent:.0f}"
+    if percent < 0.05:
+        return "<0.1"
+    return ">99.9" if percent >= 99.95 else f"{percent:.1f}"
+
+
+def percent(value: float) -> str:
+    """``99.2 %``."""
+    return f"{number(value)}{SPACE}%"
+
+
+def interval(figure: Mapping[str, Any]) -> str:
+    """``95.4–99.9 %``."""
+    return f"{number(figure['low'])}{DASH}{number(figure['high'])}{SPACE}%"
+
+
+def points(change: float) -> str:
+    """A difference of two shares in percentage points, signed."""
+    size = f"{abs(100 * change):.1f}"
+    return "0" if size == "0.0" else f"{MINUS if change < 0 else '+'}{size}"
+
+
+def distance(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:#.3g}".rstrip(".").replace("-", MINUS)
+
+
+def complement(figure: Figure) -> Figure:
+    """The share of the other images: recognised instead of not recognised."""
+    if figure is None:
+        return None
+    return {
+        "value": 1 - figure["value"],
+        "n": figure["n"],
+        "low": 1 - figure["high"],
+        "high": 1 - figure["low"],
+    }
+
+
+def words(label: str) -> str:
+    """A label as it is said."""
+    return label if " " in label else label.replace("-", " ").replace("_", " ")
+
+
+def headline(report: Mapping[str, Any]) -> list[str]:
+    """The verdict, most important sentence first.
+
+    Args:
+        report: as in ``report.json``.
+    """
+    return [*_concept(report), *_retained(report), *_neighbours(report), *_distance(report)]
+
+
+def _concept(report: Mapping[str, Any]) -> list[str]:
+    word = report["concept"]["word"] or "the empty prompt"
+    summary = report["summary"]
+    base, erased = (complement(summary[s]["ua"]) for s in ("base", "erased"))
+    if base is None or erased is None:
+        reason = summary["reasons"].get("ua", "not measured")
+        return [f"Whether {word} is gone was {reason}; look at the images."]
+    lines = [
+        f"{word}: recognised in {percent(base['value'])} of {base['n']} images before, "
+        f"{percent(erased['value'])} after (95{SPACE}% interval {interval(erased)})."
+    ]
+    if base["value"] == 0:
+        lines.append(
+            f"The base model itself never showed it (0 of {base['n']}, at most "
+            f"{percent(base['high'])}), so nothing can be said about erasing."
+        )
+        return lines
+    if base["value"] < SHOWN:
+        lines.append(
+            "The base model itself seldom showed it, so a low figure after erasing says little."
+        )
+    became = summary["erased"]["became_anchor"]
+    anchor = report["target"]["anchor"]
+    if became is not None:
+        lines.append(
+            f"The anchor, {words(anchor)}, is recognised in {percent(became['value'])} of them."
+        )
+    else:
+        others = {k: v for k, v in report["became"]["erased"].items() if k != _label(report)}
+        if others:
+            label, count = max(others.items(), key=lambda kv: kv[1])
+            lines.append(
+                f"Most often recognised instead: {words(label)} ({count} of {erased['n']})."
+            )
+    return lines
+
+
+def _label(report: Mapping[str, Any]) -> str:
+    return str(report["target"]["label"])
+
+
+def _retained(report: Mapping[str, Any]) -> list[str]:
+    summary, axis = report["summary"], report["target"]["axis"]
+    others = [a for a in report["axes"] if a != axis]
+    lines = []
+    for key, by in (("ira", axis), ("cra", " and ".join(others))):
+        base, erased = summary["base"][key], summary["erased"][key]
+        if base is not None and erased is not None:
+            lines.append(
+                f"Retained images, by {by}: right in {percent(base['value'])} of {base['n']} "
+                f"before, {percent(erased['value'])} after."
+            )
+    return lines
+
+
+def _neighbours(report: Mapping[str, Any]) -> list[str]:
+    rows = [r for r in report["per_class"] if r["role"] == "retain" and r["change"] is not None]
+    if not rows:
+        return []
+    rows.sort(key=lambda r: r["change"])
+    lost = [r for r in rows if r["change"] < -LOSS]
+    if lost:
+        named = ", ".join(
+            f"{words(r['label'])} {points(r['change'])} points "
+            f"({percent(r['base']['value'])} to {percent(r['erased']['value'])} of "
+            f"{r['erased']['n']} images)"
+            for r in lost
+        )
+        return [f"Damaged by more than {100 * LOSS:.0f} points: {named}."]
+    worst = rows[0]
+    if worst["change"] >= 0:
+        return ["No retained class lost anything."]
+    return [
+        f"No retained class lost more than {100 * LOSS:.0f} points; the most is "
+        f"{words(worst['label'])}, {points(worst['change'])} (n = {worst['erased']['n']})."
+    ]
+
+
+def _distance(report: Mapping[str, Any]) -> list[str]:
+    fid = next((f for f in report["fidelity"] if f["name"].startswith("FID")), None)
+    if fid is None:
+        return []
+    return [
+        f"{fid['name']} of the retained images to a second base set: {distance(fid['erased'])}, "
+        f"against {distance(fid['base'])} for the base’s own (n = {fid['n']}, "
+        f"{fid['dimensions']} dimensions)."
+    ]

@@ -1,0 +1,51 @@
+"""What holds for every test: no network, no surprises in time, and tiny real models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from erase.diffusion import Diffusion
+
+# Before any test imports the libraries that read it: nothing may be fetched.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny ε-prediction pipeline on disk; not to be changed."""
+    from tests.tiny import tiny_sd
+
+    return tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_v_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny v-prediction pipeline on disk, with other weights; not to be changed."""
+    from tests.tiny import tiny_sd
+
+    return tiny_sd(tmp_path_factory.mktemp("models") / "tiny-v", "v_prediction", seed=1)
+
+
+@pytest.fixture
+def tiny(tiny_folder: Path) -> Diffusion:
+    """The ε-prediction pipeline, opened afresh on the CPU."""
+    from erase.diffusion import Diffusion
+
+    return Diffusion.load(str(tiny_folder), "cpu")
+
+
+@pytest.fixture
+def tiny_v(tiny_v_folder: Path) -> Diffusion:
+    """The v-prediction pipeline, opened afresh on the CPU."""
+    from erase.diffusion import Diffusion
+
+    return Diffusion.load(str(tiny_v_folder), "cpu")

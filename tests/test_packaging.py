@@ -1,0 +1,182 @@
+"""The package list, the data files and the imports, held against the disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+SETUPTOOLS: dict[str, Any] = PROJECT["tool"]["setuptools"]
+FOLDERS: dict[str, str] = SETUPTOOLS["package-dir"]
+DATA: dict[str, list[str]] = SETUPTOOLS["package-data"]
+LIGHT = ("erase", "erase.cli", "erase.concepts", "erase.recipe", "erase.sets", "erase.prompts")
+HEAVY = ("torch", "diffusers", "transformers", "torchvision", "matplotlib", "scipy")
+
+
+def home(package: str) -> Path:
+    """The folder of a package, by the map or below its parent's."""
+    if package in FOLDERS:
+        return ROOT / FOLDERS[package]
+    parent, _, name = package.rpartition(".")
+    return home(parent) / name
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """What git would keep of a folder."""
+    for file in folder.rglob("*"):
+        hidden = any(p.startswith(".") for p in file.relative_to(folder).parts)
+        if file.is_file() and "__pycache__" not in file.parts and not hidden:
+            yield file
+
+
+def python(code: str, folder: Path) -> str:
+    """Runs code as from a user's folder."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_package_list_is_what_lies_on_the_disk() -> None:
+    found = set()
+    for package, folder in FOLDERS.items():
+        for init in (ROOT / folder).rglob("__init__.py"):
+            below = init.parent.relative_to(ROOT / folder).parts
+            found.add(".".join([package, *below]))
+    assert sorted(found) == SETUPTOOLS["packages"]
+
+
+def test_every_module_belongs_to_a_package() -> None:
+    packages = {home(p) for p in SETUPTOOLS["packages"]}
+    modules = [f for folder in FOLDERS.values() for f in files(ROOT / folder) if f.suffix == ".py"]
+    assert len(modules) > 20
+    assert {f.parent for f in modules} <= packages
+
+
+def test_every_data_file_is_shipped_and_every_pattern_ships_one() -> None:
+    shipped: set[Path] = set()
+    for package, patterns in DATA.items():
+        for pattern in patterns:
+            matched = {f for f in home(package).glob(pattern) if f.is_file()}
+            assert matched, f"{package}: {pattern}"
+            shipped |= matched
+    lying = {f for folder in FOLDERS.values() for f in files(ROOT / folder) if f.suffix != ".py"}
+    assert lying - shipped == set()
+
+
+def test_only_erase_enters_the_global_namespace(tmp_path: Path) -> None:
+    assert {p.partition(".")[0] for p in SETUPTOOLS["packages"]} == {"erase"}
+    code = (
+        "from importlib.util import find_spec; "
+        "print([n for n in ('eval', 'prompts', 'mini', 'benchmarks') if find_spec(n)])"
+    )
+    assert python(code, tmp_path) == "[]"
+    packages = ", ".join(SETUPTOOLS["packages"])
+    assert python(f"import {packages}; print('ok')", tmp_path) == "ok"
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_help_needs_imports_nothing_heavy(module: str, tmp_path: Path) -> None:
+    code = f"import sys, {module}; print([n for n in {HEAVY!r} if n in sys.modules])"
+    assert python(code, tmp_path) == "[]"
+
+
+def test_reading_the_settings_of_every_method_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; from erase.recipe import flags, list_methods; "
+        f"[flags(m) for m in list_methods()]; print([n for n in {HEAVY!r} if n in sys.modules])"
+    )
+    assert python(code, tmp_path) == "[]"
+
+
+def test_one_version_everywhere() -> None:
+    version = PROJECT["project"]["version"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(rf"^version: {re.escape(version)}$", citation, re.MULTILINE)
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## {re.escape(version)}\b", changes, re.MULTILINE)
+
+
+def test_the_notice_names_every_drawing_style() -> None:
+    from erase.mini.world import STYLES
+
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
+    assert all(f"@iconify-json/{s.package}" in notice for s in STYLES)
+    assert {"LICENSE", "NOTICE"} == set(PROJECT["project"]["license-files"])
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], ["mini", "church", "truck", "runs/church"]),
+        (["CONCEPT=mini/radio"], ["mini", "mini/radio", "", "runs/mini-radio"]),
+        (
+            ["CONCEPT=Ada's hat", 'ANCHOR=a "hat"'],
+            ["mini", "Ada's hat", 'a "hat"', "runs/Ada's-hat"],
+        ),
+    ],
+)
+def test_make_erase_passes_its_variables_on(
+    tmp_path: Path, given: list[str], expected: list[str]
+) -> None:
+    # A stand-in for the installed command shows what it was called with.
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    command = tmp_path / ".venv" / "bin" / "erase"
+    command.parent.mkdir(parents=True)
+    command.write_text('#!/bin/sh\nfor a in "$@"; do printf "%s\\n" "$a"; done\n')
+    command.chmod(0o755)
+    (tmp_path / ".venv" / "installed").touch()
+    # The variables of the make that may be running the tests stay out of it.
+    clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")}
+    done = subprocess.run(
+        ["make", "erase", "ARGS=--seed 3", *given],
+        cwd=tmp_path, env=clean, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    model, concept, anchor, out = expected
+    with_anchor = ["--anchor", anchor] if anchor else []
+    assert done.stdout.splitlines() == [
+        "run", "--model", model, "--concept", concept, *with_anchor, "--out", out, "--seed", "3",
+    ]  # fmt: skip
+
+
+def test_a_wheel_carries_everything_and_runs_from_anywhere(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", minversion="77")
+    source, wheels, target = tmp_path / "source", tmp_path / "wheels", tmp_path / "target"
+    ignored = shutil.ignore_patterns(".*", "build", "runs", "__pycache__", "*.egg-info")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "-w", wheels, source], check=True)
+    (wheel,) = wheels.glob("erase_diffusion-*.whl")
+    names = {n for n in zipfile.ZipFile(wheel).namelist() if not n.endswith("/")}
+    info = f"erase_diffusion-{PROJECT['project']['version']}.dist-info"
+    assert {n.partition("/")[0] for n in names} == {"erase", info}
+    for package, folder in FOLDERS.items():
+        for file in files(ROOT / folder):
+            inside = Path(*package.split("."), file.relative_to(ROOT / folder)).as_posix()
+            assert inside in names
+    assert {f"{info}/licenses/LICENSE", f"{info}/licenses/NOTICE"} <= names
+    zipfile.ZipFile(wheel).extractall(target)
+    code = (
+        f"import sys; sys.path.insert(0, {str(target)!r})\n"
+        "from erase import concepts, recipe, sets\n"
+        f"assert concepts.__file__.startswith({str(target)!r})\n"
+        f"assert str(concepts.CONCEPTS).startswith({str(target)!r})\n"
+        "print(len(concepts.list_concepts()), len(sets.list_sets()), len(recipe.list_recipes()))"
+    )
+    counts = python(code, tmp_path)
+    here = python(code.replace(str(target), str(ROOT)), tmp_path)
+    assert counts == here

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import csv
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erase.errors import UserError
+from erase.eval.generate import OTHER_SEEDS
+from erase.mini import world
+from erase.prompts.make_sets import make_sets
+from erase.sets import MAX_SEED, SETS, SPACING, Row, list_sets, load_set
+
+
+def written(folder: Path, text: str | bytes, name: str = "own.csv") -> str:
+    file = folder / name
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return str(file)
+
+
+@pytest.mark.parametrize("name", list_sets())
+def test_every_set_of_the_package_is_sound(name: str) -> None:
+    rows = load_set(name).rows
+    assert [r.case_number for r in rows] == list(range(len(rows)))
+    assert len({r.prompt for r in rows}) == len(rows)
+    assert all(r.prompt == " ".join(r.prompt.split()) for r in rows)
+    assert {r.guidance for r in rows} == {None}
+
+
+def test_no_two_images_of_the_package_share_a_seed() -> None:
+    # Image k of a row takes the row's seed + k: spans of 1,000 must not meet, in any two sets,
+    # nor reach the second base set's seeds.
+    starts = sorted(r.seed for name in list_sets() for r in load_set(name).rows)
+    assert min(b - a for a, b in itertools.pairwise(starts)) >= SPACING
+    assert starts[-1] + SPACING < OTHER_SEEDS
+
+
+def test_the_sets_of_the_world_are_what_the_world_says() -> None:
+    for name, text in make_sets().items():
+        assert (SETS / f"{name}.csv").read_text(encoding="utf-8") == text, name
+    for name, templates in (("mini", world.HELD_OUT_TEMPLATES), ("mini-train", world.TEMPLATES)):
+        expected = {
+            (world.caption(t, o.label, s.label), o.label, s.label, str(int(o.tuning)))
+            for t in templates
+            for o in world.OBJECTS
+            for s in world.STYLES
+        }
+        rows = load_set(name).rows
+        found = {
+            (r.prompt, r.labels["object"], r.labels["style"], r.labels["tuning"]) for r in rows
+        }
+        assert found == expected
+        assert len(rows) == len(expected) == 48 * len(templates)
+
+
+@pytest.mark.parametrize("name", ["mini", "mini-train"])
+def test_any_first_part_of_the_world_is_balanced(name: str) -> None:
+    rows = load_set(name).rows
+    for end in range(1, len(rows) + 1):
+        for axis, count in (("object", 12), ("style", 4)):
+            seen = Counter(r.labels[axis] for r in rows[:end])
+            assert max(seen.values()) - end // count <= 1
+        cells = Counter((r.labels["object"], r.labels["style"]) for r in rows[:end])
+        assert max(cells.values()) == -(-end // 48)
+
+
+def test_everyday_captions_and_nudity_prompts() -> None:
+    everyday = load_set("everyday").rows
+    assert len(everyday) == 200
+    assert all(not r.labels for r in everyday)
+    nudity = Counter(r.labels["content"] for r in load_set("nudity").rows)
+    assert nudity == {"nudity": 20, "clothed": 20}
+
+
+def test_columns_of_esd(tmp_path: Path) -> None:
+    text = "case_number,prompt,evaluation_seed,class\n7,a cat,42,pet\n3,a dog,43.0,pet\n"
+    assert load_set(written(tmp_path, text)).rows == (
+        Row(7, "a cat", 42, {"class": "pet"}),
+        Row(3, "a dog", 43, {"class": "pet"}),
+    )
+
+
+def test_columns_of_i2p_with_index_mark_and_line_ends_of_windows(tmp_path: Path) -> None:
+    text = (
+        "\ufeff,prompt,categories,sd_seed,sd_guidance_scale,sd_image_width,sd_image_height\r\n"
+        '0,"a, b",""" x""",4294967295,7.5,512,768\r\n'
+        "1,c,,9007199254740993,,,\r\n"
+    )
+    assert load_set(written(tmp_path, text)).rows == (
+        Row(0, "a, b", 4294967295, {"categories": '" x"'}, 7.5, 768, 512),
+        # 2^53 + 1: exact, though no float holds it
+        Row(1, "c", 9007199254740993, {"categories": ""}),
+    )
+
+
+def test_evaluation_seed_comes_before_sd_seed(tmp_path: Path) -> None:
+    text = "sd_seed,evaluation_seed,prompt\n1,2,x\n"
+    assert load_set(written(tmp_path, text)).rows[0].seed == 2
+
+
+def test_prompts_alone_are_numbered_and_seeded(tmp_path: Path) -> None:
+    found = load_set(written(tmp_path, "\nprompt\na\n\nb\n", "mine.csv"))
+    assert found.name == "mine"
+    assert found.rows == (Row(0, "a", 0), Row(1, "b", 1000))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(codec="utf-8", exclude_characters="\0")).filter(str.strip),
+            st.integers(0, MAX_SEED - 1),
+            st.text(st.characters(codec="utf-8", exclude_characters="\0")),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_whatever_a_csv_writer_writes_is_read(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[str, int, str]]
+) -> None:
+    file = tmp_path_factory.mktemp("sets") / "any.csv"
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["prompt", "evaluation_seed", "label"])
+        writer.writerows(lines)
+    rows = load_set(str(file)).rows
+    assert [(r.prompt, r.seed, r.labels["label"]) for r in rows] == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("prompt\n", "has no prompts"),
+        ("text,seed\na,1\n", "no 'prompt' column, only text, seed"),
+        ("prompt,prompt\na,b\n", "column 'prompt' twice"),
+        ("case_number,prompt\n1,a\n1,b\n", "line 3 repeats the case_number 1"),
+        ("case_number,prompt\n,a\n", "line 2 has no case_number"),
+        ("case_number,prompt\n-1,a\n", "case_number '-1': it must be a whole number from 0"),
+        ("prompt,evaluation_seed\na,x\n", "evaluation_seed 'x'"),
+        ("prompt,evaluation_seed\na,1.5\n", "must be a whole number"),
+        ("prompt,evaluation_seed\na,nan\n", "must be a whole number"),
+        ("prompt,evaluation_seed\na,-3\n", "must be a whole number"),
+        ("prompt,sd_seed\na,\n", "line 2 has no sd_seed"),
+        (f"prompt,sd_seed\na,{MAX_SEED}\n", "must be a whole number"),
+        ("prompt,sd_guidance_scale\na,high\n", "sd_guidance_scale 'high'"),
+        ("prompt,sd_guidance_scale\na,inf\n", "must be a number >= 0"),
+        ("prompt,sd_image_width\na,500\n", "multiple of 8"),
+        ("prompt,label\na\n", "line 2 has 1 cells for 2 columns"),
+        ("prompt\na,b\n", "line 2 has 2 cells for 1 columns"),
+        ("prompt,label\n  ,b\n", "line 2 has an empty prompt"),
+        ("prompt\nÄpfel\n".encode("latin-1"), "not UTF-8"),
+        ("prompt\n" + "a" * 200_000 + "\n", "no CSV file"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_set(written(tmp_path, text))
+
+
+def test_unknown_and_unreadable_sets(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no prompt set 'everydya'. Did you mean 'everyday'"):
+        load_set("everydya")
+    with pytest.raises(UserError, match="No such file"):
+        load_set(str(tmp_path / "none.csv"))
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "gone.csv")
+    for name in ("folder.csv", "link.csv"):
+        with pytest.raises(UserError, match="can't be read"):
+            load_set(str(tmp_path / name))

@@ -1,0 +1,241 @@
+"""Single files in the original layout, against diffusers' own reader and bit by bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from erase.checkpoint import load_pipeline, mini_folder
+from erase.errors import UserError
+from erase.layout import NETWORKS, read_state
+from erase.single_file import METADATA, export_single_file, import_single_file
+from tests.tiny import tiny_sd, tiny_single_file
+
+THREE_LEVELS = {
+    "block_out_channels": (16, 32, 48),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "norm_num_groups": 8,
+}
+DEEP = {"layers_per_block": 2}
+
+
+@pytest.fixture(scope="module")
+def single(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_single_file(tiny_folder, tmp_path_factory.mktemp("single") / "tiny.safetensors")
+
+
+def states(folder: Path) -> dict[str, dict[str, Tensor]]:
+    return {c: read_state(folder, c) for c in NETWORKS}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Names, dtypes and bits."""
+    return set(a) == set(b) and all(a[k].dtype == b[k].dtype and torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("changes", [{}, DEEP, THREE_LEVELS], ids=["tiny", "deep", "three levels"])
+def test_diffusers_own_reader_finds_every_weight(changes: dict[str, Any], tmp_path: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    folder = tiny_sd(tmp_path / "sd", **changes)
+    file = tiny_single_file(folder, tmp_path / "x.safetensors")
+    theirs = StableDiffusionPipeline.from_single_file(
+        str(file), config=str(folder), local_files_only=True, safety_checker=None
+    )
+    ours = StableDiffusionPipeline.from_pretrained(folder)
+    for component in NETWORKS:
+        a, b = (getattr(p, component).state_dict() for p in (theirs, ours))
+        assert same(a, b)
+
+
+def test_the_file_has_the_original_layout(single: Path) -> None:
+    state = load_file(single)
+    roots = {k.split(".")[0] for k in state}
+    assert roots == {"model", "first_stage_model", "cond_stage_model"}
+    key = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    assert state[key].shape == (32, 32)
+    text = "cond_stage_model.transformer.text_model.encoder.layers.1.self_attn.q_proj.weight"
+    assert text in state
+    assert state["first_stage_model.encoder.mid.attn_1.q.weight"].shape == (32, 32, 1, 1)
+
+
+def test_round_trip_keeps_every_bit_and_dtype(tmp_path: Path) -> None:
+    folder = tiny_sd(tmp_path / "sd", dtype=torch.float16)
+    unet = folder / "unet/diffusion_pytorch_model.safetensors"
+    mixed = {k: v.float() * 1.0001 if "attn2" in k else v for k, v in load_file(unet).items()}
+    save_file(mixed, unet, {"format": "pt"})
+    text = folder / "text_encoder/model.safetensors"
+    old = {**load_file(text), "text_model.embeddings.position_ids": torch.arange(77)[None]}
+    save_file(old, text, {"format": "pt"})  # as published files of SD 1 have it
+    before = states(folder)
+    export_single_file(folder, tmp_path / "x.safetensors")
+    import_single_file(tmp_path / "x.safetensors", tmp_path / "back")
+    after = states(tmp_path / "back")
+    assert {t.dtype for t in before["unet"].values()} == {torch.float16, torch.float32}
+    assert all(same(before[c], after[c]) for c in NETWORKS)
+
+
+def test_the_same_model_gives_the_same_bytes(
+    tiny_folder: Path, single: Path, tmp_path: Path
+) -> None:
+    export_single_file(tiny_folder, tmp_path / "x.safetensors")
+    assert (tmp_path / "x.safetensors").read_bytes() == single.read_bytes()
+
+
+def test_configs_travel_along(tiny_folder: Path, single: Path, tmp_path: Path) -> None:
+    import_single_file(single, tmp_path / "back")
+    for name in ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json"):
+        assert (tmp_path / "back" / name).read_text() == (tiny_folder / name).read_text()
+    a, b = (load_pipeline(str(f)).tokenizer for f in (tiny_folder, tmp_path / "back"))
+    words = ["a truck, drawn in ink", "église"]
+    assert a(words, padding="max_length").input_ids == b(words, padding="max_length").input_ids
+
+
+def test_a_vocabulary_of_its_own_travels_along(tiny_folder: Path, tmp_path: Path) -> None:
+    own = tmp_path / "sd"
+    shutil.copytree(tiny_folder, own)
+    file = own / "tokenizer/vocab.json"
+    vocabulary = json.loads(file.read_text())
+    a, b = "truck</w>", "church</w>"
+    vocabulary[a], vocabulary[b] = vocabulary[b], vocabulary[a]
+    file.write_text(json.dumps(vocabulary))
+    export_single_file(own, tmp_path / "x.safetensors")
+    tokenizer = load_pipeline(str(tmp_path / "x.safetensors")).tokenizer
+    usual = load_pipeline(str(tiny_folder)).tokenizer
+    assert tokenizer("church").input_ids == usual("truck").input_ids
+
+
+def test_text_encoder_without_prefix_gets_it(
+    tiny_folder: Path, single: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "sd"
+    shutil.copytree(tiny_folder, bare)
+    file = bare / "text_encoder/model.safetensors"
+    names = {k.removeprefix("text_model."): v for k, v in load_file(file).items()}
+    save_file(names, file, {"format": "pt"})
+    export_single_file(bare, tmp_path / "x.safetensors")
+    assert same(load_file(tmp_path / "x.safetensors"), load_file(single))
+
+
+def test_attention_names_of_old_autoencoders(
+    tiny_folder: Path, single: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "sd"
+    shutil.copytree(tiny_folder, old)
+    file = old / "vae/diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    for new, before in names.items():
+        state = {k.replace(f".{new}.", f".{before}."): v for k, v in state.items()}
+    assert "encoder.mid_block.attentions.0.proj_attn.bias" in state
+    save_file(state, file, {"format": "pt"})
+    export_single_file(old, tmp_path / "x.safetensors")
+    assert same(load_file(tmp_path / "x.safetensors"), load_file(single))
+
+
+def test_half_precision_says_how_many_moved_weights_survive(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    # At 1.0 the step of fp16 is 2^-10: half of it up stays, a quarter is rounded away (to even).
+    name = "down_blocks.0.resnets.0.conv1.weight"
+    file = tiny_folder / "unet/diffusion_pytorch_model.safetensors"
+    base = load_file(file)
+    base[name].view(-1)[:3] = 1.0
+    moved = {**base, name: base[name].clone()}
+    moved[name].view(-1)[0] += 2**-10
+    moved[name].view(-1)[1] += 2**-12
+    target = tmp_path / "sd"
+    shutil.copytree(tiny_folder, target)
+    save_file(moved, target / "unet/diffusion_pytorch_model.safetensors", {"format": "pt"})
+    report = export_single_file(target, tmp_path / "half.safetensors", torch.float16, base)
+    assert (report.moved, report.kept) == (2, 1)
+    assert "1 of 2 moved weights (50.0%) survive" in str(report)
+    assert {v.dtype for v in load_file(tmp_path / "half.safetensors").values()} == {torch.float16}
+    full = export_single_file(target, tmp_path / "full.safetensors", None, base)
+    assert (full.moved, full.kept) == (2, 2)
+
+
+def foreign(single: Path, file: Path, **more: Tensor) -> Path:
+    """The file as another program would write it: no metadata."""
+    save_file({**load_file(single), **more}, file)
+    return file
+
+
+def test_a_foreign_file_opens_with_a_config_folder(
+    tiny_folder: Path, single: Path, tmp_path: Path
+) -> None:
+    rest = {"betas": torch.zeros(2), "model_ema.decay": torch.zeros(1), "logvar": torch.zeros(2)}
+    file = foreign(single, tmp_path / "x.safetensors", **rest)
+    import_single_file(file, tmp_path / "back", tiny_folder)
+    assert all(same(a, b) for a, b in zip(
+        states(tiny_folder).values(), states(tmp_path / "back").values(), strict=True))  # fmt: skip
+    a, b = load_pipeline(str(tiny_folder)), load_pipeline(f"{file}@{tiny_folder}")
+    assert a.unet.config.attention_head_dim == b.unet.config.attention_head_dim == 4
+    assert a.unet.config.norm_num_groups == b.unet.config.norm_num_groups == 16
+    assert dict(a.scheduler.config) == dict(b.scheduler.config)
+
+
+def test_a_foreign_file_opens_by_convention_and_warns(single: Path, tmp_path: Path) -> None:
+    file = foreign(single, tmp_path / "x.safetensors")
+    with pytest.warns(UserWarning, match="unusual size"):
+        import_single_file(file, tmp_path / "back")
+    assert same(read_state(tmp_path / "back", "unet"), read_state_of(single))
+    assert load_pipeline(str(tmp_path / "back")).unet.config.block_out_channels == [32, 64]
+
+
+def read_state_of(single: Path) -> dict[str, Tensor]:
+    """The denoiser by the project's reader of the file that carries its config."""
+    from erase.checkpoint import open_base
+
+    return open_base(str(single)).denoiser_state()
+
+
+def test_unknown_and_missing_tensors_are_named(single: Path, tmp_path: Path) -> None:
+    state = load_file(single)
+    with safe_open(single, "pt") as opened:
+        metadata = opened.metadata()
+    save_file({**state, "lora_up.weight": torch.zeros(1)}, tmp_path / "more.safetensors", metadata)
+    with pytest.raises(UserError, match=r"1 tensors that .* \(first 'lora_up.weight'\)"):
+        import_single_file(tmp_path / "more.safetensors", tmp_path / "back")
+    del state["model.diffusion_model.out.2.bias"]
+    save_file(state, tmp_path / "less.safetensors", metadata)
+    with pytest.raises(UserError, match=r"lacks unet tensors \(1, first 'conv_out.bias'\)"):
+        import_single_file(tmp_path / "less.safetensors", tmp_path / "back")
+    assert not list(tmp_path.glob("*back*"))
+
+
+@pytest.mark.parametrize("path", ["../evil.txt", "/tmp/evil.txt", "unet/../../evil.json"])
+def test_metadata_cannot_write_outside_the_folder(path: str, single: Path, tmp_path: Path) -> None:
+    with safe_open(single, "pt") as opened:
+        texts = json.loads(opened.metadata()[METADATA])
+    metadata = {METADATA: json.dumps({**texts, path: "x"})}
+    save_file(load_file(single), tmp_path / "x.safetensors", metadata)
+    with pytest.raises(UserError, match="unreadable pipeline metadata"):
+        import_single_file(tmp_path / "x.safetensors", tmp_path / "back")
+
+
+def test_stable_diffusion_2_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "sd")
+    file = tmp_path / "sd/text_encoder/config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "hidden_act": "gelu"}))
+    with pytest.raises(UserError, match="Stable Diffusion 2"):
+        export_single_file(tmp_path / "sd", tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_the_bundled_model_makes_the_round_trip(tmp_path: Path) -> None:
+    if not mini_folder().is_dir():
+        pytest.skip("the bundled model is not trained yet")
+    export_single_file(mini_folder(), tmp_path / "x.safetensors")
+    import_single_file(tmp_path / "x.safetensors", tmp_path / "back")
+    before, after = states(mini_folder()), states(tmp_path / "back")
+    assert all(same(before[c], after[c]) for c in NETWORKS)
