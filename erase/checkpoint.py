@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,7 +132,7 @@ def _download(spec: str) -> Path:
     try:
         with quiet():
             folder = Path(DiffusionPipeline.download(spec))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever the hub's client and its http library raise
         causes = list(_causes(error))
         if any(isinstance(e, GatedRepoError) for e in causes):
             raise UserError(
@@ -148,10 +148,8 @@ def _download(spec: str) -> Path:
             f"There is no file or folder '{spec}', and the hub can't be asked for it "
             f"({_first_line(causes[-1])}): check the name and the network."
         ) from error
-    try:
+    with suppress(Exception):  # without a card, the licence is stated as unknown
         hf_hub_download(spec, "README.md")
-    except (OSError, ValueError):
-        pass  # without a card the licence is stated as unknown
     components(folder)
     return folder
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from erase.errors import UserError, nearest
-from erase.recipe import flags, list_methods, list_recipes, load_recipe
+from erase.recipe import Recipe, flags, list_methods, list_recipes, load_recipe, make_recipe
 from erase.runs import COMMANDS
 
 if TYPE_CHECKING:
@@ -218,20 +218,21 @@ def _task(options: Namespace) -> tuple[Task, bool]:
     if not concept:
         raise UserError('No concept was given: add --concept, e.g. --concept church (see "list").')
     model = options.model or kept.get("model", {}).get("source") or "mini"
-    recipe, overrides = options.recipe, recipe_values(options)
+    recipe: str | Recipe | None = options.recipe
+    overrides = recipe_values(options)
     if recipe is None and kept and given in (None, kept["concept"]):
         saved = dict(kept["recipe"])
-        recipe, overrides = saved.pop("name"), {**saved, **overrides}
-        overrides.pop("method", None)
+        recipe, overrides = make_recipe(saved.pop("name"), saved | overrides), {}
     if options.method is not None:
         if options.method not in list_methods():
             raise UserError(
                 f"There is no method '{options.method}': choose among {', '.join(list_methods())}."
                 f"{nearest(options.method, list_methods())}"
             )
-        if recipe and load_recipe(recipe, {}).method != options.method:
+        settings = load_recipe(recipe, {}) if isinstance(recipe, str) else recipe
+        if settings and settings.method != options.method:
             raise UserError(
-                f"The recipe '{recipe}' is for another method than '{options.method}': leave out "
+                f"The recipe '{settings.name}' is for another method than '{options.method}': leave out "
                 "--method or choose another --recipe."
             )
     everything = concept == "all"
@@ -253,8 +254,8 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         from erase.concepts import load_concept
         from erase.recipe import default_recipe
 
-        name = recipe or default_recipe(model, load_concept(concept, "mini"))
-        out = f"runs/{model}-all-{Path(name).stem}-{seed}"
+        name = recipe or default_recipe(model, load_concept(concept, home))
+        out = f"runs/{model}-all-{Path(str(name)).stem}-{seed}"
     task = make_task(
         model,
         concept,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from erase.concepts import evaluation_rows, load_concept, members
 from erase.errors import UserError
-from erase.recipe import as_dict, default_recipe, load_recipe
+from erase.recipe import Recipe, as_dict, default_recipe, load_recipe
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
 from erase.stages import SAMPLING_KEYS, Job, check, inputs, model_fingerprint
 
@@ -59,7 +59,7 @@ def make_task(
     model: str,
     concept: str,
     anchor: str | None = None,
-    recipe: str | None = None,
+    recipe: str | Recipe | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -84,7 +84,11 @@ def make_task(
             f"The concept '{concept}' has no anchor of its own: give one with --anchor "
             '(--anchor "" remaps it to the empty prompt).'
         )
-    settings = load_recipe(recipe or default_recipe(model, target), overrides or {})
+    settings = (
+        recipe
+        if isinstance(recipe, Recipe)
+        else load_recipe(recipe or default_recipe(model, target), overrides or {})
+    )
     job = Job(
         recipe=settings,
         concept=target,
@@ -180,9 +184,14 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     Raises:
         UserError: bad input, changed inputs, or a loss that is not finite.
     """
+    from erase.card import write_card
     from erase.checkpoint import open_base
     from erase.diffusion import Diffusion
 
+    if judge := task.judge or task.job.concept.judge:
+        from erase.eval.judges import check_spec
+
+        check_spec(judge)
     asked = {stage for name in stages for stage in COMMANDS[name]}
     wanted = [stage for stage in OUTPUTS if stage in asked]
     recipe = task.job.recipe
@@ -217,10 +226,10 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
 
         if "eval" in todo:
             with run.stage("eval", plan):
-                evaluate(run.path, task.job.concept, task.job.anchor, task.judge)
-            from erase.card import write_card
-
-            write_card(run.path / "model", run.path, open_base(task.model))
+                job = task.job
+                evaluate(run.path, job.concept, job.anchor, task.judge, device=acc.device)
+            if run.finished("train"):
+                write_card(run.path / "model", run.path, open_base(task.model))
         return read_report(run.path)
 
 
@@ -233,6 +242,7 @@ def _mask_and_train(
     model: Mapping[str, str],
     acc: Any,
 ) -> None:
+    from erase.card import write_card
     from erase.checkpoint import open_base, save_model
     from erase.masks import Mask
     from erase.stages import make_mask, train, training_data
@@ -245,9 +255,9 @@ def _mask_and_train(
         with run.stage("train", plan):
             mask = Mask.load(run.path / "mask.safetensors")
             train(task.job, diffusion, data, mask, run.path, acc)
-            save_model(
-                open_base(task.model), diffusion.denoiser.state_dict(), run.path / "model"
-            )
+            base = open_base(task.model)
+            save_model(base, diffusion.denoiser.state_dict(), run.path / "model")
+            write_card(run.path / "model", run.path, base)
             # The model is whole now: what was kept to resume from has served.
             shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
 

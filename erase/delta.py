@@ -28,8 +28,8 @@ def save_delta(file: Path, base: Mapping[str, Tensor], new: Mapping[str, Tensor]
 
     Per changed tensor NAME of n weights, ``NAME:mask`` is uint8 (⌈n/8⌉,), the flattened mask as
     ``numpy.packbits(..., bitorder="little")`` packs it, and ``NAME:values`` is fp32, the new
-    values at its ones in that order. The fingerprints of both models (``weights.fingerprint_state``)
-    stand in the metadata.
+    values at its ones in that order. The metadata state the fingerprints of both models
+    (``weights.fingerprint_state``).
 
     Args:
         file: safetensors, written whole or not at all.

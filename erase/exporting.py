@@ -26,7 +26,7 @@ def export(
     - delta file -> folder: ``base`` with the delta applied.
 
     Args:
-        source: a diffusers folder, a single file or a delta file.
+        source: mini, a hub id, a diffusers folder, a single file or a delta file.
         target: new, or replaced with ``overwrite``.
         dtype: of a single file's weights: ``keep``, ``fp16``, ``bf16`` or ``fp32``.
         delta: write a delta.
@@ -50,10 +50,8 @@ def export(
     if goal.exists() and not overwrite:
         raise UserError(f"{goal} exists: add --overwrite or choose another target.")
     to_file = goal.suffix == ".safetensors"
-    if to_file and source == "mini":
-        origin = open_base(source).path
     if not origin.exists():
-        raise UserError(f"There is no model {source}: give a diffusers folder or a single file.")
+        origin = open_base(source).path
     if origin.is_dir() != to_file:
         raise UserError(
             "An export goes from a folder to a .safetensors file, or from a file to a folder: "
@@ -71,8 +69,9 @@ def export(
         return f"{goal}: {count:,} moved weights"
     if to_file:
         name = DTYPES[dtype]
+        stored = getattr(torch, name) if name else None
         known = open_base(base).denoiser_state() if base else None
-        return str(export_single_file(origin, goal, name and getattr(torch, name), known))
+        return str(export_single_file(origin, goal, stored, known))
     if is_delta(origin):
         if base is None:
             raise UserError(f"{source} is a delta: add --base, the model that it belongs to.")

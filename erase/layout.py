@@ -285,14 +285,22 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             raise UserError(f"{folder} exists and is no pipeline: choose another folder.")
     part = folder.with_name(f".{folder.name}.part")
     old = folder.with_name(f".{folder.name}.old")
-    for rest in (part, old):
-        shutil.rmtree(rest, ignore_errors=True)
+    if old.exists() and not folder.exists():  # killed between the two renames below
+        os.replace(old, folder)
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     try:
         part.mkdir(parents=True)
         yield part
         if folder.exists():
             os.replace(folder, old)
-        os.replace(part, folder)
+        try:
+            os.replace(part, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise UserError(
@@ -300,5 +308,4 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             ) from error
         raise
     finally:
-        for rest in (part, old):
-            shutil.rmtree(rest, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)

@@ -138,7 +138,7 @@ def _unet(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def _vae(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    widths = []
+    widths: list[int] = []
     while (key := f"encoder.down.{len(widths)}.block.0.conv2.weight") in shapes:
         widths.append(shapes[key][0])
     layers = 0

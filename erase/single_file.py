@@ -251,13 +251,23 @@ def _configs(folder: Path) -> dict[str, str]:
 
 
 def _has_clip_vocabulary(folder: Path) -> bool:
-    from transformers import CLIPTokenizer
-
     from erase.mini.models import build_tokenizer
 
-    own = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     with tempfile.TemporaryDirectory() as place:
-        return bool(own.get_vocab() == build_tokenizer(Path(place)).get_vocab())
+        build_tokenizer(Path(place))
+        return _vocabulary(folder) == _vocabulary(Path(place))
+
+
+def _vocabulary(folder: Path) -> dict[str, int]:
+    try:
+        if (file := folder / "vocab.json").is_file():
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        file = folder / "tokenizer.json"  # what transformers writes from version 5 on
+        return dict(json.loads(file.read_text(encoding="utf-8"))["model"]["vocab"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(
+            f"The tokenizer in {folder} can't be read ({error}): restore it."
+        ) from error
 
 
 def _write_configs(file: Path, state: Mapping[str, Tensor], folder: Path) -> None:

@@ -65,24 +65,27 @@ def saliency_by_layer(parameters: Sequence[Mapping[str, Any]]) -> str:
     figure, axes = _figure()
     layers = by_module(parameters)
     groups = by_block(layers)
-    marks: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in KINDS}
+    marks: dict[tuple[str, float], list[tuple[float, float]]] = {}
     largest = max(layer["size"] for layer in layers)
     for index, members in enumerate(groups.values()):
         offsets = np.linspace(-0.34, 0.34, len(members)) if len(members) > 1 else [0.0]
         for layer, offset in zip(members, offsets, strict=True):
-            area = 4 + 60 * (layer["size"] / largest) ** 0.5
-            density = 100 * layer["masked"] / layer["size"]
-            marks[kind_of(layer["name"])].append((index + float(offset), density, area))
-    for kind, colour in zip(KINDS, (ERASED, THIRD, BASE, QUIET), strict=True):
-        if marks[kind]:
-            x, y, area = zip(*marks[kind], strict=True)
-            axes.scatter(x, y, s=area, color=colour, alpha=0.6, linewidths=0)
-            axes.scatter([], [], s=26, color=colour, linewidths=0, label=kind)
+            # Few sizes: dots of one size share one shape in the file.
+            area = 4 + 15 * round(4 * (layer["size"] / largest) ** 0.5)
+            point = index + float(offset), 100 * layer["masked"] / layer["size"]
+            marks.setdefault((kind_of(layer["name"]), area), []).append(point)
+    kinds = [kind for kind in KINDS if any(k == kind for k, _ in marks)]
+    colours = dict(zip(KINDS, (ERASED, THIRD, BASE, QUIET), strict=True))
+    for (kind, area), points in marks.items():
+        x, y = zip(*points, strict=True)
+        axes.scatter(x, y, s=area, color=colours[kind], alpha=0.6, lw=0)
+    for kind in kinds:
+        axes.scatter([], [], s=26, color=colours[kind], lw=0, label=kind)
     total = 100 * sum(v["masked"] for v in layers) / sum(v["size"] for v in layers)
     axes.axhline(total, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xticks(range(len(groups)), list(groups), rotation=40 if len(groups) > 5 else 0)
     axes.set_xlim(-0.6, len(groups) - 0.4)
-    heights = [y for row in marks.values() for _, y, _ in row]
+    heights = [y for points in marks.values() for _, y in points]
     low, high = min(*heights, total), max(*heights, total)
     # A layer that is all in or all out touches the frame; others use the height there is.
     pad = max(2.0, 0.08 * (high - low))
@@ -201,6 +204,7 @@ def svg(figure: Figure, name: str) -> str:
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font: \1px var(--sans)", text)
+    text = re.sub(r"font-family: [^;\"]+", "font-family: var(--sans)", text)
     text = re.sub(
         r"\b(figure|axes|text|patch|line2d|matplotlib\.axis)_(\d+)\b", rf"{name}-\1-\2", text
     )

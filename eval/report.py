@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from erase.errors import UserError
 from erase.eval.metrics import Picture, Setting, build_metric, read_pictures
-from erase.eval.stats import CONFIDENCE, Share
+from erase.eval.schema import (
+    SCHEMA,
+    Layer,
+    Moved,
+    PerClass,
+    Provenance,
+    Report,
+    Side,
+    Step,
+    Subject,
+    Summary,
+)
+from erase.eval.stats import CONFIDENCE
 from erase.eval.verdict import headline
 from erase.files import write_json, write_text
 
@@ -26,167 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA", "Report", "evaluate", "headline", "read_report"]
 
-SCHEMA = 1
-"""Number of the layout of ``report.json``; grows when a field changes its meaning or goes."""
 REPORT = "report.json"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A concept or an anchor as the report names it."""
-
-    name: str
-    kind: str
-    word: str
-    axis: str | None
-    label: str | None
-
-
-@dataclass(frozen=True)
-class Side:
-    """Headline figures of one model, fractions of 1; None where not measured."""
-
-    ua: Share | None
-    ira: Share | None
-    cra: Share | None
-    became_anchor: Share | None
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Headline figures before and after; ``reasons`` says why one was not measured."""
-
-    base: Side
-    erased: Side
-    reasons: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class PerClass:
-    """Share of a label's images in which it is recognised; ``change`` is erased minus base."""
-
-    axis: str
-    label: str
-    role: str
-    base: Share
-    erased: Share
-    change: float
-
-
-@dataclass(frozen=True)
-class Moved:
-    """A distance of the retained images to the second base set, before and after.
-
-    Attributes:
-        name: with its feature network, e.g. ``FID[mini]``.
-        base: of the base model's own images: the floor.
-        erased: of the erased model's.
-        n, reference_n: images of a side and of the second base set.
-        dimensions: number of features.
-        base_spread, erased_spread: KID's standard deviation over its subsets; None for FID.
-    """
-
-    name: str
-    base: float
-    erased: float
-    n: int
-    reference_n: int
-    dimensions: int
-    base_spread: float | None
-    erased_spread: float | None
-
-
-@dataclass(frozen=True)
-class Layer:
-    """How many of a parameter's weights the mask lets move."""
-
-    name: str
-    masked: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """One optimisation step of ``train.jsonl``."""
-
-    step: int
-    loss: float
-    forget: float | None
-    retain: float | None
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Everything that the figures depend on.
-
-    Attributes:
-        created: UTC, ISO 8601.
-        model: the base: what the user called it, and its components' hashes.
-        recipe: flat.
-        image_seeds: by side, the smallest and the largest seed of an image.
-        pairs: training prompts (c, c').
-        device, made_with: where and with which versions the model and its images were made.
-        versions: of the packages that measured.
-        metrics: by metric, what its figures depend on: judges, hashes, preprocessing, seeds.
-        confidence: of every interval.
-        seconds: by stage.
-        peak_memory_mb: by stage.
-    """
-
-    created: str
-    model: Mapping[str, Any]
-    recipe: Mapping[str, Any]
-    image_seeds: Mapping[str, Sequence[int]]
-    pairs: Sequence[Sequence[str]]
-    device: str | None
-    made_with: Mapping[str, str]
-    versions: Mapping[str, str]
-    metrics: Mapping[str, Mapping[str, Any]]
-    confidence: float
-    seconds: Mapping[str, float]
-    peak_memory_mb: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Report:
-    """``report.json``.
-
-    Attributes:
-        schema: number of the layout.
-        run: what was run: concept, anchor, model, method, recipe, seed.
-        verdict: the figures in words.
-        concept, anchor: what was erased and what should stand in its place.
-        target: axis, label and anchor's label that the judges looked for.
-        axes: those that were judged.
-        images: by side and role, how many.
-        summary: headline figures.
-        per_class: the concept first, then the retained labels by axis.
-        became: by side, recognised label -> forget images.
-        confusion: by side, on the concept's axis, true label -> recognised label -> images.
-        fidelity: distances of the retained images to the second base set.
-        warnings: what to mind when reading the figures.
-        mask: by layer; empty without a mask.
-        training: the loss curve.
-        provenance: what the figures depend on.
-    """
-
-    schema: int
-    run: Mapping[str, Any]
-    verdict: tuple[str, ...]
-    concept: Subject
-    anchor: Subject
-    target: Mapping[str, str | None]
-    axes: tuple[str, ...]
-    images: Mapping[str, Mapping[str, int]]
-    summary: Summary
-    per_class: tuple[PerClass, ...]
-    became: Mapping[str, Mapping[str, int]]
-    confusion: Mapping[str, Mapping[str, Mapping[str, int]]]
-    fidelity: tuple[Moved, ...]
-    warnings: tuple[str, ...]
-    mask: tuple[Layer, ...]
-    training: tuple[Step, ...]
-    provenance: Provenance
 
 
 @dataclass(frozen=True)

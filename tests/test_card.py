@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 from erase.card import licence, write_card
 from erase.checkpoint import Base
@@ -35,16 +34,15 @@ def written(tmp_path: Path, base: Base) -> str:
     return (tmp_path / "model/README.md").read_text()
 
 
-def test_front_matter_is_yaml_with_the_bases_licence(tmp_path: Path, base: Base) -> None:
-    front = yaml.safe_load(written(tmp_path, base).split("---\n")[1])
-    assert front == {
-        "license": "creativeml-openrail-m",
-        "license_link": "https://x.org/terms",
-        "base_model": "owner/name",
-        "library_name": "diffusers",
-        "pipeline_tag": "text-to-image",
-        "tags": ["stable-diffusion", "concept-erasure", "salun"],
-    }
+def test_front_matter_states_the_bases_licence_to_the_hub(tmp_path: Path, base: Base) -> None:
+    assert written(tmp_path, base).split("---\n")[1].splitlines() == [
+        "license: creativeml-openrail-m",
+        "license_link: https://x.org/terms",
+        "base_model: owner/name",
+        "library_name: diffusers",
+        "pipeline_tag: text-to-image",
+        "tags: [stable-diffusion, concept-erasure, salun]",
+    ]
 
 
 def test_text_states_what_was_done_and_that_nothing_was_measured(
@@ -58,7 +56,7 @@ def test_text_states_what_was_done_and_that_nothing_was_measured(
 
 
 def test_figures_come_from_the_report(tmp_path: Path, base: Base) -> None:
-    figure = {"value": 0.9917, "n": 120, "low": 0.954, "high": 0.9985}
+    figure = {"value": 0.9917, "n": 120, "low": 0.954, "high": 0.998}
     summary = {
         "base": {"ua": {**figure, "value": 0.0}, "ira": figure, "cra": None},
         "erased": {"ua": figure, "ira": figure, "cra": {"value": None, "reason": "no judge"}},

@@ -27,7 +27,7 @@ TEXT = "text_encoder/model.safetensors"
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder stored in fp16, with a safety checker and what else lies around in hub folders."""
     from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
-    from transformers import CLIPConfig
+    from transformers import CLIPConfig, CLIPImageProcessor
 
     folder = tiny_sd(tmp_path_factory.mktemp("half") / "sd", dtype=torch.float16)
     small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
@@ -35,7 +35,9 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vision = {**small, "image_size": 16, "patch_size": 8}
     config = CLIPConfig(text_config={**small, "vocab_size": 16}, vision_config=vision)
     StableDiffusionSafetyChecker(config).half().save_pretrained(folder / "safety_checker")
+    CLIPImageProcessor().save_pretrained(folder / "feature_extractor")
     index = json.loads((folder / "model_index.json").read_text())
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
     index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
     (folder / "model_index.json").write_text(json.dumps(index))
     (folder / "LICENSE").write_text("terms")
@@ -358,6 +360,15 @@ def test_a_model_is_written_whole_or_not_at_all(
     save_model(base, erased(base), tmp_path / "model")
     assert (tmp_path / "model" / UNET).read_bytes() != before
     assert [f.name for f in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_kill_between_the_renames_loses_nothing(tiny_folder: Path, tmp_path: Path) -> None:
+    base = open_base(str(tiny_folder))
+    save_model(base, base.denoiser_state(), tmp_path / "model")
+    (tmp_path / "model").rename(tmp_path / ".model.old")
+    with pytest.raises(UserError, match="does not fit"):
+        save_model(base, {}, tmp_path / "model")
+    assert (tmp_path / "model" / UNET).is_file()
 
 
 def test_other_folders_are_not_replaced(tiny_folder: Path, tmp_path: Path) -> None:

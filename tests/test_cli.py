@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -261,16 +260,12 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_answers_at_once_with_units_and_ranges() -> None:
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "erase", "run", "--help"], capture_output=True, text=True
-        )
-        seconds.append(time.perf_counter() - began)
+    done = subprocess.run(
+        [sys.executable, "-m", "erase", "run", "--help"], capture_output=True, text=True
+    )
     assert done.returncode == 0
     for word in ("--ratio", "--alpha", "px", "> 0 and <= 1", "default"):
-        assert word in done.stdout
+        assert word in " ".join(done.stdout.split())
     check = "import sys, erase.cli; erase.cli.build_parser(); print('torch' in sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
     assert loaded.stdout.strip() == "False"

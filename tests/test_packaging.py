@@ -153,6 +153,7 @@ def test_make_erase_passes_its_variables_on(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_wheel_carries_everything_and_runs_from_anywhere(tmp_path: Path) -> None:
     pytest.importorskip("setuptools", minversion="77")
     source, wheels, target = tmp_path / "source", tmp_path / "wheels", tmp_path / "target"

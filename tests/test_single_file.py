@@ -114,6 +114,27 @@ def test_a_vocabulary_of_its_own_travels_along(tiny_folder: Path, tmp_path: Path
     assert tokenizer("church").input_ids == usual("truck").input_ids
 
 
+def test_a_tokenizer_in_one_file_is_recognised(
+    tiny_folder: Path, single: Path, tmp_path: Path
+) -> None:
+    # transformers writes CLIP's vocabulary into tokenizer.json; it must not swell the metadata.
+    folder = tmp_path / "sd"
+    shutil.copytree(tiny_folder, folder)
+    tokenizer = load_pipeline(str(tiny_folder)).tokenizer
+    shutil.rmtree(folder / "tokenizer")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    file = tiny_single_file(folder, tmp_path / "x.safetensors")
+    with safe_open(file, "pt") as opened:
+        assert len(opened.metadata()[METADATA]) < 20_000
+    words = ["a truck, drawn in ink", "église"]
+    back = load_pipeline(str(file)).tokenizer
+    assert back(words).input_ids == tokenizer(words).input_ids
+    for name in ("tokenizer.json", "vocab.json"):
+        (folder / "tokenizer" / name).unlink(missing_ok=True)
+    with pytest.raises(UserError, match="tokenizer in .* can't be read"):
+        export_single_file(folder, tmp_path / "y.safetensors")
+
+
 def test_text_encoder_without_prefix_gets_it(
     tiny_folder: Path, single: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from erase.errors import UserError
+from erase.eval.report import SCHEMA, evaluate, read_report
+from erase.eval.stats import share
+from tests.eval.synthetic import (
+    CHURCH,
+    TRUCK,
+    ColourFeatures,
+    asked,
+    judges,
+    right,
+    write_run,
+    write_side,
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run")
+
+
+def test_the_report_equals_the_table_counted_by_hand(run: Path) -> None:
+    report = evaluate(run, CHURCH, TRUCK, judges=judges(), extractor=ColourFeatures())
+    assert report == read_report(run)
+    assert report["schema"] == SCHEMA
+
+    def figure(k: int, n: int) -> dict[str, float]:
+        found = share(k, n)
+        assert found is not None
+        return asdict(found)
+
+    assert report["summary"] == {
+        "base": {
+            "ua": figure(0, 10),
+            "ira": figure(11, 12),
+            "cra": figure(12, 12),
+            "became_anchor": figure(0, 10),
+        },
+        "erased": {
+            "ua": figure(9, 10),
+            "ira": figure(10, 12),
+            "cra": figure(11, 12),
+            "became_anchor": figure(8, 10),
+        },
+        "reasons": {},
+    }
+    table = {
+        (r["axis"], r["label"], r["role"]): (r["base"], r["erased"], r["change"])
+        for r in report["per_class"]
+    }
+    assert table == {
+        ("object", "church", "forget"): (figure(10, 10), figure(1, 10), -0.9),
+        ("object", "radio", "retain"): (figure(4, 4), figure(2, 4), -0.5),
+        ("object", "truck", "retain"): (figure(4, 4), figure(4, 4), 0.0),
+        ("object", "trumpet", "retain"): (figure(3, 4), figure(4, 4), 0.25),
+        ("style", "flat", "retain"): (figure(8, 8), figure(7, 8), -0.125),
+        ("style", "ink", "retain"): (figure(4, 4), figure(4, 4), 0.0),
+    }
+    assert report["became"]["erased"] == {"truck": 8, "radio": 1, "church": 1}
+    assert report["confusion"]["erased"]["radio"] == {"radio": 2, "truck": 2}
+    assert report["images"] == {
+        "base": {"forget": 10, "retain": 12},
+        "base2": {"forget": 0, "retain": 12},
+        "erased": {"forget": 10, "retain": 12},
+    }
+    fid, kid = report["fidelity"]
+    assert (fid["name"], kid["name"]) == ("FID[colour]", "KID[colour]")
+    assert (fid["n"], fid["reference_n"], fid["dimensions"]) == (12, 12, 3)
+    assert 0 <= fid["base"] < fid["erased"]
+    assert any("radio −50.0 points" in line for line in report["verdict"])
+
+
+def test_provenance(run: Path) -> None:
+    report = evaluate(run, CHURCH, TRUCK, judges=judges(), extractor=ColourFeatures())
+    assert report["run"] == {
+        "concept": "squares/church",
+        "anchor": "squares/truck",
+        "model": "squares",
+        "method": "salun",
+        "recipe": "quick",
+        "seed": 3,
+    }
+    made = report["provenance"]
+    assert made["image_seeds"] == {"base": [100, 211], "base2": [700, 711], "erased": [100, 211]}
+    assert made["metrics"]["classifier"]["judges"]["style"]["spec"] == "colour of the corner"
+    assert made["metrics"]["fidelity"]["extractor"]["dimensions"] == 3
+    assert made["metrics"]["fidelity"]["kid"] == {"subsets": 100, "subset_size": 50, "seed": 0}
+    assert made["versions"]["torch"] == torch.__version__.split("+")[0] or made["versions"]["torch"]
+    assert made["seconds"]["train"] == 2.5
+    assert made["seconds"]["eval"] > 0
+    assert made["model"]["fingerprint"]["denoiser"] == "ab" * 32
+    assert [s["forget"] for s in report["training"]] == pytest.approx(
+        [2 / (i + 1) for i in range(6)]
+    )
+    assert report["mask"] == []
+
+
+def test_the_mask_is_reported_by_layer(run: Path) -> None:
+    from erase.masks import Mask
+
+    saliency = {"a.weight": torch.tensor([[4.0, 1.0], [3.0, 0.0]]), "b.bias": torch.tensor([2.0])}
+    Mask.top(saliency, 0.6).save(run / "mask.safetensors")
+    report = evaluate(run, CHURCH, TRUCK, judges=judges())
+    assert report["mask"] == [
+        {"name": "a.weight", "masked": 2, "size": 4},
+        {"name": "b.bias", "masked": 1, "size": 1},
+    ]
+    assert "Saliency by layer" in (run / "report.html").read_text()
+
+
+def test_a_second_evaluation_measures_nothing_again(run: Path) -> None:
+    first, again, features = judges(), judges(), ColourFeatures()
+    report = evaluate(run, CHURCH, TRUCK, judges=first, extractor=features)
+    # Of 44 images 9 are the same file before and after, 8 of them retained.
+    assert first["object"].seen == 44 - 9
+    assert features.seen == 36 - 8
+    repeated = evaluate(run, CHURCH, TRUCK, judges=again, extractor=features)
+    assert again["object"].seen == again["style"].seen == 0
+    assert features.seen == 36 - 8
+    for made in (report, repeated):
+        made["provenance"].pop("created")
+        made["provenance"].pop("seconds")
+    assert repeated == report
+
+
+def test_without_judge_and_network_nothing_is_claimed(run: Path) -> None:
+    report = evaluate(run, CHURCH, TRUCK)
+    assert report["summary"]["erased"]["ua"] is None
+    assert report["summary"]["reasons"] == {
+        **dict.fromkeys(("ua", "ira", "cra", "became_anchor"), "not measured: no judge"),
+        "fidelity": "not measured: no feature network for this model's images",
+    }
+    assert report["per_class"] == []
+    assert report["fidelity"] == []
+    assert len(report["verdict"]) == 1
+    page = (run / "report.html").read_text()
+    assert "not measured: no judge" in page
+    assert "Retained prompts" in page
+
+
+def test_sides_of_other_prompts_are_refused(run: Path) -> None:
+    import shutil
+
+    side = run / "eval" / "erased"
+    shutil.rmtree(side)
+    with pytest.raises(UserError, match="no finished images in .*erased"):
+        evaluate(run, CHURCH, TRUCK, judges=judges())
+    write_side(side / "squares", asked("forget", right("church", 10), 5))
+    with pytest.raises(UserError, match="different prompts or seeds"):
+        evaluate(run, CHURCH, TRUCK, judges=judges())
+    assert not (run / "report.json").exists()
+
+
+def test_a_folder_without_a_run_or_report_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="report.json"):
+        read_report(tmp_path)
+    (tmp_path / "report.json").write_text("{")
+    with pytest.raises(UserError, match="can't be read"):
+        read_report(tmp_path)
+    with pytest.raises(UserError, match="run.json"):
+        evaluate(tmp_path, CHURCH, TRUCK)
+
+
+def test_the_report_is_plain_json(run: Path) -> None:
+    evaluate(run, CHURCH, TRUCK, judges=judges(), extractor=ColourFeatures())
+    text = (run / "report.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text)["summary"]["base"]["ua"]["low"] == 0
