@@ -1,7 +1,7 @@
 """Erase a concept from a text-to-image diffusion model, and prove it.
 
-    import erase
-    report = erase.run(model="mini", concept="church", anchor="truck", out="runs/church")
+import erase
+report = erase.run(model="mini", concept="church", anchor="truck", out="runs/church")
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from erase.runs import COMMANDS
 if TYPE_CHECKING:
     from erase.commands import Task
 
+
 class Parser(ArgumentParser):
     """Says what is wrong in one sentence instead of printing the usage of fifty flags."""
 
@@ -232,8 +233,8 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         settings = load_recipe(recipe, {}) if isinstance(recipe, str) else recipe
         if settings and settings.method != options.method:
             raise UserError(
-                f"The recipe '{settings.name}' is for another method than '{options.method}': leave out "
-                "--method or choose another --recipe."
+                f"The recipe '{settings.name}' is for another method than '{options.method}': "
+                "leave out --method or choose another --recipe."
             )
     everything = concept == "all"
     if everything:
@@ -279,8 +280,8 @@ def _quick_look(options: Namespace) -> None:
     from PIL import Image
 
     from erase.commands import accelerator
-    from erase.diffusion import Diffusion, Sampler, Shot
     from erase.concepts import Concept
+    from erase.diffusion import Diffusion, Sampler, Shot
     from erase.recipe import default_recipe
 
     if options.count < 1:

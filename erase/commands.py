@@ -188,10 +188,10 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     from erase.checkpoint import open_base
     from erase.diffusion import Diffusion
 
-    if judge := task.judge or task.job.concept.judge:
-        from erase.eval.judges import check_spec
+    if task.judge and task.judge != "mini":
+        from erase.eval.judges import parse_spec
 
-        check_spec(judge)
+        parse_spec(task.judge)
     asked = {stage for name in stages for stage in COMMANDS[name]}
     wanted = [stage for stage in OUTPUTS if stage in asked]
     recipe = task.job.recipe
@@ -258,8 +258,8 @@ def _mask_and_train(
             base = open_base(task.model)
             save_model(base, diffusion.denoiser.state_dict(), run.path / "model")
             write_card(run.path / "model", run.path, base)
-            # The model is whole now: what was kept to resume from has served.
-            shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+        # The model is whole now: what was kept to resume from has served.
+        shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
 
 
 def generate_sides(task: Task, diffusion: Diffusion, run: Path, sides: Sequence[str]) -> None:

@@ -103,7 +103,8 @@ class Diffusion:
     @property
     def stride(self) -> int:
         """Image px per latent px."""
-        return 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)
+        levels = len(self.pipeline.vae.config.block_out_channels)
+        return int(2 ** (levels - 1))
 
     @property
     def timesteps(self) -> int:
@@ -138,7 +139,7 @@ class Diffusion:
             (B, 2, C, h, w), scaled to the denoiser's range; x_0 = mean + std·noise.
         """
         vae = self.pipeline.vae
-        x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+        x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
         posterior = vae.encode(x.to(self.device, self.dtype) / 127.5 - 1).latent_dist
         both = torch.stack([posterior.mean, posterior.std], 1)
         scaled: Tensor = both * vae.config.scaling_factor
@@ -165,7 +166,8 @@ class Diffusion:
             return noise
         if kind == "v_prediction":
             alphas = self.pipeline.scheduler.alphas_cumprod.to(x0)[t].view(-1, 1, 1, 1)
-            return alphas.sqrt() * noise - (1 - alphas).sqrt() * x0
+            v: Tensor = alphas.sqrt() * noise - (1 - alphas).sqrt() * x0
+            return v
         raise UserError(f"Models that predict '{kind}' are not supported: use epsilon or v.")
 
     def noise(self, seeds: Sequence[int], size: int | None = None) -> Tensor:

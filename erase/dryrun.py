@@ -52,4 +52,3 @@ def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
     lines.append(f"disk      about {disk / 2**20:,.0f} MiB a run")
     lines.append(f"memory    about {memory / 2**20:,.0f} MiB, without activations")
     return "\n".join(lines)
-

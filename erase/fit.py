@@ -79,9 +79,7 @@ class Fit:
             parameter.requires_grad_(True)
         optimizer = MaskedOptimizer(params, self.mask, self._optimizer)
         rows, start = self._resume(optimizer)
-        bar = tqdm(
-            range(start, settings.steps), initial=start, total=settings.steps, desc="train"
-        )
+        bar = tqdm(range(start, settings.steps), initial=start, total=settings.steps, desc="train")
         began = time.perf_counter() - (float(rows[-1]["seconds"]) if rows else 0.0)
         for index in bar:
             with self.accelerator.autocast():

@@ -87,7 +87,7 @@ class RunFolder:
                 raise UserError(f"{file} can't be read ({error}): choose another --out.") from error
         if path.exists() and not path.is_dir():
             raise UserError(f"--out {path} is a file: give a folder.")
-        if path.is_dir() and any(p.name != ".lock" for p in path.iterdir()):
+        if path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()):
             raise UserError(
                 f"--out {path} holds files that are not a run's: choose another folder."
             )
@@ -141,9 +141,9 @@ class RunFolder:
                 }
             )
             raise UserError(
-                f"The inputs of {self.path} changed ({', '.join(what) or 'earlier stages'}), which "
-                f"affects the stages {', '.join(changed)}: add --overwrite to redo those, or choose "
-                "another --out."
+                f"The inputs of {self.path} changed ({', '.join(what) or 'earlier stages'}), "
+                f"which affects the stages {', '.join(changed)}: add --overwrite to redo those, "
+                "or choose another --out."
             )
         for stage in changed:
             self.discard(stage)

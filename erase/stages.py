@@ -100,7 +100,7 @@ def inputs(job: Job, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         "train": {
             **shared,
             **{k: flat[k] for k in TRAINING_KEYS},
-            **asdict(job.recipe.config),  # type: ignore[call-overload]
+            **asdict(job.recipe.config),
         },
     }
 

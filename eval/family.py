@@ -25,7 +25,7 @@ def summarise(folder: Path, runs: Sequence[Path]) -> str:
     """
     rows = [_row(run) for run in runs]
     lines = [
-        "| concept | anchor | UA % | IRA % (base) | CRA % (base) | lowest neighbour, points | FID |",
+        "| concept | anchor | UA % | IRA % (base) | CRA % (base) | worst neighbour | FID[mini] |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [_line(row) for row in rows]

@@ -89,7 +89,10 @@ def share(found: Sequence[str], axis: int) -> tuple[float, float, str]:
     """
     per_cell = len(found) // len(CELLS)
     right = np.array(
-        [[f == cell[axis] for f in found[i * per_cell :][:per_cell]] for i, cell in enumerate(CELLS)]
+        [
+            [f == cell[axis] for f in found[i * per_cell :][:per_cell]]
+            for i, cell in enumerate(CELLS)
+        ]
     ).mean(1)
     worst = int(right.argmin())
     return float(right.mean()), float(right[worst]), "/".join(CELLS[worst])

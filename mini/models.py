@@ -6,9 +6,10 @@ treats it treats a full-size checkpoint the same way.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ FEATURES = 64
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Writes CLIP's tokenizer, from the vocabulary that open_clip ships, to ``folder`` and opens it.
+    """Writes CLIP's tokenizer, from the vocabulary that open_clip ships, and opens it.
 
     Only ``vocab.json`` and ``merges.txt`` are kept, as in Stable Diffusion 1.x's own folder.
     """
@@ -126,7 +127,7 @@ def build_scheduler() -> DDIMScheduler:
 
 
 def build_judge(classes: int) -> nn.Module:
-    """torchvision's smallest ShuffleNet, opened later as ``torchvision:shufflenet_v2_x0_5@file``."""
+    """torchvision's smallest ShuffleNet, opened later as ``torchvision:shufflenet_v2_x0_5@F``."""
     import torchvision
 
     model: nn.Module = torchvision.models.get_model("shufflenet_v2_x0_5", num_classes=classes)
@@ -143,7 +144,7 @@ class FeatureNet(nn.Module):
         super().__init__()
         widths = (3, 24, 48, 64, FEATURES)
         layers: list[nn.Module] = []
-        for i, o in zip(widths, widths[1:], strict=False):
+        for i, o in itertools.pairwise(widths):
             layers += [nn.Conv2d(i, o, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(o)]
             layers += [nn.SiLU(), nn.Conv2d(o, o, 3, padding=1, bias=False), nn.BatchNorm2d(o)]
             layers += [nn.SiLU()]
@@ -151,14 +152,21 @@ class FeatureNet(nn.Module):
         self.head = nn.Linear(FEATURES, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(x * 2 - 1).mean((2, 3))
+        features: Tensor = self.body(x * 2 - 1).mean((2, 3))
+        return features
 
 
-CLIP_CONFIG = {
+CLIP_CONFIG: dict[str, dict[str, Any]] = {
     "model_cfg": {
         "embed_dim": 64,
         "quick_gelu": False,
-        "vision_cfg": {"image_size": 64, "layers": 3, "width": 96, "head_width": 24, "patch_size": 8},
+        "vision_cfg": {
+            "image_size": 64,
+            "layers": 3,
+            "width": 96,
+            "head_width": 24,
+            "patch_size": 8,
+        },
         "text_cfg": {
             "context_length": 77,
             "vocab_size": 49408,

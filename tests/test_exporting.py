@@ -56,9 +56,7 @@ def test_delta_applied_to_the_base_is_the_erased_model(
 def test_half_precision_says_how_many_edits_survive(
     erased: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    said = export(
-        str(erased), str(tmp_path / "h.safetensors"), dtype="fp16", base=str(tiny_folder)
-    )
+    said = export(str(erased), str(tmp_path / "h.safetensors"), dtype="fp16", base=str(tiny_folder))
     base, after = unet(tiny_folder), unet(erased)
     moved = sum(int((base[k] != after[k]).sum()) for k in base)
     kept = sum(int((base[k].half() != after[k].half()).sum()) for k in base)

@@ -94,7 +94,7 @@ def loss(
 
 
 def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
-    """Moves the masked weights of ``diffusion`` in place until the concept answers as the anchor."""
+    """Moves the masked weights of ``diffusion``, in place, until c is answered as c'."""
     import copy
 
     frozen = None

@@ -62,9 +62,7 @@ def gradients(d: Diffusion, value: torch.Tensor) -> list[torch.Tensor]:
 def test_loss_and_gradient_equal_the_equation(tiny: Diffusion, data: TrainingData) -> None:
     tiny.denoiser.requires_grad_(True)
     batch = data.batch(0)
-    forget, retain = loss(
-        tiny, batch, alpha=0.3, anchor_model=tiny.predict, retain_model=None
-    )
+    forget, retain = loss(tiny, batch, alpha=0.3, anchor_model=tiny.predict, retain_model=None)
     expected = by_hand(tiny.denoiser, tiny, batch)
     torch.testing.assert_close(forget, expected[0])
     torch.testing.assert_close(retain, 0.3 * expected[1])

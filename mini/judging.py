@@ -1,0 +1,102 @@
+"""Trains the judges: object, style, strict, the feature network and the tiny CLIP."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from erase.mini import world
+from erase.mini.models import FeatureNet, build_clip, build_judge
+from erase.mini.optimise import COUNT, optimise, pictures, prompt_bank
+
+SIDE = 128
+"""Side in px that the judges see: ShuffleNet halves its input five times."""
+
+
+def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Blur, noise and brightness as an autoencoder leaves them; pictures in [0, 1]."""
+    sigma = torch.rand((), generator=generator) * 1.2
+    if sigma > 0.3:
+        taps = torch.exp(-0.5 * (torch.arange(-2.0, 3.0) / sigma).square())
+        taps = (taps / taps.sum()).view(1, 1, 1, 5).expand(3, 1, 1, 5)
+        x = F.conv2d(F.pad(x, (2, 2, 0, 0), mode="reflect"), taps, groups=3)
+        x = F.conv2d(F.pad(x, (0, 0, 2, 2), mode="reflect"), taps.transpose(2, 3), groups=3)
+    noise = torch.randn(x.shape, generator=generator)
+    level = 0.06 * torch.rand(len(x), 1, 1, 1, generator=generator)
+    gain = 1 + 0.1 * (torch.rand(len(x), 3, 1, 1, generator=generator) - 0.5)
+    return (x * gain + level * noise).clamp(0, 1)
+
+
+def train_judges(work: Path, seed: int) -> dict[str, nn.Module]:
+    """Object, style and strict judges, the feature network and the tiny CLIP."""
+    images, objects, styles = pictures("judge", COUNT, work)
+    cells = objects * len(world.STYLES) + styles
+
+    def batch(generator: torch.Generator, blur: bool, size: int) -> tuple[Tensor, Tensor]:
+        index = torch.randint(len(images), (size,), generator=generator)
+        x = images[index].float() / 255
+        return index, augment(x, generator) if blur else x
+
+    def classify(
+        net: nn.Module, labels: Tensor, blur: bool, step: int, generator: torch.Generator
+    ) -> Tensor:
+        index, x = batch(generator, blur, 48)
+        x = F.interpolate(x, SIDE, mode="bilinear", antialias=True)
+        return F.cross_entropy(net((x - 0.5) / 0.5), labels[index], label_smoothing=0.02)
+
+    judges: dict[str, nn.Module] = {}
+    for name, labels in (("object", objects), ("style", styles), ("strict", objects)):
+        torch.manual_seed(seed)
+        net = build_judge(int(labels.max()) + 1)
+
+        judge_loss = partial(classify, net, labels, name != "strict")
+        optimise(name, net, judge_loss, steps=1200, lr=4e-3, work=work, seed=seed)
+        judges[name] = net.eval()
+
+    torch.manual_seed(seed)
+    features = FeatureNet(len(world.OBJECTS) * len(world.STYLES))
+
+    def feature_loss(step: int, generator: torch.Generator) -> Tensor:
+        index, x = batch(generator, True, 64)
+        return F.cross_entropy(features.head(features(x)), cells[index])
+
+    optimise("features", features, feature_loss, steps=1000, lr=2e-3, work=work, seed=seed)
+    judges["features"] = features.eval()
+
+    import open_clip
+
+    torch.manual_seed(seed)
+    clip = build_clip()
+    bank = prompt_bank(world.TEMPLATES)
+    ids = open_clip.tokenize([p for p, _, _ in bank])
+    rows: dict[tuple[int, int], list[int]] = {}
+    for row, (_, o, s) in enumerate(bank):
+        rows.setdefault((o, s), []).append(row)
+
+    def clip_loss(step: int, generator: torch.Generator) -> Tensor:
+        index, x = batch(generator, True, 96)
+        draws = torch.rand(len(index), 2, generator=generator).tolist()
+        chosen, labels = [], []
+        for i, (p, q) in zip(index.tolist(), draws, strict=True):
+            style = -1 if p > 0.85 else int(styles[i])
+            options = rows[int(objects[i]), style]
+            chosen.append(options[int(q * len(options))])
+            labels.append((int(objects[i]), style))
+        image, text, temperature = clip((x - 0.5) / 0.5, ids[chosen])
+        logits = temperature * image @ text.T
+        o = torch.tensor([k[0] for k in labels])
+        s = torch.tensor([k[1] for k in labels])
+        fits = (objects[index][:, None] == o[None]) & (
+            (styles[index][:, None] == s[None]) | (s[None] < 0)
+        )
+        rows_target = fits.float() / fits.sum(1, keepdim=True)
+        cols_target = (fits.float() / fits.sum(0, keepdim=True)).T
+        return F.cross_entropy(logits, rows_target) + F.cross_entropy(logits.T, cols_target)
+
+    optimise("clip", clip, clip_loss, steps=1500, lr=1e-3, work=work, seed=seed)
+    judges["clip"] = clip.eval()
+    return judges

@@ -1,0 +1,28 @@
+"""The Python interface of the README does what the command line does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import erase
+
+
+def test_five_lines_of_python(tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "church"
+    report = erase.run(
+        model=str(tiny_folder), concept="a church", anchor="a truck", out=str(out),
+        forget_images=2, retain_images=2, steps=1, batch_size=1, sampling_steps=1,
+        eval_forget=2, eval_retain=2,
+    )  # fmt: skip
+    assert report["summary"]["erased"]["ua"] is None
+    model = erase.Diffusion.load(str(out / "model"))
+    images = model.sample([erase.Shot("a church", seed=1)], erase.Sampler("dpm++", 2, 3.0))
+    assert images.shape == (1, 16, 16, 3)
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        erase.no_such_thing  # noqa: B018
+    assert all(getattr(erase, name) for name in erase.__all__)
