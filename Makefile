@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed
 # concept's own.
 MODEL ?= mini
 CONCEPT ?= church
-ANCHOR ?= $(if $(filter church,$(CONCEPT)),truck)
+ANCHOR ?= $(if $(subst church,,$(CONCEPT)),,truck)
 ARGS ?=
 space := $(subst ,, )
 OUT ?= runs/$(subst /,-,$(subst $(space),-,$(CONCEPT)))

@@ -56,6 +56,13 @@ def run(
     out: str | None = None,
     stages: Sequence[str] = ("images", "mask", "train", "generate", "eval"),
     overwrite: bool = False,
+    *,
+    judge: str | None = None,
+    retain: str | None = None,
+    forget_folder: str | None = None,
+    retain_folder: str | None = None,
+    device: str = "auto",
+    deterministic: bool = False,
     **overrides: Any,
 ) -> dict[str, Any]:
     """Does what ``erase run`` does.
@@ -69,6 +76,11 @@ def run(
         out: run folder; None is ``runs/MODEL-CONCEPT-RECIPE-SEED``.
         stages: the part to do.
         overwrite: redo stages whose inputs changed.
+        judge: classifier behind UA, IRA and CRA; None takes the concept's own.
+        retain: prompt set to keep, a name or a CSV file.
+        forget_folder, retain_folder: the user's own images.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        deterministic: the same bits on every run of a GPU.
         **overrides: recipe values, e.g. ``alpha=0.3``.
 
     Returns:
@@ -79,5 +91,19 @@ def run(
     """
     from erase.commands import execute, make_task
 
-    task = make_task(model, concept, anchor, recipe, seed, out, overrides)
+    task = make_task(
+        model,
+        concept,
+        anchor,
+        recipe,
+        seed,
+        out,
+        overrides,
+        forget_folder=forget_folder,
+        retain_folder=retain_folder,
+        retain=retain,
+        judge=judge,
+        device=device,
+        deterministic=deterministic,
+    )
     return execute(task, stages, overwrite)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from argparse import HelpFormatter
@@ -14,7 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from erase.errors import UserError, nearest
 from erase.recipe import Recipe, flags, list_methods, list_recipes, load_recipe, make_recipe
-from erase.runs import COMMANDS
+from erase.runs import COMMANDS, read_facts
 
 if TYPE_CHECKING:
     from erase.commands import Task
@@ -55,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         dispatch(options)
     except UserError as error:
         print(f"erase: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"erase: {error}: choose a place that can be read and written.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("erase: interrupted; run the same command again to go on.", file=sys.stderr)
@@ -177,12 +179,6 @@ def _stages(command: str, options: Namespace) -> None:
     stages = list(COMMANDS) if command == "run" else [command]
     if options.get("stages"):
         stages = options.stages.split(",")
-        for stage in stages:
-            if stage not in COMMANDS:
-                raise UserError(
-                    f"There is no stage '{stage}': choose among {', '.join(COMMANDS)}."
-                    f"{nearest(stage, COMMANDS)}"
-                )
     task, everything = _task(options)
     tasks = each(task, options.anchor is not None) if everything else [task]
     if options.dry_run:
@@ -190,10 +186,18 @@ def _stages(command: str, options: Namespace) -> None:
 
         print(describe_tasks(tasks, stages))
         return
+    failed = []
     for number, one in enumerate(tasks, 1):
         if len(tasks) > 1:
             print(f"[{number}/{len(tasks)}] {one.job.concept.name} -> {one.out}", flush=True)
-        report = execute(one, stages, options.overwrite)
+        try:
+            report = execute(one, stages, options.overwrite)
+        except UserError as error:
+            if len(tasks) == 1:
+                raise
+            print(f"erase: {error}", file=sys.stderr, flush=True)
+            failed.append(one.job.concept.name)
+            continue
         if report:
             from erase.eval.verdict import headline
 
@@ -201,7 +205,10 @@ def _stages(command: str, options: Namespace) -> None:
     if everything and "eval" in stages:
         from erase.eval.family import summarise
 
-        print(summarise(task.out, [t.out for t in tasks]))
+        done = [t.out for t in tasks if t.job.concept.name not in failed]
+        print(summarise(task.out, done))
+    if failed:
+        raise UserError(f"These concepts failed: {', '.join(failed)}; the others are done.")
 
 
 def _task(options: Namespace) -> tuple[Task, bool]:
@@ -210,18 +217,17 @@ def _task(options: Namespace) -> tuple[Task, bool]:
 
     kept: dict[str, Any] = {}
     if options.out and (file := Path(options.out) / "run.json").exists():
-        try:
-            kept = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{file} can't be read ({error}): choose another --out.") from error
-    given = options.get("concept")
-    concept = given or kept.get("concept")
+        kept = read_facts(file)
+    earlier: dict[str, Any] = kept.get("given", {})
+    concept = options.concept or earlier.get("concept")
+    if concept not in (earlier.get("concept"), kept.get("concept")):
+        kept, earlier = {}, {}
     if not concept:
         raise UserError('No concept was given: add --concept, e.g. --concept church (see "list").')
     model = options.model or kept.get("model", {}).get("source") or "mini"
     recipe: str | Recipe | None = options.recipe
     overrides = recipe_values(options)
-    if recipe is None and kept and given in (None, kept["concept"]):
+    if recipe is None and kept:
         saved = dict(kept["recipe"])
         recipe, overrides = make_recipe(saved.pop("name"), saved | overrides), {}
     if options.method is not None:
@@ -238,6 +244,8 @@ def _task(options: Namespace) -> tuple[Task, bool]:
             )
     everything = concept == "all"
     if everything:
+        if options.forget_folder:
+            raise UserError("--forget-folder holds one concept's images: leave it out with all.")
         from erase.concepts import members
 
         home = family(model)
@@ -245,11 +253,7 @@ def _task(options: Namespace) -> tuple[Task, bool]:
             raise UserError("--concept all needs a family of concepts: it works with --model mini.")
         concept = members(home)[0].name
     seed = options.seed if options.seed is not None else int(kept.get("seed", 0))
-    if seed < 0:
-        raise UserError(f"--seed {seed} is negative: give one that is >= 0.")
-    anchor = options.anchor
-    if anchor is None and kept and given in (None, kept["concept"]):
-        anchor = kept["anchor"]
+    anchor = options.anchor if options.anchor is not None else earlier.get("anchor")
     out = options.out
     if everything and out is None:
         from erase.concepts import load_concept
@@ -265,10 +269,10 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         seed,
         out,
         overrides,
-        forget_folder=options.forget_folder,
-        retain_folder=options.retain_folder,
-        retain=options.retain or kept.get("retain"),
-        judge=options.judge or kept.get("judge"),
+        forget_folder=options.forget_folder or earlier.get("forget_folder"),
+        retain_folder=options.retain_folder or earlier.get("retain_folder"),
+        retain=options.retain or earlier.get("retain"),
+        judge=options.judge or earlier.get("judge"),
         device=options.device,
         deterministic=options.deterministic,
     )
@@ -282,13 +286,25 @@ def _quick_look(options: Namespace) -> None:
     from erase.commands import accelerator
     from erase.concepts import Concept
     from erase.diffusion import Diffusion, Sampler, Shot
+    from erase.files import atomic
     from erase.recipe import default_recipe
 
+    ignored = [f for f in ("concept", "anchor", "judge", "retain") if options.get(f) is not None]
+    if ignored or options.dry_run:
+        flag = ignored[0] if ignored else "dry-run"
+        raise UserError(f"--{flag} has no effect beside --prompt: leave it out.")
     if options.count < 1:
         raise UserError(f"--count {options.count} is less than 1: ask for at least one image.")
     model = options.model or "mini"
     shown = Concept(name=options.prompt, kind="text", word=options.prompt)
-    settings = load_recipe(options.recipe or default_recipe(model, shown), recipe_values(options))
+    record = Path(model).parent / "run.json"
+    if options.recipe is None and record.exists():
+        # A run's own model is shown as the run's evaluation showed it.
+        saved = dict(read_facts(record)["recipe"])
+        settings = make_recipe(saved.pop("name"), saved | recipe_values(options))
+    else:
+        name = options.recipe or default_recipe(model, shown)
+        settings = load_recipe(name, recipe_values(options))
     out = Path(options.out or "runs/look")
     first = options.seed or 0
     files = [out / f"{seed}.png" for seed in range(first, first + options.count)]
@@ -306,7 +322,8 @@ def _quick_look(options: Namespace) -> None:
     for start in range(0, len(shots), size):
         pixels = diffusion.sample(shots[start : start + size], sampler)
         for file, image in zip(files[start : start + size], pixels, strict=True):
-            Image.fromarray(image).save(file)
+            with atomic(file) as part:
+                Image.fromarray(image).save(part, format="PNG")
     print(f"{len(files)} images in {out}")
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.concepts import evaluation_rows, load_concept, members
-from erase.errors import UserError
+from erase.errors import UserError, nearest
+from erase.files import digest, sha256
 from erase.recipe import Recipe, as_dict, default_recipe, load_recipe
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
 from erase.stages import SAMPLING_KEYS, Job, check, inputs, model_fingerprint
@@ -31,6 +32,7 @@ class Task:
         model: ``mini``, a hub id, a diffusers folder or a single file.
         job: what is erased and how.
         out: the run folder.
+        concept, anchor: as they were typed, to be taken up again from the folder.
         judge: spec of the classifier behind UA, IRA and CRA; None takes the concept's own.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         deterministic: have the device repeat itself bit by bit.
@@ -39,6 +41,8 @@ class Task:
     model: str
     job: Job
     out: Path
+    concept: str
+    anchor: str
     judge: str | None = None
     device: str = "auto"
     deterministic: bool = False
@@ -100,7 +104,10 @@ def make_task(
     )
     names = (model, target.name, settings.name)
     default = Path("runs") / "-".join([*map(slug, names), str(seed)])
-    return Task(model, job, Path(out) if out else default, judge, device, deterministic)
+    if seed < 0:
+        raise UserError(f"The seed {seed} is negative: give one that is >= 0.")
+    place = Path(out) if out else default
+    return Task(model, job, place, concept, chosen, judge, device, deterministic)
 
 
 def requests(job: Job) -> dict[str, list[Request]]:
@@ -117,8 +124,6 @@ def requests(job: Job) -> dict[str, list[Request]]:
 
 def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
     """What every stage of the task reads, hashed."""
-    from erase.files import digest
-
     job = task.job
     flat = as_dict(job.recipe)
     sampling = {k: flat[k] for k in SAMPLING_KEYS}
@@ -136,12 +141,20 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
             },
             "erased": {**sampling, "requests": asked["erased"]},
             "eval": {
-                "concept": job.concept.name,
-                "anchor": job.anchor.name,
-                "judge": task.judge or job.concept.judge,
+                "concept": asdict(job.concept),
+                "anchor": asdict(job.anchor),
+                "judge": judge_identity(task.judge or job.concept.judge),
             },
         }
     )
+
+
+def judge_identity(spec: str | None) -> str | None:
+    """The judge's spec, with the hash of its file where it names one."""
+    _, at, source = (spec or "").partition("@")
+    if not at or not Path(source).is_file():
+        return spec
+    return f"{spec} {sha256(Path(source))}"
 
 
 def accelerator(device: str, precision: str, deterministic: bool) -> Any:
@@ -152,6 +165,7 @@ def accelerator(device: str, precision: str, deterministic: bool) -> Any:
     """
     import torch
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda was asked for, but torch sees no GPU: use --device cpu.")
@@ -160,8 +174,12 @@ def accelerator(device: str, precision: str, deterministic: bool) -> Any:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[precision]
-    made = Accelerator(mixed_precision=mixed, cpu=device == "cpu")
+    AcceleratorState._reset_state(reset_partial_state=False)
+    try:
+        mixed = "no" if precision == "fp32" else precision
+        made = Accelerator(mixed_precision=mixed, cpu=device == "cpu")
+    except ValueError as error:
+        raise UserError(f"--precision {precision} does not work here ({error}).") from error
     if made.num_processes > 1:
         raise UserError(
             f"{made.num_processes} processes were launched, but a run takes one: start it with "
@@ -192,17 +210,26 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
         from erase.eval.judges import parse_spec
 
         parse_spec(task.judge)
+    for name in stages:
+        if name not in COMMANDS:
+            raise UserError(
+                f"There is no stage '{name}': choose among {', '.join(COMMANDS)}."
+                f"{nearest(name, COMMANDS)}"
+            )
     asked = {stage for name in stages for stage in COMMANDS[name]}
     wanted = [stage for stage in OUTPUTS if stage in asked]
     recipe = task.job.recipe
-    run = RunFolder.open(task.out)
+    RunFolder.open(task.out)
     acc = accelerator(task.device, recipe.precision, task.deterministic)
     diffusion = Diffusion.load(task.model, acc.device)
     check(task.job, diffusion)
     model = model_fingerprint(diffusion)
     plan = make_plan(task, model)
-    with run.lock():
+    with RunFolder(task.out).lock():
+        # Read under the lock: another process may have written since.
+        run = RunFolder.open(task.out)
         run.reconcile(plan, wanted, overwrite)
+        sweep(run.path)
         run.facts.update(describe(task, model, str(acc.device)))
         run.save()
         todo = [stage for stage in wanted if not run.finished(stage)]
@@ -228,7 +255,6 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
             with run.stage("eval", plan):
                 job = task.job
                 evaluate(run.path, job.concept, job.anchor, task.judge, device=acc.device)
-            if run.finished("train"):
                 write_card(run.path / "model", run.path, open_base(task.model))
         return read_report(run.path)
 
@@ -254,12 +280,20 @@ def _mask_and_train(
     if "train" in todo:
         with run.stage("train", plan):
             mask = Mask.load(run.path / "mask.safetensors")
-            train(task.job, diffusion, data, mask, run.path, acc)
+            train(task.job, diffusion, data, mask, run.path, acc, plan.digests()["train"])
             base = open_base(task.model)
             save_model(base, diffusion.denoiser.state_dict(), run.path / "model")
             write_card(run.path / "model", run.path, base)
-        # The model is whole now: what was kept to resume from has served.
-        shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+        sweep(run.path)
+
+
+def sweep(run: Path) -> None:
+    """Removes what has served: checkpoints of a finished model, leftovers of killed writers."""
+    if RunFolder.open(run).finished("train"):
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    for leftover in run.rglob(".*.part"):
+        if leftover.is_file():
+            leftover.unlink(missing_ok=True)
 
 
 def generate_sides(task: Task, diffusion: Diffusion, run: Path, sides: Sequence[str]) -> None:
@@ -287,7 +321,14 @@ def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any
         "seed": job.seed,
         "recipe": as_dict(job.recipe),
         "pairs": [list(p) for p in job.pairs()],
-        "retain": job.retain,
+        "given": {
+            "concept": task.concept,
+            "anchor": task.anchor,
+            "retain": job.retain,
+            "judge": task.judge,
+            "forget_folder": str(job.forget_folder) if job.forget_folder else None,
+            "retain_folder": str(job.retain_folder) if job.retain_folder else None,
+        },
         "device": device,
         "deterministic": task.deterministic,
         "versions": versions(),
@@ -306,5 +347,7 @@ def each(task: Task, anchors: bool) -> list[Task]:
             assert concept.anchor is not None
             anchor = load_concept(concept.anchor, home)
         job = replace(task.job, concept=concept, anchor=anchor)
-        tasks.append(replace(task, job=job, out=task.out / slug(concept.name)))
+        job.pairs()
+        place = task.out / slug(concept.name)
+        tasks.append(replace(task, job=job, out=place, concept=concept.name, anchor=anchor.name))
     return tasks

@@ -37,6 +37,8 @@ PROMPT_SEEDS = 100_000_000
 """First seed of prompts that come from a concept rather than from a set."""
 EVALUATION_SHIFT = 200_000_000
 """Added to the seeds of rows that serve both training and evaluation, so that images differ."""
+OPEN_FAMILIES = ("", "imagenette")
+"""Families whose short names are found for any model."""
 _TYPO = 0.8
 
 
@@ -146,7 +148,11 @@ def load_concept(name: str, family: str | None = None) -> Concept:
         return _read(CONCEPTS / f"{name}.toml", name)
     if name.endswith(".toml"):
         return _read(Path(name), Path(name).stem)
-    reach = [n for n in names if family is None or n.rpartition("/")[0] in ("", family)]
+    # The bundled model's concepts are of another world than photographs: by short name they are
+    # found for that model alone.
+    reach = [
+        n for n in names if n.rpartition("/")[0] in (("", family) if family else OPEN_FAMILIES)
+    ]
     short = [n for n in reach if n.rpartition("/")[2] == name]
     if len(short) == 1:
         return load_concept(short[0])

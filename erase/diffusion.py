@@ -187,6 +187,9 @@ class Diffusion:
 
         Returns:
             uint8 RGB images (B, H, W, 3).
+
+        Raises:
+            UserError: the model's weights are not finite.
         """
         guidance = {s.guidance if s.guidance is not None else sampler.guidance for s in shots}
         if len(guidance) != 1:
@@ -205,6 +208,9 @@ class Diffusion:
                 width=size,
                 output_type="np",
             ).images
+        if not np.isfinite(images).all():
+            # Black images would count as erased.
+            raise UserError(f"{self.source} makes images that are not finite: its weights are bad.")
         return np.asarray((images * 255).round(), dtype=np.uint8)
 
     @contextmanager

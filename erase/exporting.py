@@ -50,7 +50,7 @@ def export(
     if goal.exists() and not overwrite:
         raise UserError(f"{goal} exists: add --overwrite or choose another target.")
     to_file = goal.suffix == ".safetensors"
-    if not origin.exists():
+    if source == "mini" or not origin.exists():
         origin = open_base(source).path
     if origin.is_dir() != to_file:
         raise UserError(
@@ -81,5 +81,5 @@ def export(
         return f"{goal}: {base} with the delta applied"
     if delta:
         raise UserError(f"{source} is no delta file: leave out --delta to unpack a single file.")
-    import_single_file(origin, goal, Path(base) if base else None)
+    import_single_file(origin, goal, open_base(base).path if base else None)
     return f"{goal}: a diffusers folder"

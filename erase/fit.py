@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -55,6 +56,7 @@ class Fit:
         mask: the weights that may move.
         scope: the weights that the mask is drawn from.
         folder: holds ``checkpoints/`` and ``train.jsonl``.
+        key: of the training's inputs; a checkpoint with another one is not taken up.
         accelerator: device and precision.
     """
 
@@ -63,6 +65,7 @@ class Fit:
     scope: str
     folder: Path
     accelerator: Accelerator
+    key: str = ""
 
     def __call__(self, denoiser: nn.Module, step: Step) -> None:
         """Trains in place, from the last checkpoint where there is one.
@@ -86,20 +89,22 @@ class Fit:
                 values = step(index)
             figures = {k: float(v.detach()) for k, v in values.items()}
             if not all(map(math.isfinite, figures.values())):
-                raise UserError(
-                    f"The loss is not finite at step {index + 1} ({figures}): lower --lr or use "
-                    f"--precision fp32; the checkpoint of step {self._last()} is kept."
-                )
+                self._log(rows)
+                raise UserError(self._diverged(f"The loss is not finite at step {index + 1}"))
             self.accelerator.backward(values["loss"])
             optimizer.step()
             optimizer.zero_grad()
             seconds = round(time.perf_counter() - began, 3)
             rows.append({"step": index + 1, **figures, "seconds": seconds})
             bar.set_postfix(loss=f"{figures['loss']:.4f}", refresh=False)
-            if (index + 1) % settings.checkpoint_every == 0 and index + 1 < settings.steps:
+            if (index + 1) % settings.checkpoint_every == 0 or index + 1 == settings.steps:
                 self._save(optimizer, index + 1, rows)
-        self._log(rows)
         denoiser.requires_grad_(False)
+
+    def _diverged(self, what: str) -> str:
+        last = self._last()
+        kept = f"the checkpoint of step {last} is kept" if last else "there is no checkpoint yet"
+        return f"{what}: lower --lr or use --precision fp32; {kept}."
 
     def _optimizer(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
         lr, decay = self.settings.lr, self.settings.weight_decay
@@ -127,9 +132,18 @@ class Fit:
         write_text(self.folder / "train.jsonl", text)
 
     def _save(self, optimizer: MaskedOptimizer, step: int, rows: list[dict[str, Any]]) -> None:
-        """Keeps the last two checkpoints, so that one cut short is never the only one."""
-        with atomic(self._folder / f"step-{step:07d}.pt") as part:
-            torch.save({"optimizer": optimizer.state_dict(), "step": step, "rows": rows}, part)
+        """Keeps the last two checkpoints, so that one cut short is never the only one.
+
+        Raises:
+            UserError: a weight is not finite, or the disk is full.
+        """
+        state = optimizer.state_dict()
+        if not all(bool(torch.isfinite(v).all()) for v in state["values"].values()):
+            raise UserError(self._diverged(f"Weights are not finite after step {step}"))
+        content = {"optimizer": state, "step": step, "rows": rows, "key": self.key}
+        # Through an open file: torch's own writer hides what the disk says.
+        with atomic(self._folder / f"step-{step:07d}.pt") as part, part.open("wb") as stream:
+            torch.save(content, stream)
         for old in self._checkpoints()[:-2]:
             old.unlink()
         self._log(rows)
@@ -138,8 +152,10 @@ class Fit:
         for file in reversed(self._checkpoints()):
             try:
                 state = torch.load(file, map_location="cpu", weights_only=True)
-            except (OSError, RuntimeError, EOFError, ValueError) as error:
+            except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
                 print(f"The checkpoint {file} can't be read ({error}): going on from an older one.")
+                continue
+            if state["key"] != self.key:
                 continue
             optimizer.load_state_dict(state["optimizer"])
             return list(state["rows"]), int(state["step"])

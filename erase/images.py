@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,7 +141,7 @@ def image_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"There is no image folder {folder}: give an existing one.")
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
     if not files:
         kinds = ", ".join(sorted(SUFFIXES))
         raise UserError(f"The folder {folder} has no images ({kinds}): put some there.")
@@ -184,6 +184,22 @@ def read_image(file: Path, size: int | None = None) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def read_images(files: Iterable[Path], size: int) -> Iterator[NDArray[np.uint8]]:
-    """Reads images one at a time, all at one square size in px."""
-    return (read_image(file, size) for file in files)
+def captions(folder: Path, files: Sequence[Path]) -> list[str | None]:
+    """What each image shows, from ``metadata.jsonl`` (``file_name``, ``text``) or ``NAME.txt``.
+
+    Raises:
+        UserError: a caption file that can't be read.
+    """
+    known: dict[str, str] = {}
+    listed = folder / "metadata.jsonl"
+    try:
+        if listed.exists():
+            rows = map(json.loads, filter(None, listed.read_text(encoding="utf-8").splitlines()))
+            known = {row["file_name"]: str(row["text"]) for row in rows}
+        beside = {f: f.with_suffix(".txt") for f in files}
+        texts = {f: t.read_text(encoding="utf-8").strip() for f, t in beside.items() if t.exists()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"The captions in {folder} can't be read ({error!r}): mend them."
+        ) from error
+    return [known.get(f.name) or texts.get(f) for f in files]

@@ -83,8 +83,8 @@ class Recipe:
     checkpoint_every: int = _setting(100, "steps between checkpoints", min=1)
     eval_forget: int = _setting(200, "images of forget prompts a side in the report", min=0)
     eval_retain: int = _setting(200, "images of retained prompts a side in the report", min=0)
-    precision: Literal["fp32", "bf16", "fp16"] = _setting(
-        "fp32", "number format of the forward passes; weights are trained in fp32"
+    precision: Literal["fp32", "bf16"] = _setting(
+        "fp32", "number format of the training's forward passes; weights are kept in fp32"
     )
 
 
@@ -136,8 +136,11 @@ def default_recipe(model: str, concept: Concept | None = None) -> str:
     """The recipe of a run that names none, by its model and what it erases, if anything."""
     if model == "mini":
         return "salun-mini"
-    nudity = concept is not None and concept.kind == "nudity"
-    return "salun-sd14-nudity" if nudity else "salun-sd14-imagenette"
+    if concept is not None and concept.kind == "nudity":
+        return "salun-sd14-nudity"
+    if concept is not None and concept.family == "imagenette":
+        return "salun-sd14-imagenette"
+    return "salun-sd"
 
 
 def config_class(method: str) -> type[Any]:

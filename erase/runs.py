@@ -81,10 +81,7 @@ class RunFolder:
         """
         file = path / "run.json"
         if file.exists():
-            try:
-                return cls(path, json.loads(file.read_text(encoding="utf-8")))
-            except (OSError, ValueError) as error:
-                raise UserError(f"{file} can't be read ({error}): choose another --out.") from error
+            return cls(path, read_facts(file))
         if path.exists() and not path.is_dir():
             raise UserError(f"--out {path} is a file: give a folder.")
         if path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()):
@@ -118,8 +115,9 @@ class RunFolder:
         return found
 
     def finished(self, stage: str) -> bool:
-        """Whether the stage's results are whole and current (``reconcile`` has been called)."""
-        return bool(self.stages.get(stage, {}).get("finished"))
+        """Whether the stage's results are there and current (``reconcile`` has been called)."""
+        there = all((self.path / n).exists() for n in OUTPUTS[stage] if n != "checkpoints")
+        return bool(self.stages.get(stage, {}).get("finished")) and there
 
     def reconcile(self, plan: Plan, wanted: Sequence[str], overwrite: bool) -> None:
         """Compares the plan with what the folder holds.
@@ -136,8 +134,9 @@ class RunFolder:
                 {
                     key
                     for s in changed
-                    for key, value in plan.inputs[s].items()
-                    if json.loads(json.dumps(value)) != self.stages[s]["inputs"].get(key)
+                    for key in {*plan.inputs[s], *self.stages[s]["inputs"]}
+                    if json.loads(json.dumps(plan.inputs[s].get(key)))
+                    != self.stages[s]["inputs"].get(key)
                 }
             )
             raise UserError(
@@ -145,20 +144,21 @@ class RunFolder:
                 f"which affects the stages {', '.join(changed)}: add --overwrite to redo those, "
                 "or choose another --out."
             )
-        for stage in changed:
-            self.discard(stage)
         for stage in wanted:
             for before in UPSTREAM[stage]:
-                if before not in wanted and not self.finished(before):
+                current = self.finished(before) and before not in changed
+                if before not in wanted and not current:
                     command = next(c for c, s in COMMANDS.items() if before in s)
                     raise UserError(
                         f"The stage {stage} needs {before}, which is not finished in {self.path}: "
                         f"run 'erase {command}' or 'erase run' first."
                     )
+        for stage in changed:
+            self.discard(stage)
 
     def discard(self, stage: str) -> None:
-        """Removes a stage's results."""
-        self.stages.pop(stage, None)
+        """Removes a stage's results; its record goes last, so that a kill leaves it to redo."""
+        self.stages[stage]["finished"] = False
         self.save()
         for name in OUTPUTS[stage]:
             target = self.path / name
@@ -166,6 +166,8 @@ class RunFolder:
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
+        del self.stages[stage]
+        self.save()
 
     @contextmanager
     def stage(self, name: str, plan: Plan) -> Iterator[dict[str, Any]]:
@@ -194,6 +196,21 @@ class RunFolder:
     def save(self) -> None:
         """Writes ``run.json``."""
         write_json(self.path / "run.json", self.facts)
+
+
+def read_facts(file: Path) -> dict[str, Any]:
+    """The content of a ``run.json``.
+
+    Raises:
+        UserError: unreadable, or not a run's.
+    """
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} can't be read ({error}): choose another --out.") from error
+    if not isinstance(facts, dict) or not isinstance(facts.get("stages", {}), dict):
+        raise UserError(f"{file} is not a run's: choose another --out.")
+    return facts
 
 
 def peak_memory_mb() -> int:

@@ -15,8 +15,8 @@ def generator(*key: int | str) -> torch.Generator:
     of its own.
     """
     numbers = [zlib.crc32(k.encode()) if isinstance(k, str) else k for k in key]
-    state = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]))
 
 
 def cycle(count: int, batch: int, index: int, *key: int | str) -> torch.Tensor:

@@ -21,7 +21,7 @@ from erase.prompts import FOLDER
 SETS = FOLDER / "sets"
 SPACING = 1000
 """Distance of the seeds of neighbouring rows: image k of a row has the row's seed + k."""
-MAX_SEED = 2**62
+MAX_SEED = 2**32
 _NUMBER = ("case_number",)
 _SEED = ("evaluation_seed", "sd_seed")
 _GUIDANCE = ("evaluation_guidance", "sd_guidance_scale")
@@ -172,6 +172,6 @@ def _whole(cells: Mapping[str, str], names: tuple[str, ...], where: str) -> int 
     digits = found[1].removesuffix(".0")
     if not (digits.isascii() and digits.isdecimal()) or int(digits) >= MAX_SEED:
         raise UserError(
-            f"{where} has the {found[0]} '{found[1]}': it must be a whole number from 0 to 2^62."
+            f"{where} has the {found[0]} '{found[1]}': it must be a whole number below 2^32."
         )
     return int(digits)

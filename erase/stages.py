@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from erase.concepts import Concept, pairs, retain_rows
 from erase.errors import UserError
 from erase.files import sha256, write_text
-from erase.images import MANIFEST, Request, generate, image_files, read_image, read_manifest
+from erase.images import (
+    MANIFEST,
+    Request,
+    captions,
+    generate,
+    image_files,
+    read_image,
+    read_manifest,
+)
 from erase.recipe import Recipe, as_dict
 from erase.seeding import cycle, generator
 
@@ -82,7 +90,7 @@ def inputs(job: Job, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """
     flat = as_dict(job.recipe)
     folders = {
-        f"{role}_folder": [[f.name, sha256(f)] for f in image_files(folder)]
+        f"{role}_folder": [[str(folder.resolve())], *map(list, listed(job, role))]
         for role in ROLES
         if (folder := job.folder(role))
     }
@@ -96,7 +104,7 @@ def inputs(job: Job, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
             **{k: flat[k] for k in SAMPLING_KEYS},
             **folders,
         },
-        "mask": {**shared, **{k: flat[k] for k in SALIENCY_KEYS}, "precision": flat["precision"]},
+        "mask": {**shared, **{k: flat[k] for k in SALIENCY_KEYS}},
         "train": {
             **shared,
             **{k: flat[k] for k in TRAINING_KEYS},
@@ -116,14 +124,14 @@ def model_fingerprint(diffusion: Diffusion) -> dict[str, str]:
 
 def make_images(job: Job, diffusion: Diffusion, run: Path) -> None:
     """Fills ``images/{forget,retain}`` with the base model's images, or lists the user's own."""
-    offset = int(generator(job.seed, "images").initial_seed() % 2**30)
+    # torch's CPU generators see 32 bits of a seed; prompt sets stay below 2^31.
+    offset = 2**31 + int(generator(job.seed, "images").initial_seed() % 2**29)
     prompts = {"forget": [c for c, _ in job.pairs()], "retain": job.retain_prompts()}
     counts = {"forget": job.recipe.forget_images, "retain": job.recipe.retain_images}
     for number, role in enumerate(ROLES):
         folder = run / "images" / role
-        own = job.folder(role)
-        if own is not None:
-            _list_images(own, folder, role, len(prompts[role]))
+        if job.folder(role) is not None:
+            _list_images(job, role, folder)
             continue
         requests = [
             Request(
@@ -131,8 +139,7 @@ def make_images(job: Job, diffusion: Diffusion, run: Path) -> None:
                 case_number=i,
                 k=0,
                 prompt=prompts[role][i % len(prompts[role])],
-                # Far from small seeds, so that no evaluation image shares its noise.
-                seed=2**32 + offset + number * 2**31 + i,
+                seed=offset + number * 2**30 + i,
                 role=role,
             )
             for i in range(counts[role])
@@ -141,13 +148,40 @@ def make_images(job: Job, diffusion: Diffusion, run: Path) -> None:
         generate(diffusion, requests, folder, job.sampler(), batch, f"{role} images")
 
 
-def _list_images(own: Path, folder: Path, role: str, prompts: int) -> None:
+def listed(job: Job, role: str) -> list[tuple[str, str, str]]:
+    """The user's own images of a role: path, prompt, SHA-256.
+
+    Every forget prompt names the concept, so they are dealt out in turn. A retained image is of
+    something in particular: it needs a caption of its own, unless there is one retain prompt.
+
+    Raises:
+        UserError: no images, or a retained one that nothing describes.
+    """
+    own = job.folder(role)
+    assert own is not None
+    files = image_files(own)
+    if role == "forget":
+        offered = [c for c, _ in job.pairs()]
+        texts = [offered[i % len(offered)] for i in range(len(files))]
+    else:
+        offered = list(dict.fromkeys(job.retain_prompts()))
+        found = captions(own, files)
+        if None in found and len(offered) > 1:
+            raise UserError(
+                f"{files[found.index(None)]} has no caption: describe every retained image in "
+                "metadata.jsonl (file_name, text) or in a .txt beside it."
+            )
+        texts = [text or offered[0] for text in found]
+    return [(str(f.resolve()), t, sha256(f)) for f, t in zip(files, texts, strict=True)]
+
+
+def _list_images(job: Job, role: str, folder: Path) -> None:
     """Writes a manifest that points at the user's files, every one opened once to be sure."""
     rows = []
-    for i, file in enumerate(image_files(own)):
-        read_image(file)
-        path = str(file.resolve())
-        row = {"file": path, "role": role, "prompt_index": i % prompts, "sha256": sha256(file)}
+    for i, (file, prompt, digest) in enumerate(listed(job, role)):
+        read_image(Path(file))
+        row = {"file": file, "set": role, "case_number": i, "k": 0, "prompt": prompt}
+        row |= {"seed": None, "labels": {}, "role": role, "sha256": digest}
         rows.append(json.dumps(row, ensure_ascii=False) + "\n")
     write_text(folder / MANIFEST, "".join(rows))
 
@@ -158,13 +192,17 @@ def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
 
     size = job.recipe.size or diffusion.size
     both = job.pairs()
-    kept = job.retain_prompts()
+    kept: list[str] = []
     encoded = {}
-    for role, count in (("forget", len(both)), ("retain", len(kept))):
+    for role in ROLES:
         folder = run / "images" / role
         rows = read_manifest(folder)
+        texts = [str(r["prompt"]) for r in rows]
+        prompts = [c for c, _ in both] if role == "forget" else list(dict.fromkeys(texts))
+        kept = prompts
+        index = [prompts.index(t) for t in texts]
         files = [folder / str(r["file"]) for r in rows]
-        encoded[role] = encode_files(diffusion, files, [i % count for i in range(len(rows))], size)
+        encoded[role] = encode_files(diffusion, files, index, size)
     return TrainingData(
         forget=encoded["forget"],
         retain=encoded["retain"],
@@ -253,9 +291,22 @@ def _progress(losses: Iterator[Callable[[], Tensor]], count: int) -> Iterator[Ca
 
 
 def train(
-    job: Job, diffusion: Diffusion, data: TrainingData, mask: Mask, run: Path, acc: Accelerator
+    job: Job,
+    diffusion: Diffusion,
+    data: TrainingData,
+    mask: Mask,
+    run: Path,
+    acc: Accelerator,
+    key: str,
 ) -> None:
-    """Runs the method; afterwards the denoiser in memory is the erased one."""
+    """Runs the method; afterwards the denoiser in memory is the erased one.
+
+    Args:
+        job, diffusion, data, mask: what is trained on what.
+        run: the run folder.
+        acc: device and precision.
+        key: hash of the stage's inputs, so that no other training's checkpoint is taken up.
+    """
     from erase.fit import Fit, Settings
 
     r = job.recipe
@@ -266,6 +317,7 @@ def train(
         r.scope,
         run,
         acc,
+        key,
     )
     method = import_module(f"erase.methods.{r.method}")
     method.erase(diffusion, data, r.config, fit)

@@ -162,6 +162,24 @@ def test_own_image_folders(tiny_folder: Path, tmp_path: Path) -> None:
     assert not list((out / "images/forget").glob("*.png"))
 
 
+def test_retained_images_need_captions(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for i in range(3):
+        Image.effect_noise((16, 16), 90).save(own / f"{i}.png")
+        (own / f"{i}.txt").write_text(f"noise {i}")
+    (own / "2.txt").unlink()
+    argv = ["run", "--model", str(tiny_folder), *TASK, "--out", str(tmp_path / "r"), *QUICK]
+    argv += ["--retain-folder", str(own), "--stages", "images,mask,train"]
+    assert "2.png has no caption" in fails(capsys, argv)
+    (own / "metadata.jsonl").write_text('{"file_name": "2.png", "text": "noise two"}')
+    main(argv)
+    rows = [json.loads(x) for x in (tmp_path / "r/images/retain/manifest.jsonl").open()]
+    assert [r["prompt"] for r in rows] == ["noise 0", "noise 1", "noise two"]
+
+
 def test_quick_look(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "look"
     argv = ["generate", "--model", str(tiny_folder), "--prompt", "a church", "--out", str(out)]

@@ -108,8 +108,11 @@ def test_short_names() -> None:
     assert load_concept("church", "imagenette").name == "imagenette/church"
     assert load_concept("tench").name == "imagenette/tench"
     assert load_concept("nudity", "mini").name == "nudity"
-    with pytest.raises(UserError, match="imagenette/church or mini/church: give the full name"):
-        load_concept("church")
+
+
+def test_the_bundled_world_is_not_what_other_models_know() -> None:
+    assert load_concept("church").name == "imagenette/church"
+    assert load_concept("trumpet") == Concept(name="trumpet", kind="text", word="trumpet")
 
 
 @pytest.mark.parametrize("text", ["a photo of {x} 100%", "Van Gogh", "unicorn", "", "a  an apple"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,9 +67,34 @@ def test_a_cut_off_run_ends_with_the_same_bits(
 
 def test_nan_stops_by_step_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     model = net()
-    with pytest.raises(UserError, match=r"not finite at step 6 .*checkpoint of step 4 is kept"):
+    with pytest.raises(UserError, match=r"not finite at step 6: .*checkpoint of step 4 is kept"):
         fit_of(model, tmp_path, "adam")(model, step_of(model, nan_at=5))
     assert (tmp_path / "checkpoints" / "step-0000004.pt").exists()
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    model = net()
+
+    def step(index: int) -> Mapping[str, Tensor]:
+        # A finite loss whose gradient is not: the derivative of the root at zero.
+        return {"loss": (model[0].weight * 0).square().sum().sqrt()}
+
+    fit = fit_of(model, tmp_path, "sgd")
+    fit = replace(fit, settings=replace(fit.settings, checkpoint_every=1))
+    with pytest.raises(UserError, match="Weights are not finite after step 1.*no checkpoint yet"):
+        fit(model, step)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_checkpoints_of_other_settings_are_not_taken_up(tmp_path: Path) -> None:
+    first, again, whole = net(), net(), net()
+    with pytest.raises(Stop):
+        fit_of(first, tmp_path / "a", "adam")(first, step_of(first, 5))
+    other = replace(fit_of(again, tmp_path / "a", "adam"), key="other")
+    other(again, step_of(again))
+    fit_of(whole, tmp_path / "b", "adam")(whole, step_of(whole))
+    for a, b in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_a_checkpoint_cut_short_falls_back_to_the_one_before(
@@ -90,4 +116,4 @@ def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
     model = net()
     fit_of(model, tmp_path, "adam")(model, step_of(model))
     names = sorted(f.name for f in (tmp_path / "checkpoints").iterdir())
-    assert names == ["step-0000006.pt", "step-0000008.pt"]
+    assert names == ["step-0000008.pt", "step-0000009.pt"]

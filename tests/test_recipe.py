@@ -77,8 +77,8 @@ def test_default_recipe() -> None:
     assert default_recipe("mini", church) == default_recipe("mini", nudity) == "salun-mini"
     assert default_recipe("some/model", nudity) == "salun-sd14-nudity"
     assert default_recipe("some/model", church) == "salun-sd14-imagenette"
-    assert default_recipe("some/model", load_concept("a dog")) == "salun-sd14-imagenette"
-    assert default_recipe("some/model") == "salun-sd14-imagenette"
+    assert default_recipe("some/model", load_concept("a dog")) == "salun-sd"
+    assert default_recipe("some/model") == "salun-sd"
 
 
 @pytest.mark.parametrize("method", list_methods())

@@ -64,8 +64,25 @@ def test_a_stage_whose_predecessor_is_missing_says_which_command(tmp_path: Path)
     run = RunFolder.open(tmp_path / "r")
     with pytest.raises(UserError, match="'erase mask'"):
         with run.stage("images", plan()):
-            pass
+            (run.path / "images").mkdir()
         run.reconcile(plan(), ("train",), overwrite=False)
+
+
+def test_nothing_is_discarded_before_a_refusal(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    finish(run, plan())
+    with pytest.raises(UserError, match="needs mask"):
+        run.reconcile(plan(mask={"ratio": 0.1}), ("train",), overwrite=True)
+    assert (run.path / "mask.safetensors").exists()
+    assert run.finished("train")
+
+
+def test_a_stage_whose_files_are_gone_is_redone(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    finish(run, plan())
+    (run.path / "mask.safetensors").unlink()
+    assert not run.finished("mask")
+    assert run.finished("images")
 
 
 def test_run_json_is_whole_json(tmp_path: Path) -> None:

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from erase.diffusion import Diffusion
     from erase.fit import Fit
 
-NEEDS = ("images", "mask")
-"""Stages that a run does before this method."""
-
 
 @dataclass(frozen=True)
 class Config:
