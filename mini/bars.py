@@ -105,7 +105,6 @@ def distance(folder: Path, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     from erase.mini.features import load_features
 
     fid = FrechetInceptionDistance(feature=load_features(folder), normalize=True)
-    fid.set_dtype(torch.float64)
     for images, real in ((a, True), (b, False)):
         for part in _parts(images):
             fid.update(torch.from_numpy(part).permute(0, 3, 1, 2).float() / 255, real=real)

@@ -140,6 +140,8 @@ class FeatureNet(nn.Module):
     ``forward`` takes float pictures in [0, 1] of shape (B, 3, 64, 64) and returns (B, 64).
     """
 
+    num_features = FEATURES
+
     def __init__(self, classes: int) -> None:
         super().__init__()
         widths = (3, 24, 48, 64, FEATURES)
