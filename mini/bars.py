@@ -1,11 +1,12 @@
 """How good the bundled model and its judges are, on held-out seeds and templates.
 
-``python -m erase.mini.bars`` prints the bars that the model was accepted by.
+``python -m erase.mini.bars [PER_CELL]`` prints the bars that the model is accepted by.
 """
 
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,4 +152,5 @@ def as_text(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(as_text(measure(world.HERE / "weights")))
+    per_cell = int(sys.argv[1]) if len(sys.argv) > 1 else PER_CELL
+    print(as_text(measure(world.HERE / "weights", per_cell)))
