@@ -114,7 +114,8 @@ def requests(job: Job) -> dict[str, list[Request]]:
     """The evaluation images of each side; ``base2`` repeats the retained ones with other seeds."""
     from erase.eval.generate import OTHER_SEEDS, plan
 
-    recipe, own = job.recipe, job.concept.evaluation
+    recipe = job.recipe
+    own = Path(job.concept.evaluation or "").stem  # a set may be a CSV file
     forget, retain = evaluation_rows(job.concept, job.retain)
     kept = plan(retain, recipe.eval_retain, own or "retained", "retain")
     both = [*plan(forget, recipe.eval_forget, own or "concept", "forget"), *kept]

@@ -70,6 +70,8 @@ class TrainingData:
         timesteps: T; t is drawn uniformly from [0, T).
         batch_size: images a step of either side.
         seed: of every draw.
+        empty_c: embedding (1, 77, D) of the empty prompt.
+        retain_empty: share of retained images that are given the empty prompt, in [0, 1].
     """
 
     forget: Encoded
@@ -80,6 +82,8 @@ class TrainingData:
     timesteps: int
     batch_size: int
     seed: int
+    empty_c: Tensor
+    retain_empty: float = 0.0
 
     def batch(self, step: int) -> Batch:
         """The batch of a step; depends on (seed, step) alone."""
@@ -89,7 +93,11 @@ class TrainingData:
         x0, noise = self.forget.draw(rows, g)
         retain_x0, retain_noise = self.retain.draw(kept, g)
         t, retain_t = torch.randint(self.timesteps, (2, self.batch_size), generator=g)
+        dropped = torch.rand(self.batch_size, generator=g) < self.retain_empty
         pairs, prompts = self.forget.prompt[rows], self.retain.prompt[kept]
+        retain_c = torch.where(
+            dropped.to(x0.device).view(-1, 1, 1), self.empty_c, self.retain_c[prompts]
+        )
         return Batch(
             x0,
             noise,
@@ -99,7 +107,7 @@ class TrainingData:
             retain_x0,
             retain_noise,
             retain_t.to(x0.device),
-            self.retain_c[prompts],
+            retain_c,
         )
 
 

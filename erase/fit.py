@@ -38,6 +38,7 @@ class Settings:
         optimizer: ``adam``, ``adamw`` or ``sgd``.
         weight_decay: of the masked weights, >= 0.
         checkpoint_every: steps between checkpoints, >= 1.
+        schedule: ``constant``, or ``cosine`` from ``lr`` at the first step to 0 after the last.
     """
 
     steps: int
@@ -45,6 +46,13 @@ class Settings:
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     weight_decay: float = 0.0
     checkpoint_every: int = 100
+    schedule: Literal["constant", "cosine"] = "constant"
+
+    def rate(self, index: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        if self.schedule == "constant":
+            return self.lr
+        return self.lr * 0.5 * (1 + math.cos(math.pi * index / self.steps))
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,8 @@ class Fit:
                 self._log(rows)
                 raise UserError(self._diverged(f"The loss is not finite at step {index + 1}"))
             self.accelerator.backward(values["loss"])
+            for group in optimizer.optimizer.param_groups:
+                group["lr"] = settings.rate(index)
             optimizer.step()
             optimizer.zero_grad()
             seconds = round(time.perf_counter() - began, 3)

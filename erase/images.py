@@ -100,7 +100,7 @@ def generate(
     manifest, marker = folder / MANIFEST, folder / "plan.json"
     if marker.exists() and json.loads(marker.read_text())["plan"] != plan:
         raise UserError(f"{folder} holds images of another run: choose another folder.")
-    if manifest.exists():
+    if manifest.exists() and not missing(folder):
         return read_manifest(folder)
     write_json(marker, {"plan": plan, "images": len(requests)})
     bar = tqdm(total=len(requests), desc=title, unit="image", mininterval=1)
@@ -131,6 +131,16 @@ def read_manifest(folder: Path) -> list[dict[str, object]]:
         raise UserError(f"{folder} has no {MANIFEST}: run the stage that makes its images first.")
     lines = manifest.read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines if line]
+
+
+def missing(folder: Path) -> list[Path]:
+    """Images that the manifests in a folder and below it list and that are not there."""
+    return [
+        file
+        for manifest in sorted(folder.rglob(MANIFEST))
+        for row in read_manifest(manifest.parent)
+        if not (file := manifest.parent / str(row["file"])).exists()
+    ]
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -78,8 +78,18 @@ class Recipe:
     lr: float = _setting(1e-5, "learning rate", above=0.0)
     optimizer: Literal["adam", "adamw", "sgd"] = _setting("adam", "optimizer of the masked weights")
     weight_decay: float = _setting(0.0, "weight decay of the masked weights", min=0.0)
+    lr_schedule: Literal["constant", "cosine"] = _setting(
+        "constant", "course of the learning rate: the same throughout (as published), or to zero"
+    )
     steps: int = _setting(100, "optimisation steps", min=1)
     batch_size: int = _setting(8, "images a step, of the concept and retained alike", min=1)
+    retain_empty: float = _setting(
+        0.0,
+        "share of retained images trained with the empty prompt, which guidance subtracts (none as "
+        "published)",
+        min=0.0,
+        max=1.0,
+    )
     checkpoint_every: int = _setting(100, "steps between checkpoints", min=1)
     eval_forget: int = _setting(200, "images of forget prompts a side in the report", min=0)
     eval_retain: int = _setting(200, "images of retained prompts a side in the report", min=0)

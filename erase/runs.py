@@ -17,6 +17,7 @@ from typing import Any
 
 from erase.errors import UserError
 from erase.files import digest, write_json
+from erase.images import missing
 
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "images": ("images",),
@@ -116,7 +117,8 @@ class RunFolder:
 
     def finished(self, stage: str) -> bool:
         """Whether the stage's results are there and current (``reconcile`` has been called)."""
-        there = all((self.path / n).exists() for n in OUTPUTS[stage] if n != "checkpoints")
+        places = [self.path / n for n in OUTPUTS[stage] if n != "checkpoints"]
+        there = all(p.exists() for p in places) and not any(map(missing, places))
         return bool(self.stages.get(stage, {}).get("finished")) and there
 
     def reconcile(self, plan: Plan, wanted: Sequence[str], overwrite: bool) -> None:

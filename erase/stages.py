@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from erase.concepts import Concept, pairs, retain_rows
 from erase.errors import UserError
-from erase.files import sha256, write_text
+from erase.files import digest, sha256, write_text
 from erase.images import (
     MANIFEST,
     Request,
@@ -78,7 +78,17 @@ class Job:
 
 SALIENCY_KEYS = ("mask", "scope", "ratio", "saliency_guidance", "saliency_sum", "saliency_batch")
 SAMPLING_KEYS = ("sampler", "sampling_steps", "guidance_scale", "sampling_batch", "size")
-TRAINING_KEYS = ("method", "lr", "optimizer", "weight_decay", "steps", "batch_size", "precision")
+TRAINING_KEYS = (
+    "method",
+    "lr",
+    "lr_schedule",
+    "optimizer",
+    "weight_decay",
+    "steps",
+    "batch_size",
+    "retain_empty",
+    "precision",
+)
 
 
 def inputs(job: Job, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -113,13 +123,25 @@ def inputs(job: Job, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     }
 
 
+_NO_EFFECT = ("transformers_version", "architectures", "dtype", "torch_dtype")
+"""Entries of a configuration that say where a model comes from, not what it does."""
+
+
 def model_fingerprint(diffusion: Diffusion) -> dict[str, str]:
-    """Hashes of the three networks' weights, whatever files they came from."""
+    """Hashes of the three networks' weights, whatever files they came from, and of the rest.
+
+    ``settings`` covers what else decides the images: configurations, the noise schedule, the
+    tokenizer's vocabulary.
+    """
     from erase.weights import fingerprint
 
     p = diffusion.pipeline
     networks = {"denoiser": p.unet, "vae": p.vae, "text_encoder": p.text_encoder}
-    return {name: fingerprint(network) for name, network in networks.items()}
+    configs = [p.unet.config, p.vae.config, p.scheduler.config, p.text_encoder.config.to_dict()]
+    told = [{k: v for k, v in c.items() if k not in _NO_EFFECT and k[0] != "_"} for c in configs]
+    vocabulary = sorted(p.tokenizer.get_vocab().items())
+    settings = digest(json.loads(json.dumps([told, vocabulary], default=str)))
+    return {name: fingerprint(net) for name, net in networks.items()} | {"settings": settings}
 
 
 def make_images(job: Job, diffusion: Diffusion, run: Path) -> None:
@@ -178,10 +200,10 @@ def listed(job: Job, role: str) -> list[tuple[str, str, str]]:
 def _list_images(job: Job, role: str, folder: Path) -> None:
     """Writes a manifest that points at the user's files, every one opened once to be sure."""
     rows = []
-    for i, (file, prompt, digest) in enumerate(listed(job, role)):
+    for i, (file, prompt, sha) in enumerate(listed(job, role)):
         read_image(Path(file))
         row = {"file": file, "set": role, "case_number": i, "k": 0, "prompt": prompt}
-        row |= {"seed": None, "labels": {}, "role": role, "sha256": digest}
+        row |= {"seed": None, "labels": {}, "role": role, "sha256": sha}
         rows.append(json.dumps(row, ensure_ascii=False) + "\n")
     write_text(folder / MANIFEST, "".join(rows))
 
@@ -212,6 +234,8 @@ def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
         timesteps=diffusion.timesteps,
         batch_size=job.recipe.batch_size,
         seed=job.seed,
+        empty_c=diffusion.embed([""]).float(),
+        retain_empty=job.recipe.retain_empty,
     )
 
 
@@ -312,7 +336,7 @@ def train(
     r = job.recipe
     mask.check_fits(diffusion.denoiser)
     fit = Fit(
-        Settings(r.steps, r.lr, r.optimizer, r.weight_decay, r.checkpoint_every),
+        Settings(r.steps, r.lr, r.optimizer, r.weight_decay, r.checkpoint_every, r.lr_schedule),
         mask,
         r.scope,
         run,

@@ -72,6 +72,11 @@ def train_judges(work: Path, seed: int) -> dict[str, nn.Module]:
     torch.manual_seed(seed)
     clip = build_clip()
     bank = prompt_bank(world.TEMPLATES)
+    bank += [
+        (world.caption(t, style=s), -1, j)
+        for t in world.STYLE_TEMPLATES
+        for j, s in enumerate(world.STYLE_LABELS)
+    ]
     ids = open_clip.tokenize([p for p, _, _ in bank])
     rows: dict[tuple[int, int], list[int]] = {}
     for row, (_, o, s) in enumerate(bank):
@@ -82,15 +87,16 @@ def train_judges(work: Path, seed: int) -> dict[str, nn.Module]:
         draws = torch.rand(len(index), 2, generator=generator).tolist()
         chosen, labels = [], []
         for i, (p, q) in zip(index.tolist(), draws, strict=True):
-            style = -1 if p > 0.85 else int(styles[i])
-            options = rows[int(objects[i]), style]
+            # Captions that name one axis only teach the words of each by themselves.
+            label = (-1 if p < 0.2 else int(objects[i]), -1 if p > 0.8 else int(styles[i]))
+            options = rows[label]
             chosen.append(options[int(q * len(options))])
-            labels.append((int(objects[i]), style))
+            labels.append(label)
         image, text, temperature = clip((x - 0.5) / 0.5, ids[chosen])
         logits = temperature * image @ text.T
         o = torch.tensor([k[0] for k in labels])
         s = torch.tensor([k[1] for k in labels])
-        fits = (objects[index][:, None] == o[None]) & (
+        fits = ((objects[index][:, None] == o[None]) | (o[None] < 0)) & (
             (styles[index][:, None] == s[None]) | (s[None] < 0)
         )
         rows_target = fits.float() / fits.sum(1, keepdim=True)

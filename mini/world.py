@@ -108,10 +108,20 @@ PLAIN_TEMPLATES = (
 )
 """Templates that leave the style open."""
 
+STYLE_TEMPLATES = (
+    "{style}",
+    "{style} style",
+    "a {style} drawing",
+    "a {style} picture",
+    "an image in {style} style",
+    "drawn in {style}",
+)
+"""Templates that leave the object open; the tiny CLIP learns styles from them."""
 
-def caption(template: str, obj: str, style: str = "") -> str:
+
+def caption(template: str, obj: str = "", style: str = "") -> str:
     """Fills a template with the word of an object label and a style label, articles put right."""
-    word = next(o.word for o in OBJECTS if o.label == obj)
+    word = next((o.word for o in OBJECTS if o.label == obj), "")
     words = template.format(object=word, style=style).split()
     for i, article in enumerate(words[:-1]):
         if article in ("a", "an"):

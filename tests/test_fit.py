@@ -23,10 +23,12 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))
 
 
-def fit_of(model: nn.Module, folder: Path, optimizer: str, steps: int = 9) -> Fit:
+def fit_of(
+    model: nn.Module, folder: Path, optimizer: str, steps: int = 9, schedule: str = "cosine"
+) -> Fit:
     saliency = {n: p.detach().abs() for n, p in model.named_parameters()}
     mask = Mask.top(saliency, 0.6, model, {"scope": "full"})
-    settings = Settings(steps, 0.01, optimizer, 0.01, checkpoint_every=2)  # type: ignore[arg-type]
+    settings = Settings(steps, 0.01, optimizer, 0.01, 2, schedule)  # type: ignore[arg-type]
     return Fit(settings, mask, "full", folder, Accelerator(cpu=True))
 
 
@@ -117,3 +119,19 @@ def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
     fit_of(model, tmp_path, "adam")(model, step_of(model))
     names = sorted(f.name for f in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-0000008.pt", "step-0000009.pt"]
+
+
+def test_the_learning_rate_follows_its_schedule(tmp_path: Path) -> None:
+    assert [Settings(4, 0.5).rate(i) for i in range(4)] == [0.5] * 4
+    falling = Settings(4, 0.5, schedule="cosine")
+    # 0.25 (1 + cos(i π / 4))
+    assert [falling.rate(i) for i in range(4)] == pytest.approx([0.5, 0.4267767, 0.25, 0.0732233])
+
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    mask = Mask.full(dict(model.named_parameters()), model, {"scope": "full"})
+    settings = Settings(4, 0.5, "adam", schedule="cosine")
+    fit = Fit(settings, mask, "full", tmp_path, Accelerator(cpu=True))
+    fit(model, lambda index: {"loss": model.weight.sum()})
+    # Adam's step is the rate itself where the gradient never changes.
+    assert model.weight.item() == pytest.approx(1 - 1.25, abs=1e-6)

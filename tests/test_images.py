@@ -12,7 +12,15 @@ from PIL import Image
 
 from erase.diffusion import Diffusion, Sampler
 from erase.errors import UserError
-from erase.images import Request, batches, generate, image_files, read_image, read_manifest
+from erase.images import (
+    Request,
+    batches,
+    generate,
+    image_files,
+    missing,
+    read_image,
+    read_manifest,
+)
 
 SAMPLER = Sampler("ddim", 2, 3.0)
 
@@ -48,6 +56,16 @@ def test_an_interrupted_folder_ends_with_the_same_bytes(tiny: Diffusion, tmp_pat
     (cut / "00004_0.png").unlink()
     generate(tiny, requests(5), cut, SAMPLER, batch=2)
     assert pixels(cut) == pixels(whole)
+
+
+def test_an_image_that_was_removed_is_made_again(tiny: Diffusion, tmp_path: Path) -> None:
+    generate(tiny, requests(5), tmp_path / "a", SAMPLER, batch=2)
+    before = pixels(tmp_path / "a")
+    gone = tmp_path / "a" / requests(5)[2].file
+    gone.unlink()
+    assert missing(tmp_path) == [gone]
+    generate(tiny, requests(5), tmp_path / "a", SAMPLER, batch=2)
+    assert pixels(tmp_path / "a") == before and not missing(tmp_path)
 
 
 def test_batch_size_moves_no_byte_by_more_than_one(tiny: Diffusion, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from erase.data import Encoded, TrainingData, embed_all, encode_files
 from erase.diffusion import Diffusion
 from erase.saliency import accumulate
-from erase.stages import saliency_losses
+from erase.stages import model_fingerprint, saliency_losses
 from erase.weights import scoped
 
 
@@ -22,7 +22,8 @@ def data_of(d: Diffusion, count: int) -> TrainingData:
     posterior[:, 1] = 0.0  # no sampling noise, so that the reference below can repeat it
     encoded = Encoded(posterior, torch.arange(count) % 2)
     prompts = embed_all(d, ["a church", "one church"])
-    return TrainingData(encoded, encoded, prompts, prompts, prompts, 1000, 2, seed=5)
+    empty = embed_all(d, [""])
+    return TrainingData(encoded, encoded, prompts, prompts, prompts, 1000, 2, 5, empty)
 
 
 @pytest.mark.parametrize("w", [0.0, 7.5])
@@ -84,3 +85,15 @@ def test_files_are_encoded_in_order(tiny: Diffusion, tmp_path: Path) -> None:
     alone = tiny.encode(np.asarray(Image.open(files[1]))[None])
     torch.testing.assert_close(encoded.posterior[1:2], alone, rtol=1e-4, atol=1e-5)
     assert encoded.prompt.tolist() == [0, 1, 0]
+
+
+def test_a_model_is_more_than_its_weights(tiny: Diffusion, tiny_folder: Path) -> None:
+    from diffusers import DDIMScheduler
+
+    before = model_fingerprint(tiny)
+    assert before == model_fingerprint(Diffusion.load(str(tiny_folder), "cpu"))
+    config = {**tiny.pipeline.scheduler.config, "beta_end": 0.02}
+    tiny.pipeline.scheduler = DDIMScheduler.from_config(config)
+    after = model_fingerprint(tiny)
+    assert after["settings"] != before["settings"]
+    assert after | {"settings": before["settings"]} == before

@@ -37,6 +37,7 @@ def data(tiny: Diffusion) -> TrainingData:
         timesteps=1000,
         batch_size=2,
         seed=0,
+        empty_c=embed_all(tiny, [""]),
     )
 
 

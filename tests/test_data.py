@@ -1,0 +1,41 @@
+"""Training batches: what a step sees is decided by its number alone."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erase.data import Encoded, TrainingData
+
+PROMPTS, EMPTY = torch.ones(3, 7, 2), torch.zeros(1, 7, 2)
+
+
+def data(retain_empty: float, batch_size: int = 4, seed: int = 0) -> TrainingData:
+    encoded = Encoded(torch.ones(9, 2, 4, 2, 2), torch.arange(9) % 3)
+    return TrainingData(
+        encoded, encoded, PROMPTS, PROMPTS, PROMPTS, 1000, batch_size, seed, EMPTY, retain_empty
+    )
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(0, 10**6), st.floats(0, 1))
+def test_a_batch_is_a_function_of_seed_and_step(seed: int, step: int, share: float) -> None:
+    first, again = (data(share, seed=seed).batch(step) for _ in range(2))
+    for name in vars(first):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+
+
+def test_the_empty_prompt_takes_its_share_of_the_retained_images() -> None:
+    for share in (0.0, 0.3, 1.0):
+        drawn = data(share, batch_size=500).batch(1)
+        empty = (drawn.retain_c == 0).all((1, 2)).float().mean().item()
+        # Three standard deviations of 500 draws.
+        assert abs(empty - share) <= 3 * (share * (1 - share) / 500) ** 0.5
+        assert bool((drawn.c == 1).all()) and bool((drawn.anchor_c == 1).all())
+
+
+def test_the_share_changes_no_other_draw() -> None:
+    plain, mixed = data(0.0).batch(7), data(0.9).batch(7)
+    assert not torch.equal(plain.retain_c, mixed.retain_c)
+    for name in set(vars(plain)) - {"retain_c"}:
+        assert torch.equal(getattr(plain, name), getattr(mixed, name))
