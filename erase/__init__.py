@@ -58,11 +58,13 @@ def run(
     overwrite: bool = False,
     *,
     judge: str | None = None,
+    clip: str | None = None,
     retain: str | None = None,
     forget_folder: str | None = None,
     retain_folder: str | None = None,
     device: str = "auto",
     deterministic: bool = False,
+    shared: str | None = None,
     **overrides: Any,
 ) -> dict[str, Any]:
     """Does what ``erase run`` does.
@@ -77,10 +79,12 @@ def run(
         stages: the part to do.
         overwrite: redo stages whose inputs changed.
         judge: classifier behind UA, IRA and CRA; None takes the concept's own.
+        clip: open_clip model behind the CLIP score.
         retain: prompt set to keep, a name or a CSV file.
         forget_folder, retain_folder: the user's own images.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         deterministic: the same bits on every run of a GPU.
+        shared: folder where runs find each other's images of the base model.
         **overrides: recipe values, e.g. ``alpha=0.3``.
 
     Returns:
@@ -103,7 +107,9 @@ def run(
         retain_folder=retain_folder,
         retain=retain,
         judge=judge,
+        clip=clip,
         device=device,
         deterministic=deterministic,
+        shared=shared,
     )
     return execute(task, stages, overwrite)

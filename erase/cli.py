@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from erase.errors import UserError, nearest
-from erase.recipe import Recipe, flags, list_methods, list_recipes, load_recipe, make_recipe
+from erase.recipe import Flag, Recipe, flags, list_methods, list_recipes, load_recipe, make_recipe
 from erase.runs import COMMANDS, read_facts
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def build_parser() -> ArgumentParser:
         commands.add_subcommand(name, _stage_parser(name, text), help=text)
     text = "convert: diffusers folder <-> single file (original SD keys), or a delta"
     commands.add_subcommand("export", _export_parser(text), help=text)
+    text = "recipes side by side: the same base, concepts, prompts, seeds and judges"
+    commands.add_subcommand("compare", _compare_parser(text), help=text)
     text = "methods, metrics, concepts, prompt sets, recipes"
     listing = Parser(text, "erase list [WHAT]")
     kinds = ("methods", "metrics", "concepts", "sets", "recipes")
@@ -110,6 +112,8 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         help="classifier for UA/IRA/CRA: torchvision:NAME[@FILE], timm:NAME[@FILE] or "
         "open_clip:NAME[@FILE]",
     )
+    add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
+    add("--shared", type=str, help="folder where runs find each other's images of the base model")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
     add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
@@ -117,16 +121,45 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
     if name == "generate":
         add("--prompt", type=str, help="a quick look: sample this prompt into --out, nothing else")
         add("--count", type=int, default=4, help="images of the quick look, >= 1")
+    _add_recipe_values(parser)
+    return parser
+
+
+def _add_recipe_values(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("recipe values", "each overrides the recipe's")
-    seen: set[str] = set()
+    users: dict[str, list[str]] = {}
+    found: dict[str, Flag] = {}
     for method in list_methods():
         for flag in flags(method):
-            if flag.name in seen or flag.name in ("name", "method"):
-                continue
-            seen.add(flag.name)
-            name = f"--{flag.name.replace('_', '-')}"
-            text = f"{flag.help} (default: the recipe's, else {flag.default})"
-            group.add_argument(name, type=flag.type, help=text)
+            users.setdefault(flag.name, []).append(method)
+            found.setdefault(flag.name, flag)
+    for name, flag in found.items():
+        only = "" if len(users[name]) == len(list_methods()) else f" [{', '.join(users[name])}]"
+        text = f"{flag.help} (default: the recipe's, else {flag.default}){only}"
+        group.add_argument(f"--{name.replace('_', '-')}", type=flag.type, help=text)
+
+
+def _compare_parser(text: str) -> ArgumentParser:
+    parser = Parser(text, "erase compare --recipes A,B,… --concepts C,D,…|all [options]")
+    add = parser.add_argument
+    add("--recipes", type=str, help='names from "erase list recipes" or .toml files, by commas')
+    add(
+        "--concepts",
+        type=str,
+        default="all",
+        help='names or prompts, by commas, or "all" for the objects of the family (default: all)',
+    )
+    add("--anchor", type=str, help="what to make instead (default: each concept's own)")
+    add("--seeds", type=int, default=1, help="runs a cell, with seeds 0, 1, … (default: 1)")
+    add("--model", type=str, default="mini", help="mini, a hub id, a folder or a single file")
+    add("--out", type=str, default="runs/compare", help="folder (default: runs/compare)")
+    add("--retain", type=str, help="prompt set to keep: a name or a .csv file")
+    add("--judge", type=str, help="classifier for UA/IRA/CRA, as for erase run")
+    add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    add("--overwrite", action="store_true", help="redo the cells whose settings changed")
+    add("--dry-run", action="store_true", help="print the cells and do nothing")
+    _add_recipe_values(parser)
     return parser
 
 
@@ -161,6 +194,8 @@ def dispatch(options: Namespace) -> None:
                 overwrite=chosen.overwrite,
             )
         )
+    elif command == "compare":
+        _compare(chosen)
     elif command == "generate" and chosen.prompt is not None:
         _quick_look(chosen)
     else:
@@ -209,6 +244,37 @@ def _stages(command: str, options: Namespace) -> None:
         print(summarise(task.out, done))
     if failed:
         raise UserError(f"These concepts failed: {', '.join(failed)}; the others are done.")
+
+
+def _compare(options: Namespace) -> None:
+    from erase.matrix import cells, finished, make_matrix, run_matrix, summarise
+
+    if not options.recipes:
+        raise UserError("No recipes were given: add --recipes, e.g. --recipes salun-mini,esd-x.")
+    if options.seeds < 1:
+        raise UserError(f"--seeds {options.seeds} is less than 1: ask for at least one.")
+    matrix = make_matrix(
+        options.model,
+        [name.strip() for name in options.recipes.split(",") if name.strip()],
+        [name.strip() for name in options.concepts.split(",") if name.strip()],
+        range(options.seeds),
+        options.out,
+        recipe_values(options),
+        judge=options.judge,
+        clip=options.clip,
+        retain=options.retain,
+        anchor=options.anchor,
+        device=options.device,
+    )
+    if options.dry_run:
+        for cell in cells(matrix):
+            state = "finished" if finished(cell) else "to do"
+            print(f"{state:9s} {cell.recipe.name}, {cell.concept}, seed {cell.seed}")
+        return
+    failed = run_matrix(matrix, options.overwrite)
+    print(summarise(matrix))
+    if failed:
+        raise UserError(f"{len(failed)} cells failed, the others are done: {'; '.join(failed)}")
 
 
 def _task(options: Namespace) -> tuple[Task, bool]:
@@ -275,6 +341,8 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         judge=options.judge or earlier.get("judge"),
         device=options.device,
         deterministic=options.deterministic,
+        shared=options.shared,
+        clip=options.clip or earlier.get("clip"),
     )
     return task, everything
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from erase.concepts import evaluation_rows, load_concept, members
 from erase.errors import UserError, nearest
 from erase.files import digest, sha256
-from erase.recipe import Recipe, as_dict, default_recipe, load_recipe
+from erase.images import Shared
+from erase.methods import load_method
+from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, recipe_for
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
 from erase.stages import SAMPLING_KEYS, Job, check, inputs, model_fingerprint
 
@@ -36,6 +38,9 @@ class Task:
         judge: spec of the classifier behind UA, IRA and CRA; None takes the concept's own.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         deterministic: have the device repeat itself bit by bit.
+        shared: folder in which runs find each other's images of the base model, and what was
+            measured on them.
+        clip: spec of the open_clip model behind the CLIP score.
     """
 
     model: str
@@ -46,6 +51,8 @@ class Task:
     judge: str | None = None
     device: str = "auto"
     deterministic: bool = False
+    shared: Path | None = None
+    clip: str | None = None
 
 
 def family(model: str) -> str | None:
@@ -74,6 +81,8 @@ def make_task(
     judge: str | None = None,
     device: str = "auto",
     deterministic: bool = False,
+    shared: str | Path | None = None,
+    clip: str | None = None,
 ) -> Task:
     """Checks what the user asked for.
 
@@ -82,17 +91,21 @@ def make_task(
     """
     home = family(model)
     target = load_concept(concept, home)
+    settings = (
+        recipe
+        if isinstance(recipe, Recipe)
+        else load_recipe(
+            recipe_for(recipe or default_recipe(model, target), model), overrides or {}
+        )
+    )
     chosen = anchor if anchor is not None else target.anchor
+    if chosen is None and not load_method(settings.method).NEEDS.anchor:
+        chosen = ""
     if chosen is None:
         raise UserError(
             f"The concept '{concept}' has no anchor of its own: give one with --anchor "
             '(--anchor "" remaps it to the empty prompt).'
         )
-    settings = (
-        recipe
-        if isinstance(recipe, Recipe)
-        else load_recipe(recipe or default_recipe(model, target), overrides or {})
-    )
     job = Job(
         recipe=settings,
         concept=target,
@@ -107,7 +120,8 @@ def make_task(
     if seed < 0:
         raise UserError(f"The seed {seed} is negative: give one that is >= 0.")
     place = Path(out) if out else default
-    return Task(model, job, place, concept, chosen, judge, device, deterministic)
+    pool = Path(shared) if shared else None
+    return Task(model, job, place, concept, chosen, judge, device, deterministic, pool, clip)
 
 
 def requests(job: Job) -> dict[str, list[Request]]:
@@ -145,6 +159,7 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
                 "concept": asdict(job.concept),
                 "anchor": asdict(job.anchor),
                 "judge": judge_identity(task.judge or job.concept.judge),
+                "clip": judge_identity(task.clip),
             },
         }
     )
@@ -207,10 +222,11 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     from erase.checkpoint import open_base
     from erase.diffusion import Diffusion
 
-    if task.judge and task.judge != "mini":
-        from erase.eval.judges import parse_spec
+    for spec in (task.judge, task.clip):
+        if spec and spec != "mini":
+            from erase.eval.judges import parse_spec
 
-        parse_spec(task.judge)
+            parse_spec(spec)
     for name in stages:
         if name not in COMMANDS:
             raise UserError(
@@ -226,6 +242,10 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     check(task.job, diffusion)
     model = model_fingerprint(diffusion)
     plan = make_plan(task, model)
+    shared = None
+    if task.shared:
+        made_by = digest([model, str(acc.device), task.deterministic, versions()])
+        shared = Shared(task.shared / "images", made_by)
     with RunFolder(task.out).lock():
         # Read under the lock: another process may have written since.
         run = RunFolder.open(task.out)
@@ -238,10 +258,10 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
             from erase.stages import make_images
 
             with run.stage("images", plan):
-                make_images(task.job, diffusion, run.path)
+                make_images(task.job, diffusion, run.path, shared)
         if "base" in todo:
             with run.stage("base", plan):
-                generate_sides(task, diffusion, run.path, ("base", "base2"))
+                generate_sides(task, diffusion, run.path, ("base", "base2"), shared)
         if "mask" in todo or "train" in todo:
             _mask_and_train(task, diffusion, run, plan, todo, model, acc)
         if "erased" in todo:
@@ -255,7 +275,15 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
         if "eval" in todo:
             with run.stage("eval", plan):
                 job = task.job
-                evaluate(run.path, job.concept, job.anchor, task.judge, device=acc.device)
+                evaluate(
+                    run.path,
+                    job.concept,
+                    job.anchor,
+                    task.judge,
+                    device=acc.device,
+                    clip=task.clip,
+                    store=task.shared / "measured" if task.shared else None,
+                )
                 write_card(run.path / "model", run.path, open_base(task.model))
         return read_report(run.path)
 
@@ -297,7 +325,13 @@ def sweep(run: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def generate_sides(task: Task, diffusion: Diffusion, run: Path, sides: Sequence[str]) -> None:
+def generate_sides(
+    task: Task,
+    diffusion: Diffusion,
+    run: Path,
+    sides: Sequence[str],
+    shared: Shared | None = None,
+) -> None:
     """Makes the evaluation images of some sides."""
     from erase.images import generate
 
@@ -308,7 +342,7 @@ def generate_sides(task: Task, diffusion: Diffusion, run: Path, sides: Sequence[
         for name in dict.fromkeys(r.set for r in rows):
             own = [r for r in rows if r.set == name]
             folder = run / "eval" / side / name
-            generate(diffusion, own, folder, task.job.sampler(), batch, f"{side} images")
+            generate(diffusion, own, folder, task.job.sampler(), batch, f"{side} images", shared)
 
 
 def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any]:
@@ -327,6 +361,7 @@ def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any
             "anchor": task.anchor,
             "retain": job.retain,
             "judge": task.judge,
+            "clip": task.clip,
             "forget_folder": str(job.forget_folder) if job.forget_folder else None,
             "retain_folder": str(job.retain_folder) if job.retain_folder else None,
         },

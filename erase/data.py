@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from erase.seeding import cycle, generator
 
 if TYPE_CHECKING:
     from erase.diffusion import Diffusion
+    from erase.methods import Role
 
 
 @dataclass(frozen=True)
@@ -60,41 +61,64 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """The forget and the retain side of a fine-tune.
+class Draw:
+    """One step's images of one role, (B, …).
 
     Attributes:
-        forget, retain: encoded images.
-        c, anchor_c: embeddings (P, 77, D) of the pairs (c, c').
+        x0, noise: latents and ε, (B, C, h, w).
+        t: timesteps (B,).
+        prompt: index (B,) of each image's prompt.
+    """
+
+    x0: Tensor
+    noise: Tensor
+    t: Tensor
+    prompt: Tensor
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a method learns from; images only of the roles that it needs.
+
+    Attributes:
+        images: encoded images by role: ``forget`` and ``anchor`` with the index of their pair,
+            ``retain`` with that of their retain prompt.
+        pairs: the prompts (c, c').
+        retain_prompts: the prompts c^r.
+        word: what names the concept within every prompt c.
+        c, anchor_c: embeddings (P, 77, D) of the pairs.
         retain_c: embeddings (Q, 77, D) of the retain prompts.
-        timesteps: T; t is drawn uniformly from [0, T).
-        batch_size: images a step of either side.
-        seed: of every draw.
         empty_c: embedding (1, 77, D) of the empty prompt.
+        timesteps: T; t is drawn uniformly from [0, T).
+        batch_size: images a step and role.
+        seed: of every draw.
         retain_empty: share of retained images that are given the empty prompt, in [0, 1].
     """
 
-    forget: Encoded
-    retain: Encoded
+    images: Mapping[Role, Encoded]
+    pairs: tuple[tuple[str, str], ...]
+    retain_prompts: tuple[str, ...]
+    word: str
     c: Tensor
     anchor_c: Tensor
     retain_c: Tensor
+    empty_c: Tensor
     timesteps: int
     batch_size: int
     seed: int
-    empty_c: Tensor
     retain_empty: float = 0.0
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step; depends on (seed, step) alone."""
+        """The forget and retain images of a step; depends on (seed, step) alone."""
+        forget, retain = self.images["forget"], self.images["retain"]
         g = generator(self.seed, "train", step)
-        rows = cycle(len(self.forget.prompt), self.batch_size, step, self.seed, "forget")
-        kept = cycle(len(self.retain.prompt), self.batch_size, step, self.seed, "retain")
-        x0, noise = self.forget.draw(rows, g)
-        retain_x0, retain_noise = self.retain.draw(kept, g)
+        rows = cycle(len(forget.prompt), self.batch_size, step, self.seed, "forget")
+        kept = cycle(len(retain.prompt), self.batch_size, step, self.seed, "retain")
+        x0, noise = forget.draw(rows, g)
+        retain_x0, retain_noise = retain.draw(kept, g)
         t, retain_t = torch.randint(self.timesteps, (2, self.batch_size), generator=g)
         dropped = torch.rand(self.batch_size, generator=g) < self.retain_empty
-        pairs, prompts = self.forget.prompt[rows], self.retain.prompt[kept]
+        pairs, prompts = forget.prompt[rows], retain.prompt[kept]
         retain_c = torch.where(
             dropped.to(x0.device).view(-1, 1, 1), self.empty_c, self.retain_c[prompts]
         )
@@ -109,6 +133,15 @@ class TrainingData:
             retain_t.to(x0.device),
             retain_c,
         )
+
+    def draw(self, role: Role, step: int, purpose: str = "train") -> Draw:
+        """The images of one role in a step; depends on (seed, purpose, role, step) alone."""
+        images = self.images[role]
+        g = generator(self.seed, purpose, role, step)
+        rows = cycle(len(images.prompt), self.batch_size, step, self.seed, purpose, role)
+        x0, noise = images.draw(rows, g)
+        t = torch.randint(self.timesteps, (self.batch_size,), generator=g)
+        return Draw(x0, noise, t.to(x0.device), images.prompt[rows])
 
 
 def encode_files(

@@ -6,9 +6,10 @@ noise or the velocity.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,6 +112,17 @@ class Diffusion:
         """Number T of noise levels the model was trained with; t runs over 0 … T-1."""
         return int(self.pipeline.scheduler.config.num_train_timesteps)
 
+    def frozen(self) -> Diffusion:
+        """The same model with a copy θ0 of the denoiser that training does not move."""
+        from erase.checkpoint import quiet
+
+        parts = dict(self.pipeline.components)
+        parts["unet"] = copy.deepcopy(self.denoiser).requires_grad_(False).eval()
+        with quiet():
+            pipeline = type(self.pipeline)(**parts, requires_safety_checker=False)
+        pipeline.set_progress_bar_config(disable=True)
+        return replace(self, pipeline=pipeline)
+
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """Text embeddings (B, 77, D) of the prompts, each cut off at 77 tokens."""
@@ -127,6 +139,17 @@ class Diffusion:
             mask = tokens.attention_mask.to(self.device)
         hidden: Tensor = encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
         return hidden
+
+    @torch.no_grad()
+    def last_token(self, prompts: Sequence[str]) -> Tensor:
+        """Hidden states (B, D) of the last token before end-of-text; of the start if empty."""
+        tokenizer = self.pipeline.tokenizer
+        length = tokenizer.model_max_length
+        ids = tokenizer(list(prompts), truncation=True, max_length=length).input_ids
+        ends = torch.tensor([len(row) - 2 for row in ids])
+        parts = [self.embed(prompts[i : i + 64]) for i in range(0, len(prompts), 64)]
+        hidden = torch.cat(parts)
+        return hidden[torch.arange(len(ids)), ends.to(hidden.device)]
 
     @torch.no_grad()
     def encode(self, images: NDArray[np.uint8]) -> Tensor:
@@ -169,6 +192,92 @@ class Diffusion:
             v: Tensor = alphas.sqrt() * noise - (1 - alphas).sqrt() * x0
             return v
         raise UserError(f"Models that predict '{kind}' are not supported: use epsilon or v.")
+
+    @torch.no_grad()
+    def denoise_to(
+        self,
+        done: int,
+        c: Tensor,
+        empty: Tensor,
+        *,
+        steps: int,
+        guidance: float,
+        generator: torch.Generator,
+        size: int | None = None,
+    ) -> tuple[Tensor, Tensor, int]:
+        """x_t from pure noise, after the first steps of a deterministic DDIM sampler.
+
+        Args:
+            done: steps taken, in [0, ``steps``).
+            c, empty: embeddings (B, 77, D) of the prompts and of the empty one.
+            steps: of the whole sampler.
+            guidance: classifier-free guidance scale; 1 is none.
+            generator: of the noise.
+            size: side of the image in px; None is the model's own.
+
+        Returns:
+            x_t (B, C, h, w), its timesteps t (B,), and how many timesteps lie between t and the
+            step before it.
+        """
+        import diffusers
+
+        scheduler = diffusers.DDIMScheduler.from_config(self.pipeline.scheduler.config)
+        scheduler.set_timesteps(steps)
+        times = scheduler.timesteps.tolist()
+        side = (size or self.size) // self.stride
+        shape = (len(c), int(self.pipeline.unet.config.in_channels), side, side)
+        x_t = torch.randn(shape, generator=generator).to(c) * scheduler.init_noise_sigma
+        for now in times[:done]:
+            t = torch.full((len(c),), now, device=c.device)
+            if guidance > 1:
+                both = self.predict(x_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([c, empty]))
+                conditional, unconditional = both.chunk(2)
+                predicted = unconditional + guidance * (conditional - unconditional)
+            else:
+                predicted = self.predict(x_t, t, c)
+            x_t = scheduler.step(predicted.to(x_t), now, x_t).prev_sample
+        gap = (times[done - 1] if done else self.timesteps) - times[done]
+        return x_t, torch.full((len(c),), times[done], device=c.device), gap
+
+    def attention_probs(self, x_t: Tensor, t: Tensor, c: Tensor) -> dict[str, Tensor]:
+        """Cross-attention probabilities of one prediction, with their graph.
+
+        Returns:
+            By layer, (B, heads, h·w, 77): for every latent pixel of that layer and every token,
+            rows that sum to 1.
+        """
+        from erase.attention import recording
+
+        with recording(self.denoiser) as found:
+            self.predict(x_t, t, c)
+        return found
+
+    def token_positions(self, prompts: Sequence[str], word: str, end: bool = False) -> Tensor:
+        """Where the tokens of ``word`` stand in each prompt: bool (B, 77).
+
+        Args:
+            prompts: each with the word, which may be the whole prompt.
+            word: looked for without regard to case.
+            end: whether the first end-of-text token counts too.
+
+        Raises:
+            UserError: a prompt without the word.
+        """
+        tokenizer = self.pipeline.tokenizer
+        length = tokenizer.model_max_length
+        wanted = tokenizer(word, add_special_tokens=False).input_ids
+        found = torch.zeros(len(prompts), length, dtype=torch.bool)
+        for row, prompt in zip(found, prompts, strict=True):
+            ids = tokenizer(prompt, truncation=True, max_length=length).input_ids
+            starts = [i for i in range(len(ids)) if wanted and ids[i : i + len(wanted)] == wanted]
+            if not starts:
+                raise UserError(
+                    f"The word '{word}' is not in the prompt '{prompt}': choose prompts with it."
+                )
+            for i in starts:
+                row[i : i + len(wanted)] = True
+            row[len(ids) - 1] |= end
+        return found.to(self.device)
 
     def noise(self, seeds: Sequence[int], size: int | None = None) -> Tensor:
         """Starting noise (B, C, h, w); row i depends on seed i and the shape alone."""

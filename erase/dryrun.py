@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from erase.methods import load_method
 from erase.recipe import as_dict
 from erase.runs import COMMANDS, OUTPUTS
 
@@ -30,8 +31,10 @@ def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
     total = weights + sum(others)
     size = recipe.size or diffusion.size
     asked = {side: len(rows) for side, rows in requests(first.job).items()}
-    images = recipe.forget_images + recipe.retain_images + sum(asked.values())
-    ratio = recipe.ratio if recipe.mask != "none" else 1.0
+    roles = {role: int(getattr(recipe, f"{role}_images")) for role in first.job.roles()}
+    needs = load_method(recipe.method).NEEDS
+    images = sum(roles.values()) + sum(asked.values())
+    ratio = (recipe.ratio if recipe.mask != "none" else 1.0) if needs.loop else 0.0
     disk = images * size * size * 2 + total * 4 + weights / 8
     memory = total * 4 + weights * 4 + weights * ratio * 12
     lines = [f"model     {first.model} ({weights / 1e6:.1f} M denoiser weights)"]
@@ -39,10 +42,12 @@ def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
         lines.append(f"run       {task.job.concept.name} -> {task.job.anchor.name}: {task.out}")
     wanted = {s for name in stages for s in COMMANDS[name]}
     plan = {
-        "images": f"{recipe.forget_images} forget and {recipe.retain_images} retain images",
-        "mask": f"{recipe.mask} mask, {recipe.scope} scope, ratio {recipe.ratio}",
-        "train": f"{recipe.method}, {recipe.steps} steps of {recipe.batch_size} + "
-        f"{recipe.batch_size} images",
+        "images": ", ".join(f"{n} {role} images" for role, n in roles.items()) or "none needed",
+        "mask": f"{recipe.mask} mask, {recipe.scope} scope"
+        + (f", ratio {recipe.ratio}" if recipe.mask != "none" else ""),
+        "train": f"{recipe.method}, {recipe.steps} steps of {recipe.batch_size} images a role"
+        if needs.loop
+        else f"{recipe.method}, in closed form",
         "base": f"{asked['base']} + {asked['base2']} images of the base model",
         "erased": f"{asked['erased']} images of the erased model",
         "eval": "report.json, report.html",

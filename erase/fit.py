@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from erase.errors import UserError
 from erase.files import atomic, write_text
 from erase.masked import MaskedOptimizer
+from erase.masks import unpack
 from erase.weights import scoped
 
 if TYPE_CHECKING:
@@ -110,6 +111,27 @@ class Fit:
             if (index + 1) % settings.checkpoint_every == 0 or index + 1 == settings.steps:
                 self._save(optimizer, index + 1, rows)
         denoiser.requires_grad_(False)
+
+    @torch.no_grad()
+    def assign(self, denoiser: nn.Module, solution: Callable[[str, Tensor], Tensor]) -> None:
+        """Sets the masked weights to a closed form's solution, in place of training.
+
+        Args:
+            denoiser: changed in place.
+            solution: from a weight's name and its value to the new one, of the same shape.
+
+        Raises:
+            UserError: the solution is not finite.
+        """
+        for name, parameter in scoped(denoiser, self.scope).items():
+            mask = unpack(self.mask.bits[name].to(parameter.device), parameter.shape)
+            if not bool(mask.any()):
+                continue
+            value = solution(name, parameter.detach()).to(parameter.dtype)
+            if not bool(torch.isfinite(value).all()):
+                raise UserError(f"The solution for '{name}' is not finite: raise --lam.")
+            parameter.data = torch.where(mask, value, parameter)
+        self._log([])
 
     def _diverged(self, what: str) -> str:
         last = self._last()

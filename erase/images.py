@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -63,6 +65,59 @@ def batches(requests: Sequence[Request], size: int) -> Iterator[list[Request]]:
         yield batch
 
 
+@dataclass(frozen=True)
+class Shared:
+    """A folder in which runs find each other's images of the same model.
+
+    Whole batches are shared, so that a run that takes them ends with the bytes of one that makes
+    them.
+
+    Attributes:
+        folder: made when needed.
+        model: what else the images depend on: fingerprint of the model, device, versions.
+    """
+
+    folder: Path
+    model: str
+
+    def place(self, group: Sequence[Request], sampler: Sampler) -> Path:
+        """Where the images of a batch lie."""
+        shots = [[r.prompt, r.seed, r.guidance] for r in group]
+        return self.folder / digest([self.model, asdict(sampler), shots])
+
+    def take(self, group: Sequence[Request], sampler: Sampler, folder: Path) -> bool:
+        """Puts a batch's images into ``folder``, or says that they are not here."""
+        place = self.place(group, sampler)
+        if not place.is_dir():
+            return False
+        for i, request in enumerate(group):
+            _link(place / f"{i}.png", folder / request.file)
+        return True
+
+    def give(self, group: Sequence[Request], sampler: Sampler, folder: Path) -> None:
+        """Keeps a batch's images for others; the batch is there whole or not at all."""
+        place = self.place(group, sampler)
+        part = place.with_name(f".{place.name}.{os.getpid()}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for i, request in enumerate(group):
+            _link(folder / request.file, part / f"{i}.png")
+        try:
+            part.rename(place)
+        except OSError:  # another run was faster
+            shutil.rmtree(part)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file, or a copy where the disk knows no such thing."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with atomic(target) as part:
+            shutil.copyfile(source, part)
+
+
 def generate(
     diffusion: Diffusion,
     requests: Sequence[Request],
@@ -70,6 +125,7 @@ def generate(
     sampler: Sampler,
     batch: int,
     title: str = "images",
+    shared: Shared | None = None,
 ) -> list[dict[str, object]]:
     """Makes the images of ``requests`` in ``folder`` with a manifest; goes on where it stopped.
 
@@ -83,6 +139,7 @@ def generate(
         sampler: scheduler, steps, guidance, size.
         batch: images at a time, >= 1.
         title: of the progress bar.
+        shared: where batches are looked for and left.
 
     Returns:
         The manifest's rows.
@@ -105,11 +162,14 @@ def generate(
     write_json(marker, {"plan": plan, "images": len(requests)})
     bar = tqdm(total=len(requests), desc=title, unit="image", mininterval=1)
     for group in batches(requests, batch):
-        if not all((folder / r.file).exists() for r in group):
+        there = all((folder / r.file).exists() for r in group)
+        if not there and not (shared and shared.take(group, sampler, folder)):
             shots = [Shot(r.prompt, r.seed, r.guidance) for r in group]
             for request, pixels in zip(group, diffusion.sample(shots, sampler), strict=True):
                 with atomic(folder / request.file) as part:
                     Image.fromarray(pixels).save(part, format="PNG")
+            if shared:
+                shared.give(group, sampler, folder)
         bar.update(len(group))
     bar.close()
     written = [

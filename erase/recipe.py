@@ -6,7 +6,6 @@ own ``Config``, all at the top level. What it leaves out keeps the default.
 
 from __future__ import annotations
 
-import importlib
 import math
 import tomllib
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from erase.errors import UserError, nearest
+from erase.methods import load_method
 
 if TYPE_CHECKING:
     from erase.concepts import Concept
@@ -52,6 +52,7 @@ class Recipe:
     config: Any
     forget_images: int = _setting(800, "images of the concept to train on", min=1)
     retain_images: int = _setting(800, "images of retained prompts to train on", min=1)
+    anchor_images: int = _setting(800, "images of the anchor to train on", min=1)
     size: int | None = _setting(
         None, "side of the images, the model's own if not given", "px", min=8, multiple=8
     )
@@ -64,8 +65,10 @@ class Recipe:
     mask: Literal["saliency", "none", "random"] = _setting(
         "saliency", "weights that may move: the salient ones, all in scope, or as many at random"
     )
-    scope: Literal["full", "xattn", "xattn-kv", "noxattn"] = _setting(
-        "full", "layers that the mask is drawn from"
+    scope: Literal["full", "xattn", "xattn-kv", "noxattn", "noxattn-core"] = _setting(
+        "full",
+        "layers that the mask is drawn from: all, cross-attention (ESD's x), its keys and values "
+        "(x-strict), all but cross-attention (u), that without output and time embedding",
     )
     ratio: float = _setting(0.5, "share of the scope's weights in the mask", above=0.0, max=1.0)
     saliency_guidance: float = _setting(
@@ -153,6 +156,16 @@ def default_recipe(model: str, concept: Concept | None = None) -> str:
     return "salun-sd"
 
 
+def recipe_for(name: str, model: str) -> str:
+    """The recipe that ``name`` stands for with this model.
+
+    The bundled model learns at rates that would wreck Stable Diffusion, and the reverse: with it,
+    ``esd-x`` stands for ``esd-x-mini`` where there is such a recipe.
+    """
+    own = f"{name}-mini"
+    return own if model == "mini" and own in list_recipes() else name
+
+
 def config_class(method: str) -> type[Any]:
     """The ``Config`` of a method.
 
@@ -165,20 +178,36 @@ def config_class(method: str) -> type[Any]:
             f"There is no method '{method}'.{nearest(method, methods)} "
             f"Choose from {', '.join(methods)}."
         )
-    found: type[Any] = importlib.import_module(f"erase.methods.{method}").Config
-    return found
+    return load_method(method).Config
+
+
+LOOP_KEYS = (
+    *("mask", "ratio", "saliency_guidance", "saliency_sum", "saliency_batch", "forget_images"),
+    *("lr", "lr_schedule", "optimizer", "weight_decay", "steps", "batch_size"),
+    *("checkpoint_every", "precision"),
+)
+"""Settings that only a method which trains step by step has a use for."""
 
 
 @cache
 def flags(method: str) -> tuple[Flag, ...]:
-    """The settings of a recipe of this method: the general ones, then the method's own.
+    """The settings of a recipe of this method: the general ones it has a use for, then its own.
 
     Raises:
         UserError: unknown method.
     """
-    fixed = ("name", "method", "config")
-    general = [f for f in _flags(Recipe) if f.name not in fixed]
-    return (*general, *_flags(config_class(method)))
+    own = _flags(config_class(method))
+    needs = load_method(method).NEEDS
+    left_out = {"name", "method", "config"}
+    if not needs.loop:
+        left_out |= set(LOOP_KEYS)
+    if needs.scope:
+        left_out.add("scope")
+    if "retain" not in needs.images:
+        left_out |= {"retain_images", "retain_empty"}
+    if "anchor" not in needs.images:
+        left_out.add("anchor_images")
+    return (*(f for f in _flags(Recipe) if f.name not in left_out), *own)
 
 
 def load_recipe(name_or_file: str, overrides: Mapping[str, object] | None = None) -> Recipe:
@@ -234,13 +263,19 @@ def make_recipe(
     config = config_class(method)
     own = {f.name for f in fields(config)}
     general = {k: v for k, v in checked.items() if k not in own}
+    needs = load_method(method).NEEDS
+    if needs.scope:
+        general["scope"] = needs.scope
+    if not needs.loop:
+        general["mask"] = "none"
     settings = config(**{k: v for k, v in checked.items() if k in own})
     return Recipe(name=name, method=method, config=settings, **general)
 
 
 def as_dict(recipe: Recipe) -> dict[str, Any]:
     """The recipe as flat settings; without ``name`` they make the same recipe again."""
-    general = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name != "config"}
+    offered = {flag.name for flag in flags(recipe.method)} | {"name", "method"}
+    general = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in offered}
     own = {f.name: getattr(recipe.config, f.name) for f in fields(recipe.config)}
     return general | own
 

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -186,6 +186,7 @@ class RunFolder:
         }
         self.stages[name] = record
         self.save()
+        reset_peak_memory()
         began = time.perf_counter()
         try:
             yield record
@@ -215,12 +216,29 @@ def read_facts(file: Path) -> dict[str, Any]:
     return facts
 
 
+def reset_peak_memory() -> None:
+    """Starts counting the peak anew, where the system can."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        # Linux: resets VmHWM of this process.
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory_mb() -> int:
-    """Most memory this process has held so far, in MiB; on a GPU, of the device."""
+    """Most memory held since ``reset_peak_memory``, in MiB; on a GPU, of the device.
+
+    Where the system can't reset it, most since the process began.
+    """
     import torch
 
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() // 2**20
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(x for x in lines if x.startswith("VmHWM")).split()[1]) // 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // (2**20 if sys.platform == "darwin" else 2**10)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,14 @@ from erase.files import digest, sha256, write_text
 from erase.images import (
     MANIFEST,
     Request,
+    Shared,
     captions,
     generate,
     image_files,
     read_image,
     read_manifest,
 )
+from erase.methods import Role, load_method
 from erase.recipe import Recipe, as_dict
 from erase.seeding import cycle, generator
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from erase.diffusion import Diffusion, Sampler
     from erase.masks import Mask
 
-ROLES = ("forget", "retain")
+ROLES: tuple[Role, ...] = ("forget", "retain", "anchor")
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,16 @@ class Job:
         """The prompts c^r; the anchor's own where the concept says so."""
         return [row.prompt for row in retain_rows(self.concept, self.retain)]
 
-    def folder(self, role: str) -> Path | None:
+    def roles(self) -> tuple[Role, ...]:
+        """The images that the mask and the method need."""
+        needed = set(load_method(self.recipe.method).NEEDS.images)
+        if self.recipe.mask == "saliency":
+            needed.add("forget")
+        return tuple(role for role in ROLES if role in needed)
+
+    def folder(self, role: Role) -> Path | None:
         """The user's own images of a role."""
-        return self.forget_folder if role == "forget" else self.retain_folder
+        return {"forget": self.forget_folder, "retain": self.retain_folder}.get(role)
 
     def sampler(self) -> Sampler:
         """How images are made, for training and evaluation alike."""
@@ -101,23 +109,23 @@ def inputs(job: Job, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     flat = as_dict(job.recipe)
     folders = {
         f"{role}_folder": [[str(folder.resolve())], *map(list, listed(job, role))]
-        for role in ROLES
+        for role in job.roles()
         if (folder := job.folder(role))
     }
+    counts = {f"{role}_images": flat[f"{role}_images"] for role in job.roles()}
     shared = {"model": dict(model), "seed": job.seed, "pairs": [list(p) for p in job.pairs()]}
     return {
         "images": {
             **shared,
             "retain": job.retain_prompts(),
-            "forget_images": job.recipe.forget_images,
-            "retain_images": job.recipe.retain_images,
+            **counts,
             **{k: flat[k] for k in SAMPLING_KEYS},
             **folders,
         },
-        "mask": {**shared, **{k: flat[k] for k in SALIENCY_KEYS}},
+        "mask": {**shared, **{k: flat.get(k) for k in SALIENCY_KEYS}},
         "train": {
             **shared,
-            **{k: flat[k] for k in TRAINING_KEYS},
+            **{k: flat.get(k) for k in TRAINING_KEYS},
             **asdict(job.recipe.config),
         },
     }
@@ -144,13 +152,19 @@ def model_fingerprint(diffusion: Diffusion) -> dict[str, str]:
     return {name: fingerprint(net) for name, net in networks.items()} | {"settings": settings}
 
 
-def make_images(job: Job, diffusion: Diffusion, run: Path) -> None:
-    """Fills ``images/{forget,retain}`` with the base model's images, or lists the user's own."""
+def make_images(job: Job, diffusion: Diffusion, run: Path, shared: Shared | None = None) -> None:
+    """Fills ``images/ROLE`` with the base model's images, or lists the user's own."""
     # torch's CPU generators see 32 bits of a seed; prompt sets stay below 2^31.
     offset = 2**31 + int(generator(job.seed, "images").initial_seed() % 2**29)
-    prompts = {"forget": [c for c, _ in job.pairs()], "retain": job.retain_prompts()}
-    counts = {"forget": job.recipe.forget_images, "retain": job.recipe.retain_images}
-    for number, role in enumerate(ROLES):
+    prompts = {
+        "forget": [c for c, _ in job.pairs()],
+        "retain": job.retain_prompts(),
+        "anchor": [a for _, a in job.pairs()],
+    }
+    (run / "images").mkdir(parents=True, exist_ok=True)
+    for role in job.roles():
+        number = ROLES.index(role)
+        count = int(getattr(job.recipe, f"{role}_images"))
         folder = run / "images" / role
         if job.folder(role) is not None:
             _list_images(job, role, folder)
@@ -161,16 +175,16 @@ def make_images(job: Job, diffusion: Diffusion, run: Path) -> None:
                 case_number=i,
                 k=0,
                 prompt=prompts[role][i % len(prompts[role])],
-                seed=offset + number * 2**30 + i,
+                seed=offset + number * 2**29 + i,
                 role=role,
             )
-            for i in range(counts[role])
+            for i in range(count)
         ]
         batch = job.recipe.sampling_batch
-        generate(diffusion, requests, folder, job.sampler(), batch, f"{role} images")
+        generate(diffusion, requests, folder, job.sampler(), batch, f"{role} images", shared)
 
 
-def listed(job: Job, role: str) -> list[tuple[str, str, str]]:
+def listed(job: Job, role: Role) -> list[tuple[str, str, str]]:
     """The user's own images of a role: path, prompt, SHA-256.
 
     Every forget prompt names the concept, so they are dealt out in turn. A retained image is of
@@ -197,7 +211,7 @@ def listed(job: Job, role: str) -> list[tuple[str, str, str]]:
     return [(str(f.resolve()), t, sha256(f)) for f, t in zip(files, texts, strict=True)]
 
 
-def _list_images(job: Job, role: str, folder: Path) -> None:
+def _list_images(job: Job, role: Role, folder: Path) -> None:
     """Writes a manifest that points at the user's files, every one opened once to be sure."""
     rows = []
     for i, (file, prompt, sha) in enumerate(listed(job, role)):
@@ -210,31 +224,42 @@ def _list_images(job: Job, role: str, folder: Path) -> None:
 
 def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
     """Encodes the run's images and prompts, once."""
-    from erase.data import TrainingData, embed_all, encode_files
+    from erase.data import Encoded, TrainingData, embed_all, encode_files
 
     size = job.recipe.size or diffusion.size
     both = job.pairs()
-    kept: list[str] = []
-    encoded = {}
-    for role in ROLES:
+    prompts = {
+        "forget": [c for c, _ in both],
+        "retain": list(dict.fromkeys(job.retain_prompts())),
+        "anchor": [a for _, a in both],
+    }
+    encoded: dict[Role, Encoded] = {}
+    for role in job.roles():
         folder = run / "images" / role
         rows = read_manifest(folder)
         texts = [str(r["prompt"]) for r in rows]
-        prompts = [c for c, _ in both] if role == "forget" else list(dict.fromkeys(texts))
-        kept = prompts
-        index = [prompts.index(t) for t in texts]
+        if role == "retain":
+            prompts[role] = list(dict.fromkeys(texts))
+        # Equal anchor prompts of different pairs are told apart by their turn.
+        own = prompts[role]
+        index = [
+            i % len(own) if own[i % len(own)] == text else own.index(text)
+            for i, text in enumerate(texts)
+        ]
         files = [folder / str(r["file"]) for r in rows]
         encoded[role] = encode_files(diffusion, files, index, size)
     return TrainingData(
-        forget=encoded["forget"],
-        retain=encoded["retain"],
-        c=embed_all(diffusion, [c for c, _ in both]),
-        anchor_c=embed_all(diffusion, [a for _, a in both]),
-        retain_c=embed_all(diffusion, kept),
+        images=encoded,
+        pairs=both,
+        retain_prompts=tuple(prompts["retain"]),
+        word=job.concept.word,
+        c=embed_all(diffusion, prompts["forget"]),
+        anchor_c=embed_all(diffusion, prompts["anchor"]),
+        retain_c=embed_all(diffusion, prompts["retain"]),
+        empty_c=diffusion.embed([""]).float(),
         timesteps=diffusion.timesteps,
         batch_size=job.recipe.batch_size,
         seed=job.seed,
-        empty_c=diffusion.embed([""]).float(),
         retain_empty=job.recipe.retain_empty,
     )
 
@@ -250,16 +275,17 @@ def saliency_losses(
     """
     import torch
 
-    count = len(data.forget.prompt)
+    images = data.images["forget"]
+    count = len(images.prompt)
     order = cycle(count, count, 0, seed, "saliency")
     empty = diffusion.embed([""]).float()
 
     def loss(rows: Tensor, number: int) -> Tensor:
         g = generator(seed, "saliency", number)
-        x0, noise = data.forget.draw(rows, g)
+        x0, noise = images.draw(rows, g)
         t = torch.randint(data.timesteps, (len(rows),), generator=g).to(x0.device)
         x_t = diffusion.add_noise(x0, noise, t)
-        c = data.c[data.forget.prompt[rows]]
+        c = data.c[images.prompt[rows]]
         if w:
             both = torch.cat([c, empty.expand(len(rows), -1, -1)])
             conditional, unconditional = diffusion.predict(
@@ -297,7 +323,7 @@ def make_mask(
         losses = saliency_losses(
             diffusion, data, w=r.saliency_guidance, batch=r.saliency_batch, seed=job.seed
         )
-        count = -(-len(data.forget.prompt) // r.saliency_batch)
+        count = -(-len(data.images["forget"].prompt) // r.saliency_batch)
         measured = accumulate(params, _progress(losses, count), r.saliency_sum == "absolute")
         mask = Mask.top(measured, r.ratio, diffusion.denoiser, provenance)
     else:
@@ -343,8 +369,7 @@ def train(
         acc,
         key,
     )
-    method = import_module(f"erase.methods.{r.method}")
-    method.erase(diffusion, data, r.config, fit)
+    load_method(r.method).erase(diffusion, data, r.config, fit)
 
 
 def check(job: Job, diffusion: Diffusion) -> Sequence[str]:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from erase.errors import UserError, nearest
 
-SCOPES = ("full", "xattn", "xattn-kv", "noxattn")
-"""All weights; cross-attention (``attn2``); its key and value matrices; all but cross-attention."""
+SCOPES = ("full", "xattn", "xattn-kv", "noxattn", "noxattn-core")
+"""All weights; cross-attention (``attn2``); its key and value matrices; all but cross-attention;
+the same without the output layers and the time embedding, as in ESD's first code."""
 
 _CHUNK = 1 << 22
 
@@ -33,6 +34,8 @@ def in_scope(scope: str, name: str) -> bool:
             return cross and parts[parts.index("attn2") + 1] in ("to_k", "to_v")
         case "noxattn":
             return not cross
+        case "noxattn-core":
+            return not cross and parts[0] not in ("time_embedding", "conv_norm_out", "conv_out")
     raise UserError(
         f"Unknown scope '{scope}': use one of {', '.join(SCOPES)}.{nearest(scope, SCOPES)}"
     )

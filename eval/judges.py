@@ -289,14 +289,35 @@ def _timm(
     return NetworkJudge(spec, names, facts, preprocess, network, device)
 
 
-def _open_clip(
-    spec: str, name: str, source: str | None, labels: Sequence[str] | None, device: torch.device
-) -> Judge:
+@dataclass(frozen=True)
+class Clip:
+    """An open_clip model with what belongs to it.
+
+    Attributes:
+        model: encodes images and texts into one space.
+        preprocess: Pillow RGB image to a float tensor (3, H, W).
+        tokenizer: texts to token ids.
+        facts: hashes of its weights.
+    """
+
+    model: Any
+    preprocess: Callable[[Image.Image], Tensor]
+    tokenizer: Any
+    facts: Mapping[str, Any]
+
+
+def load_clip(spec: str, device: torch.device) -> Clip:
+    """Opens ``open_clip:NAME[@FILE | @FOLDER | @TAG]``.
+
+    Raises:
+        UserError: another library, an unknown name, weights that can't be read, no network.
+    """
     import open_clip
 
-    if not labels:
-        raise UserError(f"The judge {spec} chooses among labels, but there are none to choose.")
-    facts: dict[str, Any] = {"templates": list(TEMPLATES), "labels": list(labels)}
+    library, name, source = parse_spec(spec)
+    if library != "open_clip":
+        raise UserError(f"'{spec}' is no CLIP model: write open_clip:NAME[@FILE].")
+    facts: dict[str, Any] = {}
     path = Path(source) if source and Path(source).exists() else None
     if path is not None and path.is_dir():
         name, source = f"local-dir:{path}", None
@@ -322,17 +343,36 @@ def _open_clip(
         )
         tokenizer = open_clip.get_tokenizer(name)
     model.eval().requires_grad_(False)
+    return Clip(model, preprocess, tokenizer, facts)
+
+
+def _open_clip(
+    spec: str, name: str, source: str | None, labels: Sequence[str] | None, device: torch.device
+) -> Judge:
+    import open_clip
+
+    if not labels:
+        raise UserError(f"The judge {spec} chooses among labels, but there are none to choose.")
+    clip = load_clip(spec, device)
+    facts = {"templates": list(TEMPLATES), "labels": list(labels), **clip.facts}
     words = [to_words(label) for label in labels]
     classifier = open_clip.build_zero_shot_classifier(
-        model, tokenizer, words, TEMPLATES, device=device
+        clip.model, clip.tokenizer, words, TEMPLATES, device=device
     )
 
     def logits(x: Tensor) -> Tensor:
-        features = model.encode_image(x, normalize=True)
-        scores: Tensor = model.logit_scale.exp() * features @ classifier
+        features = clip.model.encode_image(x, normalize=True)
+        scores: Tensor = clip.model.logit_scale.exp() * features @ classifier
         return scores
 
-    return NetworkJudge(spec, tuple(labels), facts, preprocess, logits, device)
+    return NetworkJudge(spec, tuple(labels), facts, clip.preprocess, logits, device)
+
+
+def mini_clip() -> str:
+    """Spec of the bundled open_clip model."""
+    from importlib.resources import files
+
+    return f"open_clip:mini@{Path(str(files('erase.mini'))) / 'weights' / 'judges' / 'clip'}"
 
 
 @contextmanager

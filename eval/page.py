@@ -180,7 +180,7 @@ def figures(report: Mapping[str, Any]) -> list[Line]:
             for f in (base, erased)
         ]
         lines.append(Line(name, meaning.format(**names), count, *cells))
-    return lines + _distances(report)
+    return [*lines, *_distances(report), _alignment(report)]
 
 
 def _distances(report: Mapping[str, Any]) -> list[Line]:
@@ -205,6 +205,19 @@ def _distances(report: Mapping[str, Any]) -> list[Line]:
         )
         for f in report["fidelity"]
     ]
+
+
+def _alignment(report: Mapping[str, Any]) -> Line:
+    found = report["clip_score"]
+    meaning = "how well the retained images fit their prompts, 0 to 100"
+    if found is None:
+        cell = Cell(verdict.DASH, report["summary"]["reasons"].get("clip_score", ""))
+        return Line("CLIP score", meaning, "", cell, cell)
+    cells = [
+        Cell(f"{f['value']:.1f}", f"{f['low']:.1f}{verdict.DASH}{f['high']:.1f}")
+        for f in (found["base"], found["erased"])
+    ]
+    return Line("CLIP score", meaning, f"n = {found['erased']['n']}", *cells)
 
 
 def charts(report: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from erase.errors import UserError
 from erase.eval.metrics import Picture, Setting, build_metric, read_pictures
+from erase.eval.metrics.clip_score import Alignment
 from erase.eval.schema import (
     SCHEMA,
+    Fit,
     Layer,
     Moved,
     PerClass,
@@ -63,6 +65,8 @@ def evaluate(
     device: str | torch.device = "cpu",
     judges: Mapping[str, Judge] | None = None,
     extractor: Extractor | None = None,
+    clip: str | None = None,
+    store: Path | None = None,
 ) -> dict[str, Any]:
     """Measures a run's images and writes ``report.json`` and ``report.html``.
 
@@ -74,6 +78,8 @@ def evaluate(
         device: where judges and feature networks compute.
         judges: by axis, instead of ``judge``.
         extractor: feature network, instead of the bundled one.
+        clip: spec of the open_clip model behind the CLIP score.
+        store: folder of what was measured earlier; None is the run's own.
 
     Returns:
         The report as it stands in ``report.json``.
@@ -93,10 +99,11 @@ def evaluate(
         model=str(facts.get("model", {}).get("source")),
         pictures=sides["base"],
         judge=judge or concept.judge,
-        store=run / "eval" / "cache",
+        store=store or run / "eval" / "cache",
         device=device,
         judges=judges,
         extractor=extractor,
+        clip=clip,
     )
     classifier = build_metric("classifier", setting)
     judged = {side: classifier.measure(sides[side]) for side in ("base", "erased")}
@@ -109,7 +116,13 @@ def evaluate(
     fidelity: dict[str, Fidelity] = {
         side: distance.score(features[side], features["base2"]) for side in ("base", "erased")
     }
+    aligned = build_metric("clip_score", setting)
+    fits: dict[str, Alignment] = {
+        side: aligned.score(aligned.measure(kept[side])) for side in ("base", "erased")
+    }
     reasons = dict(accuracy["erased"].reasons)
+    if fits["erased"].reason is not None:
+        reasons["clip_score"] = fits["erased"].reason
     if fidelity["erased"].reason is not None:
         reasons["fidelity"] = fidelity["erased"].reason
     report = Report(
@@ -126,13 +139,18 @@ def evaluate(
         became={side: a.became for side, a in accuracy.items()},
         confusion={side: a.confusion for side, a in accuracy.items()},
         fidelity=_moved(fidelity["base"], fidelity["erased"]),
+        clip_score=_fit(aligned.facts["model"], fits["base"], fits["erased"]),
         warnings=tuple(w for w in (fidelity["erased"].warning,) if w is not None),
         mask=_mask(run / "mask.safetensors"),
         training=_training(run / "train.jsonl"),
         provenance=_provenance(
             facts,
             sides,
-            {"classifier": classifier.facts, "fidelity": distance.facts},
+            {
+                "classifier": classifier.facts,
+                "fidelity": distance.facts,
+                "clip_score": aligned.facts,
+            },
             time.perf_counter() - began,
         ),
     )
@@ -208,6 +226,13 @@ def _moved(base: Fidelity, erased: Fidelity) -> tuple[Moved, ...]:
         for b, e in ((base.fid, erased.fid), (base.kid, erased.kid))
         if b is not None and e is not None
     )
+
+
+def _fit(spec: str | None, base: Alignment, erased: Alignment) -> Fit | None:
+    if spec is None or base.value is None or erased.value is None:
+        return None
+    sides = [{k: v for k, v in asdict(a).items() if k != "reason"} for a in (base, erased)]
+    return Fit(spec, *sides)
 
 
 def _run(facts: Mapping[str, Any], concept: Concept, anchor: Concept) -> dict[str, Any]:

@@ -78,6 +78,20 @@ class Moved:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """CLIP score of the retained images, before and after.
+
+    Attributes:
+        model: spec of the open_clip model.
+        base, erased: ``{value, n, low, high}``, mean scores in [0, 100].
+    """
+
+    model: str
+    base: Mapping[str, float | int]
+    erased: Mapping[str, float | int]
+
+
+@dataclass(frozen=True)
 class Layer:
     """How many of a parameter's weights the mask lets move."""
 
@@ -145,6 +159,7 @@ class Report:
         became: by side, recognised label -> forget images.
         confusion: by side, on the concept's axis, true label -> recognised label -> images.
         fidelity: distances of the retained images to the second base set.
+        clip_score: how well the retained images fit their prompts; None where not measured.
         warnings: what to mind when reading the figures.
         mask: by layer; empty without a mask.
         training: the loss curve.
@@ -164,6 +179,7 @@ class Report:
     became: Mapping[str, Mapping[str, int]]
     confusion: Mapping[str, Mapping[str, Mapping[str, int]]]
     fidelity: tuple[Moved, ...]
+    clip_score: Fit | None
     warnings: tuple[str, ...]
     mask: tuple[Layer, ...]
     training: tuple[Step, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -52,6 +53,48 @@ def wilson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale
     # At the ends the bound is exact; the subtraction would leave a rounding error.
     return (0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half)
+
+
+RESAMPLES = 10_000
+"""Of a bootstrap."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over groups with its 95 % interval.
+
+    Attributes:
+        value: the mean of the groups' means.
+        groups: how many, >= 1.
+        low, high: percentile interval over resampled groups; equal to the value for one group.
+    """
+
+    value: float
+    groups: int
+    low: float
+    high: float
+
+
+def bootstrap(groups: Sequence[Sequence[float]], seed: int = 0) -> Mean:
+    """Mean of the groups' means, the groups (concepts) resampled with replacement.
+
+    The members of a group (its seeds) are averaged first: the concepts are what a claim
+    generalises over.
+
+    Args:
+        groups: at least one, none of them empty.
+        seed: of the resampling.
+    """
+    import numpy as np
+
+    means = np.array([np.mean(group) for group in groups])
+    value = float(means.mean())
+    if len(means) == 1:
+        return Mean(value, 1, value, value)
+    drawn = np.random.default_rng(seed).integers(len(means), size=(RESAMPLES, len(means)))
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(means[drawn].mean(1), [tail, 100 - tail])
+    return Mean(value, len(means), float(low), float(high))
 
 
 def share(k: int, n: int) -> Share | None:

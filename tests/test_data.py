@@ -14,7 +14,18 @@ PROMPTS, EMPTY = torch.ones(3, 7, 2), torch.zeros(1, 7, 2)
 def data(retain_empty: float, batch_size: int = 4, seed: int = 0) -> TrainingData:
     encoded = Encoded(torch.ones(9, 2, 4, 2, 2), torch.arange(9) % 3)
     return TrainingData(
-        encoded, encoded, PROMPTS, PROMPTS, PROMPTS, 1000, batch_size, seed, EMPTY, retain_empty
+        images={"forget": encoded, "retain": encoded},
+        pairs=(("a church", "a truck"),) * 3,
+        retain_prompts=("a radio",) * 3,
+        word="church",
+        c=PROMPTS,
+        anchor_c=PROMPTS,
+        retain_c=PROMPTS,
+        empty_c=EMPTY,
+        timesteps=1000,
+        batch_size=batch_size,
+        seed=seed,
+        retain_empty=retain_empty,
     )
 
 

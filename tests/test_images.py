@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from erase.diffusion import Diffusion, Sampler
+from erase.diffusion import Diffusion, Sampler, Shot
 from erase.errors import UserError
 from erase.images import (
     Request,
+    Shared,
     batches,
     generate,
     image_files,
@@ -66,6 +67,30 @@ def test_an_image_that_was_removed_is_made_again(tiny: Diffusion, tmp_path: Path
     assert missing(tmp_path) == [gone]
     generate(tiny, requests(5), tmp_path / "a", SAMPLER, batch=2)
     assert pixels(tmp_path / "a") == before and not missing(tmp_path)
+
+
+def test_runs_find_each_others_batches(
+    tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = Shared(tmp_path / "shared", "tiny")
+    generate(tiny, requests(5), tmp_path / "a", SAMPLER, batch=2, shared=shared)
+    made: list[str] = []
+    sample = Diffusion.sample
+
+    def counted(self: Diffusion, shots: list[Shot], sampler: Sampler) -> np.ndarray:  # type: ignore[type-arg]
+        made.extend(s.prompt for s in shots)
+        return sample(self, shots, sampler)
+
+    monkeypatch.setattr(Diffusion, "sample", counted)
+    # The same first two batches, then another third one.
+    generate(tiny, requests(6), tmp_path / "b", SAMPLER, batch=2, shared=shared)
+    assert made == ["prompt 4", "prompt 5"]
+    a, b = pixels(tmp_path / "a"), pixels(tmp_path / "b")
+    assert {k: b[k] for k in list(a)[:4]} == {k: a[k] for k in list(a)[:4]}
+    # Another model shares nothing.
+    other = Shared(tmp_path / "shared", "another")
+    generate(tiny, requests(2), tmp_path / "c", SAMPLER, batch=2, shared=other)
+    assert len(made) == 4
 
 
 def test_batch_size_moves_no_byte_by_more_than_one(tiny: Diffusion, tmp_path: Path) -> None:

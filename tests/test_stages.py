@@ -23,7 +23,19 @@ def data_of(d: Diffusion, count: int) -> TrainingData:
     encoded = Encoded(posterior, torch.arange(count) % 2)
     prompts = embed_all(d, ["a church", "one church"])
     empty = embed_all(d, [""])
-    return TrainingData(encoded, encoded, prompts, prompts, prompts, 1000, 2, 5, empty)
+    return TrainingData(
+        images={"forget": encoded, "retain": encoded},
+        pairs=(("a church", "a truck"), ("one church", "one truck")),
+        retain_prompts=("a church", "one church"),
+        word="church",
+        c=prompts,
+        anchor_c=prompts,
+        retain_c=prompts,
+        empty_c=empty,
+        timesteps=1000,
+        batch_size=2,
+        seed=5,
+    )
 
 
 @pytest.mark.parametrize("w", [0.0, 7.5])
@@ -41,13 +53,13 @@ def test_saliency_is_the_gradient_of_the_guided_loss(tiny: Diffusion, w: float) 
     total = torch.zeros(())
     for number, rows in enumerate(cycle(5, 5, 0, 5, "saliency").split(2)):
         g = generator(5, "saliency", number)
-        x0 = data.forget.posterior[rows, 0]
+        x0 = data.images["forget"].posterior[rows, 0]
         _, noise = torch.randn(2, *x0.shape, generator=g)
         t = torch.randint(1000, (len(rows),), generator=g)
         a = abar[t].view(-1, 1, 1, 1)
         x_t = a.sqrt() * x0 + (1 - a).sqrt() * noise
         empty = tiny.embed([""]).expand(len(rows), -1, -1)
-        c = data.c[data.forget.prompt[rows]]
+        c = data.c[data.images["forget"].prompt[rows]]
         guided = (1 + w) * unet(x_t, t, c).sample - w * unet(x_t, t, empty).sample
         # Every image counts alike: the short last batch of one weighs half of a full one.
         total = total + (noise - guided).square().mean() * len(rows) / 2

@@ -1,0 +1,57 @@
+"""The methods, one module each: a ``Config``, what it ``NEEDS``, and ``erase``.
+
+    NEEDS: Needs
+    Config: frozen dataclass, each field a flag
+    erase(diffusion, data, config, fit): moves the denoiser's weights in place
+
+A module imports torch inside its functions, so that ``erase --help`` need not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from erase.data import TrainingData
+    from erase.diffusion import Diffusion
+    from erase.fit import Fit
+
+Role = Literal["forget", "retain", "anchor"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method wants before it starts; settings it has no use for are not offered.
+
+    Attributes:
+        images: roles of the images it trains on.
+        anchor: whether it needs the anchor's prompts c'.
+        loop: whether it trains step by step; a closed form has neither steps nor a mask.
+        scope: the only scope that it can change; None leaves the choice.
+    """
+
+    images: tuple[Role, ...] = ("forget", "retain")
+    anchor: bool = True
+    loop: bool = True
+    scope: str | None = None
+
+
+class Method(Protocol):
+    """A module of this package."""
+
+    NEEDS: Needs
+    Config: type[Any]
+
+    @staticmethod
+    def erase(diffusion: Diffusion, data: TrainingData, config: Any, fit: Fit) -> None:
+        """Moves the denoiser's masked weights, in place."""
+        ...
+
+
+def load_method(name: str) -> Method:
+    """A method's module by its name, which exists."""
+    from importlib import import_module
+    from typing import cast
+
+    return cast(Method, import_module(f"erase.methods.{name}"))

@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from erase.methods import Needs
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from erase.data import Batch, TrainingData
     from erase.diffusion import Diffusion
     from erase.fit import Fit
+
+NEEDS = Needs(images=("forget", "retain"))
 
 
 @dataclass(frozen=True)
@@ -92,24 +96,17 @@ def loss(
 
 def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
     """Moves the masked weights of ``diffusion``, in place, until c is answered as c'."""
-    import copy
-
-    frozen = None
+    frozen = diffusion
     if "frozen" in (config.target, config.retain_target):
-        frozen = copy.deepcopy(diffusion.denoiser).requires_grad_(False).eval()
-
-    def base(x_t: Tensor, t: Tensor, c: Tensor) -> Tensor:
-        assert frozen is not None
-        predicted: Tensor = frozen(x_t, t, c).sample
-        return predicted
+        frozen = diffusion.frozen()
 
     def step(index: int) -> dict[str, Tensor]:
         forget, retain = loss(
             diffusion,
             data.batch(index),
             alpha=config.alpha,
-            anchor_model=base if config.target == "frozen" else diffusion.predict,
-            retain_model=base if config.retain_target == "frozen" else None,
+            anchor_model=(frozen if config.target == "frozen" else diffusion).predict,
+            retain_model=frozen.predict if config.retain_target == "frozen" else None,
         )
         return {"loss": forget + retain, "forget": forget, "retain": retain}
 

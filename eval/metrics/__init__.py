@@ -6,6 +6,7 @@ measure in that setting it says in its figures, as a reason.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ class Setting:
         device: where networks compute.
         judges: by axis, instead of those of ``judge``.
         extractor: feature network, instead of the bundled one.
+        clip: spec of the open_clip model behind the CLIP score; None takes the bundled one for
+            the bundled model's images.
     """
 
     concept: Concept
@@ -83,6 +86,7 @@ class Setting:
     device: str | torch.device = "cpu"
     judges: Mapping[str, Judge] | None = None
     extractor: Extractor | None = None
+    clip: str | None = None
 
 
 class Metric(Protocol[Row, FiguresT]):
@@ -188,6 +192,18 @@ def measured(
         known |= fresh
     bar.close()
     return [known[p.sha256] for p in images]
+
+
+def pack(vector: NDArray[np.float32]) -> str:
+    """A vector as text for the store, exact and shorter than decimals."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def unpack(text: str) -> NDArray[np.float32]:
+    """What ``pack`` was given."""
+    import numpy as np
+
+    return np.frombuffer(base64.b64decode(text), "<f4")
 
 
 def _slices(items: Sequence[Picture], size: int) -> Iterator[Sequence[Picture]]:

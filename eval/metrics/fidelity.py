@@ -10,7 +10,6 @@ network: ``FID[mini]`` is never comparable with an Inception FID.
 
 from __future__ import annotations
 
-import base64
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from erase.errors import UserError
-from erase.eval.metrics import Picture, Setting, measured
+from erase.eval.metrics import Picture, Setting, measured, pack, unpack
 
 SUBSETS, SUBSET_SIZE, SUBSET_SEED = 100, 50, 0
 """KID's subsets: how many, how large at most, and the seed they are drawn with."""
@@ -223,12 +222,12 @@ class FidelityMetric:
             return []
         rows = measured(
             images,
-            lambda batch: [_pack(f) for f in extractor(batch)],
+            lambda batch: [pack(f) for f in extractor(batch)],
             store=self.store,
             by={"features": extractor.name, "facts": dict(extractor.facts)},
             title=f"features[{extractor.name}]",
         )
-        return [_unpack(row) for row in rows]
+        return [unpack(row) for row in rows]
 
     def score(
         self, rows: Sequence[Features], against: Sequence[Features] | None = None
@@ -239,15 +238,6 @@ class FidelityMetric:
         if not against:
             return Fidelity(reason="not measured: no second base set")
         return score(self.extractor.name, rows, against)
-
-
-def _pack(features: Features) -> str:
-    """Exact and shorter than decimals."""
-    return base64.b64encode(features.astype("<f4").tobytes()).decode()
-
-
-def _unpack(text: str) -> Features:
-    return np.frombuffer(base64.b64decode(text), "<f4")
 
 
 def build(setting: Setting) -> FidelityMetric:

@@ -29,8 +29,10 @@ def data(tiny: Diffusion) -> TrainingData:
         return Encoded(posterior, torch.arange(5) % prompts)
 
     return TrainingData(
-        forget=encoded(2),
-        retain=encoded(2),
+        images={"forget": encoded(2), "retain": encoded(2)},
+        pairs=(("a church", "a truck"), ("one church", "one truck")),
+        retain_prompts=("a radio", "a dog"),
+        word="church",
         c=embed_all(tiny, ["a church", "one church"]),
         anchor_c=embed_all(tiny, ["a truck", "one truck"]),
         retain_c=embed_all(tiny, ["a radio", "a dog"]),

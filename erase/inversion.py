@@ -1,0 +1,111 @@
+"""Textual inversion (Gal et al., arXiv 2208.01618): token embeddings that stand for a concept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+if TYPE_CHECKING:
+    from erase.data import TrainingData
+    from erase.diffusion import Diffusion
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What was learnt.
+
+    Attributes:
+        c: embeddings (P, 77, D) of the prompts with the learnt tokens in the word's place.
+        tokens: bool (P, 77), where those stand.
+        losses: of every step.
+    """
+
+    c: Tensor
+    tokens: Tensor
+    losses: tuple[float, ...]
+
+
+def invert(
+    diffusion: Diffusion, data: TrainingData, *, steps: int, tokens: int, lr: float, end: bool
+) -> Inversion:
+    """Learns ``tokens`` input embeddings for the concept's word; all networks stay as they are.
+
+    Minimises MSE(ε, ε_θ(x_t|c_v)) over v on the forget images with AdamW, from the embeddings of
+    the word's own tokens.
+
+    Args:
+        diffusion: the base model.
+        data: forget images, prompts and word.
+        steps: of optimisation, >= 1.
+        tokens: number of embeddings v, >= 1.
+        lr: learning rate.
+        end: whether ``tokens`` marks the end-of-text token too.
+
+    Raises:
+        UserError: a prompt without the word.
+    """
+    from tqdm import tqdm
+
+    encoder = diffusion.pipeline.text_encoder
+    table = encoder.get_input_embeddings()
+    own = diffusion.pipeline.tokenizer(data.word, add_special_tokens=False).input_ids
+    prompts = [c for c, _ in data.pairs]
+    ids, places, marked = _with_slots(diffusion, prompts, own, tokens, end)
+    start = table.weight[[own[i % len(own)] for i in range(tokens)]]
+    v = start.detach().float().clone().requires_grad_(True)
+
+    def embed(rows: Tensor) -> Tensor:
+        slots = places[rows]
+
+        def put(module: object, args: object, output: Tensor) -> Tensor:
+            return output.masked_scatter(slots[..., None], v.to(output.dtype).repeat(len(rows), 1))
+
+        handle = table.register_forward_hook(put)
+        try:
+            hidden: Tensor = encoder(ids[rows])[0]
+        finally:
+            handle.remove()
+        return hidden.float()
+
+    optimizer = torch.optim.AdamW([v], lr=lr)
+    losses = []
+    for index in tqdm(range(steps), desc="inversion"):
+        draw = data.draw("forget", index, "inversion")
+        x_t = diffusion.add_noise(draw.x0, draw.noise, draw.t)
+        predicted = diffusion.predict(x_t, draw.t, embed(draw.prompt.to(ids.device)))
+        value = mse_loss(predicted.float(), diffusion.target(draw.x0, draw.noise, draw.t))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(float(value.detach()))
+    with torch.no_grad():
+        c = torch.cat([embed(r) for r in torch.arange(len(ids), device=ids.device).split(64)])
+    return Inversion(c, marked, tuple(losses))
+
+
+def _with_slots(
+    diffusion: Diffusion, prompts: Sequence[str], own: Sequence[int], count: int, end: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids (P, 77) with ``count`` slots for the word; bool slots, and slots with the end."""
+    tokenizer = diffusion.pipeline.tokenizer
+    length = tokenizer.model_max_length
+    diffusion.token_positions(prompts, tokenizer.decode(own))  # refuses prompts without the word
+    ids = torch.full((len(prompts), length), tokenizer.pad_token_id)
+    places = torch.zeros(len(prompts), length, dtype=torch.bool)
+    marked = places.clone()
+    for i, prompt in enumerate(prompts):
+        text = tokenizer(prompt).input_ids
+        at = next(j for j in range(len(text)) if text[j : j + len(own)] == list(own))
+        row = [*text[:at], *([own[0]] * count), *text[at + len(own) :]][: length - 1]
+        if row[-1] != tokenizer.eos_token_id:
+            row.append(tokenizer.eos_token_id)
+        ids[i, : len(row)] = torch.tensor(row)
+        places[i, at : at + count] = True
+        marked[i] = places[i]
+        marked[i, len(row) - 1] |= end
+    return ids.to(diffusion.device), places.to(diffusion.device), marked.to(diffusion.device)

@@ -1,0 +1,279 @@
+"""``erase compare``: recipes x concepts x seeds on one base, each cell a run of its own.
+
+OUT/matrix.json             what every cell has in common: base, evaluation, judge
+OUT/shared/                 images of the base model, made once
+OUT/cells/RECIPE/CONCEPT-SEED/   a run folder, its model kept as delta.safetensors, cell.json
+OUT/compare.{json,html,csv,md,tex}
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from erase.commands import Task, execute, family, make_task, slug
+from erase.concepts import members
+from erase.errors import UserError
+from erase.files import digest, write_json
+from erase.recipe import Recipe, as_dict, load_recipe, recipe_for
+from erase.runs import read_facts
+from erase.stages import SAMPLING_KEYS
+
+COMMON = (*SAMPLING_KEYS, "eval_forget", "eval_retain")
+"""Settings that make two recipes' images comparable."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What is compared.
+
+    Attributes:
+        model: the base.
+        recipes: resolved, in the order of the table; names are unique.
+        concepts: names.
+        seeds: of the runs.
+        out: the folder.
+        judge: spec of the classifier; None takes each concept's own.
+        retain: prompt set to keep; None takes each concept's own.
+        clip: spec of the open_clip model behind the CLIP score.
+        anchor: what the concepts become; None takes each concept's own.
+        device: where to compute.
+    """
+
+    model: str
+    recipes: tuple[Recipe, ...]
+    concepts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    out: Path
+    judge: str | None = None
+    retain: str | None = None
+    clip: str | None = None
+    anchor: str | None = None
+    device: str = "auto"
+
+    def common(self) -> dict[str, Any]:
+        """What all cells share; a folder holds cells of one such setting only."""
+        flat = as_dict(self.recipes[0])
+        return {
+            "model": self.model,
+            "judge": self.judge,
+            "retain": self.retain,
+            "clip": self.clip,
+            "anchor": self.anchor,
+            **{key: flat[key] for key in COMMON},
+        }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the matrix."""
+
+    recipe: Recipe
+    concept: str
+    seed: int
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        """The cell's figures, once it is finished."""
+        return self.folder / "cell.json"
+
+    def inputs(self) -> dict[str, Any]:
+        """What the cell's figures depend on, the base model aside."""
+        return {"recipe": as_dict(self.recipe), "concept": self.concept, "seed": self.seed}
+
+
+def make_matrix(
+    model: str,
+    recipes: Sequence[str],
+    concepts: Sequence[str],
+    seeds: Sequence[int],
+    out: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    judge: str | None = None,
+    retain: str | None = None,
+    clip: str | None = None,
+    anchor: str | None = None,
+    device: str = "auto",
+) -> Matrix:
+    """Checks what is to be compared.
+
+    Args:
+        model: ``mini``, a hub id, a diffusers folder or a single file.
+        recipes: names or TOML files.
+        concepts: names or free text; ``("all",)`` takes the objects of the model's family.
+        seeds: one run each.
+        out: new, or a folder of the same matrix, which may grow.
+        overrides: recipe values for every recipe, e.g. ``eval_forget``.
+        judge, retain, clip, anchor, device: as for a run.
+
+    Raises:
+        UserError: unknown names, recipes whose evaluation differs, a folder of another matrix.
+    """
+    chosen = []
+    for name in recipes:
+        found = recipe_for(name, model)
+        offered = {k: v for k, v in (overrides or {}).items() if k in as_dict(load_recipe(found))}
+        chosen.append(load_recipe(found, offered))
+    if not chosen or not concepts or not seeds:
+        raise UserError("A comparison needs at least one recipe, one concept and one seed.")
+    for what, values in (("recipe", [r.name for r in chosen]), ("seed", seeds)):
+        twice = {v for v in values if list(values).count(v) > 1}
+        if twice:
+            raise UserError(f"The {what} {min(twice)} is named twice: name each once.")
+    known = {key for recipe in chosen for key in as_dict(recipe)}
+    for key in overrides or {}:
+        if key not in known:
+            raise UserError(f"'{key}' is a setting of none of the recipes: leave it out.")
+    first = as_dict(chosen[0])
+    for recipe in chosen[1:]:
+        for key, value in as_dict(recipe).items():
+            if key in COMMON and value != first[key]:
+                flag = f"--{key.replace('_', '-')}"
+                raise UserError(
+                    f"The recipes {chosen[0].name} and {recipe.name} differ in {key} "
+                    f"({first[key]} and {value}), so that their images can't be compared: "
+                    f"give one {flag} for all."
+                )
+    names = tuple(concepts)
+    if names == ("all",):
+        home = family(model)
+        if home is None:
+            raise UserError("--concepts all needs a family of concepts: it works with mini.")
+        names = tuple(c.name for c in members(home) if c.kind == "object")
+    matrix = Matrix(
+        model, tuple(chosen), names, tuple(seeds), Path(out), judge, retain, clip, anchor, device
+    )
+    for cell in cells(matrix):
+        task_of(matrix, cell)
+    return matrix
+
+
+def cells(matrix: Matrix) -> list[Cell]:
+    """Every cell, one concept after the other, so that its base images are made once early."""
+    return [
+        Cell(recipe, concept, seed, matrix.out / "cells" / recipe.name / f"{slug(concept)}-{seed}")
+        for seed in matrix.seeds
+        for concept in matrix.concepts
+        for recipe in matrix.recipes
+    ]
+
+
+def task_of(matrix: Matrix, cell: Cell) -> Task:
+    """The cell as a run."""
+    return make_task(
+        matrix.model,
+        cell.concept,
+        matrix.anchor,
+        cell.recipe,
+        cell.seed,
+        cell.folder,
+        judge=matrix.judge,
+        retain=matrix.retain,
+        clip=matrix.clip,
+        device=matrix.device,
+        shared=matrix.out / "shared",
+    )
+
+
+def open_folder(matrix: Matrix) -> None:
+    """Claims the folder for the matrix.
+
+    Raises:
+        UserError: it holds another matrix, or something else.
+    """
+    file = matrix.out / "matrix.json"
+    common = json.loads(json.dumps(matrix.common()))
+    if file.exists():
+        before = read_facts(file)
+        changed = sorted(k for k in {*common, *before} if common.get(k) != before.get(k))
+        if changed:
+            raise UserError(
+                f"{matrix.out} holds another matrix (other {', '.join(changed)}): choose another "
+                "--out."
+            )
+        return
+    if matrix.out.is_dir() and any(matrix.out.iterdir()):
+        raise UserError(f"--out {matrix.out} holds files that are not a matrix's: choose another.")
+    write_json(file, common)
+
+
+def finished(cell: Cell) -> dict[str, Any] | None:
+    """The cell's figures, if it was finished with the same inputs."""
+    if not cell.file.exists():
+        return None
+    found = read_facts(cell.file)
+    return found if found.get("inputs") == digest(cell.inputs()) else None
+
+
+def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
+    """Runs the cells that are not finished; one that fails does not end the rest.
+
+    Returns:
+        One sentence for every cell that failed.
+    """
+    open_folder(matrix)
+    failed = []
+    todo = cells(matrix)
+    for number, cell in enumerate(todo, 1):
+        name = f"{cell.recipe.name}, {cell.concept}, seed {cell.seed}"
+        if finished(cell) is not None:
+            continue
+        print(f"[{number}/{len(todo)}] {name} -> {cell.folder}", flush=True)
+        try:
+            run_cell(matrix, cell, overwrite)
+        except UserError as error:
+            failed.append(f"{name}: {error}")
+            print(f"erase: {error}", file=sys.stderr, flush=True)
+    return failed
+
+
+def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
+    """Runs one cell, writes ``cell.json`` and keeps the model as a delta."""
+    from erase.checkpoint import open_base
+    from erase.delta import save_delta
+    from erase.eval.compare import cell_facts
+    from erase.layout import read_state
+
+    task = task_of(matrix, cell)
+    if cell.file.exists() and not overwrite:
+        raise UserError(
+            f"{cell.file} was made with other settings: add --overwrite or choose another --out."
+        )
+    cell.file.unlink(missing_ok=True)
+    execute(task, ("images", "mask", "train", "generate", "eval"), overwrite)
+    before = open_base(matrix.model).denoiser_state()
+    delta = cell.folder / "delta.safetensors"
+    moved = save_delta(delta, before, read_state(cell.folder / "model", "unet"))
+    found = cell_facts(cell.folder)
+    found |= {
+        "inputs": digest(cell.inputs()),
+        "weights": sum(v.numel() for v in before.values()),
+        "moved": moved,
+        "bytes": delta.stat().st_size,
+    }
+    write_json(cell.file, found)
+    # The delta holds the same model; the training images have served.
+    for name in ("model", "images", "checkpoints"):
+        shutil.rmtree(cell.folder / name, ignore_errors=True)
+
+
+def summarise(matrix: Matrix) -> str:
+    """Writes ``compare.{json,html,csv,md,tex}`` over the finished cells.
+
+    Returns:
+        The Markdown table; a sentence where no cell is finished.
+    """
+    from erase.eval.compare import compare, read_cells, write_all
+
+    done = [cell for cell in cells(matrix) if finished(cell) is not None]
+    if not done:
+        return "No cell is finished."
+    result = compare(read_cells([c.file for c in done]), [r.name for r in matrix.recipes])
+    return write_all(matrix.out, result)

@@ -1,0 +1,123 @@
+"""Erased Stable Diffusion (Gandikota et al., arXiv 2303.07345), equation 8.
+
+    L(θ) = MSE(ε_θ(x_t|c_from), target)
+    target = ε_θ0(x_t|b) - η·(ε_θ0(x_t|c) - ε_θ0(x_t|∅))
+
+x_t is denoised from pure noise to a random one of the sampler's steps, so that no images are
+needed. c_from is c, unless an attribute is erased from something.
+
+The paper and its first code take b = ∅, η = 1, x_t from the model in training, and t anywhere
+between two steps of the sampler. The 2025 rewrite takes b = c_from, η = 2, x_t from the frozen
+model, and t at the step itself; with c_from = c its target at η = 2 is the paper's at η = 1.
+
+The variants are scopes: x is ``xattn``, x-strict ``xattn-kv``, u ``noxattn`` (the first code's u:
+``noxattn-core``), all ``full``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from erase.methods import Needs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from erase.data import TrainingData
+    from erase.diffusion import Diffusion
+    from erase.fit import Fit
+
+NEEDS = Needs(images=(), anchor=False)
+
+
+@dataclass(frozen=True)
+class Config:
+    """ESD's own settings."""
+
+    eta: float = field(
+        default=1.0, metadata={"help": "strength η of the negative guidance", "min": 0.0}
+    )
+    base_term: Literal["empty", "from"] = field(
+        default="empty",
+        metadata={
+            "help": "prompt that the target starts from: the empty one (paper) or c_from (2025)"
+        },
+    )
+    erase_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "prompt c_from that the concept is erased from; the concept's own if not given"
+        },
+    )
+    x_t_model: Literal["moving", "frozen"] = field(
+        default="moving",
+        metadata={
+            "help": "model that denoises x_t: the one in training (paper) or the frozen base (2025)"
+        },
+    )
+    x_t_between: bool = field(
+        default=True,
+        metadata={"help": "draw t between two sampler steps (paper) instead of at a step (2025)"},
+    )
+    x_t_steps: int = field(default=50, metadata={"help": "DDIM steps of x_t's sampler", "min": 1})
+    x_t_guidance: float = field(
+        default=3.0, metadata={"help": "guidance scale of x_t's sampler; 1 is none", "min": 0.0}
+    )
+
+
+def target(
+    frozen: Diffusion, x_t: Tensor, t: Tensor, c: Tensor, empty: Tensor, base: Tensor, eta: float
+) -> Tensor:
+    """ε_θ0(x_t|b) - η·(ε_θ0(x_t|c) - ε_θ0(x_t|∅)), (B, C, h, w), without a graph.
+
+    Args:
+        frozen: θ0.
+        x_t, t: noisy latents (B, C, h, w) and their timesteps (B,).
+        c, empty, base: embeddings (B, 77, D) of the concept, of ∅ and of b.
+        eta: η >= 0.
+    """
+    import torch
+
+    with torch.no_grad():
+        predicted = frozen.predict(
+            torch.cat([x_t] * 3), torch.cat([t] * 3), torch.cat([base, c, empty])
+        )
+        e_base, e_c, e_empty = predicted.float().chunk(3)
+        return e_base - eta * (e_c - e_empty)
+
+
+def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
+    """Moves the masked weights of ``diffusion``, in place, away from the concept."""
+    import torch
+    from torch.nn.functional import mse_loss
+
+    from erase.seeding import generator
+
+    frozen = diffusion.frozen()
+    size = data.batch_size
+    empty = data.empty_c.expand(size, -1, -1)
+    origin = diffusion.embed([config.erase_from]).float() if config.erase_from else None
+    sampling = frozen if config.x_t_model == "frozen" else diffusion
+
+    def step(index: int) -> dict[str, Tensor]:
+        g = generator(data.seed, "esd", index)
+        rows = torch.arange(index * size, (index + 1) * size) % len(data.c)
+        c = data.c[rows]
+        c_from = c if origin is None else origin.expand(size, -1, -1)
+        done = int(torch.randint(config.x_t_steps, (), generator=g))
+        x_t, t, gap = sampling.denoise_to(
+            done,
+            c_from,
+            empty,
+            steps=config.x_t_steps,
+            guidance=config.x_t_guidance,
+            generator=g,
+        )
+        if config.x_t_between:
+            t = t + torch.randint(gap, (), generator=g).to(t.device)
+        base = empty if config.base_term == "empty" else c_from
+        wanted = target(frozen, x_t, t, c, empty, base, config.eta)
+        return {"loss": mse_loss(diffusion.predict(x_t, t, c_from).float(), wanted)}
+
+    fit(diffusion.denoiser, step)

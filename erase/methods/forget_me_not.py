@@ -1,0 +1,98 @@
+"""Forget-Me-Not (Zhang et al., arXiv 2303.17591): attention re-steering.
+
+    L(θ) = Σ ‖A_θ(x_t, c)[:, tokens]‖    or its square
+
+over the cross-attention probabilities A of all layers, at the tokens of the concept's word in c.
+x_t are noised images of the concept. The norm is taken over all layers, heads, pixels and tokens
+of a batch at once. The paper minimises the squared norm, the published code the plain one, whose
+gradient does not fade as the attention does. The code also re-steers the end-of-text token and
+runs a textual inversion first; both are options here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from erase.methods import Needs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from erase.data import TrainingData
+    from erase.diffusion import Diffusion
+    from erase.fit import Fit
+
+NEEDS = Needs(images=("forget",), anchor=False)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Forget-Me-Not's own settings."""
+
+    norm: Literal["plain", "squared"] = field(
+        default="plain",
+        metadata={"help": "norm of the attention that is minimised: the code's or the paper's"},
+    )
+    end_token: bool = field(
+        default=True, metadata={"help": "re-steer the end-of-text token too (as in the code)"}
+    )
+    inversion_steps: int = field(
+        default=0,
+        metadata={"help": "steps of a textual inversion before; 0 is none (code: 500)", "min": 0},
+    )
+    inversion_tokens: int = field(
+        default=4, metadata={"help": "tokens that the inversion learns for the word", "min": 1}
+    )
+    inversion_lr: float = field(
+        default=1e-3, metadata={"help": "learning rate of the inversion", "above": 0.0}
+    )
+
+
+def loss(probs: Mapping[str, Tensor], tokens: Tensor, squared: bool) -> Tensor:
+    """The norm of the attention on the concept's tokens, a scalar.
+
+    Args:
+        probs: by layer, probabilities (B, heads, pixels, 77).
+        tokens: bool (B, 77).
+        squared: whether the norm is squared.
+    """
+    import torch
+
+    mask = tokens[:, None, None, :]
+    total = torch.stack([(p.float() * mask).square().sum() for p in probs.values()]).sum()
+    # The root of zero has no gradient.
+    return total if squared else (total + 1e-12).sqrt()
+
+
+def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
+    """Moves the masked weights of ``diffusion``, in place, until the concept is not attended to.
+
+    Raises:
+        UserError: a forget prompt without the concept's word.
+    """
+    prompts, word, c = [c for c, _ in data.pairs], data.word, data.c
+    if config.inversion_steps:
+        from erase.inversion import invert
+
+        learnt = invert(
+            diffusion,
+            data,
+            steps=config.inversion_steps,
+            tokens=config.inversion_tokens,
+            lr=config.inversion_lr,
+            end=config.end_token,
+        )
+        c, tokens = learnt.c, learnt.tokens
+    else:
+        tokens = diffusion.token_positions(prompts, word, config.end_token)
+
+    def step(index: int) -> dict[str, Tensor]:
+        draw = data.draw("forget", index)
+        x_t = diffusion.add_noise(draw.x0, draw.noise, draw.t)
+        probs = diffusion.attention_probs(x_t, draw.t, c[draw.prompt])
+        return {"loss": loss(probs, tokens[draw.prompt], config.norm == "squared")}
+
+    fit(diffusion.denoiser, step)

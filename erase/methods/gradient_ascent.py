@@ -1,0 +1,69 @@
+"""Gradient ascent: the concept's denoising loss is raised instead of lowered.
+
+    L(θ) = -MSE(ε, ε_θ(x_t|c)) + α·MSE(ε, ε_θ(x_t^r|c^r))
+
+One of SalUn's own baselines (Fan et al., arXiv 2310.12508, there GA), as a rule with α = 0; the
+loss has no lower bound, so that steps and learning rate alone decide how far it goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from erase.methods import Needs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from erase.data import Batch, TrainingData
+    from erase.diffusion import Diffusion
+    from erase.fit import Fit
+
+NEEDS = Needs(images=("forget", "retain"), anchor=False)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Gradient ascent's own settings."""
+
+    alpha: float = field(
+        default=0.0,
+        metadata={"help": "weight of the retain loss", "min": 0.0},
+    )
+
+
+def loss(diffusion: Diffusion, batch: Batch, *, alpha: float) -> tuple[Tensor, Tensor]:
+    """The two terms of L(θ): (-MSE on forget images, α·MSE on retained ones), scalars."""
+    import torch
+    from torch.nn.functional import mse_loss
+
+    predicted = diffusion.predict(
+        torch.cat(
+            [
+                diffusion.add_noise(batch.x0, batch.noise, batch.t),
+                diffusion.add_noise(batch.retain_x0, batch.retain_noise, batch.retain_t),
+            ]
+        ),
+        torch.cat([batch.t, batch.retain_t]),
+        torch.cat([batch.c, batch.retain_c]),
+    )
+    wanted = torch.cat(
+        [
+            diffusion.target(batch.x0, batch.noise, batch.t),
+            diffusion.target(batch.retain_x0, batch.retain_noise, batch.retain_t),
+        ]
+    )
+    halves = [len(batch.x0), len(batch.retain_x0)]
+    (forget, retain), (ours, kept) = predicted.float().split(halves), wanted.float().split(halves)
+    return -mse_loss(forget, ours), alpha * mse_loss(retain, kept)
+
+
+def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
+    """Moves the masked weights of ``diffusion``, in place, away from the concept's images."""
+
+    def step(index: int) -> dict[str, Tensor]:
+        forget, retain = loss(diffusion, data.batch(index), alpha=config.alpha)
+        return {"loss": forget + retain, "forget": forget, "retain": retain}
+
+    fit(diffusion.denoiser, step)

@@ -1,0 +1,272 @@
+"""The comparison of recipes: one row each over concepts and seeds, from the cells of a matrix."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from erase.errors import UserError
+from erase.eval.stats import Mean, bootstrap
+from erase.files import write_json, write_text
+
+SCHEMA = 1
+"""Number of the layout of ``compare.json``."""
+Cell = Mapping[str, Any]
+"""The content of a ``cell.json``."""
+
+
+class Column(NamedTuple):
+    """A figure of the table.
+
+    Attributes:
+        key: in the rows.
+        title: above the column.
+        of: reads it from a cell; None where not measured.
+        scale: what the value is multiplied by when printed.
+        digits: behind the point.
+        better: 1 where more is better, -1 where less is, 0 where neither.
+    """
+
+    key: str
+    title: str
+    of: Callable[[Cell], float | None]
+    scale: float = 1.0
+    digits: int = 1
+    better: int = 0
+
+
+def _share(key: str) -> Callable[[Cell], float | None]:
+    def read(cell: Cell) -> float | None:
+        found = cell["summary"]["erased"][key]
+        return None if found is None else float(found["value"])
+
+    return read
+
+
+def harmonic(cell: Cell) -> float | None:
+    """Harmonic mean of those of UA, IRA and CRA that were measured; 0 where one is 0."""
+    values = [v for key in ("ua", "ira", "cra") if (v := _share(key)(cell)) is not None]
+    if not values:
+        return None
+    return 0.0 if min(values) == 0 else len(values) / sum(1 / v for v in values)
+
+
+def _fid(cell: Cell) -> float | None:
+    found = next((f for f in cell["fidelity"] if f["name"].startswith("FID")), None)
+    return None if found is None else float(found["erased"])
+
+
+def _fid_floor(cell: Cell) -> float | None:
+    found = next((f for f in cell["fidelity"] if f["name"].startswith("FID")), None)
+    return None if found is None else float(found["base"])
+
+
+def _clip(cell: Cell) -> float | None:
+    return None if cell["clip_score"] is None else float(cell["clip_score"]["erased"]["value"])
+
+
+COLUMNS = (
+    Column("ua", "UA %", _share("ua"), 100, better=1),
+    Column("ira", "IRA %", _share("ira"), 100, better=1),
+    Column("cra", "CRA %", _share("cra"), 100, better=1),
+    Column("harmonic", "harmonic %", harmonic, 100, better=1),
+    Column("fid", "FID", _fid, digits=2, better=-1),
+    Column("clip", "CLIP score", _clip, digits=1, better=1),
+    Column("seconds", "seconds", lambda c: c["training_seconds"], digits=0, better=-1),
+    Column("memory", "peak MiB", lambda c: c["training_memory_mb"], digits=0, better=-1),
+    Column("moved", "weights moved %", lambda c: c["moved"] / c["weights"], 100),
+    Column("bytes", "MB to store", lambda c: c["bytes"], 1e-6, better=-1),
+)
+PAIRED = ("ua", "ira", "cra", "harmonic", "fid")
+"""Figures that recipes are compared on, cell by cell."""
+
+
+def cell_facts(run: Path) -> dict[str, Any]:
+    """What the comparison needs of a finished run: small enough to be kept for good.
+
+    Seconds and memory are those of mask and training; making the training images is counted
+    apart, since runs share them.
+    """
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    made = report["provenance"]
+    seconds, memory = made["seconds"], made["peak_memory_mb"]
+    return {
+        "schema": SCHEMA,
+        **report["run"],
+        "settings": made["recipe"],
+        "base": made["model"].get("fingerprint"),
+        "images": report["images"],
+        "summary": report["summary"],
+        "per_class": report["per_class"],
+        "became": report["became"],
+        "fidelity": report["fidelity"],
+        "clip_score": report["clip_score"],
+        "training_seconds": round(seconds.get("mask", 0.0) + seconds.get("train", 0.0), 1),
+        "training_memory_mb": max(memory.get("mask", 0), memory.get("train", 0)),
+        "seconds": seconds,
+        "device": made["device"],
+        "versions": made["versions"],
+    }
+
+
+def read_cells(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """Reads ``cell.json`` files.
+
+    Raises:
+        UserError: one can't be read, or is of another layout.
+    """
+    found = []
+    for file in files:
+        try:
+            cell = json.loads(file.read_text(encoding="utf-8"))
+            if cell["schema"] != SCHEMA:
+                raise ValueError(f"layout {cell['schema']}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{file} can't be read ({error}): remove it and compare again."
+            ) from error
+        found.append(cell)
+    return found
+
+
+def row(recipe: str, cells: Sequence[Cell]) -> dict[str, Any]:
+    """A recipe's figures over its cells, each with an interval over the concepts."""
+    figures = {c.key: _mean(cells, c.of) for c in COLUMNS}
+    return {
+        "recipe": recipe,
+        "method": cells[0]["method"],
+        "concepts": len({c["concept"] for c in cells}),
+        "seeds": sorted({c["seed"] for c in cells}),
+        "cells": len(cells),
+        "settings": cells[0]["settings"],
+        "figures": {k: None if m is None else asdict(m) for k, m in figures.items()},
+        "fid_floor": _plain([_fid_floor(c) for c in cells]),
+    }
+
+
+def _mean(cells: Sequence[Cell], of: Callable[[Cell], float | None]) -> Mean | None:
+    groups: dict[str, list[float]] = {}
+    for cell in cells:
+        value = of(cell)
+        if value is not None:
+            groups.setdefault(cell["concept"], []).append(value)
+    return bootstrap(list(groups.values())) if groups else None
+
+
+def _plain(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return fmean(known) if known else None
+
+
+def paired(cells: Sequence[Cell], first: str, second: str) -> dict[str, Any]:
+    """Differences ``first`` minus ``second`` over the concepts and seeds that both have.
+
+    Averaged over a concept's seeds, interval by bootstrap over the concepts.
+    """
+    by = {
+        name: {(c["concept"], c["seed"]): c for c in cells if c["recipe"] == name}
+        for name in (first, second)
+    }
+    common = sorted(set(by[first]) & set(by[second]))
+    found: dict[str, Any] = {"first": first, "second": second, "cells": len(common)}
+    columns = {c.key: c for c in COLUMNS}
+    for key in PAIRED:
+        groups: dict[str, list[float]] = {}
+        for place in common:
+            a, b = (columns[key].of(by[name][place]) for name in (first, second))
+            if a is not None and b is not None:
+                groups.setdefault(place[0], []).append(a - b)
+        found[key] = asdict(bootstrap(list(groups.values()))) if groups else None
+    return found
+
+
+def compare(cells: Sequence[Cell], order: Sequence[str]) -> dict[str, Any]:
+    """The content of ``compare.json``: rows in the order of the recipes, the first one paired
+    with every other."""
+    names = [n for n in order if any(c["recipe"] == n for c in cells)]
+    rows = [row(n, [c for c in cells if c["recipe"] == n]) for n in names]
+    return {
+        "schema": SCHEMA,
+        "model": cells[0]["model"] if cells else None,
+        "base": cells[0]["base"] if cells else None,
+        "rows": rows,
+        "paired": [paired(cells, names[0], other) for other in names[1:]],
+        "cells": list(cells),
+    }
+
+
+def as_text(value: Mapping[str, Any] | None, column: Column, interval: bool = True) -> str:
+    """A figure as the tables print it, with its interval where there is one."""
+    if value is None:
+        return "not measured"
+
+    def number(v: float) -> str:
+        return f"{v * column.scale:.{column.digits}f}"
+
+    text = number(value["value"])
+    if interval and column.better and value["groups"] > 1 and column.key in PAIRED:
+        text += f" ({number(value['low'])}–{number(value['high'])})"
+    return text
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table as Markdown."""
+    titles = ["recipe", *(c.title for c in COLUMNS), "concepts × seeds"]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    for r in result["rows"]:
+        cells = [as_text(r["figures"][c.key], c) for c in COLUMNS]
+        size = f"{r['concepts']} × {len(r['seeds'])}"
+        lines.append("| " + " | ".join([r["recipe"], *cells, size]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def latex(result: Mapping[str, Any]) -> str:
+    """The table for a paper (booktabs), the best of each column in bold."""
+    shown = [c for c in COLUMNS if c.better]
+    lines = [
+        r"\begin{tabular}{l" + "r" * len(shown) + "}",
+        r"\toprule",
+        " & ".join(["recipe", *(c.title.replace("%", r"\%") for c in shown)]) + r" \\",
+        r"\midrule",
+    ]
+    best = {}
+    for c in shown:
+        values = [f["value"] for r in result["rows"] if (f := r["figures"][c.key])]
+        best[c.key] = (max if c.better > 0 else min)(values) if values else None
+    for r in result["rows"]:
+        cells = []
+        for c in shown:
+            figure = r["figures"][c.key]
+            text = as_text(figure, c, interval=False) if figure else "--"
+            same = figure is not None and figure["value"] == best[c.key]
+            cells.append(rf"\textbf{{{text}}}" if same else text)
+        name = r["recipe"].replace("_", r"\_")
+        lines.append(" & ".join([name, *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """One CSV line per cell: the raw figures behind the table."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["recipe", "method", "concept", "anchor", "seed", *(c.key for c in COLUMNS)])
+    for cell in result["cells"]:
+        names = [cell[k] for k in ("recipe", "method", "concept", "anchor", "seed")]
+        writer.writerow([*names, *(c.of(cell) for c in COLUMNS)])
+    return out.getvalue()
+
+
+def write_all(folder: Path, result: Mapping[str, Any]) -> str:
+    """Writes ``compare.{json,md,tex,csv}``; returns the Markdown table."""
+    text = markdown(result)
+    write_json(folder / "compare.json", result)
+    write_text(folder / "compare.md", text)
+    write_text(folder / "compare.tex", latex(result))
+    write_text(folder / "compare.csv", table(result))
+    return text

@@ -1,0 +1,125 @@
+"""CLIP score: how well an image fits its prompt.
+
+    100·max(cos(image, prompt), 0)             (Hessel et al., arXiv 2104.08718, w = 100)
+
+over an open_clip model, averaged over the images; the mean's interval comes from the spread of the
+images. Figures of different models can't be compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist, fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from erase.eval.judges import Clip, load_clip, mini_clip, to_pil
+from erase.eval.metrics import Picture, Setting, measured, pack, unpack
+from erase.eval.stats import CONFIDENCE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BATCH = 64
+"""Prompts encoded at a time."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The figure.
+
+    Attributes:
+        value: mean score, in [0, 100]; None where not measured.
+        n: images.
+        low, high: 95 % interval of the mean.
+        reason: why it was not measured.
+    """
+
+    value: float | None = None
+    n: int = 0
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """The metric.
+
+    Attributes:
+        spec: of the open_clip model; None where none suits.
+        clip: the model.
+        store: see ``measured``.
+        device: where it computes.
+    """
+
+    spec: str | None
+    clip: Clip | None
+    store: Path | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The model, if any."""
+        return {"model": self.spec, **(self.clip.facts if self.clip else {})}
+
+    def measure(self, images: Sequence[Picture]) -> list[float]:
+        """Every image's score."""
+        if self.clip is None or not images:
+            return []
+        packed = measured(
+            images,
+            self._embed,
+            store=self.store,
+            by={"clip": self.spec, **self.clip.facts},
+            title="CLIP",
+        )
+        prompts = list(dict.fromkeys(p.prompt for p in images))
+        texts = dict(zip(prompts, self._texts(prompts), strict=True))
+        return [
+            100 * max(0.0, float(unpack(row) @ texts[p.prompt]))
+            for row, p in zip(packed, images, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _embed(self, batch: Sequence[NDArray[np.uint8]]) -> list[str]:
+        assert self.clip is not None
+        x = torch.stack([self.clip.preprocess(to_pil(image)) for image in batch]).to(self.device)
+        return [pack(row) for row in self.clip.model.encode_image(x, normalize=True).cpu().numpy()]
+
+    @torch.inference_mode()
+    def _texts(self, prompts: Sequence[str]) -> list[NDArray[np.float32]]:
+        assert self.clip is not None
+        found: list[NDArray[np.float32]] = []
+        for start in range(0, len(prompts), BATCH):
+            ids = self.clip.tokenizer(list(prompts[start : start + BATCH])).to(self.device)
+            found += list(self.clip.model.encode_text(ids, normalize=True).cpu().numpy())
+        return found
+
+    def score(self, rows: Sequence[float], against: Sequence[float] | None = None) -> Alignment:
+        """The mean; ``against`` is not looked at."""
+        if self.clip is None:
+            return Alignment(reason="not measured: no --clip model")
+        if len(rows) < 2:
+            return Alignment(reason=f"not measured: {len(rows)} images, at least 2 are needed")
+        mean = fmean(rows)
+        half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * stdev(rows) / math.sqrt(len(rows))
+        return Alignment(mean, len(rows), mean - half, mean + half)
+
+
+def build(setting: Setting) -> ClipScore:
+    """Takes the setting's model, or the bundled one for the bundled model's images.
+
+    Raises:
+        UserError: a model that can't be opened.
+    """
+    spec = setting.clip
+    if spec is None and "mini" in (setting.model, setting.concept.family):
+        spec = mini_clip()
+    device = torch.device(setting.device)
+    return ClipScore(spec, load_clip(spec, device) if spec else None, setting.store, device)

@@ -1,0 +1,132 @@
+"""The comparison's rows, intervals and paired differences, on cells written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erase.errors import UserError
+from erase.eval.compare import (
+    COLUMNS,
+    compare,
+    harmonic,
+    latex,
+    markdown,
+    paired,
+    read_cells,
+    row,
+    table,
+    write_all,
+)
+from erase.eval.stats import bootstrap
+
+
+def share(value: float | None) -> dict[str, Any] | None:
+    return None if value is None else {"value": value, "n": 60, "low": 0.0, "high": 1.0}
+
+
+def cell(
+    recipe: str,
+    concept: str,
+    seed: int,
+    ua: float,
+    ira: float = 1.0,
+    cra: float | None = 1.0,
+    fid: float = 0.5,
+) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "recipe": recipe,
+        "method": "salun",
+        "concept": concept,
+        "anchor": "mini/truck",
+        "model": "mini",
+        "seed": seed,
+        "settings": {"lr": 1e-3},
+        "base": {"denoiser": "ab"},
+        "summary": {
+            side: {"ua": share(ua), "ira": share(ira), "cra": share(cra)}
+            for side in ("base", "erased")
+        },
+        "fidelity": [{"name": "FID[mini]", "base": 0.4, "erased": fid}],
+        "clip_score": {"erased": {"value": 30.0}, "base": {"value": 31.0}},
+        "training_seconds": 60.0,
+        "training_memory_mb": 900,
+        "moved": 50,
+        "weights": 200,
+        "bytes": 3_000_000,
+    }
+
+
+def test_the_harmonic_mean_of_what_was_measured() -> None:
+    assert harmonic(cell("a", "x", 0, 1.0, 0.5, 0.25)) == pytest.approx(3 / (1 + 2 + 4))
+    assert harmonic(cell("a", "x", 0, 1.0, 0.5, None)) == pytest.approx(2 / 3)
+    assert harmonic(cell("a", "x", 0, 0.0)) == 0
+
+
+def test_a_row_averages_seeds_within_concepts_first() -> None:
+    cells = [cell("a", "x", s, v) for s, v in enumerate((0.0, 0.5, 1.0))]
+    cells.append(cell("a", "y", 0, 1.0))
+    found = row("a", cells)
+    # (0.5 + 1.0) / 2, not the mean of four cells
+    assert found["figures"]["ua"]["value"] == pytest.approx(0.75)
+    assert (found["concepts"], found["seeds"], found["cells"]) == (2, [0, 1, 2], 4)
+    # Two groups: a resample is one of 0.5, 0.75, 1.0.
+    assert (found["figures"]["ua"]["low"], found["figures"]["ua"]["high"]) == (0.5, 1.0)
+    assert found["fid_floor"] == pytest.approx(0.4)
+
+
+def test_paired_differences_use_the_cells_that_both_have() -> None:
+    cells = [cell("a", c, 0, v) for c, v in (("x", 0.9), ("y", 1.0), ("z", 0.2))]
+    cells += [cell("b", "x", 0, 0.5), cell("b", "y", 0, 0.8), cell("b", "y", 1, 0.0)]
+    found = paired(cells, "a", "b")
+    assert found["cells"] == 2
+    assert found["ua"]["value"] == pytest.approx((0.4 + 0.2) / 2)
+    assert found["ua"]["low"] == pytest.approx(0.2) and found["ua"]["high"] == pytest.approx(0.4)
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=3), min_size=1, max_size=6))
+def test_a_bootstrap_interval_holds_the_mean_and_stays_inside(groups: list[list[float]]) -> None:
+    found = bootstrap(groups)
+    means = [sum(g) / len(g) for g in groups]
+    assert found.value == pytest.approx(sum(means) / len(means))
+    assert min(means) - 1e-9 <= found.low <= found.high <= max(means) + 1e-9
+    assert found.low - 1e-9 <= found.value <= found.high + 1e-9 or len(set(means)) > 1
+
+
+def test_bootstrap_coverage_is_near_its_name() -> None:
+    import numpy as np
+
+    rng, inside = np.random.default_rng(1), 0
+    for _ in range(200):
+        found = bootstrap([[float(v)] for v in rng.normal(size=30)])
+        inside += found.low <= 0 <= found.high
+    assert 0.88 <= inside / 200 <= 0.99
+
+
+def test_the_tables(tmp_path: Path) -> None:
+    cells = [cell("salun", c, 0, 0.9) for c in "xy"]
+    cells += [cell("esd_x", c, 0, 0.8, cra=None) for c in "xy"]
+    result = compare(cells, ["salun", "missing", "esd_x"])
+    assert [r["recipe"] for r in result["rows"]] == ["salun", "esd_x"]
+    assert [p["second"] for p in result["paired"]] == ["esd_x"]
+    text = markdown(result)
+    assert "| salun | 90.0 (90.0–90.0) |" in text and "not measured" in text
+    assert text.splitlines()[1].count("---") == text.splitlines()[0].count("|") - 1
+    tex = latex(result)
+    assert r"\textbf{90.0}" in tex and r"esd\_x" in tex and "80.0" in tex
+    lines = table(result).splitlines()
+    assert len(lines) == 5 and lines[0].endswith(",".join(c.key for c in COLUMNS))
+    assert write_all(tmp_path, result) == text
+    assert json.loads((tmp_path / "compare.json").read_text())["rows"] == result["rows"]
+
+
+def test_a_damaged_cell_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cell.json").write_text("{")
+    with pytest.raises(UserError, match="cell.json can't be read"):
+        read_cells([tmp_path / "cell.json"])

@@ -1,0 +1,59 @@
+"""Training data of a tiny model, made of noise instead of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from erase.data import Encoded, TrainingData, embed_all
+from erase.diffusion import Diffusion
+from erase.fit import Fit, Settings
+from erase.masks import Mask
+from erase.methods import Role
+from erase.weights import scoped
+
+PAIRS = (("a church", "a truck"), ("one church", "one truck"))
+RETAINED = ("a radio", "a dog")
+
+
+def make_data(d: Diffusion, *roles: Role, batch_size: int = 2) -> TrainingData:
+    """Five images of each role."""
+    g = torch.Generator().manual_seed(1)
+    side = d.size // d.stride
+
+    def encoded() -> Encoded:
+        posterior = torch.randn(5, 2, 4, side, side, generator=g)
+        posterior[:, 1] = 0.05
+        return Encoded(posterior, torch.arange(5) % 2)
+
+    return TrainingData(
+        images={role: encoded() for role in roles},
+        pairs=PAIRS,
+        retain_prompts=RETAINED,
+        word="church",
+        c=embed_all(d, [c for c, _ in PAIRS]),
+        anchor_c=embed_all(d, [a for _, a in PAIRS]),
+        retain_c=embed_all(d, RETAINED),
+        empty_c=embed_all(d, [""]),
+        timesteps=1000,
+        batch_size=batch_size,
+        seed=0,
+    )
+
+
+def make_fit(d: Diffusion, scope: str, folder: Path, **settings: float) -> Fit:
+    """A fit that may move every weight of the scope."""
+    mask = Mask.full(scoped(d.denoiser, scope), d.denoiser, {"scope": scope})
+    chosen = Settings(**{"steps": 2, "lr": 1e-3, **settings})  # type: ignore[arg-type]
+    return Fit(chosen, mask, scope, folder, Accelerator(cpu=True))
+
+
+def moved(before: dict[str, torch.Tensor], d: Diffusion) -> set[str]:
+    """Names of the denoiser's weights that differ from ``before``."""
+    return {n for n, p in d.denoiser.named_parameters() if not torch.equal(p, before[n])}
+
+
+def weights(d: Diffusion) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in d.denoiser.named_parameters()}

@@ -1,0 +1,125 @@
+"""Forget-Me-Not: the attention it reads, the tokens it looks at, the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from erase.diffusion import Diffusion
+from erase.errors import UserError
+from erase.inversion import invert
+from erase.methods.forget_me_not import Config, erase, loss
+from tests.methods.data import PAIRS, make_data, make_fit, moved, weights
+
+
+def test_attention_is_the_softmax_of_query_times_key(tiny: Diffusion) -> None:
+    x_t, t = torch.randn(2, 4, 8, 8), torch.tensor([500, 20])
+    c = tiny.embed(["a church", "one church"])
+    layers = {n: m for n, m in tiny.denoiser.named_modules() if n.endswith("attn2")}
+    seen: dict[str, torch.Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: Any, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any]) -> None:
+            seen[name] = args[0].detach()
+
+        return hook
+
+    handles = [m.register_forward_pre_hook(keep(n), with_kwargs=True) for n, m in layers.items()]
+    plain = tiny.predict(x_t, t, c).detach()
+    for handle in handles:
+        handle.remove()
+    found = tiny.attention_probs(x_t, t, c)
+    assert set(found) == set(layers) and len(found) >= 2
+    for name, layer in layers.items():
+        q, k = seen[name] @ layer.to_q.weight.T, c @ layer.to_k.weight.T
+        width = q.shape[-1] // layer.heads
+        for head in range(layer.heads):
+            part = slice(head * width, (head + 1) * width)
+            expected = (q[..., part] @ k[..., part].transpose(1, 2) / width**0.5).softmax(-1)
+            torch.testing.assert_close(found[name][:, head], expected, rtol=1e-4, atol=1e-6)
+    # Reading changes neither the prediction nor the model.
+    from erase.attention import recording
+
+    with recording(tiny.denoiser):
+        torch.testing.assert_close(tiny.predict(x_t, t, c), plain, rtol=1e-4, atol=1e-5)
+    assert torch.equal(tiny.predict(x_t, t, c), plain)
+
+
+def test_loss_is_the_norm_over_all_layers_at_the_words_tokens() -> None:
+    probs = {"a": torch.full((1, 2, 3, 5), 0.1), "b": torch.full((1, 1, 2, 5), 0.2)}
+    tokens = torch.tensor([[False, True, True, False, False]])
+    # 2·3·2 entries of 0.1² and 1·2·2 of 0.2²
+    assert loss(probs, tokens, True).item() == pytest.approx(12 * 0.01 + 4 * 0.04)
+    assert loss(probs, tokens, False).item() == pytest.approx((12 * 0.01 + 4 * 0.04) ** 0.5)
+
+
+def test_tokens_of_a_word_are_found(tiny: Diffusion) -> None:
+    prompts = ["a church", "golf flag by a church, church"]
+    found = tiny.token_positions(prompts, "church")
+    # 0 is start-of-text; the comma is a token of its own.
+    assert [r.nonzero().flatten().tolist() for r in found] == [[2], [5, 7]]
+    with_end = tiny.token_positions(prompts, "Church", end=True)
+    assert [r.nonzero().flatten().tolist() for r in with_end] == [[2, 3], [5, 7, 8]]
+    two = tiny.token_positions(prompts[1:], "golf flag")
+    assert two[0].nonzero().flatten().tolist() == [1, 2]
+
+
+def test_a_prompt_without_the_word_is_named(tiny: Diffusion) -> None:
+    with pytest.raises(UserError, match="'radio' is not in the prompt 'a church'"):
+        tiny.token_positions(["a church"], "radio")
+
+
+@pytest.mark.parametrize("norm", ["plain", "squared"])
+@pytest.mark.parametrize("model", ["tiny", "tiny_v"])
+def test_attention_on_the_word_falls(
+    norm: str, model: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    d: Diffusion = request.getfixturevalue(model)
+    x_t, t = torch.randn(2, 4, 8, 8), torch.tensor([500, 20])
+    c, tokens = d.embed([c for c, _ in PAIRS]), d.token_positions([c for c, _ in PAIRS], "church")
+    before = loss(d.attention_probs(x_t, t, c), tokens, True).item()
+    config = Config(norm=norm, end_token=False)  # type: ignore[arg-type]
+    erase(d, make_data(d, "forget"), config, make_fit(d, "full", tmp_path, steps=15, lr=5e-3))
+    assert loss(d.attention_probs(x_t, t, c), tokens, True).item() < 0.8 * before
+
+
+def test_inversion_lowers_the_loss_and_moves_no_network(tiny: Diffusion) -> None:
+    before, data = weights(tiny), make_data(tiny, "forget")
+    encoder = {k: v.clone() for k, v in tiny.pipeline.text_encoder.state_dict().items()}
+    found = invert(tiny, data, steps=40, tokens=3, lr=0.05, end=True)
+
+    def total(c: torch.Tensor) -> float:
+        """The loss over the very draws that the inversion saw."""
+        draws = [data.draw("forget", i, "inversion") for i in range(40)]
+        return sum(
+            (tiny.predict(tiny.add_noise(d.x0, d.noise, d.t), d.t, c[d.prompt]) - d.noise)
+            .square()
+            .mean()
+            .item()
+            for d in draws
+        )
+
+    assert total(found.c) < total(data.c)
+    assert not moved(before, tiny)
+    after = tiny.pipeline.text_encoder.state_dict()
+    assert all(torch.equal(after[k], v) for k, v in encoder.items())
+    # "a church": three learnt tokens in the place of one, then the end.
+    assert found.tokens[0].nonzero().flatten().tolist() == [2, 3, 4, 5]
+
+
+def test_an_inversion_that_learns_nothing_is_the_prompt(tiny: Diffusion) -> None:
+    data = make_data(tiny, "forget")
+    found = invert(tiny, data, steps=1, tokens=1, lr=1e-12, end=False)
+    torch.testing.assert_close(found.c, data.c, rtol=1e-4, atol=1e-5)
+    assert torch.equal(found.tokens, tiny.token_positions([c for c, _ in PAIRS], "church"))
+
+
+def test_forget_me_not_after_an_inversion(tiny: Diffusion, tmp_path: Path) -> None:
+    before = weights(tiny)
+    config = Config(inversion_steps=2)
+    erase(tiny, make_data(tiny, "forget"), config, make_fit(tiny, "xattn", tmp_path))
+    assert {".attn2." in n for n in moved(before, tiny)} == {True}

@@ -1,0 +1,85 @@
+"""Gradient ascent and Concept Ablation against their equations, and what every method shares."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from erase.diffusion import Diffusion
+from erase.methods import concept_ablation, gradient_ascent, load_method
+from erase.recipe import flags, list_methods, list_recipes, load_recipe
+from tests.methods.data import make_data, make_fit, moved, weights
+
+
+def test_gradient_ascent_by_hand(tiny: Diffusion) -> None:
+    batch = make_data(tiny, "forget", "retain").batch(0)
+    abar = tiny.pipeline.scheduler.alphas_cumprod
+
+    def error(x0: torch.Tensor, e: torch.Tensor, t: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        a = abar[t].view(-1, 1, 1, 1)
+        predicted: torch.Tensor = tiny.denoiser(a**0.5 * x0 + (1 - a) ** 0.5 * e, t, c).sample
+        return (predicted - e).pow(2).mean()
+
+    forget, retain = gradient_ascent.loss(tiny, batch, alpha=0.25)
+    expected = -error(batch.x0, batch.noise, batch.t, batch.c)
+    kept = error(batch.retain_x0, batch.retain_noise, batch.retain_t, batch.retain_c)
+    torch.testing.assert_close(forget, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(retain, 0.25 * kept, rtol=1e-4, atol=1e-6)
+
+
+def test_gradient_ascent_raises_the_loss(tiny_v: Diffusion, tmp_path: Path) -> None:
+    data = make_data(tiny_v, "forget", "retain")
+    config = gradient_ascent.Config()
+    gradient_ascent.erase(tiny_v, data, config, make_fit(tiny_v, "full", tmp_path, steps=15))
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert sum(r["loss"] for r in rows[-5:]) < sum(r["loss"] for r in rows[:5])
+
+
+@pytest.mark.parametrize("target", ["moving", "frozen"])
+def test_concept_ablation_by_hand(tiny: Diffusion, target: str, tmp_path: Path) -> None:
+    data = make_data(tiny, "anchor")
+    base = copy.deepcopy(tiny.denoiser)
+    config = concept_ablation.Config(target=target)  # type: ignore[arg-type]
+    concept_ablation.erase(tiny, data, config, make_fit(tiny, "xattn-kv", tmp_path, steps=2))
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    draw = data.draw("anchor", 0)
+    a = tiny.pipeline.scheduler.alphas_cumprod[draw.t].view(-1, 1, 1, 1)
+    x_t = a**0.5 * draw.x0 + (1 - a) ** 0.5 * draw.noise
+    with torch.no_grad():
+        difference = (
+            base(x_t, draw.t, data.c[draw.prompt]).sample
+            - base(x_t, draw.t, data.anchor_c[draw.prompt]).sample
+        )
+    assert rows[0]["loss"] == pytest.approx(difference.square().mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("method", list_methods())
+@pytest.mark.parametrize("model", ["tiny", "tiny_v"])
+def test_every_method_moves_what_its_mask_lets_it(
+    method: str, model: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    d: Diffusion = request.getfixturevalue(model)
+    module, before = load_method(method), weights(d)
+    data = make_data(d, *module.NEEDS.images, batch_size=1)
+    config = module.Config(**({"x_t_steps": 3} if method == "esd" else {}))
+    module.erase(d, data, config, make_fit(d, "xattn-kv", tmp_path))
+    changed = moved(before, d)
+    assert changed and all(".attn2.to_k." in n or ".attn2.to_v." in n for n in changed)
+    assert (tmp_path / "train.jsonl").exists()
+
+
+def test_settings_without_effect_are_not_offered() -> None:
+    offered = {method: {flag.name for flag in flags(method)} for method in list_methods()}
+    assert "steps" not in offered["uce"] and "ratio" not in offered["uce"]
+    assert "retain_images" not in offered["esd"] and "anchor_images" not in offered["salun"]
+    assert {"forget_images", "retain_empty"} <= offered["salun"]
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_loads_for_its_method(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.method in list_methods() and recipe.name == name

@@ -1,0 +1,144 @@
+"""``erase compare`` on a tiny model: resumable cells, shared images, errors that name the cell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from erase.cli import main
+from erase.errors import UserError
+from erase.matrix import cells, finished, make_matrix, run_matrix, summarise
+
+SMALL = {
+    "forget_images": 2,
+    "retain_images": 2,
+    "anchor_images": 2,
+    "sampling_steps": 2,
+    "size": 16,
+    "sampling_batch": 2,
+    "steps": 2,
+    "batch_size": 1,
+    "x_t_steps": 2,
+    "inversion_steps": 0,
+    "eval_forget": 2,
+    "eval_retain": 2,
+}
+
+
+def _captions(folder: Path) -> Path:
+    file = folder / "retain.csv"
+    file.write_text("case_number,prompt,evaluation_seed\n0,a dog,1\n1,a tree,1000\n")
+    return file
+
+
+def test_a_matrix_runs_resumes_and_grows(tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    first = make_matrix(
+        str(tiny_folder),
+        ["esd-x", "uce"],
+        ["imagenette/church"],
+        [0],
+        out,
+        SMALL,
+        retain=str(_captions(tmp_path)),
+    )
+    assert run_matrix(first) == []
+    done = [finished(c) for c in cells(first)]
+    assert all(d is not None for d in done)
+    for cell in cells(first):
+        assert (cell.folder / "delta.safetensors").exists()
+        assert not (cell.folder / "model").exists()
+    assert done[1] is not None and 0 < done[1]["moved"] < done[1]["weights"]
+    stamps = {c.file: c.file.stat().st_mtime_ns for c in cells(first)}
+    grown = make_matrix(
+        str(tiny_folder),
+        ["esd-x", "uce", "fmn", "ca", "ga", "salun-no-mask", "salun-random-mask"],
+        ["imagenette/church"],
+        [0],
+        out,
+        SMALL,
+        retain=str(_captions(tmp_path)),
+    )
+    assert run_matrix(grown) == []
+    assert stamps == {f: f.stat().st_mtime_ns for f in stamps}
+    text = summarise(grown)
+    assert all(f"| {r.name} |" in text for r in grown.recipes)
+    found = json.loads((out / "compare.json").read_text())
+    assert len(found["cells"]) == 7 and len(found["paired"]) == 6
+    # The base's images were made once: every run's are the same files.
+    sides = [c.folder / "eval" / "base" for c in cells(grown)]
+    inodes = {tuple(sorted(f.stat().st_ino for f in s.rglob("*.png"))) for s in sides}
+    assert len(inodes) == 1
+    # A delta turns the base into the erased model.
+    from erase.exporting import export
+
+    export(
+        str(cells(first)[1].folder / "delta.safetensors"),
+        str(tmp_path / "back"),
+        base=str(tiny_folder),
+    )
+    assert (tmp_path / "back" / "unet").is_dir()
+
+
+def test_one_failed_cell_does_not_end_the_rest(tiny_folder: Path, tmp_path: Path) -> None:
+    made = make_matrix(
+        str(tiny_folder),
+        ["ga", "uce"],
+        ["imagenette/church"],
+        [0],
+        tmp_path / "m",
+        {**SMALL, "lr": 1e30},
+        retain=str(_captions(tmp_path)),
+    )
+    failed = run_matrix(made)
+    assert len(failed) == 1 and failed[0].startswith("ga, imagenette/church, seed 0: ")
+    assert "| uce |" in summarise(made) and "| ga |" not in summarise(made)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", *args])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def test_bad_input_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "m")]
+    assert "No recipes were given" in refused(capsys, *out)
+    assert "Did you mean 'esd-x'" in refused(capsys, "--recipes", "esd-y", *out)
+    assert "named twice" in refused(capsys, "--recipes", "uce,uce", *out)
+    differing = refused(capsys, "--recipes", "esd-x,salun-sd14-nudity", *out)
+    assert "differ in" in differing
+    nothing = refused(capsys, "--recipes", "uce", "--ratio", "0.5", *out)
+    assert "'ratio' is a setting of none of the recipes" in nothing
+    assert "less than 1" in refused(capsys, "--recipes", "uce", "--seeds", "0", *out)
+    text = refused(
+        capsys, "--recipes", "salun-sd", "--model", "x", "--concepts", "a cat on a mat", *out
+    )
+    assert "no anchor" in text
+
+
+def test_a_folder_of_another_matrix_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    arguments = (str(tiny_folder), ["uce"], ["imagenette/church"], [0], out)
+    from erase.matrix import open_folder
+
+    open_folder(make_matrix(*arguments, SMALL))
+    other = make_matrix(*arguments, {**SMALL, "eval_retain": 3})
+    with pytest.raises(UserError, match="another matrix .other eval_retain."):
+        open_folder(other)
+
+
+def test_names_stand_for_the_bundled_models_recipes() -> None:
+    from erase.recipe import list_recipes, recipe_for
+
+    for name in list_recipes():
+        if name.endswith("-mini"):
+            bare = name.removesuffix("-mini")
+            assert recipe_for(bare, "mini") == name
+            assert recipe_for(bare, "some/model") == bare
+    assert recipe_for("uce", "some/model") == "uce"
