@@ -10,7 +10,10 @@ import pytest
 from erase.cli import main
 from erase.errors import UserError
 from erase.matrix import cells, finished, make_matrix, run_matrix, summarise
+from erase.recipe import as_dict, load_recipe
 
+FIRST = ["esd-x", "uce"]
+EVERY = [*FIRST, "fmn", "ca", "ga", "salun-no-mask", "salun-random-mask"]
 SMALL = {
     "forget_images": 2,
     "retain_images": 2,
@@ -27,6 +30,12 @@ SMALL = {
 }
 
 
+def small(recipes: list[str], **more: object) -> dict[str, object]:
+    """Tiny settings, those that one of the recipes has a use for."""
+    known = {key for name in recipes for key in as_dict(load_recipe(name))}
+    return {k: v for k, v in {**SMALL, **more}.items() if k in known}
+
+
 def _captions(folder: Path) -> Path:
     file = folder / "retain.csv"
     file.write_text("case_number,prompt,evaluation_seed\n0,a dog,1\n1,a tree,1000\n")
@@ -37,11 +46,11 @@ def test_a_matrix_runs_resumes_and_grows(tiny_folder: Path, tmp_path: Path) -> N
     out = tmp_path / "m"
     first = make_matrix(
         str(tiny_folder),
-        ["esd-x", "uce"],
+        FIRST,
         ["imagenette/church"],
         [0],
         out,
-        SMALL,
+        small(FIRST),
         retain=str(_captions(tmp_path)),
     )
     assert run_matrix(first) == []
@@ -54,11 +63,11 @@ def test_a_matrix_runs_resumes_and_grows(tiny_folder: Path, tmp_path: Path) -> N
     stamps = {c.file: c.file.stat().st_mtime_ns for c in cells(first)}
     grown = make_matrix(
         str(tiny_folder),
-        ["esd-x", "uce", "fmn", "ca", "ga", "salun-no-mask", "salun-random-mask"],
+        EVERY,
         ["imagenette/church"],
         [0],
         out,
-        SMALL,
+        small(EVERY),
         retain=str(_captions(tmp_path)),
     )
     assert run_matrix(grown) == []
@@ -89,7 +98,7 @@ def test_one_failed_cell_does_not_end_the_rest(tiny_folder: Path, tmp_path: Path
         ["imagenette/church"],
         [0],
         tmp_path / "m",
-        {**SMALL, "lr": 1e30},
+        small(["ga", "uce"], lr=1e30),
         retain=str(_captions(tmp_path)),
     )
     failed = run_matrix(made)
@@ -127,8 +136,8 @@ def test_a_folder_of_another_matrix_is_refused(tiny_folder: Path, tmp_path: Path
     arguments = (str(tiny_folder), ["uce"], ["imagenette/church"], [0], out)
     from erase.matrix import open_folder
 
-    open_folder(make_matrix(*arguments, SMALL))
-    other = make_matrix(*arguments, {**SMALL, "eval_retain": 3})
+    open_folder(make_matrix(*arguments, small(["uce"])))
+    other = make_matrix(*arguments, small(["uce"], eval_retain=3))
     with pytest.raises(UserError, match="another matrix .other eval_retain."):
         open_folder(other)
 
