@@ -50,7 +50,7 @@ def test_the_report_equals_the_table_counted_by_hand(run: Path) -> None:
             "cra": figure(11, 12),
             "became_anchor": figure(8, 10),
         },
-        "reasons": {},
+        "reasons": {"clip_score": "not measured: no --clip model"},
     }
     table = {
         (r["axis"], r["label"], r["role"]): (r["base"], r["erased"], r["change"])
@@ -136,6 +136,7 @@ def test_without_judge_and_network_nothing_is_claimed(run: Path) -> None:
     assert report["summary"]["erased"]["ua"] is None
     assert report["summary"]["reasons"] == {
         **dict.fromkeys(("ua", "ira", "cra", "became_anchor"), "not measured: no judge"),
+        "clip_score": "not measured: no --clip model",
         "fidelity": "not measured: no feature network for this model's images",
     }
     assert report["per_class"] == []
