@@ -197,7 +197,9 @@ def dispatch(options: Namespace) -> None:
     elif command == "compare":
         _compare(chosen)
     elif command == "generate" and chosen.prompt is not None:
-        _quick_look(chosen)
+        from erase.look import quick_look
+
+        quick_look(chosen, recipe_values(chosen))
     else:
         _stages(command, chosen)
 
@@ -345,54 +347,6 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         clip=options.clip or earlier.get("clip"),
     )
     return task, everything
-
-
-def _quick_look(options: Namespace) -> None:
-    """Samples one prompt with a few seeds into a folder."""
-    from PIL import Image
-
-    from erase.commands import accelerator
-    from erase.concepts import Concept
-    from erase.diffusion import Diffusion, Sampler, Shot
-    from erase.files import atomic
-    from erase.recipe import default_recipe
-
-    ignored = [f for f in ("concept", "anchor", "judge", "retain") if options.get(f) is not None]
-    if ignored or options.dry_run:
-        flag = ignored[0] if ignored else "dry-run"
-        raise UserError(f"--{flag} has no effect beside --prompt: leave it out.")
-    if options.count < 1:
-        raise UserError(f"--count {options.count} is less than 1: ask for at least one image.")
-    model = options.model or "mini"
-    shown = Concept(name=options.prompt, kind="text", word=options.prompt)
-    record = Path(model).parent / "run.json"
-    if options.recipe is None and record.exists():
-        # A run's own model is shown as the run's evaluation showed it.
-        saved = dict(read_facts(record)["recipe"])
-        settings = make_recipe(saved.pop("name"), saved | recipe_values(options))
-    else:
-        name = options.recipe or default_recipe(model, shown)
-        settings = load_recipe(name, recipe_values(options))
-    out = Path(options.out or "runs/look")
-    first = options.seed or 0
-    files = [out / f"{seed}.png" for seed in range(first, first + options.count)]
-    existing = [f for f in files if f.exists()]
-    if existing and not options.overwrite:
-        raise UserError(f"{existing[0]} exists: add --overwrite or choose another --out.")
-    device = accelerator(options.device, settings.precision, options.deterministic).device
-    diffusion = Diffusion.load(model, device)
-    sampler = Sampler(
-        settings.sampler, settings.sampling_steps, settings.guidance_scale, settings.size
-    )
-    shots = [Shot(options.prompt, seed) for seed in range(first, first + options.count)]
-    out.mkdir(parents=True, exist_ok=True)
-    size = settings.sampling_batch
-    for start in range(0, len(shots), size):
-        pixels = diffusion.sample(shots[start : start + size], sampler)
-        for file, image in zip(files[start : start + size], pixels, strict=True):
-            with atomic(file) as part:
-                Image.fromarray(image).save(part, format="PNG")
-    print(f"{len(files)} images in {out}")
 
 
 def _list(what: str | None) -> None:

@@ -92,6 +92,7 @@ class TrainingData:
         timesteps: T; t is drawn uniformly from [0, T).
         batch_size: images a step and role.
         seed: of every draw.
+        size: side of the images in px; None is the model's own.
         retain_empty: share of retained images that are given the empty prompt, in [0, 1].
     """
 
@@ -106,6 +107,7 @@ class TrainingData:
     timesteps: int
     batch_size: int
     seed: int
+    size: int | None = None
     retain_empty: float = 0.0
 
     def batch(self, step: int) -> Batch:

@@ -129,7 +129,9 @@ class Fit:
                 continue
             value = solution(name, parameter.detach()).to(parameter.dtype)
             if not bool(torch.isfinite(value).all()):
-                raise UserError(f"The solution for '{name}' is not finite: raise --lam.")
+                raise UserError(
+                    f"The solution for '{name}' is not finite: check the method's settings."
+                )
             parameter.data = torch.where(mask, value, parameter)
         self._log([])
 

@@ -22,12 +22,10 @@ class Inversion:
     Attributes:
         c: embeddings (P, 77, D) of the prompts with the learnt tokens in the word's place.
         tokens: bool (P, 77), where those stand.
-        losses: of every step.
     """
 
     c: Tensor
     tokens: Tensor
-    losses: tuple[float, ...]
 
 
 def invert(
@@ -73,7 +71,6 @@ def invert(
         return hidden.float()
 
     optimizer = torch.optim.AdamW([v], lr=lr)
-    losses = []
     for index in tqdm(range(steps), desc="inversion"):
         draw = data.draw("forget", index, "inversion")
         x_t = diffusion.add_noise(draw.x0, draw.noise, draw.t)
@@ -82,10 +79,9 @@ def invert(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        losses.append(float(value.detach()))
     with torch.no_grad():
         c = torch.cat([embed(r) for r in torch.arange(len(ids), device=ids.device).split(64)])
-    return Inversion(c, marked, tuple(losses))
+    return Inversion(c, marked)
 
 
 def _with_slots(

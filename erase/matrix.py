@@ -3,7 +3,7 @@
 OUT/matrix.json             what every cell has in common: base, evaluation, judge
 OUT/shared/                 images of the base model, made once
 OUT/cells/RECIPE/CONCEPT-SEED/   a run folder, its model kept as delta.safetensors, cell.json
-OUT/compare.{json,html,csv,md,tex}
+OUT/compare.{json,csv,md,tex}
 """
 
 from __future__ import annotations
@@ -265,15 +265,24 @@ def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
 
 
 def summarise(matrix: Matrix) -> str:
-    """Writes ``compare.{json,html,csv,md,tex}`` over the finished cells.
+    """Writes ``compare.{json,csv,md,tex}`` over the finished cells.
 
     Returns:
         The Markdown table; a sentence where no cell is finished.
+
+    Raises:
+        UserError: the cells are of different base models.
     """
     from erase.eval.compare import compare, read_cells, write_all
 
     done = [cell for cell in cells(matrix) if finished(cell) is not None]
     if not done:
         return "No cell is finished."
-    result = compare(read_cells([c.file for c in done]), [r.name for r in matrix.recipes])
+    found = read_cells([c.file for c in done])
+    if len({digest(cell["base"]) for cell in found}) > 1:
+        raise UserError(
+            f"The cells of {matrix.out} were made from different base models, though all were "
+            f"called {matrix.model}: compare in another --out."
+        )
+    result = compare(found, [r.name for r in matrix.recipes])
     return write_all(matrix.out, result)

@@ -260,6 +260,7 @@ def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
         timesteps=diffusion.timesteps,
         batch_size=job.recipe.batch_size,
         seed=job.seed,
+        size=job.recipe.size,
         retain_empty=job.recipe.retain_empty,
     )
 

@@ -9,6 +9,7 @@ import pytest
 
 from erase.cli import main
 from erase.errors import UserError
+from erase.files import digest
 from erase.matrix import cells, finished, make_matrix, run_matrix, summarise
 from erase.recipe import as_dict, load_recipe
 
@@ -104,6 +105,23 @@ def test_one_failed_cell_does_not_end_the_rest(tiny_folder: Path, tmp_path: Path
     failed = run_matrix(made)
     assert len(failed) == 1 and failed[0].startswith("ga, imagenette/church, seed 0: ")
     assert "| uce |" in summarise(made) and "| ga |" not in summarise(made)
+    # A cell of another base, under the same name.
+    other = make_matrix(
+        str(tiny_folder),
+        ["uce"],
+        ["imagenette/church"],
+        [0, 1],
+        tmp_path / "m",
+        small(["uce"]),
+        retain=str(_captions(tmp_path)),
+    )
+    first, second = cells(other)
+    copy = json.loads(first.file.read_text())
+    copy |= {"inputs": digest(second.inputs()), "base": {"denoiser": "another"}}
+    second.folder.mkdir(parents=True)
+    second.file.write_text(json.dumps(copy))
+    with pytest.raises(UserError, match="different base models"):
+        summarise(other)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:

@@ -113,6 +113,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
             steps=config.x_t_steps,
             guidance=config.x_t_guidance,
             generator=g,
+            size=data.size,
         )
         if config.x_t_between:
             t = t + torch.randint(gap, (), generator=g).to(t.device)

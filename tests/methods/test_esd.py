@@ -103,3 +103,14 @@ def test_the_first_loss_is_the_distance_to_the_target(tiny: Diffusion, tmp_path:
         e = {n: base(x_t, t, p).sample for n, p in (("c", c), ("from", house), ("", empty))}
     wanted = e["from"] - 2.0 * (e["c"] - e[""])
     assert row["loss"] == pytest.approx((e["from"] - wanted).square().mean().item(), rel=1e-4)
+
+
+def test_latents_have_the_size_asked_for(tiny: Diffusion, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    seen: list[tuple[int, ...]] = []
+    hook = tiny.denoiser.register_forward_pre_hook(lambda m, args: seen.append(args[0].shape))
+    data = replace(make_data(tiny, batch_size=1), size=32)
+    erase(tiny, data, Config(x_t_steps=2), make_fit(tiny, "xattn", tmp_path, steps=1))
+    hook.remove()
+    assert seen and {shape[2:] for shape in seen} == {(16, 16)}
