@@ -1,49 +1,23 @@
-"""The command line: ``erase run | images | mask | train | generate | eval | export | list``."""
+"""The command line: ``erase run`` and its stages, ``export``, ``compare``, ``tune``, ``list``."""
 
 from __future__ import annotations
 
-import re
+import shlex
 import sys
-from argparse import HelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from erase.errors import UserError, nearest
-from erase.recipe import Flag, Recipe, flags, list_methods, list_recipes, load_recipe, make_recipe
+from erase.parser import build_parser
+from erase.recipe import Recipe, flags, list_methods, list_recipes, load_recipe, make_recipe
 from erase.runs import COMMANDS, read_facts
 
 if TYPE_CHECKING:
     from erase.commands import Task
-
-
-class Parser(ArgumentParser):
-    """Says what is wrong in one sentence instead of printing the usage of fifty flags."""
-
-    def __init__(self, text: str, usage: str) -> None:
-        super().__init__(description=text, usage=usage, formatter_class=HelpFormatter)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raises what the parser found wrong, with the nearest flag."""
-        text = " ".join(message.split()).removeprefix("error: ")
-        text = re.sub(r"Parser key \"(\w+)\": ", r"--\1: ", text)
-        text = re.sub(r"Expected a <class '(\w+)'>\. Got value: (.*)", r"'\2' is no \1", text)
-        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", text)
-        flags = [f for action in self._actions for f in action.option_strings]
-        near = nearest(unknown[1], flags) if unknown else ""
-        raise UserError(f"{text.rstrip('.')}.{near} See --help.")
-
-
-STAGE_HELP = {
-    "run": "do everything: images, mask, train, generate, eval",
-    "images": "make the forget and retain images with the base model",
-    "mask": "measure saliency and write mask.safetensors",
-    "train": "move the masked weights and write model/",
-    "generate": "make the evaluation images, or a quick look with --prompt",
-    "eval": "measure the images and write report.json and report.html",
-}
+    from erase.matrix import Matrix
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         options = build_parser().parse_args(args)
-        dispatch(options)
+        dispatch(options, args)
     except UserError as error:
         print(f"erase: {error}", file=sys.stderr)
         sys.exit(2)
@@ -63,120 +37,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def build_parser() -> ArgumentParser:
-    """The whole command line."""
-    text = "Erase a concept from a text-to-image diffusion model, and prove it."
-    parser = Parser(text, "erase COMMAND [options]")
-    commands = parser.add_subcommands(dest="command", required=True)
-    for name, text in STAGE_HELP.items():
-        commands.add_subcommand(name, _stage_parser(name, text), help=text)
-    text = "convert: diffusers folder <-> single file (original SD keys), or a delta"
-    commands.add_subcommand("export", _export_parser(text), help=text)
-    text = "recipes side by side: the same base, concepts, prompts, seeds and judges"
-    commands.add_subcommand("compare", _compare_parser(text), help=text)
-    text = "methods, metrics, concepts, prompt sets, recipes"
-    listing = Parser(text, "erase list [WHAT]")
-    kinds = ("methods", "metrics", "concepts", "sets", "recipes")
-    listing.add_argument("what", nargs="?", choices=kinds, help="only these")
-    commands.add_subcommand("list", listing, help=text)
-    return parser
+def dispatch(options: Namespace, typed: Sequence[str]) -> None:
+    """Runs a parsed command.
 
-
-def _stage_parser(name: str, text: str) -> ArgumentParser:
-    parser = Parser(text, f"erase {name} [options]")
-    add = parser.add_argument
-    add(
-        "--model",
-        type=str,
-        help="mini, a hub id, a diffusers folder or a single file "
-        "(default: the run folder's, else mini)",
-    )
-    add(
-        "--concept",
-        type=str,
-        help='a name from "erase list concepts", "all" for each of the family, or a prompt',
-    )
-    add("--anchor", type=str, help="what to make instead: a name or a prompt; '' is empty")
-    add("--recipe", type=str, help='a name from "erase list recipes" or a .toml file')
-    add("--method", type=str, help=f"one of {', '.join(list_methods())} (default: the recipe's)")
-    add("--seed", type=int, help="of every random draw, >= 0 (default: 0)")
-    add("--out", type=str, help="run folder (default: runs/MODEL-CONCEPT-RECIPE-SEED)")
-    if name == "run":
-        add("--stages", type=str, help=f"a part of {','.join(COMMANDS)}")
-    add("--retain", type=str, help="prompt set to keep: a name or a .csv file")
-    add("--forget-folder", type=str, help="your own images of the concept, instead of made ones")
-    add("--retain-folder", type=str, help="your own images to retain, instead of made ones")
-    add(
-        "--judge",
-        type=str,
-        help="classifier for UA/IRA/CRA: torchvision:NAME[@FILE], timm:NAME[@FILE] or "
-        "open_clip:NAME[@FILE]",
-    )
-    add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
-    add("--shared", type=str, help="folder where runs find each other's images of the base model")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
-    add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
-    add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
-    add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
-    if name == "generate":
-        add("--prompt", type=str, help="a quick look: sample this prompt into --out, nothing else")
-        add("--count", type=int, default=4, help="images of the quick look, >= 1")
-    _add_recipe_values(parser)
-    return parser
-
-
-def _add_recipe_values(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("recipe values", "each overrides the recipe's")
-    users: dict[str, list[str]] = {}
-    found: dict[str, Flag] = {}
-    for method in list_methods():
-        for flag in flags(method):
-            users.setdefault(flag.name, []).append(method)
-            found.setdefault(flag.name, flag)
-    for name, flag in found.items():
-        only = "" if len(users[name]) == len(list_methods()) else f" [{', '.join(users[name])}]"
-        text = f"{flag.help} (default: the recipe's, else {flag.default}){only}"
-        group.add_argument(f"--{name.replace('_', '-')}", type=flag.type, help=text)
-
-
-def _compare_parser(text: str) -> ArgumentParser:
-    parser = Parser(text, "erase compare --recipes A,B,… --concepts C,D,…|all [options]")
-    add = parser.add_argument
-    add("--recipes", type=str, help='names from "erase list recipes" or .toml files, by commas')
-    add(
-        "--concepts",
-        type=str,
-        default="all",
-        help='names or prompts, by commas, or "all" for the objects of the family (default: all)',
-    )
-    add("--anchor", type=str, help="what to make instead (default: each concept's own)")
-    add("--seeds", type=int, default=1, help="runs a cell, with seeds 0, 1, … (default: 1)")
-    add("--model", type=str, default="mini", help="mini, a hub id, a folder or a single file")
-    add("--out", type=str, default="runs/compare", help="folder (default: runs/compare)")
-    add("--retain", type=str, help="prompt set to keep: a name or a .csv file")
-    add("--judge", type=str, help="classifier for UA/IRA/CRA, as for erase run")
-    add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
-    add("--overwrite", action="store_true", help="redo the cells whose settings changed")
-    add("--dry-run", action="store_true", help="print the cells and do nothing")
-    _add_recipe_values(parser)
-    return parser
-
-
-def _export_parser(text: str) -> ArgumentParser:
-    parser = Parser(text, "erase export SOURCE TARGET [options]")
-    add = parser.add_argument
-    add("source", type=str, help="a diffusers folder, a single file, or a delta file")
-    add("target", type=str, help="a .safetensors file, or a folder to unpack a file into")
-    add("--dtype", choices=("keep", "fp16", "bf16", "fp32"), default="keep", help="of the weights")
-    add("--delta", action="store_true", help="write or read only what differs from --base")
-    add("--base", type=str, help="the base model of a delta, or to count surviving edits")
-    add("--overwrite", action="store_true", help="replace an existing target")
-    return parser
-
-
-def dispatch(options: Namespace) -> None:
-    """Runs a parsed command."""
+    Args:
+        options: parsed.
+        typed: as the user wrote it, to be repeated in what is written.
+    """
     command = options.command
     chosen: Namespace = options[command]
     if command == "list":
@@ -196,6 +63,8 @@ def dispatch(options: Namespace) -> None:
         )
     elif command == "compare":
         _compare(chosen)
+    elif command == "tune":
+        _tune(chosen, f"erase {shlex.join(typed)}")
     elif command == "generate" and chosen.prompt is not None:
         from erase.look import quick_look
 
@@ -249,7 +118,7 @@ def _stages(command: str, options: Namespace) -> None:
 
 
 def _compare(options: Namespace) -> None:
-    from erase.matrix import cells, finished, make_matrix, run_matrix, summarise
+    from erase.matrix import make_matrix, summarise
 
     if not options.recipes:
         raise UserError("No recipes were given: add --recipes, e.g. --recipes salun-mini,esd-x.")
@@ -257,24 +126,63 @@ def _compare(options: Namespace) -> None:
         raise UserError(f"--seeds {options.seeds} is less than 1: ask for at least one.")
     matrix = make_matrix(
         options.model,
-        [name.strip() for name in options.recipes.split(",") if name.strip()],
-        [name.strip() for name in options.concepts.split(",") if name.strip()],
+        _names(options.recipes),
+        _names(options.concepts),
         range(options.seeds),
-        options.out,
+        options.out or "runs/compare",
         recipe_values(options),
-        judge=options.judge,
-        clip=options.clip,
-        retain=options.retain,
-        anchor=options.anchor,
-        device=options.device,
+        includes=options.include,
+        **_matrix_options(options),
     )
+    failed = _run_matrix(matrix, options)
+    if failed is not None:
+        print(summarise(matrix))
+        _name_failed(failed)
+
+
+def _tune(options: Namespace, command: str) -> None:
+    from erase.tuning import conclude, tuning_matrix
+
+    if not options.recipe:
+        raise UserError("No recipe was given: add --recipe, e.g. --recipe salun-mini.")
+    out = options.out or f"runs/tune-{Path(options.recipe).stem}"
+    recipe, matrix = tuning_matrix(
+        options.recipe,
+        options.model,
+        Path(out),
+        count=options.trials,
+        budget=options.forwards,
+        concepts=_names(options.concepts),
+        overrides=recipe_values(options),
+        **_matrix_options(options),
+    )
+    failed = _run_matrix(matrix, options)
+    if failed is not None:
+        print(conclude(recipe, matrix, command))
+        _name_failed(failed)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _matrix_options(options: Namespace) -> dict[str, Any]:
+    return {key: options[key] for key in ("judge", "clip", "retain", "anchor", "device")}
+
+
+def _run_matrix(matrix: Matrix, options: Namespace) -> list[str] | None:
+    """Runs the cells and returns the failures, or prints what there is to do (None)."""
+    from erase.matrix import cells, finished, run_matrix
+
     if options.dry_run:
         for cell in cells(matrix):
             state = "finished" if finished(cell) else "to do"
             print(f"{state:9s} {cell.recipe.name}, {cell.concept}, seed {cell.seed}")
-        return
-    failed = run_matrix(matrix, options.overwrite)
-    print(summarise(matrix))
+        return None
+    return run_matrix(matrix, options.overwrite)
+
+
+def _name_failed(failed: Sequence[str]) -> None:
     if failed:
         raise UserError(f"{len(failed)} cells failed, the others are done: {'; '.join(failed)}")
 

@@ -16,6 +16,7 @@ from erase.concepts import evaluation_rows, load_concept, members
 from erase.errors import UserError, nearest
 from erase.files import digest, sha256
 from erase.images import Shared
+from erase.included import identity, place, settings
 from erase.methods import load_method
 from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, recipe_for
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
@@ -41,6 +42,7 @@ class Task:
         shared: folder in which runs find each other's images of the base model, and what was
             measured on them.
         clip: spec of the open_clip model behind the CLIP score.
+        included: a model that others erased, measured instead of one that is trained here.
     """
 
     model: str
@@ -53,6 +55,7 @@ class Task:
     deterministic: bool = False
     shared: Path | None = None
     clip: str | None = None
+    included: Path | None = None
 
 
 def family(model: str) -> str | None:
@@ -146,9 +149,13 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
         side: digest([vars(r) | {"labels": dict(r.labels)} for r in rows])
         for side, rows in requests(job).items()
     }
+    training = inputs(job, model)
+    if task.included:
+        given = {"model": dict(model), "included": identity(task.included)}
+        training = dict.fromkeys(training, given)
     return Plan(
         {
-            **inputs(job, model),
+            **training,
             "base": {
                 "model": dict(model),
                 **sampling,
@@ -254,6 +261,11 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
         run.facts.update(describe(task, model, str(acc.device)))
         run.save()
         todo = [stage for stage in wanted if not run.finished(stage)]
+        if task.included and "train" in todo:
+            with run.stage("train", plan):
+                place(task.included, open_base(task.model), run.path)
+        if task.included:
+            todo = [stage for stage in todo if stage not in ("images", "mask", "train")]
         if "images" in todo:
             from erase.stages import make_images
 
@@ -354,7 +366,7 @@ def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any
         "anchor": job.anchor.name,
         "kind": job.concept.kind,
         "seed": job.seed,
-        "recipe": as_dict(job.recipe),
+        "recipe": settings(job.recipe, task.included) if task.included else as_dict(job.recipe),
         "pairs": [list(p) for p in job.pairs()],
         "given": {
             "concept": task.concept,

@@ -122,14 +122,16 @@ def list_concepts(family: str | None = None) -> list[str]:
     return own
 
 
-def members(family: str) -> list[Concept]:
-    """The concepts of a family by kind and name, without those for tuning.
+def members(family: str, tuning: bool = False) -> list[Concept]:
+    """The concepts of a family by kind and name: those for tables, or those for tuning.
 
     Raises:
         UserError: unknown family.
     """
     found = [load_concept(name) for name in list_concepts(family)]
-    return sorted((c for c in found if not c.tuning), key=lambda c: (KINDS.index(c.kind), c.name))
+    return sorted(
+        (c for c in found if c.tuning == tuning), key=lambda c: (KINDS.index(c.kind), c.name)
+    )
 
 
 def load_concept(name: str, family: str | None = None) -> Concept:

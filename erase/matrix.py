@@ -12,7 +12,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from erase.commands import Task, execute, family, make_task, slug
 from erase.concepts import members
 from erase.errors import UserError
 from erase.files import digest, write_json
+from erase.included import identity, settings
 from erase.recipe import Recipe, as_dict, load_recipe, recipe_for
 from erase.runs import read_facts
 from erase.stages import SAMPLING_KEYS
@@ -43,6 +44,8 @@ class Matrix:
         clip: spec of the open_clip model behind the CLIP score.
         anchor: what the concepts become; None takes each concept's own.
         device: where to compute.
+        includes: models that others erased, by the name of their row; ``{concept}`` and
+            ``{seed}`` in a path stand for the cell's.
     """
 
     model: str
@@ -55,6 +58,12 @@ class Matrix:
     clip: str | None = None
     anchor: str | None = None
     device: str = "auto"
+    includes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The rows of the table."""
+        return [*(r.name for r in self.recipes), *(name for name, _ in self.includes)]
 
     def common(self) -> dict[str, Any]:
         """What all cells share; a folder holds cells of one such setting only."""
@@ -71,12 +80,25 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the matrix."""
+    """One run of the matrix.
+
+    Attributes:
+        recipe: of the run; of an included model, its name and how its images are made.
+        concept, seed: of the run.
+        folder: the run folder.
+        included: a model that others erased, instead of a training.
+    """
 
     recipe: Recipe
     concept: str
     seed: int
     folder: Path
+    included: Path | None = None
+
+    @property
+    def title(self) -> str:
+        """The cell in messages."""
+        return f"{self.recipe.name}, {self.concept}, seed {self.seed}"
 
     @property
     def file(self) -> Path:
@@ -85,12 +107,18 @@ class Cell:
 
     def inputs(self) -> dict[str, Any]:
         """What the cell's figures depend on, the base model aside."""
-        return {"recipe": as_dict(self.recipe), "concept": self.concept, "seed": self.seed}
+        made: dict[str, Any] = {"recipe": as_dict(self.recipe)}
+        if self.included:
+            made = {
+                "recipe": settings(self.recipe, self.included),
+                "included": identity(self.included),
+            }
+        return {**made, "concept": self.concept, "seed": self.seed}
 
 
 def make_matrix(
     model: str,
-    recipes: Sequence[str],
+    recipes: Sequence[str | Recipe],
     concepts: Sequence[str],
     seeds: Sequence[int],
     out: str | Path,
@@ -101,29 +129,36 @@ def make_matrix(
     clip: str | None = None,
     anchor: str | None = None,
     device: str = "auto",
+    includes: Sequence[str] = (),
 ) -> Matrix:
     """Checks what is to be compared.
 
     Args:
         model: ``mini``, a hub id, a diffusers folder or a single file.
-        recipes: names or TOML files.
+        recipes: names, TOML files, or recipes that are settled already.
         concepts: names or free text; ``("all",)`` takes the objects of the model's family.
         seeds: one run each.
         out: new, or a folder of the same matrix, which may grow.
         overrides: recipe values for every recipe, e.g. ``eval_forget``.
         judge, retain, clip, anchor, device: as for a run.
+        includes: models that others erased, each as ``NAME=PATH``.
 
     Raises:
         UserError: unknown names, recipes whose evaluation differs, a folder of another matrix.
     """
     chosen = []
     for name in recipes:
+        if isinstance(name, Recipe):
+            chosen.append(name)
+            continue
         found = recipe_for(name, model)
         offered = {k: v for k, v in (overrides or {}).items() if k in as_dict(load_recipe(found))}
         chosen.append(load_recipe(found, offered))
     if not chosen or not concepts or not seeds:
         raise UserError("A comparison needs at least one recipe, one concept and one seed.")
-    for what, values in (("recipe", [r.name for r in chosen]), ("seed", seeds)):
+    others = [_include(text) for text in includes]
+    rows = [*(r.name for r in chosen), *(name for name, _ in others)]
+    for what, values in (("recipe", rows), ("seed", seeds)):
         twice = {v for v in values if list(values).count(v) > 1}
         if twice:
             raise UserError(f"The {what} {min(twice)} is named twice: name each once.")
@@ -147,27 +182,68 @@ def make_matrix(
         if home is None:
             raise UserError("--concepts all needs a family of concepts: it works with mini.")
         names = tuple(c.name for c in members(home) if c.kind == "object")
+    for name, path in others:
+        if len(names) > 1 and "{concept}" not in path:
+            raise UserError(
+                f"--include {name}={path} is one model for {len(names)} concepts: put {{concept}} "
+                "into its path, or compare one concept."
+            )
     matrix = Matrix(
-        model, tuple(chosen), names, tuple(seeds), Path(out), judge, retain, clip, anchor, device
+        model=model,
+        recipes=tuple(chosen),
+        concepts=names,
+        seeds=tuple(seeds),
+        out=Path(out),
+        judge=judge,
+        retain=retain,
+        clip=clip,
+        anchor=anchor,
+        device=device,
+        includes=tuple(others),
     )
     for cell in cells(matrix):
         task_of(matrix, cell)
     return matrix
 
 
+def _include(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not equals or not path or slug(name) != name:
+        raise UserError(
+            f"--include {text} is not NAME=PATH, with a name of lower-case letters, digits and "
+            "hyphens: give one, e.g. --include their-esd=erased.safetensors."
+        )
+    return name, path
+
+
 def cells(matrix: Matrix) -> list[Cell]:
-    """Every cell, one concept after the other, so that its base images are made once early."""
-    return [
-        Cell(recipe, concept, seed, matrix.out / "cells" / recipe.name / f"{slug(concept)}-{seed}")
-        for seed in matrix.seeds
-        for concept in matrix.concepts
-        for recipe in matrix.recipes
-    ]
+    """Every cell, one concept after the other, so that its base images are made once early.
+
+    Raises:
+        UserError: an included model is not there.
+    """
+    found = []
+    for seed in matrix.seeds:
+        for concept in matrix.concepts:
+            short = slug(concept)
+            for recipe in matrix.recipes:
+                place = matrix.out / "cells" / recipe.name / f"{short}-{seed}"
+                found.append(Cell(recipe, concept, seed, place))
+            for name, pattern in matrix.includes:
+                if seed != matrix.seeds[0] and "{seed}" not in pattern:
+                    continue
+                path = Path(pattern.replace("{concept}", short).replace("{seed}", str(seed)))
+                if not path.exists():
+                    raise UserError(f"There is no model {path}: mend --include {name}={pattern}.")
+                place = matrix.out / "cells" / name / f"{short}-{seed}"
+                recipe = replace(matrix.recipes[0], name=name)
+                found.append(Cell(recipe, concept, seed, place, path))
+    return found
 
 
 def task_of(matrix: Matrix, cell: Cell) -> Task:
     """The cell as a run."""
-    return make_task(
+    task = make_task(
         matrix.model,
         cell.concept,
         matrix.anchor,
@@ -180,6 +256,7 @@ def task_of(matrix: Matrix, cell: Cell) -> Task:
         device=matrix.device,
         shared=matrix.out / "shared",
     )
+    return replace(task, included=cell.included)
 
 
 def open_folder(matrix: Matrix) -> None:
@@ -222,14 +299,13 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
     failed = []
     todo = cells(matrix)
     for number, cell in enumerate(todo, 1):
-        name = f"{cell.recipe.name}, {cell.concept}, seed {cell.seed}"
         if finished(cell) is not None:
             continue
-        print(f"[{number}/{len(todo)}] {name} -> {cell.folder}", flush=True)
+        print(f"[{number}/{len(todo)}] {cell.title} -> {cell.folder}", flush=True)
         try:
             run_cell(matrix, cell, overwrite)
         except UserError as error:
-            failed.append(f"{name}: {error}")
+            failed.append(f"{cell.title}: {error}")
             print(f"erase: {error}", file=sys.stderr, flush=True)
     return failed
 
@@ -240,6 +316,7 @@ def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
     from erase.delta import save_delta
     from erase.eval.compare import cell_facts
     from erase.layout import read_state
+    from erase.weights import fingerprint_state
 
     task = task_of(matrix, cell)
     if cell.file.exists() and not overwrite:
@@ -249,14 +326,17 @@ def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
     cell.file.unlink(missing_ok=True)
     execute(task, ("images", "mask", "train", "generate", "eval"), overwrite)
     before = open_base(matrix.model).denoiser_state()
+    after = read_state(cell.folder / "model", "unet")
     delta = cell.folder / "delta.safetensors"
-    moved = save_delta(delta, before, read_state(cell.folder / "model", "unet"))
+    moved = 0
+    if fingerprint_state(after) != fingerprint_state(before):
+        moved = save_delta(delta, before, after)
     found = cell_facts(cell.folder)
     found |= {
         "inputs": digest(cell.inputs()),
         "weights": sum(v.numel() for v in before.values()),
         "moved": moved,
-        "bytes": delta.stat().st_size,
+        "bytes": delta.stat().st_size if moved else 0,
     }
     write_json(cell.file, found)
     # The delta holds the same model; the training images have served.
@@ -284,5 +364,5 @@ def summarise(matrix: Matrix) -> str:
             f"The cells of {matrix.out} were made from different base models, though all were "
             f"called {matrix.model}: compare in another --out."
         )
-    result = compare(found, [r.name for r in matrix.recipes])
+    result = compare(found, matrix.names)
     return write_all(matrix.out, result)

@@ -96,6 +96,8 @@ def cell_facts(run: Path) -> dict[str, Any]:
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     made = report["provenance"]
     seconds, memory = made["seconds"], made["peak_memory_mb"]
+    # Of a model that others erased, what it took is not known.
+    trained = made["recipe"]["method"] != "included"
     return {
         "schema": SCHEMA,
         **report["run"],
@@ -107,8 +109,10 @@ def cell_facts(run: Path) -> dict[str, Any]:
         "became": report["became"],
         "fidelity": report["fidelity"],
         "clip_score": report["clip_score"],
-        "training_seconds": round(seconds.get("mask", 0.0) + seconds.get("train", 0.0), 1),
-        "training_memory_mb": max(memory.get("mask", 0), memory.get("train", 0)),
+        "training_seconds": round(sum(seconds.get(s, 0.0) for s in ("mask", "train")), 1)
+        if trained
+        else None,
+        "training_memory_mb": max(memory.get(s, 0) for s in ("mask", "train")) if trained else None,
         "seconds": seconds,
         "device": made["device"],
         "versions": made["versions"],

@@ -2,6 +2,7 @@
 
     NEEDS: Needs
     Config: frozen dataclass, each field a flag
+    forwards(config, steps, batch): what a training costs
     erase(diffusion, data, config, fit): moves the denoiser's weights in place
 
 A module imports torch inside its functions, so that ``erase --help`` need not.
@@ -42,6 +43,14 @@ class Method(Protocol):
 
     NEEDS: Needs
     Config: type[Any]
+
+    @staticmethod
+    def forwards(config: Any, steps: int, batch: int) -> float:
+        """Images that the denoiser sees in a training, on average over its random draws.
+
+        An image with a gradient counts three times: forward, and twice as much backward.
+        """
+        ...
 
     @staticmethod
     def erase(diffusion: Diffusion, data: TrainingData, config: Any, fit: Fit) -> None:

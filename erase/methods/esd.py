@@ -87,6 +87,12 @@ def target(
         return e_base - eta * (e_c - e_empty)
 
 
+def forwards(config: Config, steps: int, batch: int) -> float:
+    """See ``methods.Method``: one branch with a gradient, three without, and x_t's sampler."""
+    sampling = (config.x_t_steps - 1) / 2 * (2 if config.x_t_guidance > 1 else 1)
+    return (6.0 + sampling) * batch * steps
+
+
 def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
     """Moves the masked weights of ``diffusion``, in place, away from the concept."""
     import torch

@@ -67,6 +67,11 @@ def loss(probs: Mapping[str, Tensor], tokens: Tensor, squared: bool) -> Tensor:
     return total if squared else (total + 1e-12).sqrt()
 
 
+def forwards(config: Config, steps: int, batch: int) -> float:
+    """See ``methods.Method``: one branch with a gradient, in the inversion too."""
+    return 3.0 * batch * (steps + config.inversion_steps)
+
+
 def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
     """Moves the masked weights of ``diffusion``, in place, until the concept is not attended to.
 

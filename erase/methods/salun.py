@@ -94,6 +94,11 @@ def loss(
     )
 
 
+def forwards(config: Config, steps: int, batch: int) -> float:
+    """See ``methods.Method``: two branches with a gradient, one or two without."""
+    return (7.0 + (config.retain_target == "frozen")) * batch * steps
+
+
 def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
     """Moves the masked weights of ``diffusion``, in place, until c is answered as c'."""
     frozen = diffusion

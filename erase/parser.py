@@ -1,0 +1,191 @@
+"""What the command line accepts: flags with units, ranges and defaults."""
+
+from __future__ import annotations
+
+import re
+from argparse import HelpFormatter
+from typing import NoReturn
+
+from jsonargparse import ArgumentParser
+
+from erase.errors import UserError, nearest
+from erase.recipe import Flag, flags, list_methods
+from erase.runs import COMMANDS
+
+
+class Parser(ArgumentParser):
+    """Says what is wrong in one sentence instead of printing the usage of fifty flags."""
+
+    def __init__(self, text: str, usage: str) -> None:
+        super().__init__(description=text, usage=usage, formatter_class=HelpFormatter)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises what the parser found wrong, with the nearest flag."""
+        text = " ".join(message.split()).removeprefix("error: ")
+        text = re.sub(r"Parser key \"(\w+)\": ", r"--\1: ", text)
+        text = re.sub(r"Expected a <class '(\w+)'>\. Got value: (.*)", r"'\2' is no \1", text)
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", text)
+        flags = [f for action in self._actions for f in action.option_strings]
+        near = nearest(unknown[1], flags) if unknown else ""
+        raise UserError(f"{text.rstrip('.')}.{near} See --help.")
+
+
+STAGE_HELP = {
+    "run": "do everything: images, mask, train, generate, eval",
+    "images": "make the forget and retain images with the base model",
+    "mask": "measure saliency and write mask.safetensors",
+    "train": "move the masked weights and write model/",
+    "generate": "make the evaluation images, or a quick look with --prompt",
+    "eval": "measure the images and write report.json and report.html",
+}
+
+
+def build_parser() -> ArgumentParser:
+    """The whole command line."""
+    text = "Erase a concept from a text-to-image diffusion model, and prove it."
+    parser = Parser(text, "erase COMMAND [options]")
+    commands = parser.add_subcommands(dest="command", required=True)
+    for name, text in STAGE_HELP.items():
+        commands.add_subcommand(name, _stage_parser(name, text), help=text)
+    text = "convert: diffusers folder <-> single file (original SD keys), or a delta"
+    commands.add_subcommand("export", _export_parser(text), help=text)
+    text = "recipes side by side: the same base, concepts, prompts, seeds and judges"
+    commands.add_subcommand("compare", _compare_parser(text), help=text)
+    text = "search a recipe's settings on tuning concepts, with the same budget for every method"
+    commands.add_subcommand("tune", _tune_parser(text), help=text)
+    text = "methods, metrics, concepts, prompt sets, recipes"
+    listing = Parser(text, "erase list [WHAT]")
+    kinds = ("methods", "metrics", "concepts", "sets", "recipes")
+    listing.add_argument("what", nargs="?", choices=kinds, help="only these")
+    commands.add_subcommand("list", listing, help=text)
+    return parser
+
+
+def _stage_parser(name: str, text: str) -> ArgumentParser:
+    parser = Parser(text, f"erase {name} [options]")
+    add = parser.add_argument
+    add(
+        "--model",
+        type=str,
+        help="mini, a hub id, a diffusers folder or a single file "
+        "(default: the run folder's, else mini)",
+    )
+    add(
+        "--concept",
+        type=str,
+        help='a name from "erase list concepts", "all" for each of the family, or a prompt',
+    )
+    add("--anchor", type=str, help="what to make instead: a name or a prompt; '' is empty")
+    add("--recipe", type=str, help='a name from "erase list recipes" or a .toml file')
+    add("--method", type=str, help=f"one of {', '.join(list_methods())} (default: the recipe's)")
+    add("--seed", type=int, help="of every random draw, >= 0 (default: 0)")
+    add("--out", type=str, help="run folder (default: runs/MODEL-CONCEPT-RECIPE-SEED)")
+    if name == "run":
+        add("--stages", type=str, help=f"a part of {','.join(COMMANDS)}")
+    add("--retain", type=str, help="prompt set to keep: a name or a .csv file")
+    add("--forget-folder", type=str, help="your own images of the concept, instead of made ones")
+    add("--retain-folder", type=str, help="your own images to retain, instead of made ones")
+    add(
+        "--judge",
+        type=str,
+        help="classifier for UA/IRA/CRA: torchvision:NAME[@FILE], timm:NAME[@FILE] or "
+        "open_clip:NAME[@FILE]",
+    )
+    add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
+    add("--shared", type=str, help="folder where runs find each other's images of the base model")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
+    add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
+    add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
+    if name == "generate":
+        add("--prompt", type=str, help="a quick look: sample this prompt into --out, nothing else")
+        add("--count", type=int, default=4, help="images of the quick look, >= 1")
+    _add_recipe_values(parser)
+    return parser
+
+
+def _add_recipe_values(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("recipe values", "each overrides the recipe's")
+    users: dict[str, list[str]] = {}
+    found: dict[str, Flag] = {}
+    for method in list_methods():
+        for flag in flags(method):
+            users.setdefault(flag.name, []).append(method)
+            found.setdefault(flag.name, flag)
+    for name, flag in found.items():
+        only = "" if len(users[name]) == len(list_methods()) else f" [{', '.join(users[name])}]"
+        text = f"{flag.help} (default: the recipe's, else {flag.default}){only}"
+        group.add_argument(f"--{name.replace('_', '-')}", type=flag.type, help=text)
+
+
+def _compare_parser(text: str) -> ArgumentParser:
+    parser = Parser(text, "erase compare --recipes A,B,… --concepts C,D,…|all [options]")
+    add = parser.add_argument
+    add("--recipes", type=str, help='names from "erase list recipes" or .toml files, by commas')
+    add(
+        "--concepts",
+        type=str,
+        default="all",
+        help='names or prompts, by commas, or "all" for the objects of the family (default: all)',
+    )
+    add("--anchor", type=str, help="what to make instead (default: each concept's own)")
+    add("--seeds", type=int, default=1, help="runs a cell, with seeds 0, 1, … (default: 1)")
+    add(
+        "--include",
+        type=str,
+        nargs="*",
+        default=[],
+        metavar="NAME=PATH",
+        help="models that others erased, each a row of its own: a diffusers folder, a single file, "
+        "a delta, or a state dict of the UNet; {concept} and {seed} stand for the cell's",
+    )
+    _add_matrix_flags(parser, "runs/compare")
+    return parser
+
+
+def _tune_parser(text: str) -> ArgumentParser:
+    parser = Parser(text, "erase tune --recipe NAME [options]")
+    add = parser.add_argument
+    add("--recipe", type=str, help='a name from "erase list recipes" or a .toml file')
+    add(
+        "--concepts",
+        type=str,
+        default="",
+        help="names or prompts, by commas (default: those of the family marked for tuning)",
+    )
+    add("--anchor", type=str, help="what to make instead (default: each concept's own)")
+    add("--trials", type=int, default=6, help="settings to try, >= 1 (default: 6)")
+    add(
+        "--forwards",
+        type=float,
+        default=12000,
+        help="images that the denoiser may see in a trial's mask and training; one with a gradient "
+        "counts three times (default: 12000)",
+    )
+    _add_matrix_flags(parser, "runs/tune-RECIPE")
+    return parser
+
+
+def _add_matrix_flags(parser: ArgumentParser, out: str) -> None:
+    add = parser.add_argument
+    add("--model", type=str, default="mini", help="mini, a hub id, a folder or a single file")
+    add("--out", type=str, help=f"folder (default: {out})")
+    add("--retain", type=str, help="prompt set to keep: a name or a .csv file")
+    add("--judge", type=str, help="classifier for UA/IRA/CRA, as for erase run")
+    add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    add("--overwrite", action="store_true", help="redo the cells whose settings changed")
+    add("--dry-run", action="store_true", help="print the cells and do nothing")
+    _add_recipe_values(parser)
+
+
+def _export_parser(text: str) -> ArgumentParser:
+    parser = Parser(text, "erase export SOURCE TARGET [options]")
+    add = parser.add_argument
+    add("source", type=str, help="a diffusers folder, a single file, or a delta file")
+    add("target", type=str, help="a .safetensors file, or a folder to unpack a file into")
+    add("--dtype", choices=("keep", "fp16", "bf16", "fp32"), default="keep", help="of the weights")
+    add("--delta", action="store_true", help="write or read only what differs from --base")
+    add("--base", type=str, help="the base model of a delta, or to count surviving edits")
+    add("--overwrite", action="store_true", help="replace an existing target")
+    return parser

@@ -1,0 +1,225 @@
+"""``erase tune``: the same small search for every method, on concepts that no table shows.
+
+Every recipe gets as many trials as any other and at most as many denoiser forwards a trial. The
+trials are a scrambled Sobol sequence over the method's space (``spaces.toml``), run as a matrix.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from erase.commands import family
+from erase.concepts import members
+from erase.errors import UserError
+from erase.files import write_json, write_text
+from erase.matrix import Matrix, cells, finished, make_matrix
+from erase.methods import load_method
+from erase.recipe import Recipe, as_dict, load_recipe, make_recipe, recipe_for
+
+SPACES = Path(__file__).parent / "spaces.toml"
+SLACK = 0.01
+"""Trials whose harmonic mean is at most this much below the best are told apart by their FID."""
+SEED = 1000
+"""Of the tuning runs and of the draws: a seed that no table has."""
+
+
+@cache
+def spaces() -> Mapping[str, Mapping[str, Any]]:
+    """By method, what is varied; see ``spaces.toml``."""
+    return tomllib.loads(SPACES.read_text(encoding="utf-8"))
+
+
+def forwards(recipe: Recipe) -> float:
+    """Denoiser forwards of a run's mask and training; see ``methods.Method.forwards``."""
+    if not load_method(recipe.method).NEEDS.loop:
+        return 0.0
+    return _mask_forwards(recipe) + _training_forwards(recipe, recipe.steps)
+
+
+def _mask_forwards(recipe: Recipe) -> float:
+    if recipe.mask != "saliency":
+        return 0.0
+    return 3.0 * recipe.forget_images * (2 if recipe.saliency_guidance else 1)
+
+
+def _training_forwards(recipe: Recipe, steps: int) -> float:
+    return load_method(recipe.method).forwards(recipe.config, steps, recipe.batch_size)
+
+
+def most_steps(recipe: Recipe, budget: float) -> int:
+    """Steps that the budget pays for, after the mask and whatever else comes first.
+
+    Raises:
+        UserError: not even one.
+    """
+    first = _training_forwards(recipe, 0)
+    each = _training_forwards(recipe, 1) - first
+    steps = int((budget - _mask_forwards(recipe) - first) / each)
+    if steps < 1:
+        raise UserError(
+            f"--forwards {budget:g} does not pay for one step of {recipe.name}: give at least "
+            f"{math.ceil(_mask_forwards(recipe) + first + each)}."
+        )
+    return steps
+
+
+def trials(
+    recipe: Recipe, count: int, budget: float, fixed: Collection[str] = (), seed: int = SEED
+) -> list[Recipe]:
+    """The recipes to try, named ``NAME-1`` and on.
+
+    Args:
+        recipe: the settings around which is searched.
+        count: number of trials, >= 1.
+        budget: most denoiser forwards a trial.
+        fixed: settings of the space that keep the recipe's value.
+        seed: of the draws.
+
+    Raises:
+        UserError: the budget is too small, or nothing is left to vary.
+    """
+    import torch
+
+    space = {k: v for k, v in spaces()[recipe.method].items() if k not in fixed}
+    if not space:
+        raise UserError(f"Nothing of {recipe.name} is left to vary: give fewer recipe values.")
+    if forwards(recipe) > budget and "steps" not in space:
+        raise UserError(
+            f"{recipe.name} takes {forwards(recipe):.0f} denoiser forwards, more than --forwards "
+            f"{budget:g}: give fewer --steps."
+        )
+    points = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed).draw(count)
+    found = []
+    for number, point in enumerate(points.tolist(), 1):
+        settings = as_dict(recipe)
+        del settings["name"]
+        for (key, spread), u in zip(space.items(), point, strict=True):
+            if isinstance(spread, list):
+                settings[key] = spread[min(int(u * len(spread)), len(spread) - 1)]
+                continue
+            factor = spread["low"] * (spread["high"] / spread["low"]) ** u
+            if key == "steps":
+                settings[key] = max(1, int(factor * most_steps(recipe, budget)))
+            else:
+                settings[key] = float(f"{settings[key] * factor:.2g}")
+        found.append(make_recipe(f"{recipe.name}-{number}", settings))
+    return found
+
+
+def tuning_matrix(
+    name: str,
+    model: str,
+    out: Path,
+    *,
+    count: int,
+    budget: float,
+    concepts: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> tuple[Recipe, Matrix]:
+    """The recipe that is tuned, and its trials as a matrix.
+
+    Args:
+        name: of a recipe, or a TOML file.
+        model: the base.
+        out: folder of the search.
+        count: trials.
+        budget: most denoiser forwards of a trial's mask and training.
+        concepts: to tune on; none takes those of the family that are marked for it.
+        overrides: recipe values of every trial; they are not varied.
+        options: ``judge``, ``retain``, ``clip``, ``anchor`` and ``device`` of the runs.
+
+    Raises:
+        UserError: bad input, or no concepts are known for the model.
+    """
+    if count < 1:
+        raise UserError(f"--trials {count} is less than 1: ask for at least one.")
+    recipe = load_recipe(recipe_for(name, model), overrides)
+    home = family(model)
+    if not concepts and home is None:
+        raise UserError("No concepts were given: add --concepts with some to tune on.")
+    chosen = list(concepts) or [c.name for c in members(home or "", tuning=True)]
+    made = trials(recipe, count, budget, fixed=set(overrides or {}))
+    return recipe, make_matrix(model, made, chosen, [SEED], out, **options)
+
+
+def best(scores: Sequence[Mapping[str, float | None]]) -> int:
+    """Index of the best trial: the harmonic mean decides, and near its top the FID.
+
+    Args:
+        scores: ``harmonic`` in [0, 1] and ``fid`` (or None) of each trial.
+    """
+    top = max(float(s["harmonic"] or 0) for s in scores)
+    near = [i for i, s in enumerate(scores) if float(s["harmonic"] or 0) >= top - SLACK]
+    if any(scores[i]["fid"] is None for i in near):
+        return max(near, key=lambda i: float(scores[i]["harmonic"] or 0))
+    return min(near, key=lambda i: float(scores[i]["fid"] or 0))
+
+
+def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
+    """Chooses among the finished trials; writes ``tune.{json,md}`` and the chosen recipe.
+
+    Args:
+        recipe: what was tuned; the chosen settings are written under its name.
+        matrix: its trials.
+        command: how the search is repeated, for the recipe's head.
+
+    Returns:
+        The Markdown table of the trials, and where the recipe is.
+
+    Raises:
+        UserError: a trial has no finished cell, or UA was not measured.
+    """
+    from erase.eval.compare import read_cells, row
+
+    rows = []
+    for trial in matrix.recipes:
+        own = [c for c in cells(matrix) if c.recipe.name == trial.name]
+        done = [c.file for c in own if finished(c) is not None]
+        if len(done) == len(own):
+            rows.append((trial, row(trial.name, read_cells(done))))
+    if not rows:
+        raise UserError("No trial was finished: mend what the messages say and tune again.")
+    figures = [{k: f and f["value"] for k, f in r["figures"].items()} for _, r in rows]
+    if any(f["harmonic"] is None for f in figures):
+        raise UserError("UA was not measured, so that no trial is better: add --judge.")
+    winner = best(figures)
+    varied = list(spaces()[recipe.method])
+    shown = {"ua": "UA %", "ira": "IRA %", "cra": "CRA %", "harmonic": "harmonic %", "fid": "FID"}
+    heads = ["trial", *varied, "forwards", *shown.values()]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for number, ((trial, _), values) in enumerate(zip(rows, figures, strict=True)):
+        settings = as_dict(trial)
+        entries = [trial.name + (" ←" if number == winner else "")]
+        entries += [str(settings[key]) for key in varied]
+        entries.append(f"{forwards(trial):.0f}")
+        for key in shown:
+            value, scale = values[key], 1 if key == "fid" else 100
+            entries.append("" if value is None else f"{scale * value:.{2 if scale == 1 else 1}f}")
+        lines.append("| " + " | ".join(entries) + " |")
+    table = "\n".join(lines) + "\n"
+    chosen = replace(rows[winner][0], name=recipe.name)
+    heading = f"Chosen among {len(rows)} trials on {', '.join(matrix.concepts)} by\n{command}"
+    file = matrix.out / f"{recipe.name}.toml"
+    write_text(file, recipe_text(chosen, heading))
+    write_text(matrix.out / "tune.md", table)
+    write_json(
+        matrix.out / "tune.json",
+        {"command": command, "chosen": as_dict(chosen), "trials": [r for _, r in rows]},
+    )
+    return f"{table}\nThe chosen settings are in {file}."
+
+
+def recipe_text(recipe: Recipe, heading: str) -> str:
+    """A recipe as TOML, under a comment."""
+    head = "".join(f"# {line}\n" for line in heading.splitlines())
+    values = {k: v for k, v in as_dict(recipe).items() if k != "name" and v is not None}
+    # TOML's texts, numbers and booleans are JSON's.
+    return head + "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items())
