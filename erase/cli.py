@@ -62,7 +62,7 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
             )
         )
     elif command == "compare":
-        _compare(chosen)
+        _compare(chosen, f"erase {shlex.join(typed)}")
     elif command == "tune":
         _tune(chosen, f"erase {shlex.join(typed)}")
     elif command == "generate" and chosen.prompt is not None:
@@ -117,7 +117,7 @@ def _stages(command: str, options: Namespace) -> None:
         raise UserError(f"These concepts failed: {', '.join(failed)}; the others are done.")
 
 
-def _compare(options: Namespace) -> None:
+def _compare(options: Namespace, command: str) -> None:
     from erase.matrix import make_matrix, summarise
 
     if not options.recipes:
@@ -136,11 +136,13 @@ def _compare(options: Namespace) -> None:
     )
     failed = _run_matrix(matrix, options)
     if failed is not None:
-        print(summarise(matrix))
+        print(summarise(matrix, command))
+        print(matrix.out / "compare.html")
         _name_failed(failed)
 
 
 def _tune(options: Namespace, command: str) -> None:
+    from erase.matrix import summarise
     from erase.tuning import conclude, tuning_matrix
 
     if not options.recipe:
@@ -158,7 +160,9 @@ def _tune(options: Namespace, command: str) -> None:
     )
     failed = _run_matrix(matrix, options)
     if failed is not None:
-        print(conclude(recipe, matrix, command))
+        text = conclude(recipe, matrix, command)
+        summarise(matrix, command)
+        print(f"{text}\n{matrix.out / 'compare.html'}")
         _name_failed(failed)
 
 

@@ -3,7 +3,7 @@
 OUT/matrix.json             what every cell has in common: base, evaluation, judge
 OUT/shared/                 images of the base model, made once
 OUT/cells/RECIPE/CONCEPT-SEED/   a run folder, its model kept as delta.safetensors, cell.json
-OUT/compare.{json,csv,md,tex}
+OUT/compare.{json,csv,md,tex,html}
 """
 
 from __future__ import annotations
@@ -344,8 +344,12 @@ def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
         shutil.rmtree(cell.folder / name, ignore_errors=True)
 
 
-def summarise(matrix: Matrix) -> str:
-    """Writes ``compare.{json,csv,md,tex}`` over the finished cells.
+def summarise(matrix: Matrix, command: str = "") -> str:
+    """Writes ``compare.{json,csv,md,tex,html}`` over the finished cells.
+
+    Args:
+        matrix: what is compared.
+        command: that was typed, for the page.
 
     Returns:
         The Markdown table; a sentence where no cell is finished.
@@ -365,4 +369,8 @@ def summarise(matrix: Matrix) -> str:
             f"called {matrix.model}: compare in another --out."
         )
     result = compare(found, matrix.names)
-    return write_all(matrix.out, result)
+    runs = {
+        (facts["recipe"], facts["concept"], facts["seed"]): cell.folder
+        for facts, cell in zip(found, done, strict=True)
+    }
+    return write_all(matrix.out, result, runs, command)

@@ -101,6 +101,7 @@ def cell_facts(run: Path) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         **report["run"],
+        "kind": report["concept"]["kind"],
         "settings": made["recipe"],
         "base": made["model"].get("fingerprint"),
         "images": report["images"],
@@ -154,6 +155,28 @@ def row(recipe: str, cells: Sequence[Cell]) -> dict[str, Any]:
     }
 
 
+def base_row(cells: Sequence[Cell]) -> dict[str, Any]:
+    """The base model's own figures on the same prompts and seeds, one cell a concept."""
+    once = {c["concept"]: c for c in cells}
+    return row("base model", [_as_base(c) for c in once.values()])
+
+
+def _as_base(cell: Cell) -> Cell:
+    score = cell["clip_score"]
+    return {
+        **cell,
+        "method": None,
+        "settings": {},
+        "summary": {"erased": cell["summary"]["base"]},
+        "fidelity": [{**f, "erased": f["base"]} for f in cell["fidelity"]],
+        "clip_score": None if score is None else {"erased": score["base"]},
+        "training_seconds": None,
+        "training_memory_mb": None,
+        "moved": 0,
+        "bytes": 0,
+    }
+
+
 def _mean(cells: Sequence[Cell], of: Callable[[Cell], float | None]) -> Mean | None:
     groups: dict[str, list[float]] = {}
     for cell in cells:
@@ -199,16 +222,28 @@ def compare(cells: Sequence[Cell], order: Sequence[str]) -> dict[str, Any]:
         "schema": SCHEMA,
         "model": cells[0]["model"] if cells else None,
         "base": cells[0]["base"] if cells else None,
+        "base_row": base_row(cells) if cells else None,
         "rows": rows,
         "paired": [paired(cells, names[0], other) for other in names[1:]],
         "cells": list(cells),
     }
 
 
-def as_text(value: Mapping[str, Any] | None, column: Column, interval: bool = True) -> str:
+def absent(row: Mapping[str, Any], column: Column) -> str:
+    """What stands in place of a figure: there may be nothing to measure."""
+    untrained = row["method"] in (None, "included")
+    return "–" if untrained and column.key in ("seconds", "memory") else "not measured"
+
+
+def as_text(
+    value: Mapping[str, Any] | None,
+    column: Column,
+    interval: bool = True,
+    absent: str = "not measured",
+) -> str:
     """A figure as the tables print it, with its interval where there is one."""
     if value is None:
-        return "not measured"
+        return absent
 
     def number(v: float) -> str:
         return f"{v * column.scale:.{column.digits}f}"
@@ -223,9 +258,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     """The table as Markdown."""
     titles = ["recipe", *(c.title for c in COLUMNS), "concepts × seeds"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
-    for r in result["rows"]:
-        cells = [as_text(r["figures"][c.key], c) for c in COLUMNS]
-        size = f"{r['concepts']} × {len(r['seeds'])}"
+    for r in (result["base_row"], *result["rows"]):
+        cells = [as_text(r["figures"][c.key], c, absent=absent(r, c)) for c in COLUMNS]
+        size = f"{r['concepts']} × {len(r['seeds'])}" if r["method"] else f"{r['concepts']}"
         lines.append("| " + " | ".join([r["recipe"], *cells, size]) + " |")
     return "\n".join(lines) + "\n"
 
@@ -266,9 +301,24 @@ def table(result: Mapping[str, Any]) -> str:
     return out.getvalue()
 
 
-def write_all(folder: Path, result: Mapping[str, Any]) -> str:
-    """Writes ``compare.{json,md,tex,csv}``; returns the Markdown table."""
+def write_all(
+    folder: Path,
+    result: Mapping[str, Any],
+    runs: Mapping[tuple[str, str, int], Path],
+    command: str,
+) -> str:
+    """Writes ``compare.{json,md,tex,csv,html}``; returns the Markdown table.
+
+    Args:
+        folder: of the matrix.
+        result: of ``compare``.
+        runs: run folders of the cells, by recipe, concept and seed, for the pictures.
+        command: that makes the comparison again.
+    """
+    from erase.eval.compare_page import render
+
     text = markdown(result)
+    write_text(folder / "compare.html", render(result, runs, command))
     write_json(folder / "compare.json", result)
     write_text(folder / "compare.md", text)
     write_text(folder / "compare.tex", latex(result))

@@ -7,11 +7,10 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from erase.eval import plots, verdict
@@ -95,7 +94,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
     """
     recipe = report["provenance"]["recipe"]
     grids = _grids(report, evidence)
-    html: str = _template().render(
+    html: str = template("report.html.j2").render(
         r=report,
         p=report["provenance"],
         recipe=recipe,
@@ -119,9 +118,14 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
 
 
 @cache
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A page's template, with the filters that print figures."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("erase.eval", "templates"),
+        autoescape=lambda name: name is None or not name.endswith(".css"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     filters: dict[str, Callable[..., str]] = {
         "percent": verdict.percent,
@@ -131,8 +135,7 @@ def _template() -> Any:
         "setting": setting_text,
     }
     environment.filters.update(filters)
-    source = files("erase.eval") / "templates" / "report.html.j2"
-    return environment.from_string(source.read_text(encoding="utf-8"))
+    return environment.get_template(name)
 
 
 def setting_text(value: Any) -> str:

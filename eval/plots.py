@@ -95,6 +95,71 @@ def saliency_by_layer(parameters: Sequence[Mapping[str, Any]]) -> str:
     return svg(figure, "saliency")
 
 
+MARKERS = "osD^vPXph*<>d8"
+
+
+def trade_off(rows: Sequence[Mapping[str, Any]]) -> str:
+    """UA against IRA, a mark with its intervals for every recipe that has both.
+
+    Args:
+        rows: ``{recipe, figures}``, with ``ua`` and ``ira`` as ``{value, low, high}`` or None.
+    """
+    figure, axes = _figure()
+    shown = [r for r in rows if r["figures"]["ua"] and r["figures"]["ira"]]
+    for number, r in enumerate(shown):
+        (x, left, right), (y, down, up) = (
+            [100 * r["figures"][key][part] for part in ("value", "low", "high")]
+            for key in ("ira", "ua")
+        )
+        colour = ERASED if r is rows[0] else (BASE, THIRD)[number % 2]
+        axes.errorbar(
+            x,
+            y,
+            xerr=[[x - left], [right - x]],
+            yerr=[[y - down], [up - y]],
+            fmt=MARKERS[number % len(MARKERS)],
+            color=colour,
+            ecolor=QUIET,
+            elinewidth=0.7,
+            markersize=6.5,
+            alpha=0.9,
+            label=r["recipe"],
+        )
+    axes.set_xlabel("IRA, % (right: the others of its kind are kept)")
+    axes.set_ylabel("UA, % (up: erased)")
+    axes.margins(0.08)
+    axes.legend(
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        handletextpad=0.3,
+    )
+    return svg(figure, "tradeoff")
+
+
+def differences(pairs: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Differences of the first recipe from every other, with their intervals, in points.
+
+    Args:
+        pairs: ``{second, KEY}``, with KEY as ``{value, low, high}`` or None.
+        key: the figure.
+    """
+    figure, axes = _figure()
+    shown = [p for p in pairs if p[key]]
+    for place, pair in enumerate(shown):
+        value, low, high = (100 * pair[key][part] for part in ("value", "low", "high"))
+        clear = low > 0 or high < 0
+        axes.plot([low, high], [place, place], color=INK if clear else QUIET, linewidth=1.2)
+        axes.plot(value, place, "o", color=ERASED if clear else QUIET, markersize=5.5)
+    axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_yticks(range(len(shown)), [p["second"] for p in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlabel("points")
+    return svg(figure, f"differences-{key}")
+
+
 def running_mean(y: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     """Mean of the last ``width`` values at every point; of fewer at the start."""
     sums = np.concatenate([[0.0], np.cumsum(y)])

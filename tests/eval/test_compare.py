@@ -47,7 +47,11 @@ def cell(
         "anchor": "mini/truck",
         "model": "mini",
         "seed": seed,
-        "settings": {"lr": 1e-3},
+        "kind": "object",
+        "settings": {"lr": 1e-3, "sampler": "ddim", "sampling_steps": 5, "guidance_scale": 3.0},
+        "images": {"erased": {"forget": 60, "retain": 100}},
+        "device": "cpu",
+        "versions": {"torch": "2"},
         "base": {"denoiser": "ab"},
         "summary": {
             side: {"ua": share(ua), "ira": share(ira), "cra": share(cra)}
@@ -123,7 +127,7 @@ def test_the_tables(tmp_path: Path) -> None:
     assert r"\textbf{90.0}" in tex and r"esd\_x" in tex and "80.0" in tex
     lines = table(result).splitlines()
     assert len(lines) == 5 and lines[0].endswith(",".join(c.key for c in COLUMNS))
-    assert write_all(tmp_path, result) == text
+    assert write_all(tmp_path, result, {}, "erase compare") == text
     assert json.loads((tmp_path / "compare.json").read_text())["rows"] == result["rows"]
 
 

@@ -1,0 +1,242 @@
+"""``compare.html``: one self-contained page of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from erase.eval import plots, verdict
+from erase.eval.compare import COLUMNS, PAIRED, Column, absent, as_text, harmonic
+from erase.eval.metrics import Picture, read_pictures
+from erase.eval.page import data_uri, spread, template
+
+CONCEPTS_SHOWN, FORGET_SHOWN, RETAIN_SHOWN = 5, 4, 4
+"""Most concepts with a grid, and pictures in each of its rows."""
+MAPS = (("ua", "UA"), ("ira", "IRA"), ("cra", "CRA"))
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture of a grid: a data URI, and its prompt and seed."""
+
+    uri: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Same prompts and seeds, a row for the base and each recipe.
+
+    Attributes:
+        concept: what was erased.
+        anchor: what should stand there.
+        rows: name of the model and its pictures, forget prompts first.
+        forget: how many of each row's pictures are of forget prompts.
+        veiled: blurred until clicked.
+    """
+
+    concept: str
+    anchor: str
+    rows: Sequence[tuple[str, Sequence[Shot]]]
+    forget: int
+    veiled: bool
+
+
+def render(
+    result: Mapping[str, Any], folders: Mapping[tuple[str, str, int], Path], command: str
+) -> str:
+    """The page as HTML.
+
+    Args:
+        result: as in ``compare.json``.
+        folders: run folders of the cells, by recipe, concept and seed.
+        command: that makes the comparison again.
+    """
+    html: str = template("compare.html.j2").render(
+        r=result,
+        rows=[_line(row) for row in (result["base_row"], *result["rows"])],
+        columns=COLUMNS,
+        lead=lead(result),
+        trade=_trade(result),
+        pairs=_pairs(result),
+        forests=_forests(result),
+        maps=heat_maps(result),
+        grids=grids(result, folders),
+        sampling=_sampling(result),
+        command=command,
+    )
+    return html
+
+
+def lead(result: Mapping[str, Any]) -> list[str]:
+    """What the comparison found, in sentences that claim no more than the intervals allow."""
+    rows = [r for r in result["rows"] if r["figures"]["harmonic"]]
+    if not rows:
+        return ["UA, IRA and CRA were not measured: the concepts have no judge."]
+    best = max(rows, key=lambda r: float(r["figures"]["harmonic"]["value"]))
+    said = [
+        f"{best['recipe']} has the highest harmonic mean of UA, IRA and CRA, "
+        f"{verdict.percent(best['figures']['harmonic']['value'])}, over "
+        f"{best['concepts']} concept{'s' if best['concepts'] > 1 else ''}."
+    ]
+    for pair in result["paired"]:
+        found = pair["harmonic"]
+        if found is None:
+            continue
+        if found["groups"] < 2:
+            how = "from one concept, without an interval"
+        elif found["low"] > 0 or found["high"] < 0:
+            how = "the interval excludes 0"
+        else:
+            how = "not distinguishable from 0"
+        said.append(
+            f"{pair['first']} against {pair['second']}: {verdict.points(found['value'])} points "
+            f"({verdict.points(found['low'])} to {verdict.points(found['high'])}), {how}."
+        )
+    return said
+
+
+def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+    texts = []
+    for column in COLUMNS:
+        found = row["figures"][column.key]
+        text = as_text(found, column, interval=False, absent=absent(row, column))
+        texts.append((text, _interval(found, column)))
+    return {**row, "texts": texts}
+
+
+def _interval(found: Mapping[str, Any] | None, column: Column) -> str:
+    if found is None or found["groups"] < 2 or column.key not in PAIRED:
+        return ""
+    low, high = (f"{found[k] * column.scale:.{column.digits}f}" for k in ("low", "high"))
+    return f"{low}{verdict.DASH}{high}"
+
+
+def _trade(result: Mapping[str, Any]) -> Markup | None:
+    if not any(r["figures"]["ua"] and r["figures"]["ira"] for r in result["rows"]):
+        return None
+    return Markup(plots.trade_off(result["rows"]))
+
+
+def _pairs(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    columns = {c.key: c for c in COLUMNS}
+    found = []
+    for pair in result["paired"]:
+        texts = []
+        for key in PAIRED:
+            value, column = pair[key], columns[key]
+            if value is None:
+                texts.append((verdict.DASH, "", False))
+                continue
+            shown = [
+                f"{value[k] * column.scale:+.{column.digits}f}".replace("-", verdict.MINUS)
+                for k in ("value", "low", "high")
+            ]
+            clear = value["groups"] > 1 and (value["low"] > 0 or value["high"] < 0)
+            note = f"{shown[1]} to {shown[2]}" if value["groups"] > 1 else ""
+            texts.append((shown[0], note, clear))
+        found.append({**pair, "texts": texts})
+    return found
+
+
+def _forests(result: Mapping[str, Any]) -> list[tuple[str, Markup]]:
+    titles = {"harmonic": "Harmonic mean", "ua": "UA"}
+    return [
+        (title, Markup(plots.differences(result["paired"], key)))
+        for key, title in titles.items()
+        if any(p[key] and p[key]["groups"] > 1 for p in result["paired"])
+    ]
+
+
+def heat_maps(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Per figure, recipes by concepts; a cell is the mean over its seeds, or None."""
+    concepts = sorted({c["concept"] for c in result["cells"]})
+    names = [r["recipe"] for r in result["rows"]]
+    found = []
+    for key, title in (("harmonic", "Harmonic mean"), *MAPS):
+        rows = []
+        for name in names:
+            row: list[float | None] = []
+            for concept in concepts:
+                own = [
+                    value
+                    for c in result["cells"]
+                    if (c["recipe"], c["concept"]) == (name, concept)
+                    and (value := _value(c, key)) is not None
+                ]
+                row.append(sum(own) / len(own) if own else None)
+            rows.append((name, row))
+        if any(v is not None for _, row in rows for v in row):
+            short = [c.rsplit("/", 1)[-1] for c in concepts]
+            found.append({"title": title, "concepts": short, "rows": rows})
+    return found
+
+
+def _value(cell: Mapping[str, Any], key: str) -> float | None:
+    if key == "harmonic":
+        return harmonic(cell)
+    found = cell["summary"]["erased"][key]
+    return None if found is None else float(found["value"])
+
+
+def grids(result: Mapping[str, Any], folders: Mapping[tuple[str, str, int], Path]) -> list[Grid]:
+    """Pictures of some concepts, at the lowest seed that a recipe has there."""
+    names = [r["recipe"] for r in result["rows"]]
+    concepts = sorted({c["concept"] for c in result["cells"]})
+    found = []
+    for concept in spread(concepts, CONCEPTS_SHOWN):
+        own = [c for c in result["cells"] if c["concept"] == concept]
+        places = {}
+        for name in names:
+            seeds = sorted(c["seed"] for c in own if c["recipe"] == name)
+            place = folders.get((name, concept, seeds[0])) if seeds else None
+            if place is not None and (place / "eval").is_dir():
+                places[name] = place / "eval"
+        if not places:
+            continue
+        base = _pictures(next(iter(places.values())) / "base")
+        chosen = _choose(base)
+        rows = [("base model", _shots(base, chosen))]
+        rows += [(name, _shots(_pictures(p / "erased"), chosen)) for name, p in places.items()]
+        forget = sum(base[key].role == "forget" for key in chosen)
+        veiled = any(c.get("kind") == "nudity" for c in own)
+        found.append(Grid(concept, own[0]["anchor"], rows, forget, veiled))
+    return found
+
+
+def _pictures(side: Path) -> dict[tuple[str, str], Picture]:
+    return {
+        (p.set, p.file.name): p
+        for manifest in sorted(side.glob("*/manifest.jsonl"))
+        for p in read_pictures(manifest.parent)
+    }
+
+
+def _choose(base: Mapping[tuple[str, str], Picture]) -> list[tuple[str, str]]:
+    forget = [k for k, p in base.items() if p.role == "forget"]
+    kept = [k for k, p in base.items() if p.role == "retain"]
+    first = spread(forget, FORGET_SHOWN)
+
+    def kind(key: tuple[str, str]) -> str:
+        return next(iter(base[key].labels.values()), "")
+
+    return [*first, *spread(sorted(kept, key=kind), RETAIN_SHOWN)]
+
+
+def _shots(
+    pictures: Mapping[tuple[str, str], Picture], chosen: Sequence[tuple[str, str]]
+) -> list[Shot]:
+    return [
+        Shot(data_uri(pictures[k].file), f"{pictures[k].prompt} (seed {pictures[k].seed})")
+        for k in chosen
+        if k in pictures
+    ]
+
+
+def _sampling(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    settings: Mapping[str, Any] = result["rows"][0]["settings"]
+    return settings

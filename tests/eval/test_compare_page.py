@@ -1,0 +1,86 @@
+"""``compare.html``: what it says, that it stands alone, and that pictures share prompt and seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erase.eval.compare import compare
+from erase.eval.compare_page import grids, heat_maps, lead, render
+from tests.eval.synthetic import write_run
+from tests.eval.test_compare import cell
+from tests.eval.test_page import Reader
+
+COMMAND = "erase compare --recipes 'salun,esd <x>'"
+
+
+@pytest.fixture(scope="module")
+def result() -> dict[str, Any]:
+    cells = [cell("salun", f"mini/{c}", 0, ua, 0.9) for c, ua in (("x", 1.0), ("y", 0.8))]
+    cells += [cell("esd <x>", f"mini/{c}", 0, ua, 0.5) for c, ua in (("x", 0.5), ("y", 0.4))]
+    return compare(cells, ["salun", "esd <x>"])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, int], Path]:
+    place = tmp_path_factory.mktemp("cells")
+    return {
+        (name, "mini/x", 0): write_run(place / str(i))
+        for i, name in enumerate(("salun", "esd <x>"))
+    }
+
+
+def test_the_page_stands_alone_and_says_what_was_found(
+    result: dict[str, Any], runs: dict[tuple[str, str, int], Path]
+) -> None:
+    page = Reader(render(result, runs, COMMAND))
+    assert "script" not in page.tags
+    for tag, attribute, value in page.attributes:
+        if attribute in ("src", "href", "xlink:href"):
+            assert value.startswith(("data:", "#")), (tag, value[:60])
+    for text in ("2 recipes on one base", "base model", "90.0", "50.0", COMMAND, "0.001"):
+        assert text in page.text, text
+    assert "60 forget, 100 retained" in page.text
+
+
+def test_the_lead_claims_no_more_than_the_intervals(result: dict[str, Any]) -> None:
+    first, second = lead(result)
+    # Harmonic means of (1, .9, 1) and (.8, .9, 1): 0.9643 and 0.8926.
+    assert "salun has the highest harmonic mean" in first and "92.8" in first
+    assert "the interval excludes 0" in second
+    same = compare(
+        [cell(n, c, 0, ua) for n in "ab" for c, ua in (("x", 1.0), ("y", 0.8))], ["a", "b"]
+    )
+    assert lead(same)[1].endswith("not distinguishable from 0.")
+    alone = compare([cell("a", "x", 0, 1.0), cell("b", "x", 0, 0.9)], ["a", "b"])
+    assert lead(alone)[1].endswith("from one concept, without an interval.")
+
+
+def test_heat_maps_average_seeds_and_leave_gaps() -> None:
+    cells = [cell("a", "mini/x", 0, 1.0), cell("a", "mini/x", 1, 0.5), cell("b", "mini/y", 0, 0.2)]
+    maps = {m["title"]: m for m in heat_maps(compare(cells, ["a", "b"]))}
+    assert maps["UA"]["concepts"] == ["x", "y"]
+    assert maps["UA"]["rows"] == [("a", [0.75, None]), ("b", [None, 0.2])]
+
+
+def test_every_row_of_a_grid_has_the_same_prompts_and_seeds(
+    result: dict[str, Any], runs: dict[tuple[str, str, int], Path]
+) -> None:
+    (grid,) = grids(result, runs)
+    assert [name for name, _ in grid.rows] == ["base model", "salun", "esd <x>"]
+    titles = [[s.title for s in shots] for _, shots in grid.rows]
+    assert titles[0] == titles[1] == titles[2] and len(titles[0]) == 8
+    assert grid.forget == 4 and not grid.veiled
+    # The erased pictures are not the base's.
+    assert [s.uri for s in grid.rows[0][1]] != [s.uri for s in grid.rows[1][1]]
+
+
+def test_pictures_of_nudity_are_veiled(runs: dict[tuple[str, str, int], Path]) -> None:
+    cells = [{**cell(n, "mini/x", 0, 1.0), "kind": "nudity"} for n in ("salun", "esd <x>")]
+    found = compare(cells, ["salun", "esd <x>"])
+    (grid,) = grids(found, runs)
+    assert grid.veiled
+    page = Reader(render(found, runs, COMMAND))
+    assert page.tags.count("img") == page.values("label", "class").count("veil") == 24
