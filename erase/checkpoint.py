@@ -72,13 +72,14 @@ class Base:
             return unpack(self.path, Path(place), self.config)["unet"]
 
 
-def open_base(spec: str) -> Base:
+def open_base(spec: str, fetch: bool = True) -> Base:
     """Finds a model; one from the hub is downloaded, or taken from the hub's cache.
 
     Args:
         spec: ``mini``, a hub id ``OWNER/NAME``, a diffusers folder, a single file
             (``.safetensors``, ``.ckpt``), or ``FILE@FOLDER`` for a file of unusual size whose
             configuration is that of a diffusers folder.
+        fetch: whether one that the cache lacks is downloaded.
 
     Raises:
         UserError: there is no such model.
@@ -102,7 +103,7 @@ def open_base(spec: str) -> Base:
     if path.exists():
         return Base(spec, _model_file(path))
     if _HUB_ID.fullmatch(spec) and path.suffix not in FILES:
-        return Base(spec, _download(spec), hub=True)
+        return Base(spec, _download(spec, fetch), hub=True)
     raise UserError(
         f"There is no model '{spec}': give mini, a diffusers folder, a .safetensors file or a hub "
         f"id (owner/name).{nearest(spec, [MINI])}"
@@ -123,7 +124,7 @@ def _model_file(path: Path) -> Path:
     return path
 
 
-def _download(spec: str) -> Path:
+def _download(spec: str, fetch: bool) -> Path:
     """Fetches a pipeline from the hub into its cache, with its card for the licence."""
     from diffusers import DiffusionPipeline
     from huggingface_hub import hf_hub_download
@@ -131,7 +132,7 @@ def _download(spec: str) -> Path:
 
     try:
         with quiet():
-            folder = Path(DiffusionPipeline.download(spec))
+            folder = Path(DiffusionPipeline.download(spec, local_files_only=not fetch))
     except Exception as error:  # whatever the hub's client and its http library raise
         causes = list(_causes(error))
         if any(isinstance(e, GatedRepoError) for e in causes):
@@ -149,7 +150,7 @@ def _download(spec: str) -> Path:
             f"({_first_line(causes[-1])}): check the name and the network."
         ) from error
     with suppress(Exception):  # without a card, the licence is stated as unknown
-        hf_hub_download(spec, "README.md")
+        hf_hub_download(spec, "README.md", local_files_only=not fetch)
     components(folder)
     return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shlex
 import sys
 from collections.abc import Sequence
@@ -167,7 +168,9 @@ def _tune(options: Namespace, command: str) -> None:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Names by commas, as in a CSV file: one that holds a comma stands in double quotes."""
+    rows = csv.reader([text], skipinitialspace=True)
+    return [name.strip() for row in rows for name in row if name.strip()]
 
 
 def _matrix_options(options: Namespace) -> dict[str, Any]:
@@ -209,7 +212,7 @@ def _task(options: Namespace) -> tuple[Task, bool]:
     overrides = recipe_values(options)
     if recipe is None and kept:
         saved = dict(kept["recipe"])
-        recipe, overrides = make_recipe(saved.pop("name"), saved | overrides), {}
+        recipe, overrides = make_recipe(saved.pop("name"), saved, overrides), {}
     if options.method is not None:
         if options.method not in list_methods():
             raise UserError(

@@ -384,14 +384,21 @@ def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any
 
 
 def each(task: Task, anchors: bool) -> list[Task]:
-    """One task per member of the model's family, each in a folder of its own below ``out``."""
+    """One task per member of the model's family, each in a folder of its own below ``out``.
+
+    Args:
+        task: of any member.
+        anchors: whether its anchor is that of all; the anchor itself, and concepts of another
+            kind, keep their own.
+    """
     home = family(task.model)
     if home is None:
         raise UserError("--concept all needs a family of concepts: it works with --model mini.")
     tasks = []
     for concept in members(home):
         anchor = task.job.anchor
-        if not anchors:
+        fits = anchor.kind in ("text", concept.kind) and anchor.name != concept.name
+        if not anchors or not fits:
             assert concept.anchor is not None
             anchor = load_concept(concept.anchor, home)
         job = replace(task.job, concept=concept, anchor=anchor)

@@ -3,43 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from erase.errors import UserError
 from erase.methods import load_method
 from erase.recipe import as_dict
-from erase.runs import COMMANDS, OUTPUTS
+from erase.runs import COMMANDS, OUTPUTS, RunFolder
 
 if TYPE_CHECKING:
     from erase.commands import Task
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """A model as its configuration has it, no weight read.
+
+    Attributes:
+        denoiser, others: numbers of weights.
+        side: of its images, in px.
+    """
+
+    denoiser: int
+    others: int
+    side: int
+
+
+def sizes(model: str) -> Sizes | None:
+    """The model's sizes; None for one on the hub that was not downloaded yet.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    from erase.checkpoint import open_base
+    from erase.layout import NETWORKS, skeleton
+    from erase.single_file import unpack
+
+    try:
+        base = open_base(model, fetch=False)
+    except UserError:
+        if Path(model).exists() or model.count("/") != 1:
+            raise
+        return None
+    with TemporaryDirectory() as place:
+        folder = base.path
+        if not folder.is_dir():
+            folder = Path(place)
+            unpack(base.path, folder, base.config)
+        networks = {name: skeleton(folder, name) for name in NETWORKS}
+    counts = {n: sum(p.numel() for p in net.parameters()) for n, net in networks.items()}
+    levels = len(networks["vae"].config.block_out_channels)  # type: ignore[union-attr, arg-type]
+    side = int(networks["unet"].config.sample_size) * 2 ** (levels - 1)  # type: ignore[union-attr, arg-type]
+    denoiser = counts.pop("unet")
+    return Sizes(denoiser, sum(counts.values()), side)
+
+
 def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
-    """What the tasks would do, as text.
+    """What the tasks would do, as text; nothing is written or downloaded.
 
     Disk counts images at 2 bytes per pixel (PNG of photographs) and moved weights in fp32; memory
     counts fp32 weights, gradients and Adam's moments of the masked weights, without activations.
     """
     from erase.commands import requests
-    from erase.diffusion import Diffusion
 
     first = tasks[0]
     recipe = first.job.recipe
-    diffusion = Diffusion.load(first.model)
-    pipeline = diffusion.pipeline
-    networks = (pipeline.unet, pipeline.vae, pipeline.text_encoder)
-    weights, *others = [sum(p.numel() for p in network.parameters()) for network in networks]
-    total = weights + sum(others)
-    size = recipe.size or diffusion.size
+    found = sizes(first.model)
     asked = {side: len(rows) for side, rows in requests(first.job).items()}
     roles = {role: int(getattr(recipe, f"{role}_images")) for role in first.job.roles()}
     needs = load_method(recipe.method).NEEDS
     images = sum(roles.values()) + sum(asked.values())
     ratio = (recipe.ratio if recipe.mask != "none" else 1.0) if needs.loop else 0.0
-    disk = images * size * size * 2 + total * 4 + weights / 8
-    memory = total * 4 + weights * 4 + weights * ratio * 12
-    lines = [f"model     {first.model} ({weights / 1e6:.1f} M denoiser weights)"]
+    about = f"{found.denoiser / 1e6:.1f} M denoiser weights" if found else "not downloaded yet"
+    lines = [f"model     {first.model} ({about})"]
     for task in tasks:
         lines.append(f"run       {task.job.concept.name} -> {task.job.anchor.name}: {task.out}")
+        run = RunFolder.open(task.out)
+        done = [stage for stage in OUTPUTS if run.finished(stage)]
+        if done:
+            lines.append(f"          finished there, if nothing changed: {', '.join(done)}")
     wanted = {s for name in stages for s in COMMANDS[name]}
     plan = {
         "images": ", ".join(f"{n} {role} images" for role, n in roles.items()) or "none needed",
@@ -54,6 +98,11 @@ def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
     }
     lines += [f"stage     {stage:7s} {plan[stage]}" for stage in OUTPUTS if stage in wanted]
     lines += [f"recipe    {key} = {value}" for key, value in as_dict(recipe).items()]
-    lines.append(f"disk      about {disk / 2**20:,.0f} MiB a run")
-    lines.append(f"memory    about {memory / 2**20:,.0f} MiB, without activations")
+    if found:
+        total = found.denoiser + found.others
+        side = recipe.size or found.side
+        disk = images * side * side * 2 + total * 4 + found.denoiser / 8
+        memory = total * 4 + found.denoiser * 4 + found.denoiser * ratio * 12
+        lines.append(f"disk      about {disk / 2**20:,.0f} MiB a run")
+        lines.append(f"memory    about {memory / 2**20:,.0f} MiB, without activations")
     return "\n".join(lines)

@@ -21,7 +21,7 @@ from erase.concepts import members
 from erase.errors import UserError
 from erase.files import digest, write_json
 from erase.included import identity, settings
-from erase.recipe import Recipe, as_dict, load_recipe, recipe_for
+from erase.recipe import Recipe, as_dict, idle, load_recipe, recipe_for
 from erase.runs import read_facts
 from erase.stages import SAMPLING_KEYS
 
@@ -152,7 +152,10 @@ def make_matrix(
             chosen.append(name)
             continue
         found = recipe_for(name, model)
-        offered = {k: v for k, v in (overrides or {}).items() if k in as_dict(load_recipe(found))}
+        plain = load_recipe(found)
+        mask = str((overrides or {}).get("mask", plain.mask))
+        known = as_dict(plain).keys() - idle(mask)
+        offered = {k: v for k, v in (overrides or {}).items() if k in known}
         chosen.append(load_recipe(found, offered))
     if not chosen or not concepts or not seeds:
         raise UserError("A comparison needs at least one recipe, one concept and one seed.")

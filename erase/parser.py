@@ -75,7 +75,12 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         type=str,
         help='a name from "erase list concepts", "all" for each of the family, or a prompt',
     )
-    add("--anchor", type=str, help="what to make instead: a name or a prompt; '' is empty")
+    add(
+        "--anchor",
+        type=str,
+        help="what to make instead: a name or a prompt; '' is empty (with --concept all, of the "
+        "concepts of its kind)",
+    )
     add("--recipe", type=str, help='a name from "erase list recipes" or a .toml file')
     add("--method", type=str, help=f"one of {', '.join(list_methods())} (default: the recipe's)")
     add("--seed", type=int, help="of every random draw, >= 0 (default: 0)")
@@ -126,7 +131,8 @@ def _compare_parser(text: str) -> ArgumentParser:
         "--concepts",
         type=str,
         default="all",
-        help='names or prompts, by commas, or "all" for the objects of the family (default: all)',
+        help='names or prompts, by commas (one that holds a comma in double quotes), or "all" for '
+        "the objects of the family (default: all)",
     )
     add("--anchor", type=str, help="what to make instead (default: each concept's own)")
     add("--seeds", type=int, default=1, help="runs a cell, with seeds 0, 1, … (default: 1)")

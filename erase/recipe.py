@@ -189,6 +189,14 @@ LOOP_KEYS = (
 """Settings that only a method which trains step by step has a use for."""
 
 
+def idle(mask: str) -> frozenset[str]:
+    """Settings that a recipe with this ``mask`` has no use for."""
+    saliency = ("saliency_guidance", "saliency_sum", "saliency_batch")
+    if mask == "saliency":
+        return frozenset()
+    return frozenset(saliency if mask == "random" else ("ratio", *saliency))
+
+
 @cache
 def flags(method: str) -> tuple[Flag, ...]:
     """The settings of a recipe of this method: the general ones it has a use for, then its own.
@@ -260,6 +268,12 @@ def make_recipe(
         if overrides and key in overrides and isinstance(value, str):
             value = _from_text(flag, value)
         checked[key] = _check(flag, value)
+    mask = str(checked.get("mask", Recipe.mask))
+    for key in sorted(idle(mask) & set(overrides or {})):
+        raise UserError(
+            f"--{key.replace('_', '-')} has no effect on {name}, whose mask is '{mask}': leave it "
+            "out, or give another --mask."
+        )
     config = config_class(method)
     own = {f.name for f in fields(config)}
     general = {k: v for k, v in checked.items() if k not in own}

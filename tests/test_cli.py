@@ -197,6 +197,51 @@ def test_dry_run_writes_nothing(
     assert not (tmp_path / "none").exists()
     for word in ("images", "mask", "train", "eval", "alpha = 0.5", "disk", "memory"):
         assert word in printed
+    # Nothing is downloaded, and a single file is as good as a folder.
+    run(Path("some/hub-id"), tmp_path / "none", "--dry-run")
+    printed = capsys.readouterr().out
+    assert "not downloaded yet" in printed and "memory" not in printed
+
+
+def test_sizes_are_those_of_the_loaded_model(tiny_folder: Path, tmp_path: Path) -> None:
+    from erase.diffusion import Diffusion
+    from erase.dryrun import sizes
+    from erase.exporting import export
+
+    loaded = Diffusion.load(str(tiny_folder))
+    found = sizes(str(tiny_folder))
+    assert found is not None
+    assert found.denoiser == sum(p.numel() for p in loaded.denoiser.parameters())
+    assert found.side == loaded.size
+    export(str(tiny_folder), str(tmp_path / "one.safetensors"))
+    assert sizes(str(tmp_path / "one.safetensors")) == found
+
+
+def test_a_setting_without_effect_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["run", "--concept", "church", "--mask", "none", "--ratio", "0.3", "--out"]
+    assert "--ratio has no effect" in fails(capsys, [*argv, str(tmp_path / "r")])
+    argv = ["run", "--concept", "church", "--recipe", "salun-random-mask", "--out"]
+    argv += [str(tmp_path / "r"), "--saliency-guidance", "1"]
+    assert "--saliency-guidance has no effect" in fails(capsys, argv)
+
+
+def test_all_with_an_anchor_leaves_the_anchor_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "all")
+    main(["run", "--concept", "all", "--anchor", "truck", "--out", out, "--dry-run"])
+    printed = capsys.readouterr().out
+    assert "mini/church -> mini/truck" in printed
+    assert "mini/noto -> mini/twemoji" in printed
+    assert "mini/truck -> mini/" in printed and "mini/truck -> mini/truck" not in printed
+
+
+def test_names_with_commas_stand_in_quotes() -> None:
+    from erase.cli import _names
+
+    assert _names('church, "a cat, asleep",radio,') == ["church", "a cat, asleep", "radio"]
 
 
 MISTAKES = [
