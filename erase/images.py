@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.jsonl"
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+"""Contents that are opened; Pillow knows others, some of which start programs."""
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,8 @@ def read_manifest(folder: Path) -> list[dict[str, object]]:
     manifest = folder / MANIFEST
     if not manifest.exists():
         raise UserError(f"{folder} has no {MANIFEST}: run the stage that makes its images first.")
-    lines = manifest.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line]
+    # Not the text's lines: prompts may hold characters that str.splitlines takes for ends.
+    return [json.loads(line) for line in manifest.read_bytes().splitlines() if line]
 
 
 def missing(folder: Path) -> list[Path]:
@@ -222,30 +224,38 @@ def read_image(file: Path, size: int | None = None) -> NDArray[np.uint8]:
     """Reads one image as RGB; grey, palette and transparent images are converted.
 
     Args:
-        file: any format that Pillow reads.
+        file: of one of the ``FORMATS``, whatever its suffix.
         size: side in px of the square it is cropped (centre) and resized to; None leaves it.
 
     Returns:
         uint8 (H, W, 3).
 
     Raises:
-        UserError: unreadable, truncated or not an image.
+        UserError: unreadable, truncated, not an image, or with values of unknown range.
     """
+    import struct
+
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as opened:
+        with Image.open(file, formats=FORMATS) as opened:
             image = ImageOps.exif_transpose(opened)
-            if image.mode in ("P", "PA", "LA", "RGBA", "RGBa", "La"):
+            if image.mode in ("I", "F"):
+                raise ValueError("32-bit values of unknown range")
+            if image.mode.startswith("I;16"):
+                # Pillow clips 16-bit grey at 255 instead of scaling it.
+                image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+            if image.has_transparency_data:
                 # Transparent pixels have an arbitrary colour of their own: show white behind.
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image)
-            if image.mode.startswith("I"):
-                # Pillow clips 16-bit grey at 255 instead of scaling it.
-                image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
             image = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    # Damaged metadata make Pillow raise struct.error and TypeError too.
+    except (
+        *(OSError, SyntaxError, ValueError, TypeError, struct.error),
+        Image.DecompressionBombError,
+    ) as error:
         raise UserError(
             f"{file} can't be read as an image ({error}): remove or replace it."
         ) from error
@@ -264,7 +274,7 @@ def captions(folder: Path, files: Sequence[Path]) -> list[str | None]:
     listed = folder / "metadata.jsonl"
     try:
         if listed.exists():
-            rows = map(json.loads, filter(None, listed.read_text(encoding="utf-8").splitlines()))
+            rows = map(json.loads, filter(None, listed.read_bytes().splitlines()))
             known = {row["file_name"]: str(row["text"]) for row in rows}
         beside = {f: f.with_suffix(".txt") for f in files}
         texts = {f: t.read_text(encoding="utf-8").strip() for f, t in beside.items() if t.exists()}

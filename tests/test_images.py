@@ -168,3 +168,47 @@ def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:
         image_files(tmp_path)
     with pytest.raises(UserError, match="There is no image folder"):
         image_files(tmp_path / "none")
+
+
+def test_a_hidden_colour_shows_white(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    pixels[:, 2:] = (10, 200, 30)
+    Image.fromarray(pixels).save(tmp_path / "x.png", transparency=(0, 0, 0))
+    read = read_image(tmp_path / "x.png")
+    assert (read[:, :2] == 255).all() and (read[:, 2:] == (10, 200, 30)).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_values_of_unknown_range_are_refused(kind: type, tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 1, kind)).save(tmp_path / "x.tiff")
+    with pytest.raises(UserError, match="unknown range"):
+        read_image(tmp_path / "x.tiff")
+
+
+def test_other_formats_are_not_opened(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.eps")
+    (tmp_path / "x.eps").rename(tmp_path / "x.png")
+    with pytest.raises(UserError, match="can't be read as an image"):
+        read_image(tmp_path / "x.png")
+
+
+def test_odd_metadata_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import struct
+
+    from PIL import ImageOps
+
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+
+    def broken(image: object) -> object:
+        raise struct.error("unpack requires a buffer of 2 bytes")
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", broken)
+    with pytest.raises(UserError, match="can't be read as an image"):
+        read_image(tmp_path / "x.png")
+
+
+def test_a_prompt_may_hold_any_character(tmp_path: Path) -> None:
+    rows = [{"file": "a.png", "prompt": f"a{c}b"} for c in "\u2028\u2029\u0085\x0b\u00e9"]
+    text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
+    (tmp_path / "manifest.jsonl").write_text(text, encoding="utf-8")
+    assert read_manifest(tmp_path) == rows
