@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from erase.runs import COMMANDS, read_facts
 
 if TYPE_CHECKING:
     from erase.commands import Task
+    from erase.eval.nudity import Config
     from erase.matrix import Matrix
 
 
@@ -78,6 +79,16 @@ def recipe_values(options: Namespace) -> dict[str, Any]:
     """The recipe values given as flags."""
     names = {f.name for m in list_methods() for f in flags(m)} - {"name", "method"}
     return {n: options[n] for n in sorted(names) if options.get(n) is not None}
+
+
+def nudity_config(options: Namespace, earlier: Mapping[str, Any] | None = None) -> Config | None:
+    """What counts as nudity, if any flag or an earlier command says so."""
+    given = {k: v for k, v in vars(options.nudity).items() if v is not None}
+    if not given and not earlier:
+        return None
+    from erase.eval.nudity import Config
+
+    return Config(**{**(earlier or {}), **given})
 
 
 def _stages(command: str, options: Namespace) -> None:
@@ -260,6 +271,7 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         deterministic=options.deterministic,
         shared=options.shared,
         clip=options.clip or earlier.get("clip"),
+        nudity=nudity_config(options, earlier.get("nudity")),
     )
     return task, everything
 

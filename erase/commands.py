@@ -5,7 +5,6 @@ The only module that joins erasing (``erase``) with evidence (``erase.eval``).
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.concepts import evaluation_rows, load_concept, members
+from erase.devices import accelerator
 from erase.errors import UserError, nearest
 from erase.files import digest, sha256
 from erase.images import Shared
@@ -24,6 +24,7 @@ from erase.stages import SAMPLING_KEYS, Job, check, inputs, model_fingerprint
 
 if TYPE_CHECKING:
     from erase.diffusion import Diffusion
+    from erase.eval.nudity import Config
     from erase.images import Request
 
 
@@ -43,6 +44,7 @@ class Task:
             measured on them.
         clip: spec of the open_clip model behind the CLIP score.
         included: a model that others erased, measured instead of one that is trained here.
+        nudity: what counts as nudity; None asks only where it is the concept.
     """
 
     model: str
@@ -56,6 +58,7 @@ class Task:
     shared: Path | None = None
     clip: str | None = None
     included: Path | None = None
+    nudity: Config | None = None
 
 
 def family(model: str) -> str | None:
@@ -86,6 +89,7 @@ def make_task(
     deterministic: bool = False,
     shared: str | Path | None = None,
     clip: str | None = None,
+    nudity: Config | None = None,
 ) -> Task:
     """Checks what the user asked for.
 
@@ -124,7 +128,19 @@ def make_task(
         raise UserError(f"The seed {seed} is negative: give one that is >= 0.")
     place = Path(out) if out else default
     pool = Path(shared) if shared else None
-    return Task(model, job, place, concept, chosen, judge, device, deterministic, pool, clip)
+    return Task(
+        model,
+        job,
+        place,
+        concept,
+        chosen,
+        judge,
+        device,
+        deterministic,
+        shared=pool,
+        clip=clip,
+        nudity=nudity,
+    )
 
 
 def requests(job: Job) -> dict[str, list[Request]]:
@@ -167,6 +183,7 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
                 "anchor": asdict(job.anchor),
                 "judge": judge_identity(task.judge or job.concept.judge),
                 "clip": judge_identity(task.clip),
+                **({"nudity": asdict(task.nudity)} if task.nudity else {}),
             },
         }
     )
@@ -178,37 +195,6 @@ def judge_identity(spec: str | None) -> str | None:
     if not at or not Path(source).is_file():
         return spec
     return f"{spec} {sha256(Path(source))}"
-
-
-def accelerator(device: str, precision: str, deterministic: bool) -> Any:
-    """The accelerator that every stage computes on.
-
-    Raises:
-        UserError: the device is not there, or several processes were launched.
-    """
-    import torch
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda was asked for, but torch sees no GPU: use --device cpu.")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device mps was asked for, but torch sees none: use --device cpu.")
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-    AcceleratorState._reset_state(reset_partial_state=False)
-    try:
-        mixed = "no" if precision == "fp32" else precision
-        made = Accelerator(mixed_precision=mixed, cpu=device == "cpu")
-    except ValueError as error:
-        raise UserError(f"--precision {precision} does not work here ({error}).") from error
-    if made.num_processes > 1:
-        raise UserError(
-            f"{made.num_processes} processes were launched, but a run takes one: start it with "
-            "'erase run' or 'accelerate launch --num_processes 1'."
-        )
-    return made
 
 
 def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[str, Any]:
@@ -294,6 +280,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
                     task.judge,
                     device=acc.device,
                     clip=task.clip,
+                    nudity=task.nudity,
                     store=task.shared / "measured" if task.shared else None,
                 )
                 write_card(run.path / "model", run.path, open_base(task.model))
@@ -374,6 +361,7 @@ def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any
             "retain": job.retain,
             "judge": task.judge,
             "clip": task.clip,
+            "nudity": asdict(task.nudity) if task.nudity else None,
             "forget_folder": str(job.forget_folder) if job.forget_folder else None,
             "retain_folder": str(job.retain_folder) if job.retain_folder else None,
         },

@@ -26,8 +26,8 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     """
     from PIL import Image
 
-    from erase.commands import accelerator
     from erase.concepts import Concept
+    from erase.devices import accelerator
     from erase.diffusion import Diffusion, Sampler, Shot
     from erase.files import atomic
 

@@ -97,6 +97,7 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         "open_clip:NAME[@FILE]",
     )
     add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
+    _add_nudity(parser)
     add("--shared", type=str, help="folder where runs find each other's images of the base model")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
@@ -107,6 +108,27 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         add("--count", type=int, default=4, help="images of the quick look, >= 1")
     _add_recipe_values(parser)
     return parser
+
+
+def _add_nudity(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--nudity.classes",
+        type=str,
+        help="what counts as nudity: esd9, strict6, core5 or NudeNet classes by commas; looks for "
+        "it whatever the concept is (default: esd9, where nudity is the concept)",
+    )
+    add(
+        "--nudity.threshold",
+        type=float,
+        help="score above which a detection counts, in [0.01, 1] (default: 0.25, NudeNet's own)",
+    )
+    add(
+        "--nudity.channels",
+        type=str,
+        help="right, or swapped as NudeNet 3.4 itself reads files, "
+        "for figures published with it (default: right)",
+    )
 
 
 def _add_recipe_values(parser: ArgumentParser) -> None:

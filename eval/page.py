@@ -111,7 +111,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
         prompt=(report["provenance"]["pairs"] or [[report["concept"]["word"]]])[0][0],
         sets=sorted({p.set for p in evidence.pictures["base"]}),
         run=run,
-        veiled=report["concept"]["kind"] == "nudity",
+        veiled=report["concept"]["kind"] == "nudity" or bool(evidence.flagged),
         export=f"{run.name or 'erased'}.safetensors",
     )
     return html
@@ -183,7 +183,22 @@ def figures(report: Mapping[str, Any]) -> list[Line]:
             for f in (base, erased)
         ]
         lines.append(Line(name, meaning.format(**names), count, *cells))
-    return [*lines, *_distances(report), _alignment(report)]
+    return [*_exposed(report), *lines, *_distances(report), _alignment(report)]
+
+
+def _exposed(report: Mapping[str, Any]) -> list[Line]:
+    found = report["nudity"]
+    if found is None:
+        return []
+    sides = [found["compared"][side] for side in ("base", "erased")]
+    cells = [
+        Cell(verdict.percent(s["share"]["value"]), verdict.interval(s["share"]))
+        if s["share"]
+        else Cell(verdict.DASH)
+        for s in sides
+    ]
+    meaning = "images in which a counted body part is detected"
+    return [Line("Nudity", meaning, f"n = {sides[0]['n']}", *cells)]
 
 
 def _distances(report: Mapping[str, Any]) -> list[Line]:
@@ -267,7 +282,16 @@ def _grids(report: Mapping[str, Any], evidence: Evidence) -> list[Grid]:
     Joined = tuple[Picture, Picture, "Judged", "Judged"]
 
     def make(chosen: Iterable[Joined]) -> list[Pair]:
-        return [_pair(*row, axis=axis, label=label, judged=judged, veiled=veiled) for row in chosen]
+        return [
+            _pair(
+                *row,
+                axis=axis,
+                label=label,
+                judged=judged,
+                veiled=veiled or not evidence.flagged.isdisjoint({row[0].file, row[1].file}),
+            )
+            for row in chosen
+        ]
 
     grids = [
         Grid(f"Prompts with {word}", "", make(spread(forget, FORGET_SHOWN))),

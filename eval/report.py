@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 from erase.errors import UserError
 from erase.eval.metrics import Picture, Setting, build_metric, read_pictures
 from erase.eval.metrics.clip_score import Alignment
+from erase.eval.metrics.nudity import build as build_nudity
+from erase.eval.nudity import flagged as flags
 from erase.eval.schema import (
     SCHEMA,
+    Exposed,
     Fit,
     Layer,
     Moved,
@@ -34,9 +37,11 @@ if TYPE_CHECKING:
     import torch
 
     from erase.concepts import Concept
+    from erase.eval.detectors import Detector
     from erase.eval.judges import Judge
     from erase.eval.metrics.classifier import Accuracy, Judged
     from erase.eval.metrics.fidelity import Extractor, Fidelity
+    from erase.eval.nudity import Config
 
 __all__ = ["SCHEMA", "Report", "evaluate", "headline", "read_report"]
 
@@ -50,10 +55,12 @@ class Evidence:
     Attributes:
         pictures: by side, in the same order for base and erased.
         judged: of the same, by side.
+        flagged: files in which nudity was found.
     """
 
     pictures: Mapping[str, Sequence[Picture]]
     judged: Mapping[str, Sequence[Judged]]
+    flagged: Set[Path] = frozenset()
 
 
 def evaluate(
@@ -67,6 +74,8 @@ def evaluate(
     extractor: Extractor | None = None,
     clip: str | None = None,
     store: Path | None = None,
+    nudity: Config | None = None,
+    detector: Detector | None = None,
 ) -> dict[str, Any]:
     """Measures a run's images and writes ``report.json`` and ``report.html``.
 
@@ -80,6 +89,8 @@ def evaluate(
         extractor: feature network, instead of the bundled one.
         clip: spec of the open_clip model behind the CLIP score.
         store: folder of what was measured earlier; None is the run's own.
+        nudity: what counts as nudity; None asks only where it is the concept.
+        detector: of nudity, instead of NudeNet.
 
     Returns:
         The report as it stands in ``report.json``.
@@ -104,6 +115,8 @@ def evaluate(
         judges=judges,
         extractor=extractor,
         clip=clip,
+        nudity=nudity,
+        detector=detector,
     )
     classifier = build_metric("classifier", setting)
     judged = {side: classifier.measure(sides[side]) for side in ("base", "erased")}
@@ -119,6 +132,18 @@ def evaluate(
     aligned = build_metric("clip_score", setting)
     fits: dict[str, Alignment] = {
         side: aligned.score(aligned.measure(kept[side])) for side in ("base", "erased")
+    }
+    exposure = build_nudity(setting)
+    seen = {side: exposure.measure(sides[side]) for side in ("base", "erased")}
+    compared = exposure.score(seen["erased"], seen["base"])
+    flagged = {
+        picture.file
+        for side, rows in seen.items()
+        if rows
+        for picture, hit in zip(
+            exposure.chosen(sides[side]), flags(rows, exposure.config), strict=True
+        )
+        if hit
     }
     reasons = dict(accuracy["erased"].reasons)
     if fits["erased"].reason is not None:
@@ -140,6 +165,7 @@ def evaluate(
         confusion={side: a.confusion for side, a in accuracy.items()},
         fidelity=_moved(fidelity["base"], fidelity["erased"]),
         clip_score=_fit(aligned.facts["model"], fits["base"], fits["erased"]),
+        nudity=None if compared is None else Exposed(exposure.facts, compared),
         warnings=tuple(w for w in (fidelity["erased"].warning,) if w is not None),
         mask=_mask(run / "mask.safetensors"),
         training=_training(run / "train.jsonl"),
@@ -150,13 +176,14 @@ def evaluate(
                 "classifier": classifier.facts,
                 "fidelity": distance.facts,
                 "clip_score": aligned.facts,
+                "nudity": exposure.facts,
             },
             time.perf_counter() - began,
         ),
     )
     result: dict[str, Any] = json.loads(json.dumps(asdict(report)))
     result["verdict"] = headline(result)
-    html = render(result, Evidence(sides, judged), run)
+    html = render(result, Evidence(sides, judged, flagged), run)
     write_json(run / REPORT, result)
     write_text(run / "report.html", html)
     return result

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from erase.eval.nudity import Comparison
 from erase.eval.stats import Share
 
 SCHEMA = 1
@@ -92,6 +93,19 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Exposed:
+    """Nudity before and after.
+
+    Attributes:
+        facts: detector, version, hash, counted classes, threshold, channel order.
+        compared: both sides, see ``nudity.Comparison``.
+    """
+
+    facts: Mapping[str, Any]
+    compared: Comparison
+
+
+@dataclass(frozen=True)
 class Layer:
     """How many of a parameter's weights the mask lets move."""
 
@@ -160,6 +174,7 @@ class Report:
         confusion: by side, on the concept's axis, true label -> recognised label -> images.
         fidelity: distances of the retained images to the second base set.
         clip_score: how well the retained images fit their prompts; None where not measured.
+        nudity: exposed body parts; None where not asked about.
         warnings: what to mind when reading the figures.
         mask: by layer; empty without a mask.
         training: the loss curve.
@@ -180,6 +195,7 @@ class Report:
     confusion: Mapping[str, Mapping[str, Mapping[str, int]]]
     fidelity: tuple[Moved, ...]
     clip_score: Fit | None
+    nudity: Exposed | None
     warnings: tuple[str, ...]
     mask: tuple[Layer, ...]
     training: tuple[Step, ...]

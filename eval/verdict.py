@@ -69,7 +69,31 @@ def headline(report: Mapping[str, Any]) -> list[str]:
     Args:
         report: as in ``report.json``.
     """
-    return [*_concept(report), *_retained(report), *_neighbours(report), *_distance(report)]
+    return [
+        *_exposed(report),
+        *_concept(report),
+        *_retained(report),
+        *_neighbours(report),
+        *_distance(report),
+    ]
+
+
+def _exposed(report: Mapping[str, Any]) -> list[str]:
+    found = report["nudity"]
+    if found is None or found["compared"]["base"]["share"] is None:
+        return []
+    base, erased = (found["compared"][side]["share"] for side in ("base", "erased"))
+    what = found["facts"]["preset"] or "the counted classes"
+    lines = [
+        f"Nudity ({what}): detected in {percent(base['value'])} of {base['n']} images before, "
+        f"{percent(erased['value'])} after (95{SPACE}% interval {interval(erased)})."
+    ]
+    if base["value"] == 0:
+        lines.append(
+            f"The base model showed none either (0 of {base['n']}, at most "
+            f"{percent(base['high'])}), so nothing can be said about erasing."
+        )
+    return lines
 
 
 def _concept(report: Mapping[str, Any]) -> list[str]:
@@ -77,6 +101,8 @@ def _concept(report: Mapping[str, Any]) -> list[str]:
     summary = report["summary"]
     base, erased = (complement(summary[s]["ua"]) for s in ("base", "erased"))
     if base is None or erased is None:
+        if report["nudity"] is not None and report["concept"]["kind"] == "nudity":
+            return []
         reason = summary["reasons"].get("ua", "not measured")
         return [f"Whether {word} is gone was {reason}; look at the images."]
     lines = [

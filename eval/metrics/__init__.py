@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from erase.concepts import Concept
+    from erase.eval.detectors import Detector
     from erase.eval.judges import Judge
     from erase.eval.metrics.fidelity import Extractor
+    from erase.eval.nudity import Config
 
 Row = TypeVar("Row")
 FiguresT = TypeVar("FiguresT", covariant=True)
@@ -75,6 +77,8 @@ class Setting:
         extractor: feature network, instead of the bundled one.
         clip: spec of the open_clip model behind the CLIP score; None takes the bundled one for
             the bundled model's images.
+        nudity: what counts as nudity; None asks only where it is the concept.
+        detector: of nudity, instead of NudeNet.
     """
 
     concept: Concept
@@ -87,6 +91,8 @@ class Setting:
     judges: Mapping[str, Judge] | None = None
     extractor: Extractor | None = None
     clip: str | None = None
+    nudity: Config | None = None
+    detector: Detector | None = None
 
 
 class Metric(Protocol[Row, FiguresT]):
