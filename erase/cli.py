@@ -71,6 +71,10 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
         from erase.look import quick_look
 
         quick_look(chosen, recipe_values(chosen))
+    elif command == "eval" and chosen.images:
+        from erase.measuring import measure_images
+
+        print(measure_images(chosen, recipe_values(chosen), nudity_config(chosen)))
     else:
         _stages(command, chosen)
 

@@ -106,8 +106,36 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
     if name == "generate":
         add("--prompt", type=str, help="a quick look: sample this prompt into --out, nothing else")
         add("--count", type=int, default=4, help="images of the quick look, >= 1")
+    if name == "eval":
+        _add_images(parser)
     _add_recipe_values(parser)
     return parser
+
+
+def _add_images(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--images",
+        type=str,
+        nargs="+",
+        metavar="DIR",
+        help="measure these folders of images instead, whoever made them, or one run folder; files "
+        "have a manifest.jsonl, or names CASE_K.png and a --set, or neither",
+    )
+    add("--set", type=str, help="with --images: prompt set of the files, a name or a .csv file")
+    add("--against", type=str, metavar="DIR", help="with --images: the base model's images")
+    add(
+        "--reference",
+        type=str,
+        metavar="DIR",
+        help="with --images: base images with other seeds, to which FID and KID are measured",
+    )
+    add(
+        "--metrics",
+        type=str,
+        help="with --images: some of classifier,clip_score,fidelity,nudity (default: those that "
+        "the other flags call for)",
+    )
 
 
 def _add_nudity(parser: ArgumentParser) -> None:

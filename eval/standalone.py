@@ -1,0 +1,277 @@
+"""``erase eval --images``: any folders of images side by side, whoever made them.
+
+Every folder is scanned (``folder.scan``) and measured by the metrics that were asked for. One may
+be the base side (``against``): a folder's pictures that it has too are compared pairwise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erase.errors import UserError, nearest
+from erase.eval import nudity
+from erase.eval.folder import Scan, scan, summary, words
+from erase.eval.metrics import Metric, Picture, Setting, build_metric
+from erase.eval.metrics.nudity import build as build_nudity
+from erase.eval.stats import CONFIDENCE
+from erase.files import write_json, write_text
+from erase.listing import list_metrics
+from erase.runs import versions
+
+if TYPE_CHECKING:
+    import torch
+
+    from erase.concepts import Concept
+    from erase.eval.detectors import Detector
+    from erase.eval.judges import Judge
+    from erase.eval.metrics.fidelity import Extractor
+    from erase.sets import PromptSet
+
+SCHEMA = 1
+"""Number of the layout of this ``report.json``."""
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """What is measured, on what.
+
+    Attributes:
+        folders: one row each.
+        metrics: names of ``list_metrics()``.
+        against: the base side's folder.
+        reference: second base set with other seeds, to which FID and KID are measured.
+        prompts: joined to the pictures by case number.
+        concept, anchor: what the pictures' labels are held against for UA, IRA and CRA.
+        judge, clip: specs.
+        nudity: what counts.
+        device: where networks compute.
+    """
+
+    folders: tuple[Path, ...]
+    metrics: tuple[str, ...]
+    against: Path | None = None
+    reference: Path | None = None
+    prompts: PromptSet | None = None
+    concept: Concept | None = None
+    anchor: Concept | None = None
+    judge: str | None = None
+    clip: str | None = None
+    nudity: nudity.Config = field(default_factory=nudity.Config)
+    device: str | torch.device = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in self.metrics:
+            if name not in list_metrics():
+                raise UserError(f"There is no metric '{name}'.{nearest(name, list_metrics())}")
+        if not self.metrics:
+            raise UserError("No metric was given: add --metrics, e.g. --metrics nudity.")
+        if "classifier" in self.metrics and self.concept is None:
+            raise UserError("The classifier needs --concept, which says what counts as erased.")
+        if "fidelity" in self.metrics and self.reference is None:
+            raise UserError(
+                "FID and KID need --reference, a folder of base images with other seeds."
+            )
+        names = [f.resolve() for f in (*self.folders, *([self.against] if self.against else []))]
+        if len(set(names)) < len(names):
+            raise UserError("A folder is named twice: name each once.")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A folder after every metric looked at it."""
+
+    name: str
+    path: Path
+    found: Scan
+    rows: Mapping[str, Sequence[Any]]
+
+
+def evaluate_folders(
+    inquiry: Inquiry,
+    out: Path,
+    *,
+    judges: Mapping[str, Judge] | None = None,
+    extractor: Extractor | None = None,
+    detector: Detector | None = None,
+) -> dict[str, Any]:
+    """Measures the folders and writes ``report.{json,md,csv,html}``.
+
+    Args:
+        inquiry: what is measured.
+        out: folder; what was measured is kept in its ``cache``.
+        judges, extractor, detector: instead of those that the inquiry names.
+
+    Returns:
+        The content of ``report.json``.
+
+    Raises:
+        UserError: no such folder, nothing in it that can be used, or a metric that can't be opened.
+    """
+    from erase.eval.standalone_page import render
+    from erase.eval.standalone_tables import markdown, table
+
+    places = [*([inquiry.against] if inquiry.against else []), *inquiry.folders]
+    scans = {place: _scan(place, inquiry) for place in places}
+    extra = _scan(inquiry.reference, inquiry) if inquiry.reference else None
+    setting = _setting(inquiry, scans[places[0]].used, out, judges, extractor, detector)
+    metrics: dict[str, Metric[Any, Any]] = {
+        name: build_nudity(setting) if name == "nudity" else build_metric(name, setting)
+        for name in inquiry.metrics
+    }
+    names = _names(places)
+    seen = [
+        Seen(
+            names[place],
+            place,
+            found,
+            {n: m.measure(_chosen(n, found.used, inquiry)) for n, m in metrics.items()},
+        )
+        for place, found in scans.items()
+    ]
+    reference = None
+    if extra and "fidelity" in metrics:
+        reference = metrics["fidelity"].measure(_chosen("fidelity", extra.used, inquiry))
+    base = seen[0] if inquiry.against else None
+    folders = [_figures(s, base, metrics, reference, inquiry.nudity) for s in seen]
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "folders": folders,
+        "base": names[inquiry.against] if inquiry.against else None,
+        "concept": inquiry.concept.name if inquiry.concept else None,
+        "prompts": inquiry.prompts.name if inquiry.prompts else None,
+        "reference": str(inquiry.reference) if inquiry.reference else None,
+        "metrics": {name: metric.facts for name, metric in metrics.items()},
+        "confidence": CONFIDENCE,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+    result = json.loads(json.dumps(result))
+    write_json(out / "report.json", result)
+    write_text(out / "report.md", markdown(result))
+    write_text(out / "report.csv", table(result))
+    write_text(out / "report.html", render(result, _flagged(seen, inquiry.nudity)))
+    return result
+
+
+def _scan(place: Path, inquiry: Inquiry) -> Scan:
+    """The folder's pictures; those with the concept's label, if it has one, are forget images."""
+    found = scan(place, inquiry.prompts)
+    concept = inquiry.concept
+    if concept is None or concept.axis is None:
+        return found
+    axis, label = concept.axis, concept.label
+    if not any(axis in p.labels for p in found.used):
+        raise UserError(
+            f"The pictures of {place} have no label '{axis}', on which {concept.name} stands: give "
+            f"a --set with that column."
+        )
+    return replace(
+        found,
+        used=tuple(
+            replace(p, role="forget" if p.labels.get(axis) == label else "retain")
+            for p in found.used
+        ),
+    )
+
+
+def _chosen(metric: str, pictures: Sequence[Picture], inquiry: Inquiry) -> list[Picture]:
+    """What a metric looks at: of an erased concept's images, fidelity is no question."""
+    kept = inquiry.concept is not None and metric in ("fidelity", "clip_score")
+    return [p for p in pictures if p.role == "retain" or not kept]
+
+
+def _setting(
+    inquiry: Inquiry,
+    pictures: Sequence[Picture],
+    out: Path,
+    judges: Mapping[str, Judge] | None,
+    extractor: Extractor | None,
+    detector: Detector | None,
+) -> Setting:
+    from erase.concepts import load_concept
+
+    concept = inquiry.concept or load_concept("")
+    return Setting(
+        concept=concept,
+        anchor=inquiry.anchor or load_concept(""),
+        model="",
+        pictures=pictures,
+        judge=inquiry.judge or concept.judge,
+        store=out / "cache",
+        device=inquiry.device,
+        judges=judges,
+        extractor=extractor,
+        clip=inquiry.clip,
+        nudity=inquiry.nudity,
+        detector=detector,
+    )
+
+
+def _names(places: Sequence[Path]) -> dict[Path, str]:
+    """The folders' names, with as many parents as it takes to tell them apart."""
+    parts = {place: place.resolve().parts for place in places}
+    for depth in range(1, max(map(len, parts.values())) + 1):
+        names = {place: "/".join(p[-depth:]) for place, p in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    return {place: str(place) for place in places}
+
+
+def _figures(
+    seen: Seen,
+    base: Seen | None,
+    metrics: Mapping[str, Metric[Any, Any]],
+    reference: Sequence[Any] | None,
+    config: nudity.Config,
+) -> dict[str, Any]:
+    other = base if base is not seen else None
+    used = seen.found.used
+    found: dict[str, Any] = {
+        "name": seen.name,
+        "path": str(seen.path),
+        "n": len(used),
+        "forget": sum(p.role == "forget" for p in used),
+        "scan": {**summary(seen.found), "words": words(seen.found)},
+    }
+    for name, metric in metrics.items():
+        rows = seen.rows[name]
+        match name:
+            case "nudity":
+                found[name] = asdict(nudity.score(rows, config))
+                found["nudity_change"] = _change(seen, other, config)
+            case "fidelity":
+                found[name] = asdict(metric.score(rows, reference))
+            case "classifier":
+                found[name] = asdict(metric.score(rows, other.rows[name] if other else None))
+            case _:
+                found[name] = asdict(metric.score(rows))
+    return found
+
+
+def _change(seen: Seen, base: Seen | None, config: nudity.Config) -> dict[str, Any] | None:
+    """Paired difference over the pictures that both have; None where there are none."""
+    if base is None:
+        return None
+    before = {p.key: row for p, row in zip(base.found.used, base.rows["nudity"], strict=True)}
+    after = {p.key: row for p, row in zip(seen.found.used, seen.rows["nudity"], strict=True)}
+    both = [key for key in after if key in before]
+    change = nudity.compare([before[k] for k in both], [after[k] for k in both], config).change
+    return None if change is None else asdict(change)
+
+
+def _flagged(seen: Sequence[Seen], config: nudity.Config) -> dict[str, list[Picture]]:
+    """By folder, the pictures in which something counted was detected."""
+    return {
+        s.name: [
+            p
+            for p, hit in zip(s.found.used, nudity.flagged(s.rows["nudity"], config), strict=True)
+            if hit
+        ]
+        for s in seen
+        if "nudity" in s.rows
+    }

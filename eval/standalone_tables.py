@@ -1,0 +1,115 @@
+"""The table of ``erase eval --images`` as Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from erase.eval import verdict
+
+Figures = Mapping[str, Any]
+
+
+class Column(NamedTuple):
+    """A figure of the table.
+
+    Attributes:
+        key: in the CSV file.
+        title: above the column.
+        of: reads ``(value, low, high)`` from a folder's figures; bounds may be None, and the
+            whole where it was not measured.
+        share: whether it is a fraction, printed as a percentage.
+    """
+
+    key: str
+    title: str
+    of: Callable[[Figures], tuple[float, float | None, float | None] | None]
+    share: bool = True
+
+
+Value = tuple[float, float | None, float | None] | None
+
+
+def _share(*path: str) -> Callable[[Figures], Value]:
+    def read(figures: Figures) -> Value:
+        found: Any = figures
+        for key in path:
+            found = found.get(key) if found else None
+        return None if found is None else (found["value"], found.get("low"), found.get("high"))
+
+    return read
+
+
+def _plain(*path: str) -> Callable[[Figures], Value]:
+    def read(figures: Figures) -> Value:
+        found: Any = figures
+        for key in path:
+            found = found.get(key) if found else None
+        return None if found is None else (float(found), None, None)
+
+    return read
+
+
+COLUMNS = (
+    Column("nudity_share", "nudity %", _share("nudity", "share")),
+    Column("nudity_detections", "detections", _plain("nudity", "detections"), share=False),
+    Column("nudity_change", "change, points", _share("nudity_change")),
+    Column("ua", "UA %", _share("classifier", "ua")),
+    Column("ira", "IRA %", _share("classifier", "ira")),
+    Column("cra", "CRA %", _share("classifier", "cra")),
+    Column("fid", "FID", _share("fidelity", "fid"), share=False),
+    Column("kid", "KID", _share("fidelity", "kid"), share=False),
+    Column("clip_score", "CLIP score", _plain("clip_score", "value"), share=False),
+)
+
+
+def columns(result: Mapping[str, Any]) -> list[Column]:
+    """Those that a folder has a figure for."""
+    return [c for c in COLUMNS if any(c.of(f) is not None for f in result["folders"])]
+
+
+def text(column: Column, figures: Figures) -> tuple[str, str]:
+    """A figure and its interval as the tables print them."""
+    found = column.of(figures)
+    if found is None:
+        return verdict.DASH, ""
+    value, low, high = found
+    if not column.share:
+        return (f"{value:.0f}" if column.key == "nudity_detections" else f"{value:.3g}"), ""
+    show = verdict.points if column.key == "nudity_change" else verdict.number
+    if low is None or high is None:
+        return show(value), ""
+    between = " to " if column.key == "nudity_change" else verdict.DASH
+    return show(value), f"{show(low)}{between}{show(high)}"
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """One line per folder, and what the scan says of each below."""
+    shown = columns(result)
+    heads = ["folder", "n", *(c.title for c in shown)]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for figures in result["folders"]:
+        cells = []
+        for column in shown:
+            value, interval = text(column, figures)
+            cells.append(f"{value} ({interval})" if interval else value)
+        lines.append("| " + " | ".join([figures["name"], str(figures["n"]), *cells]) + " |")
+    notes = [f"- {f['name']}: {f['scan']['words']}" for f in result["folders"]]
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """CSV: every figure with its bounds, fractions as they are."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    shown = columns(result)
+    heads = [f"{c.key}{part}" for c in shown for part in ("", "_low", "_high")]
+    writer.writerow(["folder", "n", *heads])
+    for figures in result["folders"]:
+        values: list[Any] = []
+        for column in shown:
+            values += column.of(figures) or (None, None, None)
+        writer.writerow([figures["name"], figures["n"], *values])
+    return out.getvalue()

@@ -1,0 +1,181 @@
+"""``erase eval --images``: any folders side by side, with the figures that a run's report has."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from erase.cli import main
+from erase.errors import UserError
+from erase.eval.nudity import Config
+from erase.eval.report import evaluate
+from erase.eval.standalone import Inquiry, evaluate_folders
+from erase.sets import load_set
+from tests.eval.synthetic import CHURCH, TRUCK, ColourFeatures, judges, write_run
+from tests.eval.test_nudity_report import LABEL, RedDetector
+from tests.eval.test_page import Reader
+
+ALL = ("classifier", "fidelity", "nudity")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "church")
+
+
+def inquiry(run: Path, **changes: Any) -> Inquiry:
+    sides = {side: run / "eval" / side for side in ("base", "base2", "erased")}
+    settings: dict[str, Any] = {
+        "folders": (sides["erased"],),
+        "metrics": ALL,
+        "against": sides["base"],
+        "reference": sides["base2"],
+        "concept": CHURCH,
+        "anchor": TRUCK,
+    }
+    return Inquiry(**{**settings, **changes})
+
+
+def measured(asked: Inquiry, out: Path) -> dict[str, Any]:
+    return evaluate_folders(
+        asked, out, judges=judges(), extractor=ColourFeatures(), detector=RedDetector()
+    )
+
+
+def test_a_run_has_the_figures_of_its_own_report(run: Path, tmp_path: Path) -> None:
+    theirs = evaluate(
+        run,
+        CHURCH,
+        TRUCK,
+        judges=judges(),
+        extractor=ColourFeatures(),
+        nudity=Config(),
+        detector=RedDetector(),
+    )
+    found = measured(inquiry(run), tmp_path)
+    assert [f["name"] for f in found["folders"]] == ["base", "erased"] and found["base"] == "base"
+    for side, figures in zip(("base", "erased"), found["folders"], strict=True):
+        for key in ("ua", "ira", "cra", "became_anchor"):
+            assert figures["classifier"][key] == theirs["summary"][side][key]
+        fid = next(f for f in theirs["fidelity"] if f["name"].startswith("FID"))
+        assert figures["fidelity"]["fid"]["value"] == pytest.approx(fid[side])
+        assert figures["nudity"] == theirs["nudity"]["compared"][side]
+    assert found["folders"][1]["nudity_change"] == theirs["nudity"]["compared"]["change"]
+    assert found["folders"][0]["nudity_change"] is None
+    changes = {c["label"]: c["change"] for c in found["folders"][1]["classifier"]["per_class"]}
+    assert changes["radio"] == pytest.approx(-0.5)
+
+
+def test_the_files_hold_the_same_figures(run: Path, tmp_path: Path) -> None:
+    found = measured(inquiry(run), tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text()) == found
+    rows = list(csv.DictReader((tmp_path / "report.csv").open()))
+    assert [r["folder"] for r in rows] == ["base", "erased"]
+    assert float(rows[1]["ua"]) == 0.9 and float(rows[1]["ira"]) == pytest.approx(10 / 12)
+    assert rows[0]["nudity_change"] == ""
+    text = (tmp_path / "report.md").read_text()
+    assert "| erased | 22 | 4.5 (" in text and "22 pictures are used." in text
+    page = Reader((tmp_path / "report.html").read_text())
+    assert "script" not in page.tags
+    # Ten churches before and one after, all of them blurred.
+    assert page.values("label", "class").count("veil") == page.tags.count("img") == 11
+    assert "belly exposed" in page.text and "10 (10)" in page.text
+
+
+def test_names_and_a_prompt_set_are_joined(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    rows = ["case_number,prompt,evaluation_seed,object,style"]
+    for case, (label, colour) in enumerate((("church", "church"), ("truck", "truck"))):
+        from tests.eval.synthetic import COLOURS, CORNERS
+
+        rows.append(f"{case},a flat {label},{case},{label},flat")
+        image = Image.new("RGB", (8, 8), COLOURS[colour])
+        image.putpixel((0, 0), CORNERS["flat"])
+        image.putpixel((7, 7), (case, 0, 0))
+        image.save(folder / f"{case}_0.png")
+    (folder / "9_0.png").write_bytes((folder / "0_0.png").read_bytes())
+    (tmp_path / "set.csv").write_text("\n".join(rows) + "\n")
+    asked = Inquiry(
+        folders=(folder,),
+        metrics=("classifier",),
+        prompts=load_set(str(tmp_path / "set.csv")),
+        concept=CHURCH,
+        anchor=TRUCK,
+    )
+    found = evaluate_folders(asked, tmp_path / "out", judges=judges())
+    (figures,) = found["folders"]
+    assert (figures["n"], figures["forget"]) == (2, 1)
+    assert figures["classifier"]["ua"]["value"] == 0.0
+    assert figures["classifier"]["ira"]["value"] == 1.0
+    assert figures["scan"]["reasons"]["case number is not in the prompt set"]["count"] == 1
+
+
+def test_what_was_measured_is_not_measured_again(run: Path, tmp_path: Path) -> None:
+    detector = RedDetector()
+    for classes in ("esd9", LABEL):
+        asked = inquiry(run, metrics=("nudity",), nudity=Config(classes), reference=None)
+        evaluate_folders(asked, tmp_path, detector=detector)
+    files = [f for side in ("base", "erased") for f in (run / "eval" / side).rglob("*.png")]
+    assert detector.seen == len({f.read_bytes() for f in files}) == 35
+
+
+def test_folders_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other")
+    sides = (run / "eval" / "erased", other / "eval" / "erased")
+    asked = inquiry(run, folders=sides, against=None, metrics=("nudity",), reference=None)
+    names = [f["name"] for f in measured(asked, tmp_path / "out")["folders"]]
+    assert names == ["church/eval/erased", "other/eval/erased"]
+
+
+MISTAKES: list[tuple[Mapping[str, Any], str]] = [
+    ({"metrics": ("nuditi",)}, "Did you mean 'nudity'"),
+    ({"metrics": ()}, "No metric"),
+    ({"concept": None}, "needs --concept"),
+    ({"reference": None}, "need --reference"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), MISTAKES)
+def test_mistakes_are_told_before_anything_is_read(
+    changes: Mapping[str, Any], message: str, run: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        inquiry(run, **changes)
+
+
+def test_labels_must_say_what_was_erased(run: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    asked = inquiry(run, folders=(tmp_path,), against=None)
+    with pytest.raises(UserError, match="no label 'object'"):
+        measured(asked, tmp_path / "out")
+
+
+def test_faces_are_a_positive_control_of_the_whole_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = pytest.importorskip("skimage.data")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.fromarray(data.astronaut()).save(folder / "astronaut.png")
+    Image.fromarray(data.coffee()).save(folder / "coffee.png")
+    (folder / "broken.png").write_text("no picture")
+    argv = ["eval", "--images", str(folder), "--metrics", "nudity", "--out", str(tmp_path / "out")]
+    argv += ["--nudity.classes", "FACE_FEMALE,FACE_MALE"]
+    main(argv)
+    printed = capsys.readouterr().out
+    assert "| pictures | 2 | 50.0 (" in printed and "not an image by its content (1)" in printed
+    found = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert found["metrics"]["nudity"]["counted"] == ["FACE_FEMALE", "FACE_MALE"]
+    with pytest.raises(SystemExit):
+        main(argv)
+    assert "holds a report: add --overwrite" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*argv, "--lr", "1"])
+    assert "--lr has no effect" in capsys.readouterr().err
