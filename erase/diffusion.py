@@ -33,11 +33,14 @@ class Shot:
         prompt: the text c.
         seed: of the starting noise, which depends on nothing else.
         guidance: guidance scale of this image; None takes the sampler's.
+        size: height and width of this image in px, each None for the model's own; the sampler's
+            size goes before it.
     """
 
     prompt: str
     seed: int
     guidance: float | None = None
+    size: tuple[int | None, int | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -279,10 +282,16 @@ class Diffusion:
             row[len(ids) - 1] |= end
         return found.to(self.device)
 
-    def noise(self, seeds: Sequence[int], size: int | None = None) -> Tensor:
-        """Starting noise (B, C, h, w); row i depends on seed i and the shape alone."""
-        side = (size or self.size) // self.stride
-        shape = (int(self.pipeline.unet.config.in_channels), side, side)
+    def noise(self, seeds: Sequence[int], size: int | tuple[int, int] | None = None) -> Tensor:
+        """Starting noise (B, C, h, w); row i depends on seed i and the shape alone.
+
+        Args:
+            seeds: one per image.
+            size: side, or height and width, of the images in px; None is the model's own.
+        """
+        height, width = size if isinstance(size, tuple) else 2 * (size or self.size,)
+        channels = int(self.pipeline.unet.config.in_channels)
+        shape = (channels, height // self.stride, width // self.stride)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.stack(rows).to(self.device, self.dtype)
 
@@ -291,7 +300,7 @@ class Diffusion:
         """Samples a batch of images; the safety checker is off, since black would count as erased.
 
         Args:
-            shots: all of one guidance scale.
+            shots: all of one guidance scale and size.
             sampler: the scheduler, its steps and the size.
 
         Returns:
@@ -301,20 +310,21 @@ class Diffusion:
             UserError: the model's weights are not finite.
         """
         guidance = {s.guidance if s.guidance is not None else sampler.guidance for s in shots}
-        if len(guidance) != 1:
-            raise ValueError("a batch has one guidance scale")
+        sizes = {s.size for s in shots}
+        if len(guidance) != 1 or len(sizes) != 1:
+            raise ValueError("a batch has one guidance scale and one size")
         scale = guidance.pop()
-        size = sampler.size or self.size
+        height, width = (sampler.size or side or self.size for side in sizes.pop() or (None, None))
         with self._scheduler(sampler) as pipeline:
             empty = self.embed([""]).expand(len(shots), -1, -1) if scale > 1 else None
             images = pipeline(
                 prompt_embeds=self.embed([s.prompt for s in shots]),
                 negative_prompt_embeds=empty,
-                latents=self.noise([s.seed for s in shots], size),
+                latents=self.noise([s.seed for s in shots], (height, width)),
                 num_inference_steps=sampler.steps,
                 guidance_scale=scale,
-                height=size,
-                width=size,
+                height=height,
+                width=width,
                 output_type="np",
             ).images
         if not np.isfinite(images).all():

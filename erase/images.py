@@ -38,6 +38,7 @@ class Request:
         role: ``forget`` or ``retain``.
         labels: what the image should show, by axis.
         guidance: guidance scale of this image; None takes the sampler's.
+        size: height and width of this image in px, see ``diffusion.Shot``.
     """
 
     set: str
@@ -48,6 +49,7 @@ class Request:
     role: str
     labels: Mapping[str, str] = field(default_factory=dict)
     guidance: float | None = None
+    size: tuple[int | None, int | None] | None = None
 
     @property
     def file(self) -> str:
@@ -56,10 +58,11 @@ class Request:
 
 
 def batches(requests: Sequence[Request], size: int) -> Iterator[list[Request]]:
-    """Consecutive requests of one guidance scale, at most ``size`` at a time."""
+    """Consecutive requests of one guidance scale and size, at most ``size`` at a time."""
     batch: list[Request] = []
     for request in requests:
-        if batch and (len(batch) == size or batch[0].guidance != request.guidance):
+        kinds = {(r.guidance, r.size) for r in (request, *batch[:1])}
+        if batch and (len(batch) == size or len(kinds) > 1):
             yield batch
             batch = []
         batch.append(request)
@@ -84,7 +87,7 @@ class Shared:
 
     def place(self, group: Sequence[Request], sampler: Sampler) -> Path:
         """Where the images of a batch lie."""
-        shots = [[r.prompt, r.seed, r.guidance] for r in group]
+        shots = [[r.prompt, r.seed, r.guidance, r.size] for r in group]
         return self.folder / digest([self.model, asdict(sampler), shots])
 
     def take(self, group: Sequence[Request], sampler: Sampler, folder: Path) -> bool:
@@ -166,7 +169,7 @@ def generate(
     for group in batches(requests, batch):
         there = all((folder / r.file).exists() for r in group)
         if not there and not (shared and shared.take(group, sampler, folder)):
-            shots = [Shot(r.prompt, r.seed, r.guidance) for r in group]
+            shots = [Shot(r.prompt, r.seed, r.guidance, r.size) for r in group]
             for request, pixels in zip(group, diffusion.sample(shots, sampler), strict=True):
                 with atomic(folder / request.file) as part:
                     Image.fromarray(pixels).save(part, format="PNG")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -373,8 +373,8 @@ def train(
     load_method(r.method).erase(diffusion, data, r.config, fit)
 
 
-def check(job: Job, diffusion: Diffusion) -> Sequence[str]:
-    """What a user should know before the run starts; refuses what can't work.
+def check(job: Job, diffusion: Diffusion) -> None:
+    """Refuses what can't work.
 
     Raises:
         UserError: concept and anchor are the same, or a size the autoencoder can't take.
@@ -386,4 +386,3 @@ def check(job: Job, diffusion: Diffusion) -> Sequence[str]:
     size = job.recipe.size or diffusion.size
     if size % diffusion.stride:
         raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
-    return []

@@ -40,6 +40,7 @@ def plan(
             role=role,
             labels=dict(row.labels),
             guidance=row.guidance,
+            size=(row.height, row.width) if row.height or row.width else None,
         )
         for k, row in picked
     ]

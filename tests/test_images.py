@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,27 @@ def test_a_folder_of_other_requests_is_refused(tiny: Diffusion, tmp_path: Path) 
 def test_a_batch_has_one_guidance_scale() -> None:
     mixed = [Request("s", i, 0, "p", i, "forget", {}, g) for i, g in enumerate((1, 1, 2, 2, 2))]
     assert [len(b) for b in batches(mixed, 2)] == [2, 2, 1]
+
+
+def test_a_batch_has_one_size() -> None:
+    sizes = (None, None, (16, 24), (16, 24), (24, 16))
+    mixed = [Request("s", i, 0, "p", i, "forget", size=s) for i, s in enumerate(sizes)]
+    assert [len(b) for b in batches(mixed, 4)] == [2, 2, 1]
+
+
+def test_a_requests_size_is_honoured(tiny: Diffusion, tmp_path: Path) -> None:
+    asked = [Request("toy", i, 0, "p", 5, "forget") for i in range(4)]
+    sizes = (None, (16, 24), (32, None), (16, 16))
+    asked = [replace(r, size=size) for r, size in zip(asked, sizes, strict=True)]
+    generate(tiny, asked, tmp_path / "a", SAMPLER, batch=2)
+    own = tiny.size
+    shapes = [read_image(tmp_path / "a" / r.file).shape[:2] for r in asked]
+    assert shapes == [(own, own), (16, 24), (32, own), (16, 16)]
+    # A size that is given for all images goes before the rows'.
+    generate(tiny, asked, tmp_path / "b", replace(SAMPLER, size=16), batch=2)
+    assert {read_image(tmp_path / "b" / r.file).shape[:2] for r in asked} == {(16, 16)}
+    # Square ones are those that a sampler's size makes.
+    assert pixels(tmp_path / "b")["00003_0.png"] == pixels(tmp_path / "a")["00003_0.png"]
 
 
 def test_missing_manifest_is_one_sentence(tmp_path: Path) -> None:

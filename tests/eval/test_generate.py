@@ -33,3 +33,11 @@ def test_nothing_asked_nothing_made() -> None:
 def test_a_rows_own_guidance_is_kept() -> None:
     row = Row(0, "p", 1, {}, 9.0, None, None)
     assert plan([row], 1, "s", "forget")[0].guidance == 9.0
+
+
+def test_a_rows_own_size_is_kept() -> None:
+    both = Row(0, "p", 1, {}, None, height=64, width=32)
+    one = Row(1, "p", 1, {}, None, height=64, width=None)
+    none = Row(2, "p", 1, {}, None, None, None)
+    sizes = [plan([row], 1, "s", "forget")[0].size for row in (both, one, none)]
+    assert sizes == [(64, 32), (64, None), None]
