@@ -1,7 +1,9 @@
-"""``report.json``, typed."""
+"""``report.json``, typed. ``python -m erase.eval.schema`` prints its JSON schema, which the package
+carries as ``report.schema.json``."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -200,3 +202,19 @@ class Report:
     mask: tuple[Layer, ...]
     training: tuple[Step, ...]
     provenance: Provenance
+
+
+def json_schema() -> str:
+    """The JSON schema of ``report.json`` as text; needs pydantic."""
+    from pydantic import TypeAdapter
+
+    # By its own name: run as a module, the class would be __main__'s.
+    from erase.eval.schema import Report
+
+    schema = TypeAdapter(Report).json_schema()
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "report.json"}
+    return json.dumps({**schema, **head}, indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")
