@@ -94,7 +94,7 @@ def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
         else f"{recipe.method}, in closed form",
         "base": f"{asked['base']} + {asked['base2']} images of the base model",
         "erased": f"{asked['erased']} images of the erased model",
-        "eval": "report.json, report.html",
+        "eval": "report.json, .html, .md, .csv",
     }
     lines += [f"stage     {stage:7s} {plan[stage]}" for stage in OUTPUTS if stage in wanted]
     lines += [f"recipe    {key} = {value}" for key, value in as_dict(recipe).items()]

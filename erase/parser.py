@@ -36,7 +36,7 @@ STAGE_HELP = {
     "mask": "measure saliency and write mask.safetensors",
     "train": "move the masked weights and write model/",
     "generate": "make the evaluation images, or a quick look with --prompt",
-    "eval": "measure the images and write report.json and report.html",
+    "eval": "measure the images and write report.{json,html,md,csv}",
 }
 
 

@@ -25,7 +25,7 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "train": ("checkpoints", "train.jsonl", "model"),
     "base": ("eval/base", "eval/base2"),
     "erased": ("eval/erased",),
-    "eval": ("report.json", "report.html"),
+    "eval": ("report.json", "report.html", "report.md", "report.csv"),
 }
 """Stages in their order, with what each of them writes into the run folder."""
 

@@ -1,4 +1,4 @@
-"""The report of a run: ``report.json``, typed, and ``report.html``."""
+"""The report of a run: ``report.json``, typed, and for people ``report.{html,md,csv}``."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def evaluate(
     nudity: Config | None = None,
     detector: Detector | None = None,
 ) -> dict[str, Any]:
-    """Measures a run's images and writes ``report.json`` and ``report.html``.
+    """Measures a run's images and writes ``report.{json,html,md,csv}``.
 
     Args:
         run: a run folder with ``eval/{base,base2,erased}/SET/``.
@@ -98,6 +98,7 @@ def evaluate(
     Raises:
         UserError: missing or altered images, or a judge that can't be opened.
     """
+    from erase.eval import report_tables
     from erase.eval.page import render
 
     began = time.perf_counter()
@@ -185,6 +186,8 @@ def evaluate(
     result["verdict"] = headline(result)
     html = render(result, Evidence(sides, judged, flagged), run)
     write_json(run / REPORT, result)
+    write_text(run / "report.md", report_tables.markdown(result))
+    write_text(run / "report.csv", report_tables.table(result))
     write_text(run / "report.html", html)
     return result
 
