@@ -189,7 +189,9 @@ def _names(text: str) -> list[str]:
 
 
 def _matrix_options(options: Namespace) -> dict[str, Any]:
-    return {key: options[key] for key in ("judge", "clip", "retain", "anchor", "device")}
+    return {
+        key: options[key] for key in ("judge", "clip", "features", "retain", "anchor", "device")
+    }
 
 
 def _run_matrix(matrix: Matrix, options: Namespace) -> list[str] | None:
@@ -275,6 +277,7 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         deterministic=options.deterministic,
         shared=options.shared,
         clip=options.clip or earlier.get("clip"),
+        features=options.features or earlier.get("features"),
         nudity=nudity_config(options, earlier.get("nudity")),
     )
     return task, everything

@@ -44,6 +44,7 @@ class Task:
             measured on them.
         clip: spec of the open_clip model behind the CLIP score.
         included: a model that others erased, measured instead of one that is trained here.
+        features: spec of the feature network behind FID and KID.
         nudity: what counts as nudity; None asks only where it is the concept.
     """
 
@@ -58,6 +59,7 @@ class Task:
     shared: Path | None = None
     clip: str | None = None
     included: Path | None = None
+    features: str | None = None
     nudity: Config | None = None
 
 
@@ -89,6 +91,7 @@ def make_task(
     deterministic: bool = False,
     shared: str | Path | None = None,
     clip: str | None = None,
+    features: str | None = None,
     nudity: Config | None = None,
 ) -> Task:
     """Checks what the user asked for.
@@ -139,6 +142,7 @@ def make_task(
         deterministic,
         shared=pool,
         clip=clip,
+        features=features,
         nudity=nudity,
     )
 
@@ -183,6 +187,7 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
                 "anchor": asdict(job.anchor),
                 "judge": judge_identity(task.judge or job.concept.judge),
                 "clip": judge_identity(task.clip),
+                "features": judge_identity(task.features),
                 **({"nudity": asdict(task.nudity)} if task.nudity else {}),
             },
         }
@@ -280,6 +285,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
                     task.judge,
                     device=acc.device,
                     clip=task.clip,
+                    features=task.features,
                     nudity=task.nudity,
                     store=task.shared / "measured" if task.shared else None,
                 )
@@ -361,6 +367,7 @@ def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any
             "retain": job.retain,
             "judge": task.judge,
             "clip": task.clip,
+            "features": task.features,
             "nudity": asdict(task.nudity) if task.nudity else None,
             "forget_folder": str(job.forget_folder) if job.forget_folder else None,
             "retain_folder": str(job.retain_folder) if job.retain_folder else None,

@@ -42,6 +42,7 @@ class Matrix:
         judge: spec of the classifier; None takes each concept's own.
         retain: prompt set to keep; None takes each concept's own.
         clip: spec of the open_clip model behind the CLIP score.
+        features: spec of the feature network behind FID and KID.
         anchor: what the concepts become; None takes each concept's own.
         device: where to compute.
         includes: models that others erased, by the name of their row; ``{concept}`` and
@@ -56,6 +57,7 @@ class Matrix:
     judge: str | None = None
     retain: str | None = None
     clip: str | None = None
+    features: str | None = None
     anchor: str | None = None
     device: str = "auto"
     includes: tuple[tuple[str, str], ...] = ()
@@ -73,6 +75,7 @@ class Matrix:
             "judge": self.judge,
             "retain": self.retain,
             "clip": self.clip,
+            "features": self.features,
             "anchor": self.anchor,
             **{key: flat[key] for key in COMMON},
         }
@@ -127,6 +130,7 @@ def make_matrix(
     judge: str | None = None,
     retain: str | None = None,
     clip: str | None = None,
+    features: str | None = None,
     anchor: str | None = None,
     device: str = "auto",
     includes: Sequence[str] = (),
@@ -140,7 +144,7 @@ def make_matrix(
         seeds: one run each.
         out: new, or a folder of the same matrix, which may grow.
         overrides: recipe values for every recipe, e.g. ``eval_forget``.
-        judge, retain, clip, anchor, device: as for a run.
+        judge, retain, clip, features, anchor, device: as for a run.
         includes: models that others erased, each as ``NAME=PATH``.
 
     Raises:
@@ -200,6 +204,7 @@ def make_matrix(
         judge=judge,
         retain=retain,
         clip=clip,
+        features=features,
         anchor=anchor,
         device=device,
         includes=tuple(others),
@@ -256,6 +261,7 @@ def task_of(matrix: Matrix, cell: Cell) -> Task:
         judge=matrix.judge,
         retain=matrix.retain,
         clip=matrix.clip,
+        features=matrix.features,
         device=matrix.device,
         shared=matrix.out / "shared",
     )

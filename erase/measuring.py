@@ -65,6 +65,7 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
         anchor=load_concept(anchor) if anchor else None,
         judge=options.judge,
         clip=options.clip,
+        features=options.features,
         nudity=config or Config(),
         device=accelerator(options.device, "fp32", options.deterministic).device,
     )

@@ -12,6 +12,8 @@ from erase.errors import UserError, nearest
 from erase.recipe import Flag, flags, list_methods
 from erase.runs import COMMANDS
 
+FEATURES = "network behind FID and KID: mini, inception[@FILE] or open_clip:NAME[@FILE]"
+
 
 class Parser(ArgumentParser):
     """Says what is wrong in one sentence instead of printing the usage of fifty flags."""
@@ -97,6 +99,7 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         "open_clip:NAME[@FILE]",
     )
     add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
+    add("--features", type=str, help=FEATURES)
     _add_nudity(parser)
     add("--shared", type=str, help="folder where runs find each other's images of the base model")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
@@ -229,6 +232,7 @@ def _add_matrix_flags(parser: ArgumentParser, out: str) -> None:
     add("--retain", type=str, help="prompt set to keep: a name or a .csv file")
     add("--judge", type=str, help="classifier for UA/IRA/CRA, as for erase run")
     add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
+    add("--features", type=str, help=FEATURES)
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     add("--overwrite", action="store_true", help="redo the cells whose settings changed")
     add("--dry-run", action="store_true", help="print the cells and do nothing")

@@ -74,6 +74,7 @@ def evaluate(
     extractor: Extractor | None = None,
     clip: str | None = None,
     store: Path | None = None,
+    features: str | None = None,
     nudity: Config | None = None,
     detector: Detector | None = None,
 ) -> dict[str, Any]:
@@ -89,6 +90,7 @@ def evaluate(
         extractor: feature network, instead of the bundled one.
         clip: spec of the open_clip model behind the CLIP score.
         store: folder of what was measured earlier; None is the run's own.
+        features: spec of the feature network behind FID and KID.
         nudity: what counts as nudity; None asks only where it is the concept.
         detector: of nudity, instead of NudeNet.
 
@@ -116,6 +118,7 @@ def evaluate(
         judges=judges,
         extractor=extractor,
         clip=clip,
+        features=features,
         nudity=nudity,
         detector=detector,
     )
@@ -126,9 +129,9 @@ def evaluate(
     }
     distance = build_metric("fidelity", setting)
     kept = {side: [p for p in sides[side] if p.role == "retain"] for side in sides}
-    features = {side: distance.measure(pictures) for side, pictures in kept.items()}
+    vectors = {side: distance.measure(pictures) for side, pictures in kept.items()}
     fidelity: dict[str, Fidelity] = {
-        side: distance.score(features[side], features["base2"]) for side in ("base", "erased")
+        side: distance.score(vectors[side], vectors["base2"]) for side in ("base", "erased")
     }
     aligned = build_metric("clip_score", setting)
     fits: dict[str, Alignment] = {

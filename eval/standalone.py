@@ -47,7 +47,7 @@ class Inquiry:
         reference: second base set with other seeds, to which FID and KID are measured.
         prompts: joined to the pictures by case number.
         concept, anchor: what the pictures' labels are held against for UA, IRA and CRA.
-        judge, clip: specs.
+        judge, clip, features: specs.
         nudity: what counts.
         device: where networks compute.
     """
@@ -61,6 +61,7 @@ class Inquiry:
     anchor: Concept | None = None
     judge: str | None = None
     clip: str | None = None
+    features: str | None = None
     nudity: nudity.Config = field(default_factory=nudity.Config)
     device: str | torch.device = "cpu"
 
@@ -207,6 +208,7 @@ def _setting(
         judges=judges,
         extractor=extractor,
         clip=inquiry.clip,
+        features=inquiry.features,
         nudity=inquiry.nudity,
         detector=detector,
     )

@@ -77,6 +77,8 @@ class Setting:
         extractor: feature network, instead of the bundled one.
         clip: spec of the open_clip model behind the CLIP score; None takes the bundled one for
             the bundled model's images.
+        features: spec of the feature network behind FID and KID; None takes the bundled one for
+            the bundled model's images.
         nudity: what counts as nudity; None asks only where it is the concept.
         detector: of nudity, instead of NudeNet.
     """
@@ -91,6 +93,7 @@ class Setting:
     judges: Mapping[str, Judge] | None = None
     extractor: Extractor | None = None
     clip: str | None = None
+    features: str | None = None
     nudity: Config | None = None
     detector: Detector | None = None
 

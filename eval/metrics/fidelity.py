@@ -27,6 +27,8 @@ from erase.eval.metrics import Picture, Setting, measured, pack, unpack
 SUBSETS, SUBSET_SIZE, SUBSET_SEED = 100, 50, 0
 """KID's subsets: how many, how large at most, and the seed they are drawn with."""
 
+STANDARD = "inception"
+"""The extractor whose distances are called FID and KID without a name in brackets."""
 Features = NDArray[np.float32]
 """One image's features (D,)."""
 
@@ -156,6 +158,11 @@ class _Given(nn.Module):
         return x
 
 
+def title(metric: str, extractor: str) -> str:
+    """``FID[mini]``; ``FID`` for the network that the name belongs to."""
+    return metric if extractor == STANDARD else f"{metric}[{extractor}]"
+
+
 def score(name: str, features: Sequence[Features], reference: Sequence[Features]) -> Fidelity:
     """FID and KID of ``features`` to ``reference``, by torchmetrics.
 
@@ -185,12 +192,12 @@ def score(name: str, features: Sequence[Features], reference: Sequence[Features]
     warning = None
     if min(n, m) <= dimensions:
         warning = (
-            f"FID[{name}] has {dimensions} dimensions but only {min(n, m)} images: its value is "
-            "mostly bias; compare it with the floor alone."
+            f"{title('FID', name)} has {dimensions} dimensions but only {min(n, m)} images: its "
+            "value is mostly bias; compare it with the floor alone."
         )
     return Fidelity(
-        Distance(f"FID[{name}]", float(fid.compute()), n, m, dimensions),
-        Distance(f"KID[{name}]", float(mean), n, m, dimensions, float(spread), size),
+        Distance(title("FID", name), float(fid.compute()), n, m, dimensions),
+        Distance(title("KID", name), float(mean), n, m, dimensions, float(spread), size),
         warning,
     )
 
@@ -244,9 +251,13 @@ def build(setting: Setting) -> FidelityMetric:
     """Takes the setting's extractor, or the bundled one for the bundled model's images.
 
     Raises:
-        UserError: the bundled one is missing.
+        UserError: a network that can't be opened.
     """
     extractor = setting.extractor
+    if extractor is None and setting.features is not None:
+        from erase.eval.extractors import load_extractor
+
+        extractor = load_extractor(setting.features, setting.device)
     if extractor is None and "mini" in (setting.model, setting.concept.family):
         extractor = mini_extractor(setting.device)
     return FidelityMetric(extractor, setting.store)
