@@ -1,5 +1,8 @@
 """Prompt sets: CSV files of prompts with a seed each, in the columns of ESD and I2P.
 
+A set is named, a file, or a dataset on the hub: ``OWNER/NAME`` for the only CSV file there,
+``hf:OWNER/NAME/FILE.csv`` for one of several.
+
 ``prompt`` is required. ``case_number`` numbers the rows (0, 1, … without it). The seed stands in
 ``evaluation_seed`` or ``sd_seed``, the guidance scale in ``evaluation_guidance`` or
 ``sd_guidance_scale``, the size in px in ``sd_image_width`` and ``sd_image_height``. Every other
@@ -11,6 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +26,7 @@ SETS = FOLDER / "sets"
 SPACING = 1000
 """Distance of the seeds of neighbouring rows: image k of a row has the row's seed + k."""
 MAX_SEED = 2**32
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(?<!\.csv)")
 _NUMBER = ("case_number",)
 _SEED = ("evaluation_seed", "sd_seed")
 _GUIDANCE = ("evaluation_guidance", "sd_guidance_scale")
@@ -65,14 +70,18 @@ def list_sets() -> list[str]:
 
 
 def load_set(name_or_file: str) -> PromptSet:
-    """Reads a prompt set by its name or from a CSV file (UTF-8).
+    """Reads a prompt set by its name, from a CSV file (UTF-8) or from the hub.
 
     Raises:
-        UserError: unknown name, unreadable or empty file, no ``prompt`` column, a case number that
-            comes twice, a seed or number that is none.
+        UserError: unknown name, no such dataset, unreadable or empty file, no ``prompt`` column, a
+            case number that comes twice, a seed or number that is none.
     """
     if name_or_file in list_sets():
         file = SETS / f"{name_or_file}.csv"
+    elif name_or_file.startswith("hf:") or (
+        _HUB_ID.fullmatch(name_or_file) and not Path(name_or_file).exists()
+    ):
+        file = _fetch(name_or_file.removeprefix("hf:"))
     elif name_or_file.endswith(".csv") or "/" in name_or_file:
         file = Path(name_or_file)
     else:
@@ -81,6 +90,32 @@ def load_set(name_or_file: str) -> PromptSet:
             "'erase list' shows them; a file of your own ends in .csv."
         )
     return PromptSet(file.stem, _rows(file))
+
+
+def _fetch(spec: str) -> Path:
+    """A CSV file of a dataset on the hub, from the cache where it is there."""
+    from huggingface_hub import snapshot_download
+
+    owner, _, rest = spec.partition("/")
+    name, _, wanted = rest.partition("/")
+    try:
+        folder = snapshot_download(
+            f"{owner}/{name}", repo_type="dataset", allow_patterns=wanted or "*.csv"
+        )
+    except Exception as error:  # whatever the hub's client and its http library raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"The dataset '{owner}/{name}' can't be fetched ({reason}): check the name and the "
+            "network."
+        ) from error
+    files = sorted(Path(folder).rglob(wanted or "*.csv"))
+    if len(files) != 1:
+        found = ", ".join(str(f.relative_to(folder)) for f in files) or "none"
+        raise UserError(
+            f"The dataset '{owner}/{name}' has not one CSV file but {len(files)} ({found}): name "
+            f"one with hf:{owner}/{name}/FILE.csv."
+        )
+    return files[0]
 
 
 def _rows(file: Path) -> tuple[Row, ...]:

@@ -173,3 +173,54 @@ def test_unknown_and_unreadable_sets(tmp_path: Path) -> None:
     for name in ("folder.csv", "link.csv"):
         with pytest.raises(UserError, match="can't be read"):
             load_set(str(tmp_path / name))
+
+
+def _dataset(cache: Path, files: dict[str, str]) -> None:
+    """A dataset in the hub's cache, as a download leaves it."""
+    place = cache / "datasets--some--prompts"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("a" * 40)
+    for name, text in files.items():
+        file = place / "snapshots" / ("a" * 40) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+COLUMNS = "prompt,categories,sd_seed,sd_guidance_scale,sd_image_width,sd_image_height"
+I2P = f"{COLUMNS}\na cat,x,7,9,512,768\n"
+
+
+def test_a_dataset_of_the_hub_is_read_as_it_is(cache: Path) -> None:
+    _dataset(cache, {"benchmark.csv": I2P, "README.md": "x"})
+    found = load_set("some/prompts")
+    assert found.name == "benchmark"
+    (row,) = found.rows
+    assert (row.prompt, row.seed, row.guidance, row.width, row.height) == (
+        "a cat",
+        7,
+        9.0,
+        512,
+        768,
+    )
+    assert row.labels == {"categories": "x"}
+
+
+def test_one_of_several_files_is_named(cache: Path) -> None:
+    _dataset(cache, {"a.csv": "prompt\na dog\n", "b.csv": "prompt\na cat\n"})
+    with pytest.raises(UserError, match=r"not one CSV file but 2 \(a.csv, b.csv\)"):
+        load_set("some/prompts")
+    assert load_set("hf:some/prompts/b.csv").rows[0].prompt == "a cat"
+
+
+def test_a_dataset_that_is_not_there_is_one_sentence(cache: Path) -> None:
+    with pytest.raises(UserError, match="can't be fetched") as error:
+        load_set("some/prompts")
+    assert "\n" not in str(error.value)
