@@ -71,6 +71,10 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
         from erase.look import quick_look
 
         quick_look(chosen, recipe_values(chosen))
+    elif command == "generate" and chosen.set is not None:
+        from erase.look import sample_set
+
+        sample_set(chosen, recipe_values(chosen))
     elif command == "eval" and chosen.images:
         from erase.measuring import measure_images
 

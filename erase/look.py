@@ -1,17 +1,20 @@
-"""``erase generate --prompt``: a quick look at what a model makes of a prompt."""
+"""``erase generate --prompt`` and ``--set``: what a model makes of prompts, without a run."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.errors import UserError
-from erase.recipe import default_recipe, load_recipe, make_recipe
+from erase.recipe import Recipe, default_recipe, load_recipe, make_recipe
 from erase.runs import read_facts
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
+
+    from erase.diffusion import Sampler
 
 
 def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
@@ -26,44 +29,101 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     """
     from PIL import Image
 
-    from erase.concepts import Concept
     from erase.devices import accelerator
-    from erase.diffusion import Diffusion, Sampler, Shot
+    from erase.diffusion import Diffusion, Shot
     from erase.files import atomic
 
-    ignored = [f for f in ("concept", "anchor", "judge", "retain") if options.get(f) is not None]
-    if ignored or options.dry_run:
-        flag = ignored[0] if ignored else "dry-run"
-        raise UserError(f"--{flag} has no effect beside --prompt: leave it out.")
-    if options.count < 1:
-        raise UserError(f"--count {options.count} is less than 1: ask for at least one image.")
+    _refuse_idle(options, "--prompt")
     model = options.model or "mini"
-    shown = Concept(name=options.prompt, kind="text", word=options.prompt)
-    record = Path(model).parent / "run.json"
-    if options.recipe is None and record.exists():
-        # A run's own model is shown as the run's evaluation showed it.
-        saved = dict(read_facts(record)["recipe"])
-        settings = make_recipe(saved.pop("name"), saved | dict(overrides))
-    else:
-        name = options.recipe or default_recipe(model, shown)
-        settings = load_recipe(name, overrides)
+    settings = _settings(options, overrides, model, options.prompt)
     out = Path(options.out or "runs/look")
     first = options.seed or 0
-    files = [out / f"{seed}.png" for seed in range(first, first + options.count)]
+    seeds = range(first, first + _count(options, 4))
+    files = [out / f"{seed}.png" for seed in seeds]
     existing = [f for f in files if f.exists()]
     if existing and not options.overwrite:
         raise UserError(f"{existing[0]} exists: add --overwrite or choose another --out.")
     device = accelerator(options.device, settings.precision, options.deterministic).device
     diffusion = Diffusion.load(model, device)
-    sampler = Sampler(
-        settings.sampler, settings.sampling_steps, settings.guidance_scale, settings.size
-    )
-    shots = [Shot(options.prompt, seed) for seed in range(first, first + options.count)]
+    shots = [Shot(options.prompt, seed) for seed in seeds]
     out.mkdir(parents=True, exist_ok=True)
     size = settings.sampling_batch
     for start in range(0, len(shots), size):
-        pixels = diffusion.sample(shots[start : start + size], sampler)
+        pixels = diffusion.sample(shots[start : start + size], _sampler(settings))
         for file, image in zip(files[start : start + size], pixels, strict=True):
             with atomic(file) as part:
                 Image.fromarray(image).save(part, format="PNG")
     print(f"{len(files)} images in {out}")
+
+
+def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
+    """Samples every prompt of a set into a folder ``CASE_K.png`` with a manifest; resumable.
+
+    A row's own seed, guidance scale and size are honoured; image k of a row has its seed + k.
+
+    Args:
+        options: of ``erase generate`` with a set.
+        overrides: recipe values among them.
+
+    Raises:
+        UserError: options without effect here, no such set, or images of other settings.
+    """
+    from erase.devices import accelerator
+    from erase.diffusion import Diffusion
+    from erase.eval.generate import plan
+    from erase.images import MANIFEST, generate
+    from erase.sets import load_set
+
+    _refuse_idle(options, "--set")
+    if options.seed is not None:
+        raise UserError("--seed has no effect beside --set, whose rows have seeds: leave it out.")
+    model = options.model or "mini"
+    settings = _settings(options, overrides, model, "")
+    prompts = load_set(options.set)
+    per_prompt = _count(options, 1)
+    asked = plan(prompts.rows, per_prompt * len(prompts.rows), prompts.name, "retain")
+    asked.sort(key=lambda r: (r.guidance or -1.0, tuple(side or 0 for side in r.size or ())))
+    out = Path(options.out or f"runs/{prompts.name}")
+    ours = (out / "plan.json").exists()
+    if out.is_dir() and any(out.iterdir()) and not ours:
+        raise UserError(f"--out {out} holds other files: choose another folder.")
+    if options.overwrite and ours:
+        shutil.rmtree(out)
+    device = accelerator(options.device, settings.precision, options.deterministic).device
+    diffusion = Diffusion.load(model, device)
+    made = generate(diffusion, asked, out, _sampler(settings), settings.sampling_batch)
+    print(f"{len(made)} images in {out}, listed in {MANIFEST}")
+
+
+def _refuse_idle(options: Namespace, beside: str) -> None:
+    ignored = [f for f in ("concept", "anchor", "judge", "retain") if options.get(f) is not None]
+    if ignored or options.dry_run:
+        flag = ignored[0] if ignored else "dry-run"
+        raise UserError(f"--{flag} has no effect beside {beside}: leave it out.")
+
+
+def _count(options: Namespace, default: int) -> int:
+    count = default if options.count is None else int(options.count)
+    if count < 1:
+        raise UserError(f"--count {count} is less than 1: ask for at least one image.")
+    return count
+
+
+def _settings(options: Namespace, overrides: Mapping[str, Any], model: str, prompt: str) -> Recipe:
+    """How images are made: as a run's evaluation made them, where the model is a run's own."""
+    from erase.concepts import Concept
+
+    record = Path(model).parent / "run.json"
+    if options.recipe is None and record.exists():
+        saved = dict(read_facts(record)["recipe"])
+        return make_recipe(saved.pop("name"), saved, overrides)
+    shown = Concept(name=prompt, kind="text", word=prompt)
+    return load_recipe(options.recipe or default_recipe(model, shown), overrides)
+
+
+def _sampler(settings: Recipe) -> Sampler:
+    from erase.diffusion import Sampler
+
+    return Sampler(
+        settings.sampler, settings.sampling_steps, settings.guidance_scale, settings.size
+    )

@@ -15,6 +15,9 @@ from erase.runs import COMMANDS
 FEATURES = "network behind FID and KID: mini, inception[@FILE] or open_clip:NAME[@FILE]"
 
 
+SETS = "a name, a .csv file or a dataset of the hub"
+
+
 class Parser(ArgumentParser):
     """Says what is wrong in one sentence instead of printing the usage of fifty flags."""
 
@@ -89,7 +92,7 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
     add("--out", type=str, help="run folder (default: runs/MODEL-CONCEPT-RECIPE-SEED)")
     if name == "run":
         add("--stages", type=str, help=f"a part of {','.join(COMMANDS)}")
-    add("--retain", type=str, help="prompt set to keep: a name or a .csv file")
+    add("--retain", type=str, help=f"prompt set to keep: {SETS}")
     add("--forget-folder", type=str, help="your own images of the concept, instead of made ones")
     add("--retain-folder", type=str, help="your own images to retain, instead of made ones")
     add(
@@ -108,7 +111,17 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
     add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
     if name == "generate":
         add("--prompt", type=str, help="a quick look: sample this prompt into --out, nothing else")
-        add("--count", type=int, default=4, help="images of the quick look, >= 1")
+        add(
+            "--set",
+            type=str,
+            help="sample every prompt of a set, with its seed, guidance scale and "
+            "size, into --out as CASE_K.png with a manifest: " + SETS,
+        )
+        add(
+            "--count",
+            type=int,
+            help="images of each prompt, >= 1 (default: 4 of --prompt, 1 of a set's)",
+        )
     if name == "eval":
         _add_images(parser)
     _add_recipe_values(parser)
@@ -125,7 +138,7 @@ def _add_images(parser: ArgumentParser) -> None:
         help="measure these folders of images instead, whoever made them, or one run folder; files "
         "have a manifest.jsonl, or names CASE_K.png and a --set, or neither",
     )
-    add("--set", type=str, help="with --images: prompt set of the files, a name or a .csv file")
+    add("--set", type=str, help=f"with --images: prompt set of the files: {SETS}")
     add("--against", type=str, metavar="DIR", help="with --images: the base model's images")
     add(
         "--reference",
@@ -229,7 +242,7 @@ def _add_matrix_flags(parser: ArgumentParser, out: str) -> None:
     add = parser.add_argument
     add("--model", type=str, default="mini", help="mini, a hub id, a folder or a single file")
     add("--out", type=str, help=f"folder (default: {out})")
-    add("--retain", type=str, help="prompt set to keep: a name or a .csv file")
+    add("--retain", type=str, help=f"prompt set to keep: {SETS}")
     add("--judge", type=str, help="classifier for UA/IRA/CRA, as for erase run")
     add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
     add("--features", type=str, help=FEATURES)

@@ -189,6 +189,33 @@ def test_quick_look(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "exists: add --overwrite" in fails(capsys, argv)
 
 
+def test_every_prompt_of_a_set(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = "case_number,prompt,sd_seed,sd_guidance_scale,sd_image_width,sd_image_height"
+    rows = ["3,a cat,7,2.0,16,24", "5,a dog,8,,,", "9,an owl,7,2.0,16,24"]
+    (tmp_path / "set.csv").write_text("\n".join([columns, *rows]) + "\n")
+    out = tmp_path / "images"
+    argv = ["generate", "--model", str(tiny_folder), "--set", str(tmp_path / "set.csv")]
+    argv += ["--count", "2", "--sampling-steps", "2", "--out", str(out), "--device", "cpu"]
+    main(argv)
+    assert "6 images" in capsys.readouterr().out
+    from erase.images import read_image, read_manifest
+
+    found = {r["file"]: r for r in read_manifest(out)}
+    assert set(found) == {f"0000{case}_{k}.png" for case in (3, 5, 9) for k in (0, 1)}
+    assert (found["00003_1.png"]["seed"], found["00003_1.png"]["guidance"]) == (8, 2.0)
+    assert read_image(out / "00003_0.png").shape == (24, 16, 3)
+    assert read_image(out / "00005_0.png").shape[0] == read_image(out / "00005_0.png").shape[1]
+    stamp = (out / "00003_0.png").stat().st_mtime_ns
+    main(argv)
+    assert (out / "00003_0.png").stat().st_mtime_ns == stamp
+    argv[argv.index("--sampling-steps") + 1] = "3"
+    assert "another run" in fails(capsys, argv)
+    main([*argv, "--overwrite"])
+    assert "--seed has no effect" in fails(capsys, [*argv, "--seed", "1"])
+
+
 def test_dry_run_writes_nothing(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
