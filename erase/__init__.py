@@ -59,6 +59,8 @@ def run(
     *,
     judge: str | None = None,
     clip: str | None = None,
+    features: str | None = None,
+    nudity: str | None = None,
     retain: str | None = None,
     forget_folder: str | None = None,
     retain_folder: str | None = None,
@@ -80,6 +82,9 @@ def run(
         overwrite: redo stages whose inputs changed.
         judge: classifier behind UA, IRA and CRA; None takes the concept's own.
         clip: open_clip model behind the CLIP score.
+        features: network behind FID and KID.
+        nudity: preset or NudeNet classes that count as nudity; None asks only where it is the
+            concept.
         retain: prompt set to keep, a name or a CSV file.
         forget_folder, retain_folder: the user's own images.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
@@ -94,6 +99,7 @@ def run(
         erase.errors.UserError: bad input; the message says what to do.
     """
     from erase.commands import execute, make_task
+    from erase.eval.nudity import Config
 
     task = make_task(
         model,
@@ -108,6 +114,8 @@ def run(
         retain=retain,
         judge=judge,
         clip=clip,
+        features=features,
+        nudity=Config(nudity) if nudity else None,
         device=device,
         deterministic=deterministic,
         shared=shared,

@@ -17,9 +17,9 @@ from erase.recipe import Recipe, flags, list_methods, list_recipes, load_recipe,
 from erase.runs import COMMANDS, read_facts
 
 if TYPE_CHECKING:
+    from erase.cells import Matrix
     from erase.commands import Task
     from erase.eval.nudity import Config
-    from erase.matrix import Matrix
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -67,6 +67,8 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
         _compare(chosen, f"erase {shlex.join(typed)}")
     elif command == "tune":
         _tune(chosen, f"erase {shlex.join(typed)}")
+    elif command == "generate" and chosen.prompt is not None and chosen.set is not None:
+        raise UserError("--prompt and --set don't go together: give one of them.")
     elif command == "generate" and chosen.prompt is not None:
         from erase.look import quick_look
 
@@ -102,6 +104,10 @@ def nudity_config(options: Namespace, earlier: Mapping[str, Any] | None = None) 
 def _stages(command: str, options: Namespace) -> None:
     from erase.commands import each, execute
 
+    for flag in ("count", "set", "against", "reference", "metrics"):
+        if options.get(flag) is not None:
+            beside = "--prompt or --set" if command == "generate" else "--images"
+            raise UserError(f"--{flag} has no effect without {beside}: leave it out.")
     stages = list(COMMANDS) if command == "run" else [command]
     if options.get("stages"):
         stages = options.stages.split(",")
@@ -200,7 +206,8 @@ def _matrix_options(options: Namespace) -> dict[str, Any]:
 
 def _run_matrix(matrix: Matrix, options: Namespace) -> list[str] | None:
     """Runs the cells and returns the failures, or prints what there is to do (None)."""
-    from erase.matrix import cells, finished, run_matrix
+    from erase.cells import cells, finished
+    from erase.matrix import run_matrix
 
     if options.dry_run:
         for cell in cells(matrix):

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from erase.concepts import evaluation_rows, load_concept, members
 from erase.devices import accelerator
 from erase.errors import UserError, nearest
-from erase.files import digest, sha256
+from erase.files import digest
 from erase.images import Shared
 from erase.included import identity, place, settings
 from erase.methods import load_method
 from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, recipe_for
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
+from erase.specs import check_specs, judge_identity
 from erase.stages import SAMPLING_KEYS, Job, check, inputs, model_fingerprint
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Task:
         included: a model that others erased, measured instead of one that is trained here.
         features: spec of the feature network behind FID and KID.
         nudity: what counts as nudity; None asks only where it is the concept.
+        eval_shift: added to the seeds of all evaluation images.
     """
 
     model: str
@@ -61,6 +63,7 @@ class Task:
     included: Path | None = None
     features: str | None = None
     nudity: Config | None = None
+    eval_shift: int = 0
 
 
 def family(model: str) -> str | None:
@@ -147,16 +150,21 @@ def make_task(
     )
 
 
-def requests(job: Job) -> dict[str, list[Request]]:
-    """The evaluation images of each side; ``base2`` repeats the retained ones with other seeds."""
+def requests(job: Job, shift: int = 0) -> dict[str, list[Request]]:
+    """The evaluation images of each side; ``base2`` repeats the retained ones with other seeds.
+
+    Args:
+        job: the run.
+        shift: added to all seeds.
+    """
     from erase.eval.generate import OTHER_SEEDS, plan
 
     recipe = job.recipe
     own = Path(job.concept.evaluation or "").stem  # a set may be a CSV file
     forget, retain = evaluation_rows(job.concept, job.retain)
-    kept = plan(retain, recipe.eval_retain, own or "retained", "retain")
-    both = [*plan(forget, recipe.eval_forget, own or "concept", "forget"), *kept]
-    other = plan(retain, recipe.eval_retain, own or "retained", "retain", OTHER_SEEDS)
+    kept = plan(retain, recipe.eval_retain, own or "retained", "retain", shift)
+    both = [*plan(forget, recipe.eval_forget, own or "concept", "forget", shift), *kept]
+    other = plan(retain, recipe.eval_retain, own or "retained", "retain", shift + OTHER_SEEDS)
     return {"base": both, "base2": other, "erased": both}
 
 
@@ -167,7 +175,7 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
     sampling = {k: flat[k] for k in SAMPLING_KEYS}
     asked = {
         side: digest([vars(r) | {"labels": dict(r.labels)} for r in rows])
-        for side, rows in requests(job).items()
+        for side, rows in requests(job, task.eval_shift).items()
     }
     training = inputs(job, model)
     if task.included:
@@ -194,14 +202,6 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
     )
 
 
-def judge_identity(spec: str | None) -> str | None:
-    """The judge's spec, with the hash of its file where it names one."""
-    _, at, source = (spec or "").partition("@")
-    if not at or not Path(source).is_file():
-        return spec
-    return f"{spec} {sha256(Path(source))}"
-
-
 def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[str, Any]:
     """Does the stages that are not finished yet, in order.
 
@@ -220,11 +220,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     from erase.checkpoint import open_base
     from erase.diffusion import Diffusion
 
-    for spec in (task.judge, task.clip):
-        if spec and spec != "mini":
-            from erase.eval.judges import parse_spec
-
-            parse_spec(spec)
+    check_specs(task.judge, task.clip, task.features)
     for name in stages:
         if name not in COMMANDS:
             raise UserError(
@@ -341,7 +337,7 @@ def generate_sides(
     from erase.images import generate
 
     batch = task.job.recipe.sampling_batch
-    for side, rows in requests(task.job).items():
+    for side, rows in requests(task.job, task.eval_shift).items():
         if side not in sides:
             continue
         for name in dict.fromkeys(r.set for r in rows):

@@ -268,10 +268,17 @@ def _is_tuning(row: Row) -> bool:
 
 
 def _belongs(row: Row, concept: Concept) -> bool:
-    if concept.axis is not None and concept.axis in row.labels:
-        return row.labels[concept.axis] == concept.label
-    # Keeping a prompt that names the concept would pull against erasing it.
-    words, text = row.prompt.lower().split(), concept.word.lower().split()
+    return belongs(row.prompt, row.labels, concept)
+
+
+def belongs(prompt: str, labels: Mapping[str, str], concept: Concept) -> bool:
+    """Whether a prompt is the concept's: by its label, or, without one, by the concept's words.
+
+    Keeping a prompt that names the concept would pull against erasing it.
+    """
+    if concept.axis is not None and concept.axis in labels:
+        return labels[concept.axis] == concept.label
+    words, text = prompt.lower().split(), concept.word.lower().split()
     width = len(text)
     bare = [w.strip(".,;:!?\"'()") for w in words]
     return bool(text) and any(bare[i : i + width] == text for i in range(len(bare) - width + 1))

@@ -61,7 +61,7 @@ def sizes(model: str) -> Sizes | None:
 
 
 def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
-    """What the tasks would do, as text; nothing is written or downloaded.
+    """What the tasks would do, as text; nothing is written, and no model is downloaded.
 
     Disk counts images at 2 bytes per pixel (PNG of photographs) and moved weights in fp32; memory
     counts fp32 weights, gradients and Adam's moments of the masked weights, without activations.

@@ -131,6 +131,7 @@ def generate(
     batch: int,
     title: str = "images",
     shared: Shared | None = None,
+    model: str = "",
 ) -> list[dict[str, object]]:
     """Makes the images of ``requests`` in ``folder`` with a manifest; goes on where it stopped.
 
@@ -145,6 +146,7 @@ def generate(
         batch: images at a time, >= 1.
         title: of the progress bar.
         shared: where batches are looked for and left.
+        model: fingerprint, where the folder may meet another model.
 
     Returns:
         The manifest's rows.
@@ -158,7 +160,8 @@ def generate(
     from erase.diffusion import Shot
 
     rows = [asdict(r) for r in requests]
-    plan = digest({"requests": rows, "sampler": asdict(sampler), "batch": batch})
+    asked: dict[str, object] = {"requests": rows, "sampler": asdict(sampler), "batch": batch}
+    plan = digest({**asked, "model": model} if model else asked)
     manifest, marker = folder / MANIFEST, folder / "plan.json"
     if marker.exists() and json.loads(marker.read_text())["plan"] != plan:
         raise UserError(f"{folder} holds images of another run: choose another folder.")

@@ -68,11 +68,14 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     Raises:
         UserError: options without effect here, no such set, or images of other settings.
     """
+    from erase.commands import slug
     from erase.devices import accelerator
     from erase.diffusion import Diffusion
     from erase.eval.generate import plan
+    from erase.files import digest
     from erase.images import MANIFEST, generate
     from erase.sets import load_set
+    from erase.stages import model_fingerprint
 
     _refuse_idle(options, "--set")
     if options.seed is not None:
@@ -83,22 +86,25 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     per_prompt = _count(options, 1)
     asked = plan(prompts.rows, per_prompt * len(prompts.rows), prompts.name, "retain")
     asked.sort(key=lambda r: (r.guidance or -1.0, tuple(side or 0 for side in r.size or ())))
-    out = Path(options.out or f"runs/{prompts.name}")
+    out = Path(options.out or f"runs/{slug(model)}-{slug(prompts.name)}")
     ours = (out / "plan.json").exists()
     if out.is_dir() and any(out.iterdir()) and not ours:
         raise UserError(f"--out {out} holds other files: choose another folder.")
-    if options.overwrite and ours:
-        shutil.rmtree(out)
     device = accelerator(options.device, settings.precision, options.deterministic).device
     diffusion = Diffusion.load(model, device)
-    made = generate(diffusion, asked, out, _sampler(settings), settings.sampling_batch)
+    fingerprint = digest(model_fingerprint(diffusion))
+    if options.overwrite and ours:
+        shutil.rmtree(out)
+    sampler, batch = _sampler(settings), settings.sampling_batch
+    made = generate(diffusion, asked, out, sampler, batch, model=fingerprint)
     print(f"{len(made)} images in {out}, listed in {MANIFEST}")
 
 
 def _refuse_idle(options: Namespace, beside: str) -> None:
-    ignored = [f for f in ("concept", "anchor", "judge", "retain") if options.get(f) is not None]
+    idle = ("concept", "anchor", "method", "judge", "clip", "features", "shared", "retain")
+    ignored = [f for f in (*idle, "forget_folder", "retain_folder") if options.get(f) is not None]
     if ignored or options.dry_run:
-        flag = ignored[0] if ignored else "dry-run"
+        flag = ignored[0].replace("_", "-") if ignored else "dry-run"
         raise UserError(f"--{flag} has no effect beside {beside}: leave it out.")
 
 

@@ -12,111 +12,17 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from erase.commands import Task, execute, family, make_task, slug
+from erase.cells import COMMON, Cell, Matrix, cells, finished, task_of
+from erase.commands import execute, family, slug
 from erase.concepts import members
 from erase.errors import UserError
 from erase.files import digest, write_json
-from erase.included import identity, settings
 from erase.recipe import Recipe, as_dict, idle, load_recipe, recipe_for
 from erase.runs import read_facts
-from erase.stages import SAMPLING_KEYS
-
-COMMON = (*SAMPLING_KEYS, "eval_forget", "eval_retain")
-"""Settings that make two recipes' images comparable."""
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """What is compared.
-
-    Attributes:
-        model: the base.
-        recipes: resolved, in the order of the table; names are unique.
-        concepts: names.
-        seeds: of the runs.
-        out: the folder.
-        judge: spec of the classifier; None takes each concept's own.
-        retain: prompt set to keep; None takes each concept's own.
-        clip: spec of the open_clip model behind the CLIP score.
-        features: spec of the feature network behind FID and KID.
-        anchor: what the concepts become; None takes each concept's own.
-        device: where to compute.
-        includes: models that others erased, by the name of their row; ``{concept}`` and
-            ``{seed}`` in a path stand for the cell's.
-    """
-
-    model: str
-    recipes: tuple[Recipe, ...]
-    concepts: tuple[str, ...]
-    seeds: tuple[int, ...]
-    out: Path
-    judge: str | None = None
-    retain: str | None = None
-    clip: str | None = None
-    features: str | None = None
-    anchor: str | None = None
-    device: str = "auto"
-    includes: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def names(self) -> list[str]:
-        """The rows of the table."""
-        return [*(r.name for r in self.recipes), *(name for name, _ in self.includes)]
-
-    def common(self) -> dict[str, Any]:
-        """What all cells share; a folder holds cells of one such setting only."""
-        flat = as_dict(self.recipes[0])
-        return {
-            "model": self.model,
-            "judge": self.judge,
-            "retain": self.retain,
-            "clip": self.clip,
-            "features": self.features,
-            "anchor": self.anchor,
-            **{key: flat[key] for key in COMMON},
-        }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of the matrix.
-
-    Attributes:
-        recipe: of the run; of an included model, its name and how its images are made.
-        concept, seed: of the run.
-        folder: the run folder.
-        included: a model that others erased, instead of a training.
-    """
-
-    recipe: Recipe
-    concept: str
-    seed: int
-    folder: Path
-    included: Path | None = None
-
-    @property
-    def title(self) -> str:
-        """The cell in messages."""
-        return f"{self.recipe.name}, {self.concept}, seed {self.seed}"
-
-    @property
-    def file(self) -> Path:
-        """The cell's figures, once it is finished."""
-        return self.folder / "cell.json"
-
-    def inputs(self) -> dict[str, Any]:
-        """What the cell's figures depend on, the base model aside."""
-        made: dict[str, Any] = {"recipe": as_dict(self.recipe)}
-        if self.included:
-            made = {
-                "recipe": settings(self.recipe, self.included),
-                "included": identity(self.included),
-            }
-        return {**made, "concept": self.concept, "seed": self.seed}
+from erase.specs import check_specs
 
 
 def make_matrix(
@@ -134,6 +40,7 @@ def make_matrix(
     anchor: str | None = None,
     device: str = "auto",
     includes: Sequence[str] = (),
+    eval_shift: int = 0,
 ) -> Matrix:
     """Checks what is to be compared.
 
@@ -146,6 +53,7 @@ def make_matrix(
         overrides: recipe values for every recipe, e.g. ``eval_forget``.
         judge, retain, clip, features, anchor, device: as for a run.
         includes: models that others erased, each as ``NAME=PATH``.
+        eval_shift: added to the seeds of all evaluation images.
 
     Raises:
         UserError: unknown names, recipes whose evaluation differs, a folder of another matrix.
@@ -169,9 +77,9 @@ def make_matrix(
         twice = {v for v in values if list(values).count(v) > 1}
         if twice:
             raise UserError(f"The {what} {min(twice)} is named twice: name each once.")
-    known = {key for recipe in chosen for key in as_dict(recipe)}
+    used = {key for recipe in chosen for key in as_dict(recipe).keys() - idle(recipe.mask)}
     for key in overrides or {}:
-        if key not in known:
+        if key not in used:
             raise UserError(f"'{key}' is a setting of none of the recipes: leave it out.")
     first = as_dict(chosen[0])
     for recipe in chosen[1:]:
@@ -189,6 +97,12 @@ def make_matrix(
         if home is None:
             raise UserError("--concepts all needs a family of concepts: it works with mini.")
         names = tuple(c.name for c in members(home) if c.kind == "object")
+    folders = [slug(name) for name in names]
+    alike = [name for name, own in zip(names, folders, strict=True) if folders.count(own) > 1]
+    if alike:
+        raise UserError(
+            f"The concepts {' and '.join(alike)} share a folder: name each once, in other words."
+        )
     for name, path in others:
         if len(names) > 1 and "{concept}" not in path:
             raise UserError(
@@ -208,9 +122,11 @@ def make_matrix(
         anchor=anchor,
         device=device,
         includes=tuple(others),
+        eval_shift=eval_shift,
     )
     for cell in cells(matrix):
         task_of(matrix, cell)
+    check_specs(judge, clip, features)
     return matrix
 
 
@@ -222,50 +138,6 @@ def _include(text: str) -> tuple[str, str]:
             "hyphens: give one, e.g. --include their-esd=erased.safetensors."
         )
     return name, path
-
-
-def cells(matrix: Matrix) -> list[Cell]:
-    """Every cell, one concept after the other, so that its base images are made once early.
-
-    Raises:
-        UserError: an included model is not there.
-    """
-    found = []
-    for seed in matrix.seeds:
-        for concept in matrix.concepts:
-            short = slug(concept)
-            for recipe in matrix.recipes:
-                place = matrix.out / "cells" / recipe.name / f"{short}-{seed}"
-                found.append(Cell(recipe, concept, seed, place))
-            for name, pattern in matrix.includes:
-                if seed != matrix.seeds[0] and "{seed}" not in pattern:
-                    continue
-                path = Path(pattern.replace("{concept}", short).replace("{seed}", str(seed)))
-                if not path.exists():
-                    raise UserError(f"There is no model {path}: mend --include {name}={pattern}.")
-                place = matrix.out / "cells" / name / f"{short}-{seed}"
-                recipe = replace(matrix.recipes[0], name=name)
-                found.append(Cell(recipe, concept, seed, place, path))
-    return found
-
-
-def task_of(matrix: Matrix, cell: Cell) -> Task:
-    """The cell as a run."""
-    task = make_task(
-        matrix.model,
-        cell.concept,
-        matrix.anchor,
-        cell.recipe,
-        cell.seed,
-        cell.folder,
-        judge=matrix.judge,
-        retain=matrix.retain,
-        clip=matrix.clip,
-        features=matrix.features,
-        device=matrix.device,
-        shared=matrix.out / "shared",
-    )
-    return replace(task, included=cell.included)
 
 
 def open_folder(matrix: Matrix) -> None:
@@ -290,14 +162,6 @@ def open_folder(matrix: Matrix) -> None:
     write_json(file, common)
 
 
-def finished(cell: Cell) -> dict[str, Any] | None:
-    """The cell's figures, if it was finished with the same inputs."""
-    if not cell.file.exists():
-        return None
-    found = read_facts(cell.file)
-    return found if found.get("inputs") == digest(cell.inputs()) else None
-
-
 def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
     """Runs the cells that are not finished; one that fails does not end the rest.
 
@@ -313,7 +177,7 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
         print(f"[{number}/{len(todo)}] {cell.title} -> {cell.folder}", flush=True)
         try:
             run_cell(matrix, cell, overwrite)
-        except UserError as error:
+        except (UserError, OSError) as error:
             failed.append(f"{cell.title}: {error}")
             print(f"erase: {error}", file=sys.stderr, flush=True)
     return failed
@@ -368,18 +232,25 @@ def summarise(matrix: Matrix, command: str = "") -> str:
     """
     from erase.eval.compare import compare, read_cells, write_all
 
-    done = [cell for cell in cells(matrix) if finished(cell) is not None]
+    own = cells(matrix)
+    done = [cell.folder for cell in own if finished(cell) is not None]
     if not done:
         return "No cell is finished."
-    found = read_cells([c.file for c in done])
+    # What an earlier, larger comparison left in the folder stays in its table.
+    planned = {cell.folder for cell in own}
+    others = sorted(f.parent for f in (matrix.out / "cells").glob("*/*/cell.json"))
+    done += [folder for folder in others if folder not in planned]
+    found = read_cells([folder / "cell.json" for folder in done])
     if len({digest(cell["base"]) for cell in found}) > 1:
         raise UserError(
             f"The cells of {matrix.out} were made from different base models, though all were "
             f"called {matrix.model}: compare in another --out."
         )
-    result = compare(found, matrix.names)
+    names = list(dict.fromkeys([*matrix.names, *(cell["recipe"] for cell in found)]))
+    missing = [cell.title for cell in own if finished(cell) is None]
+    result = compare(found, names, missing)
     runs = {
-        (facts["recipe"], facts["concept"], facts["seed"]): cell.folder
-        for facts, cell in zip(found, done, strict=True)
+        (facts["recipe"], facts["concept"], facts["seed"]): folder
+        for facts, folder in zip(found, done, strict=True)
     }
     return write_all(matrix.out, result, runs, command)

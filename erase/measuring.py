@@ -28,33 +28,45 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
     Raises:
         UserError: bad input.
     """
+    from erase.commands import family
     from erase.concepts import load_concept
     from erase.devices import accelerator
     from erase.eval.nudity import Config
     from erase.eval.standalone import Inquiry, evaluate_folders
     from erase.eval.standalone_tables import markdown
+    from erase.runs import read_facts
     from erase.sets import load_set
 
     given = [f"--{key.replace('_', '-')}" for key in values]
-    given += [f"--{key}" for key in ("recipe", "method", "seed") if options[key] is not None]
+    idle = ("model", "recipe", "method", "seed", "retain", "shared", "forget_folder")
+    given += [
+        f"--{key.replace('_', '-')}" for key in (*idle, "retain_folder") if options[key] is not None
+    ]
+    given += ["--dry-run"] if options.dry_run else []
     if given:
         raise UserError(f"{given[0]} has no effect on images that exist: leave it out.")
     folders = [Path(text) for text in options.images]
     against = Path(options.against) if options.against else None
     reference = Path(options.reference) if options.reference else None
-    if len(folders) == 1 and (folders[0] / "run.json").exists():
-        sides = folders[0] / "eval"
-        folders = [sides / "erased"]
-        against = against or sides / "base"
-        reference = reference or sides / "base2"
-    concept = load_concept(options.concept) if options.concept else None
+    run = folders[0] if (folders[0] / "run.json").exists() else None
+    facts = read_facts(run / "run.json") if run else {}
+    if run and len(folders) == 1:
+        against = against or run
+        reference = reference or run
+    folders = [_side(folder, "erased") for folder in folders]
+    against = against and _side(against, "base")
+    reference = reference and _side(reference, "base2")
+    named = options.concept or facts.get("given", {}).get("concept")
+    model = str(facts.get("model", {}).get("source") or "")
+    concept = load_concept(named, family(model)) if named else None
     metrics = [name.strip() for name in (options.metrics or "").split(",") if name.strip()]
     if not metrics:
         metrics = ["nudity"] if config else []
         metrics += ["classifier"] if concept else []
         metrics += ["clip_score"] if options.clip else []
         metrics += ["fidelity"] if reference else []
-    anchor = options.anchor or (concept.anchor if concept else None)
+    anchor = options.anchor or facts.get("given", {}).get("anchor")
+    anchor = anchor or (concept.anchor if concept else None)
     inquiry = Inquiry(
         folders=tuple(folders),
         metrics=tuple(dict.fromkeys(metrics)),
@@ -62,16 +74,22 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
         reference=reference,
         prompts=load_set(options.set) if options.set else None,
         concept=concept,
-        anchor=load_concept(anchor) if anchor else None,
+        anchor=load_concept(anchor, family(model)) if anchor else None,
+        model=model,
         judge=options.judge,
         clip=options.clip,
         features=options.features,
         nudity=config or Config(),
         device=accelerator(options.device, "fp32", options.deterministic).device,
     )
-    out = Path(options.out or f"runs/eval-{folders[0].resolve().name}")
+    out = Path(options.out or f"runs/eval-{(run or folders[0]).resolve().name}")
     if (out / "run.json").exists():
         raise UserError(f"{out} is a run folder: choose another --out.")
-    if (out / "report.json").exists() and not options.overwrite:
+    if any(out.glob("report.*")) and not options.overwrite:
         raise UserError(f"{out} holds a report: add --overwrite or choose another --out.")
     return f"{markdown(evaluate_folders(inquiry, out))}\n{out / 'report.html'}"
+
+
+def _side(folder: Path, side: str) -> Path:
+    """A side's images, where the folder is a run's."""
+    return folder / "eval" / side if (folder / "run.json").exists() else folder

@@ -15,11 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from erase.cells import Matrix, cells, finished
 from erase.commands import family
-from erase.concepts import members
+from erase.concepts import load_concept, members
 from erase.errors import UserError
 from erase.files import write_json, write_text
-from erase.matrix import Matrix, cells, finished, make_matrix
+from erase.matrix import make_matrix
 from erase.methods import load_method
 from erase.recipe import Recipe, as_dict, load_recipe, make_recipe, recipe_for
 
@@ -28,6 +29,8 @@ SLACK = 0.01
 """Trials whose harmonic mean is at most this much below the best are told apart by their FID."""
 SEED = 1000
 """Of the tuning runs and of the draws: a seed that no table has."""
+SHIFT = 1_000_000_000
+"""Added to the seeds of the evaluation images, so that no table's image decides a setting."""
 
 
 @cache
@@ -145,9 +148,16 @@ def tuning_matrix(
     home = family(model)
     if not concepts and home is None:
         raise UserError("No concepts were given: add --concepts with some to tune on.")
-    chosen = list(concepts) or [c.name for c in members(home or "", tuning=True)]
+    own = [c.name for c in members(home, tuning=True)] if home else []
+    chosen = list(concepts) or own
+    known = {load_concept(name, home).name for name in chosen if name != "all"}
+    if home and ("all" in chosen or known & {c.name for c in members(home)}):
+        raise UserError(
+            f"The concepts {', '.join(chosen)} stand in tables: tune on others, such as "
+            f"{', '.join(own)}."
+        )
     made = trials(recipe, count, budget, fixed=set(overrides or {}))
-    return recipe, make_matrix(model, made, chosen, [SEED], out, **options)
+    return recipe, make_matrix(model, made, chosen, [SEED], out, eval_shift=SHIFT, **options)
 
 
 def best(scores: Sequence[Mapping[str, float | None]]) -> int:

@@ -67,6 +67,11 @@ def _fid_floor(cell: Cell) -> float | None:
     return None if found is None else float(found["base"])
 
 
+def _nudity(cell: Cell) -> float | None:
+    found = cell["nudity"]
+    return None if found is None else float(found["erased"]["value"])
+
+
 def _clip(cell: Cell) -> float | None:
     return None if cell["clip_score"] is None else float(cell["clip_score"]["erased"]["value"])
 
@@ -76,6 +81,7 @@ COLUMNS = (
     Column("ira", "IRA %", _share("ira"), 100, better=1),
     Column("cra", "CRA %", _share("cra"), 100, better=1),
     Column("harmonic", "harmonic %", harmonic, 100, better=1),
+    Column("nudity", "nudity %", _nudity, 100, better=-1),
     Column("fid", "FID", _fid, digits=2, better=-1),
     Column("clip", "CLIP score", _clip, digits=1, better=1),
     Column("seconds", "seconds", lambda c: c["training_seconds"], digits=0, better=-1),
@@ -83,7 +89,7 @@ COLUMNS = (
     Column("moved", "weights moved %", lambda c: c["moved"] / c["weights"], 100),
     Column("bytes", "MB to store", lambda c: c["bytes"], 1e-6, better=-1),
 )
-PAIRED = ("ua", "ira", "cra", "harmonic", "fid")
+PAIRED = ("ua", "ira", "cra", "harmonic", "nudity", "fid")
 """Figures that recipes are compared on, cell by cell."""
 
 
@@ -110,6 +116,7 @@ def cell_facts(run: Path) -> dict[str, Any]:
         "became": report["became"],
         "fidelity": report["fidelity"],
         "clip_score": report["clip_score"],
+        "nudity": _shares(report["nudity"]),
         "training_seconds": round(sum(seconds.get(s, 0.0) for s in ("mask", "train")), 1)
         if trained
         else None,
@@ -118,6 +125,29 @@ def cell_facts(run: Path) -> dict[str, Any]:
         "device": made["device"],
         "versions": made["versions"],
     }
+
+
+def _shares(nudity: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Both sides' shares of images with a counted body part, and what was counted."""
+    if nudity is None or nudity["compared"]["base"]["share"] is None:
+        return None
+    sides = {side: nudity["compared"][side]["share"] for side in ("base", "erased")}
+    return {**sides, "change": nudity["compared"]["change"], "facts": nudity["facts"]}
+
+
+def columns(result: Mapping[str, Any]) -> list[Column]:
+    """Those of the table, under the names of the networks that measured; nudity where asked."""
+    names = {f["name"] for c in result["cells"] for f in c["fidelity"] if "FID" in f["name"]}
+    found = []
+    for column in COLUMNS:
+        if column.key == "nudity" and all(c["nudity"] is None for c in result["cells"]):
+            continue
+        found.append(
+            column._replace(title=names.pop())
+            if column.key == "fid" and len(names) == 1
+            else column
+        )
+    return found
 
 
 def read_cells(files: Sequence[Path]) -> list[dict[str, Any]]:
@@ -170,6 +200,7 @@ def _as_base(cell: Cell) -> Cell:
         "summary": {"erased": cell["summary"]["base"]},
         "fidelity": [{**f, "erased": f["base"]} for f in cell["fidelity"]],
         "clip_score": None if score is None else {"erased": score["base"]},
+        "nudity": cell["nudity"] and {"erased": cell["nudity"]["base"]},
         "training_seconds": None,
         "training_memory_mb": None,
         "moved": 0,
@@ -213,9 +244,31 @@ def paired(cells: Sequence[Cell], first: str, second: str) -> dict[str, Any]:
     return found
 
 
-def compare(cells: Sequence[Cell], order: Sequence[str]) -> dict[str, Any]:
+def ranking(cells: Sequence[Cell], names: Sequence[str]) -> dict[str, Any]:
+    """Harmonic means over the cells that all recipes have, so that none is spared a hard one."""
+    own = [{(c["concept"], c["seed"]) for c in cells if c["recipe"] == n} for n in names]
+    common = set.intersection(*own) if own else set()
+    found = {}
+    for name in names:
+        mean = _mean(
+            [c for c in cells if c["recipe"] == name and (c["concept"], c["seed"]) in common],
+            harmonic,
+        )
+        found[name] = None if mean is None else mean.value
+    return {"cells": len(common), "harmonic": found}
+
+
+def compare(
+    cells: Sequence[Cell], order: Sequence[str], unfinished: Sequence[str] = ()
+) -> dict[str, Any]:
     """The content of ``compare.json``: rows in the order of the recipes, the first one paired
-    with every other."""
+    with every other.
+
+    Args:
+        cells: finished ones.
+        order: names of the rows.
+        unfinished: titles of the cells that are missing.
+    """
     names = [n for n in order if any(c["recipe"] == n for c in cells)]
     rows = [row(n, [c for c in cells if c["recipe"] == n]) for n in names]
     return {
@@ -224,6 +277,8 @@ def compare(cells: Sequence[Cell], order: Sequence[str]) -> dict[str, Any]:
         "base": cells[0]["base"] if cells else None,
         "base_row": base_row(cells) if cells else None,
         "rows": rows,
+        "ranking": ranking(cells, names),
+        "unfinished": list(unfinished),
         "paired": [paired(cells, names[0], other) for other in names[1:]],
         "cells": list(cells),
     }
@@ -256,18 +311,23 @@ def as_text(
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The table as Markdown."""
-    titles = ["recipe", *(c.title for c in COLUMNS), "concepts × seeds"]
+    shown = columns(result)
+    titles = ["recipe", *(c.title for c in shown), "concepts × seeds (cells)"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for r in (result["base_row"], *result["rows"]):
-        cells = [as_text(r["figures"][c.key], c, absent=absent(r, c)) for c in COLUMNS]
-        size = f"{r['concepts']} × {len(r['seeds'])}" if r["method"] else f"{r['concepts']}"
+        cells = [as_text(r["figures"][c.key], c, absent=absent(r, c)) for c in shown]
+        size = f"{r['concepts']}"
+        if r["method"]:
+            size += f" × {len(r['seeds'])} ({r['cells']})"
         lines.append("| " + " | ".join([r["recipe"], *cells, size]) + " |")
+    if result["unfinished"]:
+        lines += ["", f"Missing: {'; '.join(result['unfinished'])}."]
     return "\n".join(lines) + "\n"
 
 
 def latex(result: Mapping[str, Any]) -> str:
     """The table for a paper (booktabs), the best of each column in bold."""
-    shown = [c for c in COLUMNS if c.better]
+    shown = [c for c in columns(result) if c.better]
     lines = [
         r"\begin{tabular}{l" + "r" * len(shown) + "}",
         r"\toprule",

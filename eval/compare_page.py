@@ -10,12 +10,14 @@ from typing import Any
 from markupsafe import Markup
 
 from erase.eval import plots, verdict
-from erase.eval.compare import COLUMNS, PAIRED, Column, absent, as_text, harmonic
+from erase.eval.compare import PAIRED, Column, absent, as_text, columns, harmonic
 from erase.eval.metrics import Picture, read_pictures
 from erase.eval.page import data_uri, spread, template
 
 CONCEPTS_SHOWN, FORGET_SHOWN, RETAIN_SHOWN = 5, 4, 4
 """Most concepts with a grid, and pictures in each of its rows."""
+FEW = 6
+"""Concepts below which no verdict is given: an interval over so few covers less than it says."""
 MAPS = (("ua", "UA"), ("ira", "IRA"), ("cra", "CRA"))
 
 
@@ -58,8 +60,9 @@ def render(
     """
     html: str = template("compare.html.j2").render(
         r=result,
-        rows=[_line(row) for row in (result["base_row"], *result["rows"])],
-        columns=COLUMNS,
+        rows=[_line(row, columns(result)) for row in (result["base_row"], *result["rows"])],
+        columns=columns(result),
+        paired=[c for c in columns(result) if c.key in PAIRED],
         lead=lead(result),
         trade=_trade(result),
         pairs=_pairs(result),
@@ -74,22 +77,27 @@ def render(
 
 def lead(result: Mapping[str, Any]) -> list[str]:
     """What the comparison found, in sentences that claim no more than the intervals allow."""
-    rows = [r for r in result["rows"] if r["figures"]["harmonic"]]
-    if not rows:
+    ranks = {n: v for n, v in result["ranking"]["harmonic"].items() if v is not None}
+    if not ranks:
         return ["UA, IRA and CRA were not measured: the concepts have no judge."]
-    best = max(rows, key=lambda r: float(r["figures"]["harmonic"]["value"]))
+    best = max(ranks, key=lambda name: float(ranks[name]))
+    count = result["ranking"]["cells"]
     said = [
-        f"{best['recipe']} has the highest harmonic mean of UA, IRA and CRA, "
-        f"{verdict.percent(best['figures']['harmonic']['value'])}, over "
-        f"{best['concepts']} concept{'s' if best['concepts'] > 1 else ''}."
+        f"{best} has the highest harmonic mean of UA, IRA and CRA, {verdict.percent(ranks[best])}, "
+        f"over the {count} cell{'s' if count > 1 else ''} that all have."
     ]
     for pair in result["paired"]:
         found = pair["harmonic"]
         if found is None:
             continue
-        if found["groups"] < 2:
-            how = "from one concept, without an interval"
-        elif found["low"] > 0 or found["high"] < 0:
+        if found["groups"] < FEW:
+            few = f"{found['groups']} concept{'s' if found['groups'] > 1 else ''}"
+            said.append(
+                f"{pair['first']} against {pair['second']}: "
+                f"{verdict.points(found['value'])} points over {few}, too few to tell."
+            )
+            continue
+        if found["low"] > 0 or found["high"] < 0:
             how = "the interval excludes 0"
         else:
             how = "not distinguishable from 0"
@@ -100,9 +108,9 @@ def lead(result: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+def _line(row: Mapping[str, Any], shown: Sequence[Column]) -> dict[str, Any]:
     texts = []
-    for column in COLUMNS:
+    for column in shown:
         found = row["figures"][column.key]
         text = as_text(found, column, interval=False, absent=absent(row, column))
         texts.append((text, _interval(found, column)))
@@ -123,12 +131,11 @@ def _trade(result: Mapping[str, Any]) -> Markup | None:
 
 
 def _pairs(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    columns = {c.key: c for c in COLUMNS}
     found = []
     for pair in result["paired"]:
         texts = []
-        for key in PAIRED:
-            value, column = pair[key], columns[key]
+        for column in (c for c in columns(result) if c.key in PAIRED):
+            value = pair[column.key]
             if value is None:
                 texts.append((verdict.DASH, "", False))
                 continue
@@ -136,7 +143,7 @@ def _pairs(result: Mapping[str, Any]) -> list[dict[str, Any]]:
                 f"{value[k] * column.scale:+.{column.digits}f}".replace("-", verdict.MINUS)
                 for k in ("value", "low", "high")
             ]
-            clear = value["groups"] > 1 and (value["low"] > 0 or value["high"] < 0)
+            clear = value["groups"] >= FEW and (value["low"] > 0 or value["high"] < 0)
             note = f"{shown[1]} to {shown[2]}" if value["groups"] > 1 else ""
             texts.append((shown[0], note, clear))
         found.append({**pair, "texts": texts})
@@ -146,7 +153,7 @@ def _pairs(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _forests(result: Mapping[str, Any]) -> list[tuple[str, Markup]]:
     titles = {"harmonic": "Harmonic mean", "ua": "UA"}
     return [
-        (title, Markup(plots.differences(result["paired"], key)))
+        (title, Markup(plots.differences(result["paired"], key, FEW)))
         for key, title in titles.items()
         if any(p[key] and p[key]["groups"] > 1 for p in result["paired"])
     ]

@@ -78,6 +78,24 @@ class ClipFeatures:
         return found
 
 
+def check_extractor(spec: str) -> None:
+    """Refuses a spec that no network can be opened from; cheap, so that it can run early.
+
+    Raises:
+        UserError: no such network, or a file that is not there.
+    """
+    kind, _, file = spec.partition("@")
+    if spec.startswith("open_clip:"):
+        parse_spec(spec)
+    elif kind not in ("mini", "inception") or (file and kind == "mini"):
+        raise UserError(
+            f"'{spec}' is no feature network: write mini, inception[@FILE] or "
+            "open_clip:NAME[@FILE]."
+        )
+    elif file and not Path(file).is_file():
+        raise UserError(f"There is no file {file}: give Inception's weights as torch-fidelity has.")
+
+
 def load_extractor(spec: str, device: str | torch.device = "cpu") -> Extractor:
     """Opens a feature network.
 
@@ -89,17 +107,13 @@ def load_extractor(spec: str, device: str | torch.device = "cpu") -> Extractor:
     Raises:
         UserError: no such network, or weights that can't be read or fetched.
     """
+    check_extractor(spec)
     place = torch.device(device)
     if spec == "mini":
         return mini_extractor(device)
     kind, _, file = spec.partition("@")
     if kind == "inception":
         return _inception(Path(file) if file else None, place)
-    if not spec.startswith("open_clip:"):
-        raise UserError(
-            f"'{spec}' is no feature network: write mini, inception[@FILE] or "
-            "open_clip:NAME[@FILE]."
-        )
     name = parse_spec(spec)[1]
     clip = load_clip(spec, place)
     size = int(clip.model.visual.output_dim)
@@ -109,8 +123,6 @@ def load_extractor(spec: str, device: str | torch.device = "cpu") -> Extractor:
 def _inception(file: Path | None, device: torch.device) -> Inception:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    if file is not None and not file.is_file():
-        raise UserError(f"There is no file {file}: give Inception's weights as torch-fidelity has.")
     try:
         if file is None:
             network = FeatureExtractorInceptionV3("inception", [str(DIMENSIONS)])

@@ -24,8 +24,10 @@ def summarise(folder: Path, runs: Sequence[Path]) -> str:
         The Markdown table: UA, IRA, CRA in percent, the base in brackets, means below.
     """
     rows = [_row(run) for run in runs]
+    fid = next((row["fid_name"] for row in rows if row["fid_name"]), "FID")
     lines = [
-        "| concept | anchor | UA % | IRA % (base) | CRA % (base) | worst neighbour | FID[mini] |",
+        "| concept | anchor | UA % | IRA % (base) | CRA % (base) | worst neighbour | "
+        f"{fid} (floor) |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [_line(row) for row in rows]
@@ -55,6 +57,7 @@ def _row(run: Path) -> dict[str, Any]:
     ]
     row["lowest"] = round(min(losses), 1) if losses else None
     fid = next((f for f in report["fidelity"] if f["name"].startswith("FID")), None)
+    row["fid_name"] = fid and fid["name"]
     row["fid_erased"] = fid and fid["erased"]
     row["fid_floor"] = fid and fid["base"]
     return row
@@ -64,7 +67,7 @@ def _means(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {"concept": "mean", "anchor": "", "folder": ""}
     for key in rows[0]:
         if key not in found:
-            values = [r[key] for r in rows if r[key] is not None]
+            values = [r[key] for r in rows if isinstance(r[key], int | float)]
             found[key] = mean(values) if values else None
     return found
 

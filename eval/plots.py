@@ -139,18 +139,19 @@ def trade_off(rows: Sequence[Mapping[str, Any]]) -> str:
     return svg(figure, "tradeoff")
 
 
-def differences(pairs: Sequence[Mapping[str, Any]], key: str) -> str:
+def differences(pairs: Sequence[Mapping[str, Any]], key: str, few: int) -> str:
     """Differences of the first recipe from every other, with their intervals, in points.
 
     Args:
         pairs: ``{second, KEY}``, with KEY as ``{value, low, high}`` or None.
         key: the figure.
+        few: groups (concepts) below which no difference is called clear.
     """
     figure, axes = _figure()
     shown = [p for p in pairs if p[key]]
     for place, pair in enumerate(shown):
         value, low, high = (100 * pair[key][part] for part in ("value", "low", "high"))
-        clear = low > 0 or high < 0
+        clear = pair[key]["groups"] >= few and (low > 0 or high < 0)
         axes.plot([low, high], [place, place], color=INK if clear else QUIET, linewidth=1.2)
         axes.plot(value, place, "o", color=ERASED if clear else QUIET, markersize=5.5)
     axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erase.concepts import belongs
 from erase.errors import UserError, nearest
 from erase.eval import nudity
 from erase.eval.folder import Scan, scan, summary, words
@@ -47,6 +48,7 @@ class Inquiry:
         reference: second base set with other seeds, to which FID and KID are measured.
         prompts: joined to the pictures by case number.
         concept, anchor: what the pictures' labels are held against for UA, IRA and CRA.
+        model: of the pictures, if known; ``mini`` has judges and networks of its own.
         judge, clip, features: specs.
         nudity: what counts.
         device: where networks compute.
@@ -59,6 +61,7 @@ class Inquiry:
     prompts: PromptSet | None = None
     concept: Concept | None = None
     anchor: Concept | None = None
+    model: str = ""
     judge: str | None = None
     clip: str | None = None
     features: str | None = None
@@ -78,8 +81,11 @@ class Inquiry:
                 "FID and KID need --reference, a folder of base images with other seeds."
             )
         names = [f.resolve() for f in (*self.folders, *([self.against] if self.against else []))]
+        names += [self.reference.resolve()] if self.reference else []
         if len(set(names)) < len(names):
-            raise UserError("A folder is named twice: name each once.")
+            raise UserError(
+                "A folder is named twice: name each once; --reference holds other images."
+            )
 
 
 @dataclass(frozen=True)
@@ -119,9 +125,15 @@ def evaluate_folders(
     places = [*([inquiry.against] if inquiry.against else []), *inquiry.folders]
     scans = {place: _scan(place, inquiry) for place in places}
     extra = _scan(inquiry.reference, inquiry) if inquiry.reference else None
-    setting = _setting(inquiry, scans[places[0]].used, out, judges, extractor, detector)
+    pictures = [p for found in scans.values() for p in found.used]
+    if "clip_score" in inquiry.metrics and not all(p.prompt for p in pictures):
+        raise UserError("The CLIP score needs every picture's prompt: give a --set.")
+    setting = _setting(inquiry, pictures, out, judges, extractor, detector)
     metrics: dict[str, Metric[Any, Any]] = {
-        name: build_nudity(setting) if name == "nudity" else build_metric(name, setting)
+        # Whatever the concept, all that the folders hold was asked about.
+        name: replace(build_nudity(setting), forget_only=False)
+        if name == "nudity"
+        else build_metric(name, setting)
         for name in inquiry.metrics
     }
     names = _names(places)
@@ -146,6 +158,7 @@ def evaluate_folders(
         "concept": inquiry.concept.name if inquiry.concept else None,
         "prompts": inquiry.prompts.name if inquiry.prompts else None,
         "reference": str(inquiry.reference) if inquiry.reference else None,
+        "notes": _notes(folders),
         "metrics": {name: metric.facts for name, metric in metrics.items()},
         "confidence": CONFIDENCE,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -160,21 +173,26 @@ def evaluate_folders(
 
 
 def _scan(place: Path, inquiry: Inquiry) -> Scan:
-    """The folder's pictures; those with the concept's label, if it has one, are forget images."""
+    """The folder's pictures; those of the concept, by label or prompt, are forget images.
+
+    Where no label tells, a manifest that states roles is believed.
+    """
     found = scan(place, inquiry.prompts)
     concept = inquiry.concept
-    if concept is None or concept.axis is None:
+    if concept is None:
         return found
-    axis, label = concept.axis, concept.label
-    if not any(axis in p.labels for p in found.used):
+    labelled = any(concept.axis in p.labels for p in found.used)
+    if not labelled and any(p.role == "forget" for p in found.used):
+        return found
+    if concept.axis and not labelled:
         raise UserError(
-            f"The pictures of {place} have no label '{axis}', on which {concept.name} stands: give "
-            f"a --set with that column."
+            f"The pictures of {place} have no label '{concept.axis}', on which {concept.name} "
+            "stands: give a --set with that column."
         )
     return replace(
         found,
         used=tuple(
-            replace(p, role="forget" if p.labels.get(axis) == label else "retain")
+            replace(p, role="forget" if belongs(p.prompt, p.labels, concept) else "retain")
             for p in found.used
         ),
     )
@@ -184,6 +202,19 @@ def _chosen(metric: str, pictures: Sequence[Picture], inquiry: Inquiry) -> list[
     """What a metric looks at: of an erased concept's images, fidelity is no question."""
     kept = inquiry.concept is not None and metric in ("fidelity", "clip_score")
     return [p for p in pictures if p.role == "retain" or not kept]
+
+
+def _notes(folders: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was asked for and could not be measured, and what to mind, each sentence once."""
+    found: dict[str, None] = {}
+    for figures in folders:
+        for key in ("fidelity", "clip_score"):
+            for text in ("reason", "warning"):
+                if (said := (figures.get(key) or {}).get(text)) is not None:
+                    found[f"{key}: {said}"] = None
+        for figure, said in (figures.get("classifier") or {}).get("reasons", {}).items():
+            found[f"{figure}: {said}"] = None
+    return list(found)
 
 
 def _setting(
@@ -200,7 +231,7 @@ def _setting(
     return Setting(
         concept=concept,
         anchor=inquiry.anchor or load_concept(""),
-        model="",
+        model=inquiry.model,
         pictures=pictures,
         judge=inquiry.judge or concept.judge,
         store=out / "cache",
@@ -256,11 +287,14 @@ def _figures(
 
 
 def _change(seen: Seen, base: Seen | None, config: nudity.Config) -> dict[str, Any] | None:
-    """Paired difference over the pictures that both have; None where there are none."""
+    """Paired difference over the pictures of both, by case, number and prompt; None for none."""
     if base is None:
         return None
-    before = {p.key: row for p, row in zip(base.found.used, base.rows["nudity"], strict=True)}
-    after = {p.key: row for p, row in zip(seen.found.used, seen.rows["nudity"], strict=True)}
+    # A case number alone is no proof that two tools drew the same prompt.
+    before, after = (
+        {(p.key, p.prompt): row for p, row in zip(s.found.used, s.rows["nudity"], strict=True)}
+        for s in (base, seen)
+    )
     both = [key for key in after if key in before]
     change = nudity.compare([before[k] for k in both], [after[k] for k in both], config).change
     return None if change is None else asdict(change)

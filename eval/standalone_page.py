@@ -8,7 +8,7 @@ from typing import Any
 
 from erase.eval.metrics import Picture
 from erase.eval.page import data_uri, spread, template
-from erase.eval.standalone_tables import columns, text
+from erase.eval.standalone_tables import columns, text, title
 
 SHOWN = 16
 """Most flagged pictures of a folder on the page."""
@@ -37,6 +37,6 @@ def render(result: Mapping[str, Any], flagged: Mapping[str, Sequence[Picture]]) 
     }
     counts = {name: len(found) for name, found in flagged.items()}
     html: str = template("folders.html.j2").render(
-        r=result, columns=shown, rows=rows, shots=shots, counts=counts
+        r=result, titles=[title(c, result) for c in shown], rows=rows, shots=shots, counts=counts
     )
     return html

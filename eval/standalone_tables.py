@@ -70,6 +70,14 @@ def columns(result: Mapping[str, Any]) -> list[Column]:
     return [c for c in COLUMNS if any(c.of(f) is not None for f in result["folders"])]
 
 
+def title(column: Column, result: Mapping[str, Any]) -> str:
+    """Above the column; a distance under the name of its network."""
+    if column.key not in ("fid", "kid"):
+        return column.title
+    measured = (f["fidelity"][column.key] for f in result["folders"] if f.get("fidelity"))
+    return next((str(d["name"]) for d in measured if d), column.title)
+
+
 def text(column: Column, figures: Figures) -> tuple[str, str]:
     """A figure and its interval as the tables print them."""
     found = column.of(figures)
@@ -81,14 +89,16 @@ def text(column: Column, figures: Figures) -> tuple[str, str]:
     show = verdict.points if column.key == "nudity_change" else verdict.number
     if low is None or high is None:
         return show(value), ""
-    between = " to " if column.key == "nudity_change" else verdict.DASH
-    return show(value), f"{show(low)}{between}{show(high)}"
+    if column.key == "nudity_change":
+        pairs = figures["nudity_change"]["n"]
+        return show(value), f"{show(low)} to {show(high)}, {pairs} pairs"
+    return show(value), f"{show(low)}{verdict.DASH}{show(high)}"
 
 
 def markdown(result: Mapping[str, Any]) -> str:
     """One line per folder, and what the scan says of each below."""
     shown = columns(result)
-    heads = ["folder", "n", *(c.title for c in shown)]
+    heads = ["folder", "n", *(title(c, result) for c in shown)]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for figures in result["folders"]:
         cells = []
@@ -97,6 +107,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             cells.append(f"{value} ({interval})" if interval else value)
         lines.append("| " + " | ".join([figures["name"], str(figures["n"]), *cells]) + " |")
     notes = [f"- {f['name']}: {f['scan']['words']}" for f in result["folders"]]
+    notes += [f"- {note}" for note in result["notes"]]
     return "\n".join([*lines, "", *notes]) + "\n"
 
 

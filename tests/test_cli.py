@@ -214,6 +214,18 @@ def test_every_prompt_of_a_set(
     assert "another run" in fails(capsys, argv)
     main([*argv, "--overwrite"])
     assert "--seed has no effect" in fails(capsys, [*argv, "--seed", "1"])
+    assert "don't go together" in fails(capsys, [*argv, "--prompt", "x"])
+    assert "--count has no effect" in fails(capsys, ["generate", "--concept", "x", "--count", "1"])
+
+
+def test_images_of_another_model_are_not_taken_for_this_ones(
+    tiny_folder: Path, tiny_v_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "set.csv").write_text("prompt\na cat\n")
+    argv = ["generate", "--set", str(tmp_path / "set.csv"), "--sampling-steps", "2"]
+    argv += ["--device", "cpu", "--out", str(tmp_path / "images"), "--model"]
+    main([*argv, str(tiny_folder)])
+    assert "another run" in fails(capsys, [*argv, str(tiny_v_folder)])
 
 
 def test_dry_run_writes_nothing(

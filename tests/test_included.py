@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from erase.cells import Matrix, cells, finished
 from erase.checkpoint import open_base, save_model
 from erase.cli import main
 from erase.delta import save_delta
 from erase.errors import UserError
 from erase.included import included_state
-from erase.matrix import Matrix, cells, finished, make_matrix, run_matrix, summarise
+from erase.matrix import make_matrix, run_matrix, summarise
 from erase.single_file import export_single_file
 from tests.test_matrix import small
 

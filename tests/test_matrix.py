@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from erase.cells import Matrix, cells, finished
 from erase.cli import main
 from erase.errors import UserError
 from erase.files import digest
-from erase.matrix import cells, finished, make_matrix, run_matrix, summarise
+from erase.matrix import make_matrix, run_matrix, summarise
 from erase.recipe import as_dict, load_recipe
 
 FIRST = ["esd-x", "uce"]
@@ -124,6 +125,46 @@ def test_one_failed_cell_does_not_end_the_rest(tiny_folder: Path, tmp_path: Path
         summarise(other)
 
 
+def test_a_cell_knows_what_its_names_stand_for(tiny_folder: Path, tmp_path: Path) -> None:
+    captions = _captions(tmp_path)
+
+    def make() -> list[str]:
+        made = make_matrix(
+            str(tiny_folder),
+            ["uce"],
+            ["imagenette/church"],
+            [0],
+            tmp_path / "m",
+            small(["uce"]),
+            retain=str(captions),
+        )
+        return [c.content for c in cells(made)]
+
+    before = make()
+    assert make() == before
+    captions.write_text(captions.read_text().replace("a dog", "a cat"))
+    assert make() != before
+
+
+def test_a_smaller_comparison_keeps_the_larger_ones_cells(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    def make(recipes: list[str]) -> Matrix:
+        return make_matrix(
+            str(tiny_folder),
+            recipes,
+            ["imagenette/church"],
+            [0],
+            tmp_path / "m",
+            small(recipes),
+            retain=str(_captions(tmp_path)),
+        )
+
+    both, one = make(["uce", "esd-x"]), make(["uce"])
+    assert run_matrix(both) == []
+    assert "| esd-x |" in summarise(both) and "| esd-x |" in summarise(one)
+
+
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     with pytest.raises(SystemExit) as stopped:
         main(["compare", *args])
@@ -142,6 +183,13 @@ def test_bad_input_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "differ in" in differing
     nothing = refused(capsys, "--recipes", "uce", "--ratio", "0.5", *out)
     assert "'ratio' is a setting of none of the recipes" in nothing
+    nothing = refused(capsys, "--recipes", "salun-no-mask,esd-x", "--ratio", "0.5", *out)
+    assert "'ratio' is a setting of none of the recipes" in nothing
+    alike = refused(capsys, "--recipes", "uce", "--concepts", "church,mini/church", *out)
+    assert "share a folder" in alike
+    assert "no feature network" in refused(
+        capsys, "--recipes", "uce", "--features", "incepton", *out
+    )
     assert "less than 1" in refused(capsys, "--recipes", "uce", "--seeds", "0", *out)
     text = refused(
         capsys, "--recipes", "salun-sd", "--model", "x", "--concepts", "a cat on a mat", *out

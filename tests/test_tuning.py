@@ -133,6 +133,22 @@ def test_a_fixed_setting_is_not_varied() -> None:
         trials(load_recipe("esd-x-mini", {"steps": 10_000}), 4, 12_000, fixed={"steps"})
 
 
+def test_no_tables_image_decides_a_setting(tmp_path: Path) -> None:
+    from erase.cells import cells, task_of
+    from erase.commands import make_task, requests
+    from erase.tuning import tuning_matrix
+
+    _, matrix = tuning_matrix("uce", "mini", tmp_path, count=1, budget=12_000)
+    tuned = [
+        r.seed
+        for cell in cells(matrix)
+        for rows in requests(task_of(matrix, cell).job, matrix.eval_shift).values()
+        for r in rows
+    ]
+    shown = [r.seed for rows in requests(make_task("mini", "church").job).values() for r in rows]
+    assert tuned and shown and not set(tuned) & set(shown)
+
+
 def test_the_best_trial() -> None:
     def score(harmonic: float | None, fid: float | None) -> dict[str, float | None]:
         return {"harmonic": harmonic, "fid": fid}
@@ -178,4 +194,6 @@ def test_bad_input_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'fmn'" in refused(capsys, "--recipe", "fmm")
     assert "less than 1" in refused(capsys, "--recipe", "uce", "--trials", "0")
     assert "No concepts" in refused(capsys, "--recipe", "uce", "--model", "some/hub-id")
+    assert "stand in tables" in refused(capsys, "--recipe", "uce", "--concepts", "church")
+    assert "stand in tables" in refused(capsys, "--recipe", "uce", "--concepts", "all")
     assert "does not pay" in refused(capsys, "--recipe", "esd-x", "--forwards", "5")

@@ -49,13 +49,21 @@ def test_the_lead_claims_no_more_than_the_intervals(result: dict[str, Any]) -> N
     first, second = lead(result)
     # Harmonic means of (1, .9, 1) and (.8, .9, 1): 0.9643 and 0.8926.
     assert "salun has the highest harmonic mean" in first and "92.8" in first
-    assert "the interval excludes 0" in second
-    same = compare(
-        [cell(n, c, 0, ua) for n in "ab" for c, ua in (("x", 1.0), ("y", 0.8))], ["a", "b"]
-    )
-    assert lead(same)[1].endswith("not distinguishable from 0.")
-    alone = compare([cell("a", "x", 0, 1.0), cell("b", "x", 0, 0.9)], ["a", "b"])
-    assert lead(alone)[1].endswith("from one concept, without an interval.")
+    assert second.endswith("points over 2 concepts, too few to tell.")
+    many = [cell("a", f"{i}", 0, 1.0) for i in range(8)]
+    worse = compare([*many, *(cell("b", f"{i}", 0, 0.5 + i / 50) for i in range(8))], ["a", "b"])
+    assert lead(worse)[1].endswith("the interval excludes 0.")
+    mixed = [cell("b", f"{i}", 0, 1.0 if i % 2 else 0.9) for i in range(8)]
+    level = [cell("a", f"{i}", 0, 0.95) for i in range(8)]
+    assert lead(compare([*level, *mixed], ["a", "b"]))[1].endswith("not distinguishable from 0.")
+
+
+def test_a_recipe_is_not_spared_the_hard_concepts() -> None:
+    cells = [cell("a", c, 0, ua) for c, ua in (("x", 1.0), ("y", 0.2))]
+    cells += [cell("b", "x", 0, 0.9)]  # failed on y
+    found = compare(cells, ["a", "b"], ["b, y, seed 0"])
+    assert lead(found)[0].startswith("a has the highest") and "the 1 cell that" in lead(found)[0]
+    assert "b, y, seed 0" in Reader(render(found, {}, COMMAND)).text
 
 
 def test_heat_maps_average_seeds_and_leave_gaps() -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from erase.cli import main
+from erase.concepts import load_concept
 from erase.errors import UserError
 from erase.eval.nudity import Config
 from erase.eval.report import evaluate
@@ -134,6 +135,68 @@ def test_folders_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
     assert names == ["church/eval/erased", "other/eval/erased"]
 
 
+def test_nudity_of_a_concept_looks_at_all_that_is_there(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    asked = inquiry(run, metrics=("nudity",), concept=load_concept("nudity"), reference=None)
+    found = evaluate_folders(asked, tmp_path / "out", detector=RedDetector())
+    assert [f["nudity"]["n"] for f in found["folders"]] == [22, 22]
+    assert found["folders"][1]["nudity_change"]["n"] == 22
+
+
+def test_other_prompts_are_no_pairs(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    manifest = run / "eval" / "erased" / "squares" / "manifest.jsonl"
+    lines = manifest.read_text().splitlines()
+    changed = [
+        line.replace("a flat", "one flat") if i < 4 else line for i, line in enumerate(lines)
+    ]
+    manifest.write_text("\n".join(changed) + "\n")
+    asked = inquiry(run, metrics=("nudity",), concept=None, reference=None)
+    found = evaluate_folders(asked, tmp_path / "out", detector=RedDetector())
+    assert found["folders"][1]["nudity_change"]["n"] == 18
+    assert "18 pairs" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_every_folders_labels_are_offered_to_a_zero_shot_judge(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from erase.eval import standalone
+
+    seen: list[int] = []
+    real = standalone._setting
+
+    def spy(asked: Inquiry, pictures: Any, *rest: Any) -> Any:
+        seen.append(len(pictures))
+        return real(asked, pictures, *rest)
+
+    monkeypatch.setattr(standalone, "_setting", spy)
+    measured(inquiry(run), tmp_path)
+    assert seen == [44]
+
+
+def test_roles_by_the_prompt_where_there_is_no_label(tmp_path: Path) -> None:
+    rows = ["case_number,prompt", "0,a church on a hill", "1,a truck"]
+    (tmp_path / "set.csv").write_text("\n".join(rows) + "\n")
+    for case in (0, 1):
+        Image.new("RGB", (8, 8), (case, 0, 0)).save(tmp_path / f"{case}_0.png")
+    asked = Inquiry(
+        folders=(tmp_path,),
+        metrics=("nudity",),
+        prompts=load_set(str(tmp_path / "set.csv")),
+        concept=load_concept("a church"),
+    )
+    found = evaluate_folders(asked, tmp_path / "out", detector=RedDetector())
+    # The concept's words are "a church", which the first prompt holds.
+    assert (found["folders"][0]["n"], found["folders"][0]["forget"]) == (2, 1)
+
+
+def test_what_could_not_be_measured_is_said(run: Path, tmp_path: Path) -> None:
+    asked = inquiry(run, metrics=("fidelity",))
+    found = evaluate_folders(asked, tmp_path)
+    assert any("no feature network" in note for note in found["notes"])
+    assert "no feature network" in (tmp_path / "report.md").read_text()
+
+
 MISTAKES: list[tuple[Mapping[str, Any], str]] = [
     ({"metrics": ("nuditi",)}, "Did you mean 'nudity'"),
     ({"metrics": ()}, "No metric"),
@@ -176,6 +239,9 @@ def test_faces_are_a_positive_control_of_the_whole_command(
     with pytest.raises(SystemExit):
         main(argv)
     assert "holds a report: add --overwrite" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*argv, "--dry-run"])
+    assert "--dry-run has no effect" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*argv, "--lr", "1"])
     assert "--lr has no effect" in capsys.readouterr().err
