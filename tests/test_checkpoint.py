@@ -253,7 +253,7 @@ def test_what_the_hub_refuses(kind: str, message: str, monkeypatch: pytest.Monke
     import huggingface_hub.errors as errors
     from diffusers import DiffusionPipeline
 
-    def download(spec: str) -> str:
+    def download(spec: str, local_files_only: bool = False) -> str:
         cause = getattr(errors, kind).__new__(getattr(errors, kind))
         raise OSError("not fully cached") from cause
 
@@ -267,7 +267,7 @@ def test_a_model_from_the_hub_is_a_folder_with_a_name(
 ) -> None:
     from diffusers import DiffusionPipeline
 
-    monkeypatch.setattr(DiffusionPipeline, "download", lambda spec: str(tiny_folder))
+    monkeypatch.setattr(DiffusionPipeline, "download", lambda spec, **options: str(tiny_folder))
     base = open_base("owner/name")
     assert base == Base("owner/name", tiny_folder, hub=True)
     assert base.title == "owner/name"

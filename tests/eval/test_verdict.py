@@ -47,6 +47,7 @@ def report(base_shown: int = 120, erased_shown: int = 1, **changes: Any) -> dict
                 "change": 1 / 24,
             },
         ],
+        "nudity": None,
         "fidelity": [],
     }
     return made | changes
