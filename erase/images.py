@@ -17,6 +17,8 @@ from erase.errors import UserError
 from erase.files import atomic, digest, sha256, write_json, write_text
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from erase.diffusion import Diffusion, Sampler
 
 MANIFEST = "manifest.jsonl"
@@ -251,12 +253,7 @@ def read_image(file: Path, size: int | None = None) -> NDArray[np.uint8]:
             if image.mode.startswith("I;16"):
                 # Pillow clips 16-bit grey at 255 instead of scaling it.
                 image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-            if image.has_transparency_data:
-                # Transparent pixels have an arbitrary colour of their own: show white behind.
-                image = image.convert("RGBA")
-                white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image)
-            image = image.convert("RGB")
+            image = on_white(image)
     # Damaged metadata make Pillow raise struct.error and TypeError too.
     except (
         *(OSError, SyntaxError, ValueError, TypeError, struct.error),
@@ -268,6 +265,16 @@ def read_image(file: Path, size: int | None = None) -> NDArray[np.uint8]:
     if size is not None and image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(image)
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """The image as RGB; transparent pixels have an arbitrary colour of their own and show white."""
+    from PIL import Image
+
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
 
 
 def captions(folder: Path, files: Sequence[Path]) -> list[str | None]:

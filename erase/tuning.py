@@ -187,14 +187,16 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
     Raises:
         UserError: a trial has no finished cell, or UA was not measured.
     """
-    from erase.eval.compare import read_cells, row
+    from erase.eval.compare import columns, read_cells, row
 
-    rows = []
+    rows, measured = [], []
     for trial in matrix.recipes:
         own = [c for c in cells(matrix) if c.recipe.name == trial.name]
         done = [c.file for c in own if finished(c) is not None]
         if len(done) == len(own):
-            rows.append((trial, row(trial.name, read_cells(done))))
+            found = read_cells(done)
+            measured += found
+            rows.append((trial, row(trial.name, found)))
     if not rows:
         raise UserError("No trial was finished: mend what the messages say and tune again.")
     figures = [{k: f and f["value"] for k, f in r["figures"].items()} for _, r in rows]
@@ -202,7 +204,8 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
         raise UserError("UA was not measured, so that no trial is better: add --judge.")
     winner = best(figures)
     varied = list(spaces()[recipe.method])
-    shown = {"ua": "UA %", "ira": "IRA %", "cra": "CRA %", "harmonic": "harmonic %", "fid": "FID"}
+    keys = ("ua", "ira", "cra", "harmonic", "fid")
+    shown = {c.key: c.title for c in columns({"cells": measured}) if c.key in keys}
     heads = ["trial", *varied, "forwards", *shown.values()]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for number, ((trial, _), values) in enumerate(zip(rows, figures, strict=True)):

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from erase.errors import UserError, nearest
 from erase.files import sha256
-from erase.images import read_image
+from erase.images import on_white, read_image
 
 CLASSES = (
     "FEMALE_GENITALIA_COVERED",
@@ -136,11 +136,7 @@ def to_rgb(image: ImageLike) -> NDArray[np.uint8]:
             raise UserError(
                 f"A Pillow image of mode {image.mode} has no 8-bit colours: scale and convert it."
             )
-        image = ImageOps.exif_transpose(image)
-        if image.mode in ("P", "PA", "LA", "RGBA", "RGBa"):
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(on_white(ImageOps.exif_transpose(image)))
     # NudeNet takes floats in [0, 1] without a word and finds nothing in them.
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UserError(
