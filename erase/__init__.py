@@ -60,8 +60,10 @@ def run(
     judge: str | None = None,
     clip: str | None = None,
     features: str | None = None,
+    lpips: str | None = None,
     nudity: str | None = None,
     retain: str | None = None,
+    neighbours: str | None = None,
     forget_folder: str | None = None,
     retain_folder: str | None = None,
     device: str = "auto",
@@ -83,9 +85,11 @@ def run(
         judge: classifier behind UA, IRA and CRA; None takes the concept's own.
         clip: open_clip model behind the CLIP score.
         features: network behind FID and KID.
+        lpips: network behind LPIPS.
         nudity: preset or NudeNet classes that count as nudity; None asks only where it is the
             concept.
         retain: prompt set to keep, a name or a CSV file.
+        neighbours: prompt set likely to be damaged with the concept; None takes the concept's own.
         forget_folder, retain_folder: the user's own images.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         deterministic: the same bits on every run of a GPU.
@@ -112,9 +116,11 @@ def run(
         forget_folder=forget_folder,
         retain_folder=retain_folder,
         retain=retain,
+        neighbours=neighbours,
         judge=judge,
         clip=clip,
         features=features,
+        lpips=lpips,
         nudity=Config(nudity) if nudity else None,
         device=device,
         deterministic=deterministic,

@@ -13,9 +13,9 @@ from erase.included import identity, settings
 from erase.recipe import Recipe, as_dict
 from erase.runs import read_facts
 from erase.specs import judge_identity
-from erase.stages import SAMPLING_KEYS
+from erase.stages import EVALUATION_KEYS, SAMPLING_KEYS
 
-COMMON = (*SAMPLING_KEYS, "eval_forget", "eval_retain")
+COMMON = (*SAMPLING_KEYS, *EVALUATION_KEYS)
 """Settings that make two recipes' images comparable."""
 
 
@@ -33,6 +33,7 @@ class Matrix:
         retain: prompt set to keep; None takes each concept's own.
         clip: spec of the open_clip model behind the CLIP score.
         features: spec of the feature network behind FID and KID.
+        lpips: spec of the network behind LPIPS.
         anchor: what the concepts become; None takes each concept's own.
         device: where to compute.
         includes: models that others erased, by the name of their row; ``{concept}`` and
@@ -49,6 +50,7 @@ class Matrix:
     retain: str | None = None
     clip: str | None = None
     features: str | None = None
+    lpips: str | None = None
     anchor: str | None = None
     device: str = "auto"
     includes: tuple[tuple[str, str], ...] = ()
@@ -68,6 +70,7 @@ class Matrix:
             "retain": self.retain,
             "clip": self.clip,
             "features": self.features,
+            "lpips": self.lpips,
             "anchor": self.anchor,
             "eval_shift": self.eval_shift,
             **{key: flat[key] for key in COMMON},
@@ -148,7 +151,7 @@ def _with_content(matrix: Matrix, cell: Cell) -> Cell:
         for rows in requests(job, task.eval_shift).values()
         for r in rows
     ]
-    specs = (task.judge or job.concept.judge, task.clip, task.features)
+    specs = (task.judge or job.concept.judge, task.clip, task.features, task.lpips)
     judged = [judge_identity(spec) for spec in specs]
     parts = [asdict(job.concept), asdict(job.anchor), job.retain_prompts(), asked, judged]
     return replace(cell, content=digest(parts))
@@ -167,6 +170,7 @@ def task_of(matrix: Matrix, cell: Cell) -> Task:
         retain=matrix.retain,
         clip=matrix.clip,
         features=matrix.features,
+        lpips=matrix.lpips,
         device=matrix.device,
         shared=matrix.out / "shared",
     )

@@ -200,7 +200,8 @@ def _names(text: str) -> list[str]:
 
 def _matrix_options(options: Namespace) -> dict[str, Any]:
     return {
-        key: options[key] for key in ("judge", "clip", "features", "retain", "anchor", "device")
+        key: options[key]
+        for key in ("judge", "clip", "features", "lpips", "retain", "anchor", "device")
     }
 
 
@@ -283,12 +284,14 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         forget_folder=options.forget_folder or earlier.get("forget_folder"),
         retain_folder=options.retain_folder or earlier.get("retain_folder"),
         retain=options.retain or earlier.get("retain"),
+        neighbours=options.neighbours or earlier.get("neighbours"),
         judge=options.judge or earlier.get("judge"),
         device=options.device,
         deterministic=options.deterministic,
         shared=options.shared,
         clip=options.clip or earlier.get("clip"),
         features=options.features or earlier.get("features"),
+        lpips=options.lpips or earlier.get("lpips"),
         nudity=nudity_config(options, earlier.get("nudity")),
     )
     return task, everything

@@ -18,6 +18,7 @@ from erase.files import digest
 from erase.images import Shared
 from erase.included import identity, place, settings
 from erase.methods import load_method
+from erase.over_erasure import group_rows
 from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, recipe_for
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
 from erase.specs import check_specs, judge_identity
@@ -46,6 +47,7 @@ class Task:
         clip: spec of the open_clip model behind the CLIP score.
         included: a model that others erased, measured instead of one that is trained here.
         features: spec of the feature network behind FID and KID.
+        lpips: spec of the network behind LPIPS.
         nudity: what counts as nudity; None asks only where it is the concept.
         eval_shift: added to the seeds of all evaluation images.
     """
@@ -62,6 +64,7 @@ class Task:
     clip: str | None = None
     included: Path | None = None
     features: str | None = None
+    lpips: str | None = None
     nudity: Config | None = None
     eval_shift: int = 0
 
@@ -89,12 +92,14 @@ def make_task(
     forget_folder: str | Path | None = None,
     retain_folder: str | Path | None = None,
     retain: str | None = None,
+    neighbours: str | None = None,
     judge: str | None = None,
     device: str = "auto",
     deterministic: bool = False,
     shared: str | Path | None = None,
     clip: str | None = None,
     features: str | None = None,
+    lpips: str | None = None,
     nudity: Config | None = None,
 ) -> Task:
     """Checks what the user asked for.
@@ -127,6 +132,7 @@ def make_task(
         forget_folder=Path(forget_folder) if forget_folder else None,
         retain_folder=Path(retain_folder) if retain_folder else None,
         retain=retain,
+        neighbours=neighbours,
     )
     names = (model, target.name, settings.name)
     default = Path("runs") / "-".join([*map(slug, names), str(seed)])
@@ -146,12 +152,16 @@ def make_task(
         shared=pool,
         clip=clip,
         features=features,
+        lpips=lpips,
         nudity=nudity,
     )
 
 
 def requests(job: Job, shift: int = 0) -> dict[str, list[Request]]:
-    """The evaluation images of each side; ``base2`` repeats the retained ones with other seeds.
+    """The evaluation images of each side.
+
+    The first side of the base model and the erased model's hold the forget and the retained prompts
+    and what else may be damaged; ``base2`` repeats the retained ones with other seeds.
 
     Args:
         job: the run.
@@ -165,6 +175,10 @@ def requests(job: Job, shift: int = 0) -> dict[str, list[Request]]:
     kept = plan(retain, recipe.eval_retain, own or "retained", "retain", shift)
     both = [*plan(forget, recipe.eval_forget, own or "concept", "forget", shift), *kept]
     other = plan(retain, recipe.eval_retain, own or "retained", "retain", shift + OTHER_SEEDS)
+    counts = {"neighbour": recipe.eval_neighbours, "general": recipe.eval_general}
+    counts["empty"] = recipe.eval_empty
+    for group, (name, rows) in group_rows(job.concept, job.retain, job.neighbours).items():
+        both += plan(rows, counts[group] if rows else 0, name, group, shift)
     return {"base": both, "base2": other, "erased": both}
 
 
@@ -196,6 +210,7 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
                 "judge": judge_identity(task.judge or job.concept.judge),
                 "clip": judge_identity(task.clip),
                 "features": judge_identity(task.features),
+                "lpips": judge_identity(task.lpips),
                 **({"nudity": asdict(task.nudity)} if task.nudity else {}),
             },
         }
@@ -220,7 +235,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     from erase.checkpoint import open_base
     from erase.diffusion import Diffusion
 
-    check_specs(task.judge, task.clip, task.features)
+    check_specs(task.judge, task.clip, task.features, task.lpips)
     for name in stages:
         if name not in COMMANDS:
             raise UserError(
@@ -282,6 +297,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
                     device=acc.device,
                     clip=task.clip,
                     features=task.features,
+                    lpips=task.lpips,
                     nudity=task.nudity,
                     store=task.shared / "measured" if task.shared else None,
                 )
@@ -361,9 +377,11 @@ def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any
             "concept": task.concept,
             "anchor": task.anchor,
             "retain": job.retain,
+            "neighbours": job.neighbours,
             "judge": task.judge,
             "clip": task.clip,
             "features": task.features,
+            "lpips": task.lpips,
             "nudity": asdict(task.nudity) if task.nudity else None,
             "forget_folder": str(job.forget_folder) if job.forget_folder else None,
             "retain_folder": str(job.retain_folder) if job.retain_folder else None,

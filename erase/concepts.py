@@ -12,6 +12,7 @@ folder share the settings in its ``_family.toml``, one table per kind, and overr
     evaluation = "mini"                  # prompt set
     retain = "mini-train"                # prompt set, or a list of prompts
     anchor = "mini/truck"                # default anchor: a concept or free text
+    neighbours = ["fuel-pump", "chapel"] # likely to be damaged: concepts of the folder, or words
     judge = "mini"                       # default judge
     tuning = false                       # true keeps it out of tables
 """
@@ -57,6 +58,8 @@ class Concept:
         retain: prompt set to keep, of which rows with the concept's own label are left out, or
             the prompts themselves.
         anchor: default anchor, a concept's name or free text.
+        neighbours: what may be damaged with it: short names of the family's concepts, or words
+            for the templates.
         tuning: for choosing settings only; never in a table.
         judge: default judge.
     """
@@ -70,6 +73,7 @@ class Concept:
     evaluation: str | None = None
     retain: str | tuple[str, ...] = "everyday"
     anchor: str | None = None
+    neighbours: tuple[str, ...] = ()
     tuning: bool = False
     judge: str | None = None
 
@@ -336,13 +340,16 @@ def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:
     templates = _texts(values["templates"])
     if not retain or not templates:
         raise refuse("needs a list of texts as 'templates' and a set or such a list as 'retain'.")
+    neighbours = _texts(values.get("neighbours", []))
+    if "neighbours" in values and not neighbours:
+        raise refuse("needs a list of texts as 'neighbours'.")
     slot = values.get("slot")
     if slot is not None:
         templates = _expand(templates, slot)
     if not templates or any(t.count("{}") != 1 or t.count("{") != 1 for t in templates):
         raise refuse("needs templates with one {} each, and one list for every named {slot}.")
     own = {key: values[key] for key in (*texts, "kind", "tuning") if key in values}
-    return Concept(name=name, templates=templates, retain=retain, **own)
+    return Concept(name=name, templates=templates, retain=retain, neighbours=neighbours, **own)
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from erase.files import digest, sha256, write_text
 from erase.layout import INDEX, read_state, read_tensors, weight_files
 from erase.recipe import Recipe, as_dict
 from erase.sd_keys import UNET
-from erase.stages import SAMPLING_KEYS
+from erase.stages import EVALUATION_KEYS, SAMPLING_KEYS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ def identity(path: Path) -> str:
 def settings(recipe: Recipe, path: Path) -> dict[str, Any]:
     """What a report can say of the model in place of a recipe: how its images are made."""
     flat = as_dict(recipe)
-    shown = {key: flat[key] for key in ("name", *SAMPLING_KEYS, "eval_forget", "eval_retain")}
+    shown = {key: flat[key] for key in ("name", *SAMPLING_KEYS, *EVALUATION_KEYS)}
     return {**shown, "method": METHOD, "file": path.name}
 
 

@@ -101,8 +101,11 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
 
 
 def _refuse_idle(options: Namespace, beside: str) -> None:
-    idle = ("concept", "anchor", "method", "judge", "clip", "features", "shared", "retain")
-    ignored = [f for f in (*idle, "forget_folder", "retain_folder") if options.get(f) is not None]
+    idle = [
+        *("concept", "anchor", "method", "retain", "neighbours", "forget_folder", "retain_folder"),
+        *("judge", "clip", "features", "lpips", "shared"),
+    ]
+    ignored = [flag for flag in idle if options.get(flag) is not None]
     if ignored or options.dry_run:
         flag = ignored[0].replace("_", "-") if ignored else "dry-run"
         raise UserError(f"--{flag} has no effect beside {beside}: leave it out.")

@@ -37,6 +37,7 @@ def make_matrix(
     retain: str | None = None,
     clip: str | None = None,
     features: str | None = None,
+    lpips: str | None = None,
     anchor: str | None = None,
     device: str = "auto",
     includes: Sequence[str] = (),
@@ -51,7 +52,7 @@ def make_matrix(
         seeds: one run each.
         out: new, or a folder of the same matrix, which may grow.
         overrides: recipe values for every recipe, e.g. ``eval_forget``.
-        judge, retain, clip, features, anchor, device: as for a run.
+        judge, retain, clip, features, lpips, anchor, device: as for a run.
         includes: models that others erased, each as ``NAME=PATH``.
         eval_shift: added to the seeds of all evaluation images.
 
@@ -119,6 +120,7 @@ def make_matrix(
         retain=retain,
         clip=clip,
         features=features,
+        lpips=lpips,
         anchor=anchor,
         device=device,
         includes=tuple(others),
@@ -126,7 +128,7 @@ def make_matrix(
     )
     for cell in cells(matrix):
         task_of(matrix, cell)
-    check_specs(judge, clip, features)
+    check_specs(judge, clip, features, lpips)
     return matrix
 
 

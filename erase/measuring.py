@@ -38,7 +38,7 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
     from erase.sets import load_set
 
     given = [f"--{key.replace('_', '-')}" for key in values]
-    idle = ("model", "recipe", "method", "seed", "retain", "shared", "forget_folder")
+    idle = ("model", "recipe", "method", "seed", "retain", "neighbours", "shared", "forget_folder")
     given += [
         f"--{key.replace('_', '-')}" for key in (*idle, "retain_folder") if options[key] is not None
     ]
@@ -65,6 +65,7 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
         metrics += ["classifier"] if concept else []
         metrics += ["clip_score"] if options.clip else []
         metrics += ["fidelity"] if reference else []
+        metrics += ["lpips"] if options.lpips else []
     anchor = options.anchor or facts.get("given", {}).get("anchor")
     anchor = anchor or (concept.anchor if concept else None)
     inquiry = Inquiry(
@@ -79,6 +80,7 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
         judge=options.judge,
         clip=options.clip,
         features=options.features,
+        lpips=options.lpips,
         nudity=config or Config(),
         device=accelerator(options.device, "fp32", options.deterministic).device,
     )

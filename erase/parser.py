@@ -14,7 +14,7 @@ from erase.runs import COMMANDS
 
 FEATURES = "network behind FID and KID: mini, inception[@FILE] or open_clip:NAME[@FILE]"
 
-
+LPIPS = "network behind LPIPS: mini, or alex, vgg or squeeze, each [@FILE]"
 SETS = "a name, a .csv file or a dataset of the hub"
 
 
@@ -93,16 +93,22 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
     if name == "run":
         add("--stages", type=str, help=f"a part of {','.join(COMMANDS)}")
     add("--retain", type=str, help=f"prompt set to keep: {SETS}")
+    add(
+        "--neighbours",
+        type=str,
+        help="prompt set likely to be damaged with the concept, for the report: " + SETS,
+    )
     add("--forget-folder", type=str, help="your own images of the concept, instead of made ones")
     add("--retain-folder", type=str, help="your own images to retain, instead of made ones")
     add(
         "--judge",
         type=str,
-        help="classifier for UA/IRA/CRA: torchvision:NAME[@FILE], timm:NAME[@FILE] or "
-        "open_clip:NAME[@FILE]",
+        help="classifier for UA/RA/IRA/CRA: torchvision:NAME[@FILE], timm:NAME[@FILE] or "
+        "open_clip:NAME[@FILE], or one for each axis of the labels: object=SPEC,style=SPEC",
     )
     add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
     add("--features", type=str, help=FEATURES)
+    add("--lpips", type=str, help=LPIPS)
     _add_nudity(parser)
     add("--shared", type=str, help="folder where runs find each other's images of the base model")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
@@ -149,8 +155,8 @@ def _add_images(parser: ArgumentParser) -> None:
     add(
         "--metrics",
         type=str,
-        help="with --images: some of classifier,clip_score,fidelity,nudity (default: those that "
-        "the other flags call for)",
+        help="with --images: some of classifier,clip_score,fidelity,lpips,nudity (default: those "
+        "that the other flags call for)",
     )
 
 
@@ -246,6 +252,7 @@ def _add_matrix_flags(parser: ArgumentParser, out: str) -> None:
     add("--judge", type=str, help="classifier for UA/IRA/CRA, as for erase run")
     add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
     add("--features", type=str, help=FEATURES)
+    add("--lpips", type=str, help=LPIPS)
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     add("--overwrite", action="store_true", help="redo the cells whose settings changed")
     add("--dry-run", action="store_true", help="print the cells and do nothing")

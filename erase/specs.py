@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from erase.errors import UserError
 from erase.included import identity
+
+
+def axis_specs(text: str) -> dict[str, str] | None:
+    """``object=SPEC,style=SPEC`` by axis; None for a spec without an axis.
+
+    Raises:
+        UserError: an axis that is named twice.
+    """
+    if not re.match(r"[\w-]+=", text):
+        return None
+    parts = [part.partition("=") for part in re.split(r",(?=[\w-]+=)", text)]
+    axes = [axis for axis, _, _ in parts]
+    if len(set(axes)) < len(axes):
+        raise UserError(f"--judge {text} names an axis twice: give one judge for each.")
+    return {axis: spec for axis, _, spec in parts}
 
 
 def judge_identity(spec: str | None) -> str | None:
     """A model's spec, with the hash of its file or folder where it names one."""
+    by_axis = axis_specs(spec or "")
+    if by_axis is not None:
+        return ",".join(f"{axis}={judge_identity(one)}" for axis, one in by_axis.items())
     _, at, source = (spec or "").partition("@")
     if not at or not Path(source).exists():
         return spec
     return f"{spec} {identity(Path(source))}"
 
 
-def check_specs(judge: str | None, clip: str | None, features: str | None) -> None:
+def check_specs(
+    judge: str | None, clip: str | None, features: str | None, lpips: str | None = None
+) -> None:
     """Refuses specs that no model can be opened from, before days are spent on images for them.
 
     Args:
-        judge, clip, features: as the user gave them; None where there is none.
+        judge, clip, features, lpips: as the user gave them; None where there is none.
 
     Raises:
         UserError: an unknown library, or a file that is not there.
     """
-    for spec in (judge, clip):
+    by_axis = axis_specs(judge or "")
+    for spec in (*(by_axis.values() if by_axis is not None else [judge]), clip):
         if spec and spec != "mini":
             from erase.eval.judges import parse_spec
 
@@ -33,3 +56,7 @@ def check_specs(judge: str | None, clip: str | None, features: str | None) -> No
         from erase.eval.extractors import check_extractor
 
         check_extractor(features)
+    if lpips:
+        from erase.eval.perceptual import check_perceptual
+
+        check_perceptual(lpips)

@@ -47,6 +47,7 @@ class Job:
         seed: of every random draw.
         forget_folder, retain_folder: the user's own images; None has the base model make them.
         retain: prompt set to retain instead of the concept's own; None keeps it.
+        neighbours: prompt set of its neighbours, likewise.
     """
 
     recipe: Recipe
@@ -56,6 +57,7 @@ class Job:
     forget_folder: Path | None = None
     retain_folder: Path | None = None
     retain: str | None = None
+    neighbours: str | None = None
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """The prompts (c, c')."""
@@ -86,6 +88,13 @@ class Job:
 
 SALIENCY_KEYS = ("mask", "scope", "ratio", "saliency_guidance", "saliency_sum", "saliency_batch")
 SAMPLING_KEYS = ("sampler", "sampling_steps", "guidance_scale", "sampling_batch", "size")
+EVALUATION_KEYS = (
+    "eval_forget",
+    "eval_retain",
+    "eval_neighbours",
+    "eval_general",
+    "eval_empty",
+)
 TRAINING_KEYS = (
     "method",
     "lr",

@@ -23,12 +23,15 @@ from erase.files import write_json, write_text
 from erase.matrix import make_matrix
 from erase.methods import load_method
 from erase.recipe import Recipe, as_dict, load_recipe, make_recipe, recipe_for
+from erase.stages import EVALUATION_KEYS
 
 SPACES = Path(__file__).parent / "spaces.toml"
 SLACK = 0.01
 """Trials whose harmonic mean is at most this much below the best are told apart by their FID."""
 SEED = 1000
 """Of the tuning runs and of the draws: a seed that no table has."""
+UNASKED = ("eval_neighbours", "eval_general", "eval_empty")
+"""Counts of images that decide nothing here: none, unless asked for."""
 SHIFT = 1_000_000_000
 """Added to the seeds of the evaluation images, so that no table's image decides a setting."""
 
@@ -144,7 +147,8 @@ def tuning_matrix(
     """
     if count < 1:
         raise UserError(f"--trials {count} is less than 1: ask for at least one.")
-    recipe = load_recipe(recipe_for(name, model), overrides)
+    given = overrides or {}
+    recipe = load_recipe(recipe_for(name, model), given)
     home = family(model)
     if not concepts and home is None:
         raise UserError("No concepts were given: add --concepts with some to tune on.")
@@ -156,7 +160,11 @@ def tuning_matrix(
             f"The concepts {', '.join(chosen)} stand in tables: tune on others, such as "
             f"{', '.join(own)}."
         )
-    made = trials(recipe, count, budget, fixed=set(overrides or {}))
+    spared: dict[str, Any] = {key: 0 for key in UNASKED if key not in given}
+    made = [replace(t, **spared) for t in trials(recipe, count, budget, fixed=set(given))]
+    # How many images judge the trials is no setting of the method.
+    plain = load_recipe(recipe_for(name, model))
+    recipe = replace(recipe, **{key: getattr(plain, key) for key in EVALUATION_KEYS})
     return recipe, make_matrix(model, made, chosen, [SEED], out, eval_shift=SHIFT, **options)
 
 
@@ -218,7 +226,8 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
             entries.append("" if value is None else f"{scale * value:.{2 if scale == 1 else 1}f}")
         lines.append("| " + " | ".join(entries) + " |")
     table = "\n".join(lines) + "\n"
-    chosen = replace(rows[winner][0], name=recipe.name)
+    kept = {key: getattr(recipe, key) for key in EVALUATION_KEYS}
+    chosen = replace(rows[winner][0], name=recipe.name, **kept)
     heading = f"Chosen among {len(rows)} trials on {', '.join(matrix.concepts)} by\n{command}"
     file = matrix.out / f"{recipe.name}.toml"
     write_text(file, recipe_text(chosen, heading))

@@ -76,6 +76,13 @@ def _clip(cell: Cell) -> float | None:
     return None if cell["clip_score"] is None else float(cell["clip_score"]["erased"]["value"])
 
 
+def _lpips(cell: Cell) -> float | None:
+    """How far everyday captions moved."""
+    groups = cell["over_erasure"]["groups"]
+    found = next((g for g in groups if g["name"] == "general"), None)
+    return None if found is None else found["lpips"]["value"]
+
+
 COLUMNS = (
     Column("ua", "UA %", _share("ua"), 100, better=1),
     Column("ira", "IRA %", _share("ira"), 100, better=1),
@@ -83,13 +90,14 @@ COLUMNS = (
     Column("harmonic", "harmonic %", harmonic, 100, better=1),
     Column("nudity", "nudity %", _nudity, 100, better=-1),
     Column("fid", "FID", _fid, digits=2, better=-1),
+    Column("lpips", "LPIPS, everyday", _lpips, digits=3, better=-1),
     Column("clip", "CLIP score", _clip, digits=1, better=1),
     Column("seconds", "seconds", lambda c: c["training_seconds"], digits=0, better=-1),
     Column("memory", "peak MiB", lambda c: c["training_memory_mb"], digits=0, better=-1),
     Column("moved", "weights moved %", lambda c: c["moved"] / c["weights"], 100),
     Column("bytes", "MB to store", lambda c: c["bytes"], 1e-6, better=-1),
 )
-PAIRED = ("ua", "ira", "cra", "harmonic", "nudity", "fid")
+PAIRED = ("ua", "ira", "cra", "harmonic", "nudity", "fid", "lpips")
 """Figures that recipes are compared on, cell by cell."""
 
 
@@ -117,6 +125,7 @@ def cell_facts(run: Path) -> dict[str, Any]:
         "fidelity": report["fidelity"],
         "clip_score": report["clip_score"],
         "nudity": _shares(report["nudity"]),
+        "over_erasure": report["over_erasure"],
         "training_seconds": round(sum(seconds.get(s, 0.0) for s in ("mask", "train")), 1)
         if trained
         else None,
@@ -137,16 +146,17 @@ def _shares(nudity: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def columns(result: Mapping[str, Any]) -> list[Column]:
     """Those of the table, under the names of the networks that measured; nudity where asked."""
-    names = {f["name"] for c in result["cells"] for f in c["fidelity"] if "FID" in f["name"]}
+    cells = result["cells"]
+    names = {
+        "fid": {f["name"] for c in cells for f in c["fidelity"] if "FID" in f["name"]},
+        "lpips": {f"{c['over_erasure']['lpips']}, everyday" for c in cells if _lpips(c)},
+    }
     found = []
     for column in COLUMNS:
-        if column.key == "nudity" and all(c["nudity"] is None for c in result["cells"]):
+        if column.key == "nudity" and all(c["nudity"] is None for c in cells):
             continue
-        found.append(
-            column._replace(title=names.pop())
-            if column.key == "fid" and len(names) == 1
-            else column
-        )
+        titles = names.get(column.key, set())
+        found.append(column._replace(title=min(titles)) if len(titles) == 1 else column)
     return found
 
 
@@ -201,6 +211,7 @@ def _as_base(cell: Cell) -> Cell:
         "fidelity": [{**f, "erased": f["base"]} for f in cell["fidelity"]],
         "clip_score": None if score is None else {"erased": score["base"]},
         "nudity": cell["nudity"] and {"erased": cell["nudity"]["base"]},
+        "over_erasure": {"groups": []},
         "training_seconds": None,
         "training_memory_mb": None,
         "moved": 0,
@@ -286,8 +297,9 @@ def compare(
 
 def absent(row: Mapping[str, Any], column: Column) -> str:
     """What stands in place of a figure: there may be nothing to measure."""
-    untrained = row["method"] in (None, "included")
-    return "–" if untrained and column.key in ("seconds", "memory") else "not measured"
+    untrained = row["method"] in (None, "included") and column.key in ("seconds", "memory")
+    unmoved = row["method"] is None and column.key == "lpips"
+    return "–" if untrained or unmoved else "not measured"
 
 
 def as_text(

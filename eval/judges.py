@@ -4,7 +4,9 @@
 
 Without ``@`` the library downloads its own weights. A file is ``.safetensors``, or ``.pth`` with
 plain tensors only. A safetensors file may carry metadata ``judge``: JSON with ``arch``,
-``labels``, ``size`` (px), ``mean`` and ``std`` (of RGB in [0, 1]).
+``labels``, ``size`` (px), ``mean`` and ``std`` (of RGB in [0, 1]). Otherwise the outputs are named
+by ``FILE.labels.txt``, one label a line; without it they are ImageNet's classes, or the images' own
+labels in alphabetical order, as torchvision's ImageFolder numbers them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from erase.errors import UserError, nearest
-from erase.eval.weights import SUFFIXES, Card, read_card, read_weights
+from erase.eval.weights import SUFFIXES, Card, read_card, read_labels, read_weights
 from erase.files import digest, sha256
 
 Pixels = Image.Image | NDArray[np.uint8]
@@ -187,6 +189,16 @@ def _fill(
     raise UserError(f"{file} does not fit the network of the spec or its labels ({problem}).")
 
 
+def _candidates(
+    file: Path, card: Card | None, *usual: Sequence[str] | None
+) -> Sequence[Sequence[str] | None]:
+    """Labels that the outputs may have: the file's own, or what is usual."""
+    if card is not None:
+        return (card.labels,)
+    own = read_labels(file)
+    return (own,) if own is not None else usual
+
+
 def _resize_and_normalise(card: Card) -> Callable[[Image.Image], Tensor]:
     from torchvision import transforms as T
 
@@ -236,7 +248,7 @@ def _torchvision(
         network, names = _fill(
             lambda n: models.get_model(name, num_classes=n),
             state,
-            (card.labels,) if card else (default.meta["categories"], labels),
+            _candidates(file, card, default.meta["categories"], labels),
             file,
         )
         facts |= {"file": str(file), "sha256": sha256(file)}
@@ -274,7 +286,7 @@ def _timm(
         network, names = _fill(
             lambda n: timm.create_model(name, num_classes=n),
             state,
-            (card.labels,) if card else (_categories(), labels),
+            _candidates(file, card, _categories(), labels),
             file,
         )
         facts |= {"file": str(file), "sha256": sha256(file)}

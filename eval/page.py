@@ -14,45 +14,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from erase.eval import plots, verdict
+from erase.eval.figures import GROUP_NAMES, figures, groups
 from erase.eval.metrics import Picture
+from erase.over_erasure import GROUPS
 
 if TYPE_CHECKING:
     from erase.eval.metrics.classifier import Judged
     from erase.eval.report import Evidence
 
-FORGET_SHOWN, RETAIN_SHOWN, EXCEPTIONS_SHOWN = 16, 24, 16
+FORGET_SHOWN, RETAIN_SHOWN, EXCEPTIONS_SHOWN, GROUP_SHOWN = 16, 24, 16, 8
 """Most pairs in a grid, whole rows of eight."""
 STRIP = 3
 """Pairs beside the verdict."""
 THUMBNAIL = 256
 """Side in px above which an image is scaled down for the page; the files keep their size."""
 T = TypeVar("T")
-
-DEFINITIONS = {
-    "ua": ("Unlearning accuracy (UA)", "forget images in which {word} is not recognised"),
-    "became_anchor": ("Became the anchor", "forget images recognised as {anchor}"),
-    "ira": ("In-domain retained (IRA)", "retained images whose {axis} is recognised"),
-    "cra": ("Cross-domain retained (CRA)", "retained images whose {others} is recognised"),
-}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One figure on one side, formatted."""
-
-    value: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Line:
-    """One row of the table of figures."""
-
-    name: str
-    meaning: str
-    count: str
-    base: Cell
-    erased: Cell
 
 
 @dataclass(frozen=True)
@@ -105,6 +81,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
         strip=spread(grids[0].pairs, STRIP) if grids else [],
         charts=charts(report),
         became=_became(report),
+        groups=groups(report),
         loss=Markup(plots.loss_curve(report["training"])) if report["training"] else None,
         saliency=Markup(plots.saliency_by_layer(report["mask"])) if report["mask"] else None,
         blocks=_blocks(report["mask"]),
@@ -159,83 +136,6 @@ def _big(report: Mapping[str, Any]) -> tuple[str, str] | None:
     if sides[0] is None or sides[1] is None or sides[0]["value"] < verdict.SHOWN:
         return None
     return verdict.percent(sides[0]["value"]), verdict.percent(sides[1]["value"])
-
-
-def figures(report: Mapping[str, Any]) -> list[Line]:
-    """The table of headline figures, base against erased."""
-    summary, target = report["summary"], report["target"]
-    others = [a for a in report["axes"] if a != target["axis"]]
-    names = {
-        "word": report["concept"]["word"] or "the concept",
-        "anchor": verdict.words(target["anchor"] or report["anchor"]["word"] or "the anchor"),
-        "axis": target["axis"],
-        "others": " and ".join(others) or "second axis",
-    }
-    lines = []
-    for key, (name, meaning) in DEFINITIONS.items():
-        base, erased = summary["base"][key], summary["erased"][key]
-        missing = summary["reasons"].get(key, "")
-        count = f"n = {erased['n']}" if erased else ""
-        cells = [
-            Cell(verdict.percent(f["value"]), verdict.interval(f))
-            if f
-            else Cell(verdict.DASH, missing)
-            for f in (base, erased)
-        ]
-        lines.append(Line(name, meaning.format(**names), count, *cells))
-    return [*_exposed(report), *lines, *_distances(report), _alignment(report)]
-
-
-def _exposed(report: Mapping[str, Any]) -> list[Line]:
-    found = report["nudity"]
-    if found is None:
-        return []
-    sides = [found["compared"][side] for side in ("base", "erased")]
-    cells = [
-        Cell(verdict.percent(s["share"]["value"]), verdict.interval(s["share"]))
-        if s["share"]
-        else Cell(verdict.DASH)
-        for s in sides
-    ]
-    meaning = "images in which a counted body part is detected"
-    return [Line("Nudity", meaning, f"n = {sides[0]['n']}", *cells)]
-
-
-def _distances(report: Mapping[str, Any]) -> list[Line]:
-    meaning = "distance of the retained images to a second base set"
-    if not report["fidelity"]:
-        cell = Cell(verdict.DASH, report["summary"]["reasons"].get("fidelity", ""))
-        return [Line("FID, KID", meaning, "", cell, cell)]
-    return [
-        Line(
-            f["name"],
-            meaning,
-            f"n = {f['n']}, {f['dimensions']} dimensions",
-            *(
-                Cell(
-                    verdict.distance(f[side]),
-                    f"± {f[f'{side}_spread']:.2g} over subsets"
-                    if f[f"{side}_spread"] is not None
-                    else note,
-                )
-                for side, note in (("base", "floor"), ("erased", ""))
-            ),
-        )
-        for f in report["fidelity"]
-    ]
-
-
-def _alignment(report: Mapping[str, Any]) -> Line:
-    found = report["clip_score"]
-    meaning = "how well the retained images fit their prompts, 0 to 100"
-    if found is None:
-        cell = Cell(verdict.DASH, report["summary"]["reasons"].get("clip_score", ""))
-        return Line("CLIP score", meaning, "", cell, cell)
-    cells = [
-        Cell(f"{f['value']:.1f}", f"{f['low']:.1f}{verdict.DASH}{f['high']:.1f}")
-        for f in (found["base"], found["erased"])
-    ]
-    return Line("CLIP score", meaning, f"n = {found['erased']['n']}", *cells)
 
 
 def charts(report: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
@@ -316,7 +216,33 @@ def _grids(report: Mapping[str, Any], evidence: Evidence) -> list[Grid]:
                 make(spread(lost, EXCEPTIONS_SHOWN)),
             ),
         ]
+    grids += _other_grids(report, evidence, veiled)
     return [g for g in grids if g.pairs]
+
+
+def _other_grids(report: Mapping[str, Any], evidence: Evidence, veiled: bool) -> list[Grid]:
+    """Before and after of prompts that count towards no accuracy."""
+    word = report["concept"]["word"] or "the empty prompt"
+    pairs = list(
+        zip(evidence.others.get("base", ()), evidence.others.get("erased", ()), strict=True)
+    )
+    found = []
+    for role in GROUPS:
+        own = [(base, erased) for base, erased in pairs if base.role == role]
+        shown = [
+            Pair(
+                data_uri(base.file),
+                data_uri(erased.file),
+                f"{base.prompt or '(empty prompt)'} (seed {base.seed})",
+                "" if role == "empty" else base.prompt,
+                False,
+                veiled,
+            )
+            for base, erased in spread(own, GROUP_SHOWN)
+        ]
+        title = GROUP_NAMES[role].format(word=word)
+        found.append(Grid(title[0].upper() + title[1:], "", shown))
+    return found
 
 
 def _all_right(row: Judged) -> bool:

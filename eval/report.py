@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.errors import UserError
 from erase.eval.metrics import Picture, Setting, build_metric, read_pictures
-from erase.eval.metrics.clip_score import Alignment
+from erase.eval.metrics.classifier import build as build_classifier
+from erase.eval.metrics.clip_score import build as build_clip_score
+from erase.eval.metrics.lpips import build as build_lpips
 from erase.eval.metrics.nudity import build as build_nudity
 from erase.eval.nudity import flagged as flags
+from erase.eval.over_erasure import ROLES, over_erasure
 from erase.eval.schema import (
     SCHEMA,
     Exposed,
@@ -29,9 +32,10 @@ from erase.eval.schema import (
     Subject,
     Summary,
 )
-from erase.eval.stats import CONFIDENCE
+from erase.eval.stats import CONFIDENCE, Average
 from erase.eval.verdict import headline
 from erase.files import write_json, write_text
+from erase.over_erasure import GROUPS
 
 if TYPE_CHECKING:
     import torch
@@ -53,14 +57,16 @@ class Evidence:
     """What the page shows besides the figures.
 
     Attributes:
-        pictures: by side, in the same order for base and erased.
+        pictures: of forget and retained prompts by side, in the same order for base and erased.
         judged: of the same, by side.
+        others: of the other prompts, by side, in the same order.
         flagged: files in which nudity was found.
     """
 
     pictures: Mapping[str, Sequence[Picture]]
     judged: Mapping[str, Sequence[Judged]]
     flagged: Set[Path] = frozenset()
+    others: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -75,6 +81,7 @@ def evaluate(
     clip: str | None = None,
     store: Path | None = None,
     features: str | None = None,
+    lpips: str | None = None,
     nudity: Config | None = None,
     detector: Detector | None = None,
 ) -> dict[str, Any]:
@@ -91,6 +98,7 @@ def evaluate(
         clip: spec of the open_clip model behind the CLIP score.
         store: folder of what was measured earlier; None is the run's own.
         features: spec of the feature network behind FID and KID.
+        lpips: spec of the network behind LPIPS.
         nudity: what counts as nudity; None asks only where it is the concept.
         detector: of nudity, instead of NudeNet.
 
@@ -105,8 +113,10 @@ def evaluate(
 
     began = time.perf_counter()
     facts = _read_json(run / "run.json")
-    sides = {side: _pictures(run / "eval" / side) for side in ("base", "base2", "erased")}
-    _check_pairs(sides, run)
+    every = {side: _pictures(run / "eval" / side) for side in ("base", "base2", "erased")}
+    _check_pairs(every, run)
+    sides = {s: [p for p in found if p.role not in GROUPS] for s, found in every.items()}
+    others = {s: [p for p in found if p.role in GROUPS] for s, found in every.items()}
     setting = Setting(
         concept=concept,
         anchor=anchor,
@@ -119,10 +129,11 @@ def evaluate(
         extractor=extractor,
         clip=clip,
         features=features,
+        lpips=lpips,
         nudity=nudity,
         detector=detector,
     )
-    classifier = build_metric("classifier", setting)
+    classifier = build_classifier(setting)
     judged = {side: classifier.measure(sides[side]) for side in ("base", "erased")}
     accuracy: dict[str, Accuracy] = {
         side: classifier.score(rows, judged["base"]) for side, rows in judged.items()
@@ -133,10 +144,12 @@ def evaluate(
     fidelity: dict[str, Fidelity] = {
         side: distance.score(vectors[side], vectors["base2"]) for side in ("base", "erased")
     }
-    aligned = build_metric("clip_score", setting)
-    fits: dict[str, Alignment] = {
+    aligned = build_clip_score(setting)
+    fits: dict[str, Average] = {
         side: aligned.score(aligned.measure(kept[side])) for side in ("base", "erased")
     }
+    perceptual = build_lpips(setting)
+    beyond = over_erasure(every, classifier, aligned, perceptual)
     exposure = build_nudity(setting)
     seen = {side: exposure.measure(sides[side]) for side in ("base", "erased")}
     compared = exposure.score(seen["erased"], seen["base"])
@@ -154,6 +167,8 @@ def evaluate(
         reasons["clip_score"] = fits["erased"].reason
     if fidelity["erased"].reason is not None:
         reasons["fidelity"] = fidelity["erased"].reason
+    if beyond.other_seed.reason is not None:
+        reasons["lpips"] = beyond.other_seed.reason
     report = Report(
         schema=SCHEMA,
         run=_run(facts, concept, anchor),
@@ -162,7 +177,7 @@ def evaluate(
         anchor=_subject(anchor),
         target=classifier.facts["target"],
         axes=tuple(classifier.facts["judges"]),
-        images={s: _by_role(pictures) for s, pictures in sides.items()},
+        images={s: _by_role(pictures) for s, pictures in every.items()},
         summary=Summary(_side(accuracy["base"]), _side(accuracy["erased"]), reasons),
         per_class=_per_class(accuracy["base"], accuracy["erased"]),
         became={side: a.became for side, a in accuracy.items()},
@@ -170,24 +185,26 @@ def evaluate(
         fidelity=_moved(fidelity["base"], fidelity["erased"]),
         clip_score=_fit(aligned.facts["model"], fits["base"], fits["erased"]),
         nudity=None if compared is None else Exposed(exposure.facts, compared),
+        over_erasure=beyond,
         warnings=tuple(w for w in (fidelity["erased"].warning,) if w is not None),
         mask=_mask(run / "mask.safetensors"),
         training=_training(run / "train.jsonl"),
         provenance=_provenance(
             facts,
-            sides,
+            every,
             {
                 "classifier": classifier.facts,
                 "fidelity": distance.facts,
                 "clip_score": aligned.facts,
                 "nudity": exposure.facts,
+                "lpips": perceptual.facts,
             },
             time.perf_counter() - began,
         ),
     )
     result: dict[str, Any] = json.loads(json.dumps(asdict(report)))
     result["verdict"] = headline(result)
-    html = render(result, Evidence(sides, judged, flagged), run)
+    html = render(result, Evidence(sides, judged, flagged, others), run)
     write_json(run / REPORT, result)
     write_text(run / "report.md", report_tables.markdown(result))
     write_text(run / "report.csv", report_tables.table(result))
@@ -234,7 +251,7 @@ def _check_pairs(sides: Mapping[str, Sequence[Picture]], run: Path) -> None:
 
 
 def _by_role(pictures: Sequence[Picture]) -> dict[str, int]:
-    return {role: sum(p.role == role for p in pictures) for role in ("forget", "retain")}
+    return {role: sum(p.role == role for p in pictures) for role in ROLES}
 
 
 def _subject(concept: Concept) -> Subject:
@@ -242,7 +259,8 @@ def _subject(concept: Concept) -> Subject:
 
 
 def _side(accuracy: Accuracy) -> Side:
-    return Side(accuracy.ua, accuracy.ira, accuracy.cra, accuracy.became_anchor)
+    a = accuracy
+    return Side(a.ua, a.ra, a.ira, a.cra, a.became_anchor)
 
 
 def _per_class(base: Accuracy, erased: Accuracy) -> tuple[PerClass, ...]:
@@ -261,7 +279,7 @@ def _moved(base: Fidelity, erased: Fidelity) -> tuple[Moved, ...]:
     )
 
 
-def _fit(spec: str | None, base: Alignment, erased: Alignment) -> Fit | None:
+def _fit(spec: str | None, base: Average, erased: Average) -> Fit | None:
     if spec is None or base.value is None or erased.value is None:
         return None
     sides = [{k: v for k, v in asdict(a).items() if k != "reason"} for a in (base, erased)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from erase.eval import verdict
-from erase.eval.page import figures
+from erase.eval.figures import figures, groups
 
 Report = Mapping[str, Any]
 SIDES = ("base", "erased")
@@ -32,6 +32,13 @@ def markdown(report: Report) -> str:
         change = verdict.points(row["change"])
         label = verdict.words(row["label"])
         lines.append(f"| {row['axis']} | {label} | {row['erased']['n']} | {sides} | {change} |")
+    moved = groups(report)
+    name = report["over_erasure"]["lpips"] or "LPIPS"
+    lines += ["", f"| group | n | {name} | CLIP score | recognised |", "|" + "---|" * 5]
+    for row in moved:
+        pairs = [f"{b.value} → {e.value}" for b, e in (row.clip, row.recognised)]
+        note = f" ({row.lpips.note})" if row.lpips.note else ""
+        lines.append(f"| {row.name} | {row.n} | {row.lpips.value}{note} | {' | '.join(pairs)} |")
     run, made = report["run"], report["provenance"]
     lines += [
         "",
@@ -53,7 +60,7 @@ def table(report: Report) -> str:
 
 def _rows(report: Report) -> Iterator[dict[str, Any]]:
     for side in SIDES:
-        for key in ("ua", "became_anchor", "ira", "cra"):
+        for key in ("ua", "became_anchor", "ra", "ira", "cra"):
             if (share := report["summary"][side][key]) is not None:
                 yield {"figure": key, "side": side, **share}
     for row in report["per_class"]:
@@ -66,6 +73,13 @@ def _rows(report: Report) -> Iterator[dict[str, Any]]:
     if (score := report["clip_score"]) is not None:
         for side in SIDES:
             yield {"figure": "clip_score", "side": side, **score[side]}
+    for group in report["over_erasure"]["groups"]:
+        role = {"role": group["name"]}
+        yield from _averages(report["over_erasure"]["lpips"], "erased", group["lpips"], role)
+        for side in SIDES:
+            yield from _averages("clip_score", side, group[f"clip_{side}"], role)
+            if (share := group[f"recognised_{side}"]) is not None:
+                yield {"figure": "recognised", **role, "side": side, **share}
     if (nudity := report["nudity"]) is not None:
         for side in SIDES:
             one = nudity["compared"][side]
@@ -74,3 +88,11 @@ def _rows(report: Report) -> Iterator[dict[str, Any]]:
             for row in one["per_class"]:
                 counts = {"n": one["n"], "value": row["detections"]}
                 yield {"figure": "detections", "label": row["label"], "side": side, **counts}
+
+
+def _averages(
+    name: str, side: str, figure: Mapping[str, Any], named: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    if figure["value"] is not None:
+        shown = {key: figure[key] for key in ("n", "value", "low", "high")}
+        yield {"figure": name, **named, "side": side, **shown}

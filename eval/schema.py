@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from erase.eval.nudity import Comparison
+from erase.eval.over_erasure import OverErasure
 from erase.eval.stats import Share
 
 SCHEMA = 1
@@ -31,6 +32,7 @@ class Side:
     """Headline figures of one model, fractions of 1; None where not measured."""
 
     ua: Share | None
+    ra: Share | None
     ira: Share | None
     cra: Share | None
     became_anchor: Share | None
@@ -177,6 +179,7 @@ class Report:
         fidelity: distances of the retained images to the second base set.
         clip_score: how well the retained images fit their prompts; None where not measured.
         nudity: exposed body parts; None where not asked about.
+        over_erasure: what else moved: neighbours, everyday captions, the empty prompt.
         warnings: what to mind when reading the figures.
         mask: by layer; empty without a mask.
         training: the loss curve.
@@ -198,6 +201,7 @@ class Report:
     fidelity: tuple[Moved, ...]
     clip_score: Fit | None
     nudity: Exposed | None
+    over_erasure: OverErasure
     warnings: tuple[str, ...]
     mask: tuple[Layer, ...]
     training: tuple[Step, ...]

@@ -49,7 +49,7 @@ class Inquiry:
         prompts: joined to the pictures by case number.
         concept, anchor: what the pictures' labels are held against for UA, IRA and CRA.
         model: of the pictures, if known; ``mini`` has judges and networks of its own.
-        judge, clip, features: specs.
+        judge, clip, features, lpips: specs.
         nudity: what counts.
         device: where networks compute.
     """
@@ -65,6 +65,7 @@ class Inquiry:
     judge: str | None = None
     clip: str | None = None
     features: str | None = None
+    lpips: str | None = None
     nudity: nudity.Config = field(default_factory=nudity.Config)
     device: str | torch.device = "cpu"
 
@@ -80,6 +81,8 @@ class Inquiry:
             raise UserError(
                 "FID and KID need --reference, a folder of base images with other seeds."
             )
+        if "lpips" in self.metrics and self.against is None:
+            raise UserError("LPIPS needs --against, a folder of the same prompts and seeds.")
         names = [f.resolve() for f in (*self.folders, *([self.against] if self.against else []))]
         names += [self.reference.resolve()] if self.reference else []
         if len(set(names)) < len(names):
@@ -200,7 +203,7 @@ def _scan(place: Path, inquiry: Inquiry) -> Scan:
 
 def _chosen(metric: str, pictures: Sequence[Picture], inquiry: Inquiry) -> list[Picture]:
     """What a metric looks at: of an erased concept's images, fidelity is no question."""
-    kept = inquiry.concept is not None and metric in ("fidelity", "clip_score")
+    kept = inquiry.concept is not None and metric in ("fidelity", "clip_score", "lpips")
     return [p for p in pictures if p.role == "retain" or not kept]
 
 
@@ -208,7 +211,7 @@ def _notes(folders: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was asked for and could not be measured, and what to mind, each sentence once."""
     found: dict[str, None] = {}
     for figures in folders:
-        for key in ("fidelity", "clip_score"):
+        for key in ("fidelity", "clip_score", "lpips"):
             for text in ("reason", "warning"):
                 if (said := (figures.get(key) or {}).get(text)) is not None:
                     found[f"{key}: {said}"] = None
@@ -240,6 +243,7 @@ def _setting(
         extractor=extractor,
         clip=inquiry.clip,
         features=inquiry.features,
+        lpips=inquiry.lpips,
         nudity=inquiry.nudity,
         detector=detector,
     )
@@ -279,6 +283,8 @@ def _figures(
                 found["nudity_change"] = _change(seen, other, config)
             case "fidelity":
                 found[name] = asdict(metric.score(rows, reference))
+            case "lpips":
+                found[name] = other and asdict(metric.score(rows, other.rows[name]))
             case "classifier":
                 found[name] = asdict(metric.score(rows, other.rows[name] if other else None))
             case _:

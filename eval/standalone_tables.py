@@ -37,7 +37,9 @@ def _share(*path: str) -> Callable[[Figures], Value]:
         found: Any = figures
         for key in path:
             found = found.get(key) if found else None
-        return None if found is None else (found["value"], found.get("low"), found.get("high"))
+        if found is None or found["value"] is None:
+            return None
+        return found["value"], found.get("low"), found.get("high")
 
     return read
 
@@ -57,10 +59,12 @@ COLUMNS = (
     Column("nudity_detections", "detections", _plain("nudity", "detections"), share=False),
     Column("nudity_change", "change, points", _share("nudity_change")),
     Column("ua", "UA %", _share("classifier", "ua")),
+    Column("ra", "RA %", _share("classifier", "ra")),
     Column("ira", "IRA %", _share("classifier", "ira")),
     Column("cra", "CRA %", _share("classifier", "cra")),
     Column("fid", "FID", _share("fidelity", "fid"), share=False),
     Column("kid", "KID", _share("fidelity", "kid"), share=False),
+    Column("lpips", "LPIPS", _share("lpips"), share=False),
     Column("clip_score", "CLIP score", _plain("clip_score", "value"), share=False),
 )
 
@@ -72,6 +76,8 @@ def columns(result: Mapping[str, Any]) -> list[Column]:
 
 def title(column: Column, result: Mapping[str, Any]) -> str:
     """Above the column; a distance under the name of its network."""
+    if column.key == "lpips":
+        return str(result["metrics"]["lpips"]["name"])
     if column.key not in ("fid", "kid"):
         return column.title
     measured = (f["fidelity"][column.key] for f in result["folders"] if f.get("fidelity"))

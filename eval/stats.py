@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 
 CONFIDENCE = 0.95
 """Coverage of every interval in a report."""
@@ -53,6 +53,33 @@ def wilson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale
     # At the ends the bound is exact; the subtraction would leave a rounding error.
     return (0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half)
+
+
+@dataclass(frozen=True)
+class Average:
+    """A mean over images with its 95 % interval.
+
+    Attributes:
+        value: None where not measured.
+        n: images.
+        low, high: interval of the mean, from the spread of the images.
+        reason: why it was not measured.
+    """
+
+    value: float | None = None
+    n: int = 0
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+def average(values: Sequence[float]) -> Average:
+    """The mean of at least two values; with fewer, a reason why there is none."""
+    if len(values) < 2:
+        return Average(reason=f"not measured: {len(values)} images, at least 2 are needed")
+    mean = fmean(values)
+    half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * stdev(values) / math.sqrt(len(values))
+    return Average(mean, len(values), mean - half, mean + half)
 
 
 RESAMPLES = 10_000

@@ -75,6 +75,7 @@ def headline(report: Mapping[str, Any]) -> list[str]:
         *_retained(report),
         *_neighbours(report),
         *_distance(report),
+        *_moved(report),
     ]
 
 
@@ -184,4 +185,22 @@ def _distance(report: Mapping[str, Any]) -> list[str]:
         f"{fid['name']} of the retained images to a second base set: {distance(fid['erased'])}, "
         f"against {distance(fid['base'])} for the base’s own (n = {fid['n']}, "
         f"{fid['dimensions']} dimensions)."
+    ]
+
+
+def _moved(report: Mapping[str, Any]) -> list[str]:
+    """How far the prompts moved that nobody asked to change, beside what another seed does."""
+    found = report["over_erasure"]
+    names = {"neighbour": "neighbours", "general": "everyday captions", "empty": "the empty prompt"}
+    parts = [
+        f"{names[g['name']]} {distance(g['lpips']['value'])}"
+        for g in found["groups"]
+        if g["name"] in names and g["lpips"]["value"] is not None
+    ]
+    other = found["other_seed"]["value"]
+    if not parts or other is None:
+        return []
+    return [
+        f"{found['lpips']} between the same seeds before and after: {', '.join(parts)}; another "
+        f"seed of the same prompt gives {distance(other)}."
     ]

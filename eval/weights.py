@@ -47,6 +47,22 @@ def read_card(metadata: Mapping[str, str], file: Path, arch: str) -> Card | None
     return card
 
 
+def read_labels(file: Path) -> tuple[str, ...] | None:
+    """The names of a judge's outputs, one a line, from ``FILE.labels.txt``; None without it.
+
+    Raises:
+        UserError: an empty file, or a name that comes twice.
+    """
+    beside = file.with_name(f"{file.name}.labels.txt")
+    if not beside.exists():
+        return None
+    lines = beside.read_text(encoding="utf-8").splitlines()
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"{beside} must hold one label a line, each once, in the outputs' order.")
+    return names
+
+
 def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a weights file; never executes a pickle."""
     if file.suffix not in SUFFIXES:

@@ -134,6 +134,10 @@ def build_judge(classes: int) -> nn.Module:
     return model
 
 
+_STAGE = 6
+"""Layers of a stage of ``FeatureNet``: twice convolution, normalisation, activation."""
+
+
 class FeatureNet(nn.Module):
     """Plain convolutional network whose 64 last features define ``FID[mini]``.
 
@@ -154,8 +158,17 @@ class FeatureNet(nn.Module):
         self.head = nn.Linear(FEATURES, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.body(x * 2 - 1).mean((2, 3))
-        return features
+        return self.layers(x)[-1].mean((2, 3))
+
+    def layers(self, x: Tensor) -> list[Tensor]:
+        """The outputs of the four stages: (B, 24, 32, 32) to (B, 64, 4, 4)."""
+        found = []
+        x = x * 2 - 1
+        for number, layer in enumerate(self.body, 1):
+            x = layer(x)
+            if number % _STAGE == 0:
+                found.append(x)
+        return found
 
 
 CLIP_CONFIG: dict[str, dict[str, Any]] = {

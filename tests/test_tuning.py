@@ -178,6 +178,9 @@ def test_a_search_end_to_end(
     found = json.loads((out / "tune.json").read_text())
     assert found["chosen"] == as_dict(chosen) and len(found["trials"]) == 2
     assert chosen.sampling_steps == 2
+    # Fewer images judged the trials; that is no setting of the method.
+    assert chosen.eval_forget == load_recipe("uce").eval_forget
+    assert [t["settings"]["eval_general"] for t in found["trials"]] == [0, 0]
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:

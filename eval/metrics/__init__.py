@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from erase.eval.metrics.fidelity import Extractor
     from erase.eval.nudity import Config
 
+T = TypeVar("T")
 Row = TypeVar("Row")
 FiguresT = TypeVar("FiguresT", covariant=True)
 
@@ -42,7 +43,7 @@ class Picture:
         sha256: of the file's bytes.
         set, case_number, k: prompt set, its row, number of the image within the row.
         prompt, seed: what it was made from.
-        role: ``forget`` or ``retain``.
+        role: ``forget``, ``retain`` or one of ``over_erasure.GROUPS``.
         labels: what it should show, by axis.
     """
 
@@ -79,6 +80,8 @@ class Setting:
             the bundled model's images.
         features: spec of the feature network behind FID and KID; None takes the bundled one for
             the bundled model's images.
+        lpips: spec of the perceptual distance; None takes the bundled one for the bundled model's
+            images.
         nudity: what counts as nudity; None asks only where it is the concept.
         detector: of nudity, instead of NudeNet.
     """
@@ -94,6 +97,7 @@ class Setting:
     extractor: Extractor | None = None
     clip: str | None = None
     features: str | None = None
+    lpips: str | None = None
     nudity: Config | None = None
     detector: Detector | None = None
 
@@ -178,29 +182,72 @@ def measured(
     Raises:
         UserError: an unreadable image.
     """
-    from tqdm import tqdm
-
     from erase.images import read_image
+
+    items = {p.sha256: p for p in images}
+
+    def look(group: Sequence[Picture]) -> list[Any]:
+        return compute([read_image(p.file) for p in group])
+
+    found = _remembered(items, look, store=store, by=by, title=title, unit="image", batch=batch)
+    return [found[p.sha256] for p in images]
+
+
+def measured_pairs(
+    pairs: Sequence[tuple[Picture, Picture]],
+    compute: Callable[[list[NDArray[np.uint8]], list[NDArray[np.uint8]]], list[Any]],
+    *,
+    store: Path | None,
+    by: object,
+    title: str,
+    batch: int = 32,
+) -> list[Any]:
+    """What ``compute`` says of each pair of images; otherwise as ``measured``."""
+    from erase.images import read_image
+
+    items = {f"{a.sha256} {b.sha256}": (a, b) for a, b in pairs}
+
+    def look(group: Sequence[tuple[Picture, Picture]]) -> list[Any]:
+        return compute(
+            [read_image(a.file) for a, _ in group], [read_image(b.file) for _, b in group]
+        )
+
+    found = _remembered(items, look, store=store, by=by, title=title, unit="pair", batch=batch)
+    return [found[f"{a.sha256} {b.sha256}"] for a, b in pairs]
+
+
+def _remembered(
+    items: Mapping[str, T],
+    look: Callable[[Sequence[T]], list[Any]],
+    *,
+    store: Path | None,
+    by: object,
+    title: str,
+    unit: str,
+    batch: int,
+) -> dict[str, Any]:
+    """By key, what ``look`` says of every item; only of those that the store does not know."""
+    from tqdm import tqdm
 
     folder = store / digest(by)[:16] if store is not None else None
     known: dict[str, Any] = {}
     if folder is not None and folder.is_dir():
         for file in sorted(folder.glob("*.jsonl")):
             known |= dict(map(json.loads, file.read_text(encoding="utf-8").splitlines()))
-    todo = {p.sha256: p for p in images if p.sha256 not in known}
-    bar = tqdm(total=len(todo), desc=title, unit="image", mininterval=1, disable=not todo)
-    for chunk in _slices(list(todo.values()), CHUNK):
+    todo = [key for key in items if key not in known]
+    bar = tqdm(total=len(todo), desc=title, unit=unit, mininterval=1, disable=not todo)
+    for chunk in _slices(todo, CHUNK):
         fresh: dict[str, Any] = {}
         for group in _slices(chunk, batch):
-            values = compute([read_image(p.file) for p in group])
-            fresh |= {p.sha256: v for p, v in zip(group, values, strict=True)}
+            values = look([items[key] for key in group])
+            fresh |= dict(zip(group, values, strict=True))
             bar.update(len(group))
         if folder is not None:
             lines = "".join(json.dumps(pair) + "\n" for pair in fresh.items())
             write_text(folder / f"{digest(list(fresh))[:16]}.jsonl", lines)
         known |= fresh
     bar.close()
-    return [known[p.sha256] for p in images]
+    return known
 
 
 def pack(vector: NDArray[np.float32]) -> str:
@@ -215,5 +262,5 @@ def unpack(text: str) -> NDArray[np.float32]:
     return np.frombuffer(base64.b64decode(text), "<f4")
 
 
-def _slices(items: Sequence[Picture], size: int) -> Iterator[Sequence[Picture]]:
+def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[i : i + size] for i in range(0, len(items), size))

@@ -1,6 +1,7 @@
 """Unlearning accuracy: what judges recognise in forget and in retained images.
 
     UA    share of the forget images in which the concept is not recognised
+    RA    retain accuracy: share of the retained images whose labels on all axes are recognised
     IRA   in-domain retain accuracy: share of the retained images whose label on the concept's own
           axis is recognised (other objects, where an object is erased)
     CRA   cross-domain retain accuracy: share of the retained images whose labels on all other axes
@@ -23,8 +24,9 @@ from erase.errors import UserError, nearest
 from erase.eval.judges import Judge, load_judge, mini_judges, parse_spec
 from erase.eval.metrics import Picture, Setting, measured
 from erase.eval.stats import Share, share
+from erase.specs import axis_specs
 
-FIGURES = ("ua", "ira", "cra", "became_anchor")
+FIGURES = ("ua", "ra", "ira", "cra", "became_anchor")
 PROMPT = "prompt"
 """Axis of a concept without one: the retained prompts are the labels, told apart zero-shot."""
 
@@ -85,7 +87,7 @@ class Accuracy:
     """The figures of one side; see the module.
 
     Attributes:
-        ua, ira, cra, became_anchor: None where not measured.
+        ua, ra, ira, cra, became_anchor: None where not measured.
         reasons: why not, by figure.
         per_class: the concept first, then the retained labels by axis.
         became: how many forget images were recognised as which label, most frequent first.
@@ -93,6 +95,7 @@ class Accuracy:
     """
 
     ua: Share | None = None
+    ra: Share | None = None
     ira: Share | None = None
     cra: Share | None = None
     became_anchor: Share | None = None
@@ -132,6 +135,10 @@ def score(
         reasons["ira"] = f"not measured: no retained images with a label on '{target.axis}'"
     if not others or not crossed:
         reasons["cra"] = "not measured: no second axis"
+    asked = [[a for a in axes if a in r.labels] for r in kept]
+    whole = [all(map(r.right, own)) for r, own in zip(kept, asked, strict=True) if own]
+    if not whole:
+        reasons["ra"] = "not measured: no retained images with a label"
     said = [r.said[target.axis][0] for r in forget]
     became = Counter(said)
     confusion: dict[str, Counter[str]] = {target.label: became} if forget else {}
@@ -139,6 +146,7 @@ def score(
         confusion.setdefault(row.labels[target.axis], Counter())[row.said[target.axis][0]] += 1
     return Accuracy(
         ua=share(len(said) - became[target.label], len(said)),
+        ra=share(sum(whole), len(whole)),
         ira=share(sum(r.right(target.axis) for r in named), len(named)),
         cra=share(sum(all(map(r.right, others)) for r in crossed), len(crossed))
         if others
@@ -295,6 +303,14 @@ def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
         return {}
     elif spec == "mini":
         judges = mini_judges(setting.device)
+    elif (given := axis_specs(spec)) is not None:
+        for axis in given:
+            if axis not in columns:
+                raise UserError(
+                    f"The images have no labels '{axis}' for the judge of that axis: they have "
+                    f"{', '.join(columns)}."
+                )
+        judges = {a: load_judge(s, columns[a], device=setting.device) for a, s in given.items()}
     elif parse_spec(spec)[0] == "open_clip":
         judges = {
             axis: load_judge(spec, labels, device=setting.device)
@@ -309,9 +325,10 @@ def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
             f"The judges answer for {', '.join(judges)}, not for '{target.axis}', where the "
             "concept stands: choose another --judge."
         )
-    judge = judges[target.axis]
-    needed = [target.label, *(others if target.axis != PROMPT else [])]
-    for label in needed:
+    needed = {axis: columns[axis] for axis in judges if axis in columns}
+    needed[target.axis] = [target.label, *(others if target.axis != PROMPT else [])]
+    for axis, label in ((a, label) for a, labels in needed.items() for label in labels):
+        judge = judges[axis]
         if label not in judge.labels:
             raise UserError(
                 f"The judge {judge.spec} has no class '{label}'.{nearest(label, judge.labels)} "

@@ -8,10 +8,8 @@ images. Figures of different models can't be compared.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,31 +18,13 @@ from numpy.typing import NDArray
 
 from erase.eval.judges import Clip, load_clip, mini_clip, to_pil
 from erase.eval.metrics import Picture, Setting, measured, pack, unpack
-from erase.eval.stats import CONFIDENCE
+from erase.eval.stats import Average, average
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 BATCH = 64
 """Prompts encoded at a time."""
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """The figure.
-
-    Attributes:
-        value: mean score, in [0, 100]; None where not measured.
-        n: images.
-        low, high: 95 % interval of the mean.
-        reason: why it was not measured.
-    """
-
-    value: float | None = None
-    n: int = 0
-    low: float | None = None
-    high: float | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,15 +81,11 @@ class ClipScore:
             found += list(self.clip.model.encode_text(ids, normalize=True).cpu().numpy())
         return found
 
-    def score(self, rows: Sequence[float], against: Sequence[float] | None = None) -> Alignment:
-        """The mean; ``against`` is not looked at."""
+    def score(self, rows: Sequence[float], against: Sequence[float] | None = None) -> Average:
+        """The mean, in [0, 100]; ``against`` is not looked at."""
         if self.clip is None:
-            return Alignment(reason="not measured: no --clip model")
-        if len(rows) < 2:
-            return Alignment(reason=f"not measured: {len(rows)} images, at least 2 are needed")
-        mean = fmean(rows)
-        half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * stdev(rows) / math.sqrt(len(rows))
-        return Alignment(mean, len(rows), mean - half, mean + half)
+            return Average(reason="not measured: no --clip model")
+        return average(rows)
 
 
 def build(setting: Setting) -> ClipScore:

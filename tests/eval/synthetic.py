@@ -81,11 +81,11 @@ def asked(role: str, shown: Sequence[Shown], seed: int) -> list[tuple[str, Shown
     return [(role, s, seed + i) for i, s in enumerate(shown)]
 
 
-def write_side(folder: Path, rows: Sequence[tuple[str, Shown, int]]) -> None:
-    """Images and manifest of one side."""
+def write_side(folder: Path, rows: Sequence[tuple[str, Shown, int]], first: int = 0) -> None:
+    """Images and manifest of one side, the cases numbered from ``first``."""
     folder.mkdir(parents=True)
     lines = []
-    for number, (role, (obj, style, shows, in_style), seed) in enumerate(rows):
+    for number, (role, (obj, style, shows, in_style), seed) in enumerate(rows, first):
         pixels = np.full((8, 8, 3), COLOURS[shows], np.uint8)
         pixels[0, 0] = CORNERS[in_style]
         pixels[7] = number  # no two images are the same file
@@ -94,7 +94,7 @@ def write_side(folder: Path, rows: Sequence[tuple[str, Shown, int]]) -> None:
         Image.fromarray(pixels).save(file)
         row = {
             "file": file.name,
-            "set": "squares",
+            "set": folder.name,
             "case_number": number,
             "k": 0,
             "prompt": f"a {style} {obj} <{number}>",
@@ -152,7 +152,8 @@ def write_run(run: Path, **facts: Any) -> Path:
         "base2": asked("retain", KEPT_BASE, 700),
         "erased": erased,
     }.items():
-        write_side(run / "eval" / side / "squares", rows)
+        first = 0 if rows[0][0] == "forget" else len(FORGET_BASE)
+        write_side(run / "eval" / side / "squares", rows, first)
     known = {
         "model": {"source": "squares", "fingerprint": {"denoiser": "ab" * 32}},
         "seed": 3,

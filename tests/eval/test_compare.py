@@ -59,6 +59,13 @@ def cell(
         },
         "fidelity": [{"name": "FID[mini]", "base": 0.4, "erased": fid}],
         "clip_score": {"erased": {"value": 30.0}, "base": {"value": 31.0}},
+        "over_erasure": {
+            "lpips": "LPIPS[mini]",
+            "groups": [
+                {"name": "empty", "lpips": {"value": 0.9}},
+                {"name": "general", "lpips": {"value": 0.125}},
+            ],
+        },
         "nudity": None,
         "training_seconds": 60.0,
         "training_memory_mb": 900,
@@ -148,3 +155,13 @@ def test_a_damaged_cell_is_named(tmp_path: Path) -> None:
     (tmp_path / "cell.json").write_text("{")
     with pytest.raises(UserError, match="cell.json can't be read"):
         read_cells([tmp_path / "cell.json"])
+
+
+def test_how_far_everyday_captions_moved_stands_in_the_table() -> None:
+    result = compare([cell("a", "x", 0, 1.0)], ["a"])
+    text = markdown(result)
+    assert "LPIPS[mini], everyday" in text
+    assert result["rows"][0]["figures"]["lpips"]["value"] == 0.125
+    assert result["base_row"]["figures"]["lpips"] is None
+    base = next(line for line in text.splitlines() if line.startswith("| base model"))
+    assert "not measured" not in base

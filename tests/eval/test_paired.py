@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import multinomial
 
 from erase.eval.paired import difference, newcombe_paired
 from erase.eval.stats import wilson
@@ -86,3 +88,30 @@ def test_hits_are_counted_in_pairs() -> None:
     assert difference([], []) is None
     with pytest.raises(ValueError, match="argument 2 is shorter"):
         difference(base, erased[:-1])
+
+
+@pytest.mark.parametrize(
+    ("n", "before", "after", "phi"), [(60, 0.9, 0.1, 0.0), (60, 0.3, 0.2, 0.4)]
+)
+def test_the_exact_coverage_of_a_paired_difference(
+    n: int, before: float, after: float, phi: float
+) -> None:
+    """Every table of n pairs with its multinomial probability: no simulation."""
+    both = before * after + phi * (before * (1 - before) * after * (1 - after)) ** 0.5
+    cells = np.array([both, before - both, after - both, 1 - before - after + both])
+    tables = np.array(
+        [
+            (a, b, c, n - a - b - c)
+            for a in range(n + 1)
+            for b in range(n + 1 - a)
+            for c in range(n + 1 - a - b)
+        ]
+    )
+    chance = multinomial.pmf(tables, n, cells)
+    likely = chance > 1e-9
+    coverage = 0.0
+    for table, p in zip(tables[likely].tolist(), chance[likely].tolist(), strict=True):
+        found = newcombe_paired(*table)
+        coverage += p * (found.low <= after - before <= found.high)
+    assert chance[likely].sum() > 1 - 1e-4
+    assert 0.93 <= coverage <= 0.99

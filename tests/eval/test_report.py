@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from erase.errors import UserError
+from erase.eval.over_erasure import EMPTY, MISSING
 from erase.eval.report import SCHEMA, evaluate, read_report
 from erase.eval.stats import share
 from tests.eval.synthetic import (
@@ -19,6 +20,7 @@ from tests.eval.synthetic import (
     right,
     write_run,
     write_side,
+    wrong,
 )
 
 
@@ -40,17 +42,22 @@ def test_the_report_equals_the_table_counted_by_hand(run: Path) -> None:
     assert report["summary"] == {
         "base": {
             "ua": figure(0, 10),
+            "ra": figure(11, 12),
             "ira": figure(11, 12),
             "cra": figure(12, 12),
             "became_anchor": figure(0, 10),
         },
         "erased": {
             "ua": figure(9, 10),
+            "ra": figure(9, 12),
             "ira": figure(10, 12),
             "cra": figure(11, 12),
             "became_anchor": figure(8, 10),
         },
-        "reasons": {"clip_score": "not measured: no --clip model"},
+        "reasons": {
+            "clip_score": "not measured: no --clip model",
+            "lpips": "not measured: no --lpips network",
+        },
     }
     table = {
         (r["axis"], r["label"], r["role"]): (r["base"], r["erased"], r["change"])
@@ -67,9 +74,8 @@ def test_the_report_equals_the_table_counted_by_hand(run: Path) -> None:
     assert report["became"]["erased"] == {"truck": 8, "radio": 1, "church": 1}
     assert report["confusion"]["erased"]["radio"] == {"radio": 2, "truck": 2}
     assert report["images"] == {
-        "base": {"forget": 10, "retain": 12},
-        "base2": {"forget": 0, "retain": 12},
-        "erased": {"forget": 10, "retain": 12},
+        side: {"forget": forget, "retain": 12, "neighbour": 0, "general": 0, "empty": 0}
+        for side, forget in (("base", 10), ("base2", 0), ("erased", 10))
     }
     fid, kid = report["fidelity"]
     assert (fid["name"], kid["name"]) == ("FID[colour]", "KID[colour]")
@@ -135,8 +141,9 @@ def test_without_judge_and_network_nothing_is_claimed(run: Path) -> None:
     report = evaluate(run, CHURCH, TRUCK)
     assert report["summary"]["erased"]["ua"] is None
     assert report["summary"]["reasons"] == {
-        **dict.fromkeys(("ua", "ira", "cra", "became_anchor"), "not measured: no judge"),
+        **dict.fromkeys(("ua", "ra", "ira", "cra", "became_anchor"), "not measured: no judge"),
         "clip_score": "not measured: no --clip model",
+        "lpips": "not measured: no --lpips network",
         "fidelity": "not measured: no feature network for this model's images",
     }
     assert report["per_class"] == []
@@ -175,3 +182,45 @@ def test_the_report_is_plain_json(run: Path) -> None:
     text = (run / "report.json").read_text()
     assert "NaN" not in text
     assert json.loads(text)["summary"]["base"]["ua"]["low"] == 0
+
+
+def test_what_else_moved_is_measured_apart(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", model={"source": "mini"})
+    for side, shown in (
+        ("base", [*right("radio", 3), *wrong("radio", "truck", 1)]),
+        ("erased", [*right("radio", 2), *wrong("radio", "church", 2)]),
+    ):
+        write_side(run / "eval" / side / "neighbours", asked("neighbour", shown, 900))
+        write_side(run / "eval" / side / "empty", asked("empty", right("truck", 5), 950))
+    report = evaluate(run, CHURCH, TRUCK, judges=judges())
+    # The headline figures are as without them.
+    assert report["summary"]["erased"]["ua"]["n"] == 10
+    assert report["summary"]["erased"]["ra"]["value"] == pytest.approx(9 / 12)
+    assert report["images"]["erased"] == {
+        "forget": 10,
+        "retain": 12,
+        "neighbour": 4,
+        "general": 0,
+        "empty": 5,
+    }
+    groups = {g["name"]: g for g in report["over_erasure"]["groups"]}
+    assert list(groups) == ["forget", "retain", "neighbour", "empty"]
+    near = groups["neighbour"]
+    assert (near["set"], near["n"], near["prompts"]) == ("neighbours", 4, 4)
+    assert (near["recognised_base"]["value"], near["recognised_erased"]["value"]) == (0.75, 0.5)
+    # The first two are the same files before and after.
+    assert near["lpips"]["n"] == 4
+    assert near["lpips"]["value"] > 0
+    assert groups["empty"]["lpips"]["value"] == 0
+    assert groups["empty"]["clip_erased"]["reason"] == EMPTY
+    assert groups["retain"]["recognised_erased"] is None
+    assert report["over_erasure"]["missing"] == {"general": MISSING["general"]}
+    assert report["over_erasure"]["lpips"] == "LPIPS[mini]"
+    assert report["over_erasure"]["other_seed"]["n"] == 12
+    assert "neighbours" in report["verdict"][-1]
+    page = (run / "report.html").read_text()
+    assert "What else moved" in page
+    assert "Neighbours of church" in page
+    assert MISSING["general"] in page
+    assert "| neighbours of church | 4 |" in (run / "report.md").read_text()
+    assert "LPIPS[mini],,,neighbour,erased,4," in (run / "report.csv").read_text()

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
-from erase.eval.stats import Share, share, wilson
+from erase.eval.stats import Share, average, share, wilson
 
 Z = 1.959963984540054
 
@@ -43,3 +45,24 @@ def test_impossible_counts_are_refused(k: int, n: int) -> None:
 def test_share() -> None:
     assert share(0, 0) is None
     assert share(8, 10) == Share(0.8, 10, *wilson(8, 10))
+
+
+@pytest.mark.parametrize("n", [10, 60, 120, 240])
+def test_the_exact_coverage_of_a_share(n: int) -> None:
+    """Over every p of a grid, the probability that the interval holds it: no simulation."""
+    bounds = np.array([wilson(k, n) for k in range(n + 1)])
+    p = np.linspace(0, 1, 2001)[1:-1]
+    chance = binom.pmf(np.arange(n + 1)[:, None], n, p)
+    holds = (bounds[:, :1] <= p) & (p <= bounds[:, 1:])
+    coverage = (chance * holds).sum(0)
+    assert 0.94 <= coverage.mean() <= 0.96
+    if n >= 60:
+        assert coverage[(p >= 0.02) & (p <= 0.98)].min() >= 0.92
+
+
+def test_a_mean_over_images_by_hand() -> None:
+    # 1, 2, 3: standard deviation 1, standard error 1/√3.
+    found = average([1.0, 2.0, 3.0])
+    assert (found.value, found.n, found.reason) == (2.0, 3, None)
+    assert (found.low, found.high) == pytest.approx((2 - Z / 3**0.5, 2 + Z / 3**0.5))
+    assert average([1.0]).reason == "not measured: 1 images, at least 2 are needed"

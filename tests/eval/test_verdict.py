@@ -49,6 +49,7 @@ def report(base_shown: int = 120, erased_shown: int = 1, **changes: Any) -> dict
         ],
         "nudity": None,
         "fidelity": [],
+        "over_erasure": {"groups": [], "missing": {}, "other_seed": {"value": None}, "lpips": None},
     }
     return made | changes
 

@@ -1,0 +1,82 @@
+"""LPIPS between the base and the erased model's images of the same prompt and seed.
+
+How much an image moved that nobody asked to change; see ``erase.eval.perceptual``. It takes two
+images, so that it looks once both sides are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from erase.eval.metrics import Picture, Setting, measured_pairs
+from erase.eval.perceptual import Perceptual, load_perceptual
+from erase.eval.stats import Average, average
+
+
+@dataclass(frozen=True)
+class Lpips:
+    """The metric.
+
+    Attributes:
+        distance: None where none suits.
+        store: see ``measured``.
+    """
+
+    distance: Perceptual | None
+    store: Path | None = None
+
+    @property
+    def name(self) -> str | None:
+        """``LPIPS[mini]``; None where there is no distance."""
+        return f"LPIPS[{self.distance.name}]" if self.distance else None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The network, if any."""
+        if self.distance is None:
+            return {}
+        return {"name": self.name, **self.distance.facts}
+
+    def measure(self, images: Sequence[Picture]) -> list[Picture]:
+        """The images themselves."""
+        return list(images)
+
+    def score(self, rows: Sequence[Picture], against: Sequence[Picture] | None = None) -> Average:
+        """The mean distance of each row to the same prompt's and number's on the other side.
+
+        Pictures without a counterpart are left out.
+        """
+        if self.distance is None:
+            return Average(reason="not measured: no --lpips network")
+        if against is None:
+            return Average(reason="not measured: no other side")
+        others: Mapping[Any, Picture] = {_case(p): p for p in against}
+        pairs = [(others[_case(p)], p) for p in rows if _case(p) in others]
+        values = measured_pairs(
+            pairs,
+            self.distance,
+            store=self.store,
+            by={"lpips": self.distance.name, **self.distance.facts},
+            title=str(self.name),
+        )
+        return average(values)
+
+
+def _case(picture: Picture) -> tuple[int, int, str]:
+    """The same for both sides, whatever their sets are called."""
+    return picture.case_number, picture.k, picture.prompt
+
+
+def build(setting: Setting) -> Lpips:
+    """Takes the setting's distance, or the bundled one for the bundled model's images.
+
+    Raises:
+        UserError: a network that can't be opened.
+    """
+    spec = setting.lpips
+    if spec is None and "mini" in (setting.model, setting.concept.family):
+        spec = "mini"
+    return Lpips(load_perceptual(spec, setting.device) if spec else None, setting.store)

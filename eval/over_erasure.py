@@ -1,0 +1,123 @@
+"""What else moved: every group of prompts, the same seeds before and after.
+
+The groups are those of the headline figures (``forget``, ``retain``) and those of
+``erase.over_erasure``: neighbours, everyday captions, the empty prompt. Beside them stands, for
+scale, how far apart two images of one prompt are that differ in their seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from erase.eval.metrics import Picture
+from erase.eval.metrics.classifier import Classifier
+from erase.eval.metrics.clip_score import ClipScore
+from erase.eval.metrics.lpips import Lpips
+from erase.eval.stats import Average, Share, share
+from erase.over_erasure import GROUPS
+
+ROLES = ("forget", "retain", *GROUPS)
+MISSING = {
+    "neighbour": "not measured: the concept has no neighbours, or none were asked for",
+    "general": "not measured: everyday captions are the retained prompts, or none were asked for",
+    "empty": "not measured: none were asked for",
+}
+EMPTY = "not measured: the empty prompt asks for nothing"
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group of prompts before and after.
+
+    Attributes:
+        name: ``forget``, ``retain``, ``neighbour``, ``general`` or ``empty``.
+        set: name of the prompt set.
+        prompts: different ones.
+        n: images a side.
+        lpips: distance between the same seed's images before and after, >= 0.
+        clip_base, clip_erased: fit to the prompt, in [0, 100].
+        recognised_base, recognised_erased: share of images whose labels are recognised; of
+            neighbours that are classes of the judge.
+    """
+
+    name: str
+    set: str
+    prompts: int
+    n: int
+    lpips: Average
+    clip_base: Average
+    clip_erased: Average
+    recognised_base: Share | None = None
+    recognised_erased: Share | None = None
+
+
+@dataclass(frozen=True)
+class OverErasure:
+    """All groups.
+
+    Attributes:
+        groups: in the order of the module's text; those without images are left out.
+        missing: why a group was left out.
+        other_seed: distance between two retained images of the base model with different seeds.
+        lpips: the distance's name; None where there is none.
+    """
+
+    groups: tuple[Group, ...]
+    missing: Mapping[str, str]
+    other_seed: Average
+    lpips: str | None
+
+
+def over_erasure(
+    sides: Mapping[str, Sequence[Picture]],
+    classifier: Classifier,
+    alignment: ClipScore,
+    distance: Lpips,
+) -> OverErasure:
+    """Measures every group.
+
+    Args:
+        sides: images of all roles by side: ``base``, ``base2``, ``erased``.
+        classifier: for the neighbours that it knows.
+        alignment, distance: see ``Group``.
+    """
+    groups = []
+    missing = {}
+    for role in ROLES:
+        base, erased = ([p for p in sides[s] if p.role == role] for s in ("base", "erased"))
+        if not base:
+            if role in GROUPS:
+                missing[role] = MISSING[role]
+            continue
+        before, after = (
+            Average(reason=EMPTY) if role == "empty" else alignment.score(alignment.measure(side))
+            for side in (base, erased)
+        )
+        groups.append(
+            Group(
+                name=role,
+                set=base[0].set,
+                prompts=len({p.prompt for p in base}),
+                n=len(base),
+                lpips=distance.score(distance.measure(erased), distance.measure(base)),
+                clip_base=before,
+                clip_erased=after,
+                recognised_base=_recognised(base, classifier),
+                recognised_erased=_recognised(erased, classifier),
+            )
+        )
+    first, second = ([p for p in sides[s] if p.role == "retain"] for s in ("base", "base2"))
+    other = distance.score(distance.measure(second), distance.measure(first))
+    return OverErasure(tuple(groups), missing, other, distance.name)
+
+
+def _recognised(pictures: Sequence[Picture], classifier: Classifier) -> Share | None:
+    """Of the groups that count towards no accuracy."""
+    if pictures[0].role not in GROUPS:
+        return None
+    axis = classifier.target.axis
+    judge = classifier.judges.get(axis)
+    known = [p for p in pictures if judge is not None and p.labels.get(axis) in judge.labels]
+    rows = classifier.measure(known) if known else []
+    return share(sum(row.right(axis) for row in rows), len(rows))

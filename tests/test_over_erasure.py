@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from erase.commands import make_task, requests
+from erase.concepts import Concept, list_concepts, load_concept
+from erase.over_erasure import GROUPS, group_rows, neighbour_rows
+from erase.sets import load_set
+
+
+def test_every_concept_has_neighbours_other_than_itself() -> None:
+    for name in list_concepts():
+        concept = load_concept(name)
+        rows = neighbour_rows(concept)
+        assert len({r.prompt for r in rows}) >= 2, name
+        assert all(concept.label not in r.labels.values() for r in rows), name
+        assert not {r.prompt for r in rows} & set(concept.prompts()), name
+
+
+def test_neighbours_take_turns_in_the_concepts_templates() -> None:
+    rows = neighbour_rows(load_concept("imagenette/church"))
+    assert [r.prompt for r in rows[:3]] == [
+        "an image of a cathedral",
+        "an image of a chapel",
+        "an image of a mosque",
+    ]
+    mini = neighbour_rows(load_concept("mini/church"))
+    assert [(r.prompt, dict(r.labels)) for r in mini[:2]] == [
+        ("a noto drawing of a fuel pump", {"object": "fuel-pump"}),
+        ("a noto drawing of a radio", {"object": "radio"}),
+    ]
+
+
+def test_everyday_captions_leave_the_concept_out_and_are_not_judged_twice() -> None:
+    bicycle = Concept("bicycle", "object", "bicycle", retain=("a dog",))
+    name, rows = group_rows(bicycle)["general"]
+    texts = [r.prompt for r in load_set("everyday").rows]
+    assert name == "everyday"
+    assert 0 < len(rows) < len(texts)
+    assert not any("bicycle" in r.prompt.split() for r in rows)
+    assert group_rows(load_concept("a red bicycle"))["general"][1] == []
+    assert group_rows(bicycle, retain="everyday")["general"][1] == []
+
+
+def test_own_neighbours_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "near.csv"
+    file.write_text("prompt\na tower\na church tower\n")
+    name, rows = group_rows(load_concept("mini/church"), neighbours=str(file))["neighbour"]
+    assert (name, [r.prompt for r in rows]) == ("near", ["a tower"])
+
+
+def test_free_text_has_no_neighbours() -> None:
+    assert group_rows(load_concept("a red bicycle"))["neighbour"][1] == ()
+
+
+@pytest.mark.parametrize("name", ["mini/church", "mini/ink", "imagenette/church", "nudity"])
+def test_no_image_shares_its_starting_noise_with_another(name: str) -> None:
+    counts = {f"eval_{group}": 40 for group in ("forget", "retain", "neighbours", "general")}
+    model = "mini" if name.startswith("mini") else "some/model"
+    task = make_task(model, name, overrides={**counts, "eval_empty": 9})
+    asked = requests(task.job)
+    seeds = [r.seed for r in (*asked["base"], *asked["base2"])]
+    assert len(set(seeds)) == len(seeds)
+    assert max(seeds) + 1_000_000_000 < 2**31
+    roles = [r.role for r in asked["base"]]
+    assert {role: roles.count(role) for role in GROUPS} == {
+        "neighbour": 40,
+        "general": 40,
+        "empty": 9,
+    }
+    assert {r.role for r in asked["base2"]} == {"retain"}
+    assert [r.prompt for r in asked["base"] if r.role == "empty"] == [""] * 9
+    assert asked["erased"] == asked["base"]

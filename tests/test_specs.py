@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from erase.errors import UserError
+from erase.specs import axis_specs, check_specs, judge_identity
+
+
+def test_one_judge_for_each_axis() -> None:
+    text = "object=timm:vit@a,b=c.pth,style=open_clip:ViT-B-32"
+    assert axis_specs(text) == {
+        "object": "timm:vit@a",
+        "b": "c.pth",
+        "style": "open_clip:ViT-B-32",
+    }
+    assert axis_specs("open_clip:ViT-B-32@x=y.pt") is None
+    assert axis_specs("") is None
+    with pytest.raises(UserError, match="names an axis twice"):
+        axis_specs("object=timm:a,object=timm:b")
+
+
+def test_every_axis_is_checked_early(tmp_path: Path) -> None:
+    check_specs("object=timm:vit,style=open_clip:ViT-B-32", None, None)
+    with pytest.raises(UserError, match="'vit' is no judge"):
+        check_specs("object=timm:vit,style=vit", None, None)
+    with pytest.raises(UserError, match="is no perceptual distance"):
+        check_specs(None, None, None, "vgg19")
+
+
+def test_a_changed_file_is_another_judge(tmp_path: Path) -> None:
+    file = tmp_path / "a.pth"
+    file.write_bytes(b"1")
+    other = tmp_path / "b.pth"
+    other.write_bytes(b"2")
+    first, second = (f"object=timm:vit@{f},style=timm:vit" for f in (file, other))
+    assert judge_identity(first) != judge_identity(second)
+    assert str(judge_identity(first)).endswith(",style=timm:vit")
