@@ -29,6 +29,9 @@ SMALL = {
     "inversion_steps": 0,
     "eval_forget": 2,
     "eval_retain": 2,
+    "eval_neighbours": 2,
+    "eval_general": 2,
+    "eval_empty": 0,
 }
 
 
