@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
+from erase import processes
 from erase.errors import UserError, nearest
 from erase.parser import build_parser
 from erase.recipe import Recipe, flags, list_methods, list_recipes, load_recipe, make_recipe
@@ -28,8 +29,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         options = build_parser().parse_args(args)
         dispatch(options, args)
+        processes.leave()
     except UserError as error:
-        print(f"erase: {error}", file=sys.stderr)
+        if processes.is_main() or processes.count() > 1:  # before they meet, all say the same
+            print(f"erase: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         print(f"erase: {error}: choose a place that can be read and written.", file=sys.stderr)
@@ -80,7 +83,9 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     elif command == "eval" and chosen.images:
         from erase.measuring import measure_images
 
-        print(measure_images(chosen, recipe_values(chosen), nudity_config(chosen)))
+        text = measure_images(chosen, recipe_values(chosen), nudity_config(chosen))
+        if processes.is_main():
+            print(text)
     else:
         _stages(command, chosen)
 
@@ -120,21 +125,22 @@ def _stages(command: str, options: Namespace) -> None:
         return
     failed = []
     for number, one in enumerate(tasks, 1):
-        if len(tasks) > 1:
+        if len(tasks) > 1 and processes.is_main():
             print(f"[{number}/{len(tasks)}] {one.job.concept.name} -> {one.out}", flush=True)
         try:
             report = execute(one, stages, options.overwrite)
         except UserError as error:
-            if len(tasks) == 1:
+            # Several processes can't agree on which concepts to go on with.
+            if len(tasks) == 1 or processes.count() > 1:
                 raise
             print(f"erase: {error}", file=sys.stderr, flush=True)
             failed.append(one.job.concept.name)
             continue
-        if report:
+        if report and processes.is_main():
             from erase.eval.verdict import headline
 
             print("\n".join([*headline(report), f"{one.out / 'report.html'}"]), flush=True)
-    if everything and "eval" in stages:
+    if everything and "eval" in stages and processes.is_main():
         from erase.eval.family import summarise
 
         done = [t.out for t in tasks if t.job.concept.name not in failed]

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erase import processes
 from erase.concepts import evaluation_rows, load_concept, members
 from erase.devices import accelerator
 from erase.errors import UserError, nearest
@@ -246,7 +247,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     wanted = [stage for stage in OUTPUTS if stage in asked]
     recipe = task.job.recipe
     RunFolder.open(task.out)
-    acc = accelerator(task.device, recipe.precision, task.deterministic)
+    acc = accelerator(task.device, recipe.precision, task.deterministic, several=True)
     diffusion = Diffusion.load(task.model, acc.device)
     check(task.job, diffusion)
     model = model_fingerprint(diffusion)
@@ -256,16 +257,14 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
         made_by = digest([model, str(acc.device), task.deterministic, versions()])
         shared = Shared(task.shared / "images", made_by)
     with RunFolder(task.out).lock():
-        # Read under the lock: another process may have written since.
-        run = RunFolder.open(task.out)
-        run.reconcile(plan, wanted, overwrite)
-        sweep(run.path)
-        run.facts.update(describe(task, model, str(acc.device)))
-        run.save()
+        run = _settle(task, plan, wanted, overwrite, describe(task, model, str(acc.device)))
         todo = [stage for stage in wanted if not run.finished(stage)]
+        processes.wait()
         if task.included and "train" in todo:
             with run.stage("train", plan):
-                place(task.included, open_base(task.model), run.path)
+                if processes.is_main():
+                    place(task.included, open_base(task.model), run.path)
+                processes.wait()
         if task.included:
             todo = [stage for stage in todo if stage not in ("images", "mask", "train")]
         if "images" in todo:
@@ -301,8 +300,27 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
                     nudity=task.nudity,
                     store=task.shared / "measured" if task.shared else None,
                 )
-                write_card(run.path / "model", run.path, open_base(task.model))
+                if processes.is_main():
+                    write_card(run.path / "model", run.path, open_base(task.model))
+        processes.wait()
         return read_report(run.path)
+
+
+def _settle(
+    task: Task, plan: Plan, wanted: Sequence[str], overwrite: bool, facts: Mapping[str, Any]
+) -> RunFolder:
+    """The run folder as it is now, under the lock: another run may have written since.
+
+    The first process clears what is to be redone, the others take up what it left.
+    """
+    if processes.is_main():
+        run = RunFolder.open(task.out)
+        run.reconcile(plan, wanted, overwrite)
+        sweep(run.path)
+        run.facts.update(facts)
+        run.save()
+    processes.wait()
+    return RunFolder.open(task.out)
 
 
 def _mask_and_train(
@@ -327,10 +345,13 @@ def _mask_and_train(
         with run.stage("train", plan):
             mask = Mask.load(run.path / "mask.safetensors")
             train(task.job, diffusion, data, mask, run.path, acc, plan.digests()["train"])
-            base = open_base(task.model)
-            save_model(base, diffusion.denoiser.state_dict(), run.path / "model")
-            write_card(run.path / "model", run.path, base)
-        sweep(run.path)
+            if processes.is_main():
+                base = open_base(task.model)
+                save_model(base, diffusion.denoiser.state_dict(), run.path / "model")
+                write_card(run.path / "model", run.path, base)
+            processes.wait()
+        if processes.is_main():
+            sweep(run.path)
 
 
 def sweep(run: Path) -> None:
@@ -387,6 +408,7 @@ def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any
             "retain_folder": str(job.retain_folder) if job.retain_folder else None,
         },
         "device": device,
+        "processes": processes.count(),
         "deterministic": task.deterministic,
         "versions": versions(),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from erase import processes
 from erase.images import read_image
 from erase.seeding import cycle, generator
 
@@ -94,6 +95,7 @@ class TrainingData:
         seed: of every draw.
         size: side of the images in px; None is the model's own.
         retain_empty: share of retained images that are given the empty prompt, in [0, 1].
+        part: which rows of a batch are this process's: its number, and of how many.
     """
 
     images: Mapping[Role, Encoded]
@@ -109,6 +111,16 @@ class TrainingData:
     seed: int
     size: int | None = None
     retain_empty: float = 0.0
+    part: tuple[int, int] = (0, 1)
+
+    def own(self, rows: Tensor) -> Tensor:
+        """This process's rows of a batch that was drawn for all of them."""
+        index, count = self.part
+        return rows[index::count]
+
+    def whole(self) -> TrainingData:
+        """The same, with all rows of every batch for this process."""
+        return replace(self, part=(0, 1))
 
     def batch(self, step: int) -> Batch:
         """The forget and retain images of a step; depends on (seed, step) alone."""
@@ -124,7 +136,7 @@ class TrainingData:
         retain_c = torch.where(
             dropped.to(x0.device).view(-1, 1, 1), self.empty_c, self.retain_c[prompts]
         )
-        return Batch(
+        every = Batch(
             x0,
             noise,
             t.to(x0.device),
@@ -135,6 +147,7 @@ class TrainingData:
             retain_t.to(x0.device),
             retain_c,
         )
+        return Batch(*(self.own(getattr(every, f.name)) for f in fields(every)))
 
     def draw(self, role: Role, step: int, purpose: str = "train") -> Draw:
         """The images of one role in a step; depends on (seed, purpose, role, step) alone."""
@@ -143,13 +156,14 @@ class TrainingData:
         rows = cycle(len(images.prompt), self.batch_size, step, self.seed, purpose, role)
         x0, noise = images.draw(rows, g)
         t = torch.randint(self.timesteps, (self.batch_size,), generator=g)
-        return Draw(x0, noise, t.to(x0.device), images.prompt[rows])
+        every = Draw(x0, noise, t.to(x0.device), images.prompt[rows])
+        return Draw(*(self.own(getattr(every, f.name)) for f in fields(every)))
 
 
 def encode_files(
     diffusion: Diffusion, files: Sequence[Path], prompt: Sequence[int], size: int, batch: int = 16
 ) -> Encoded:
-    """Reads and encodes images once.
+    """Reads and encodes images once; several processes share the batches out.
 
     Args:
         diffusion: whose autoencoder is used.
@@ -158,11 +172,16 @@ def encode_files(
         size: side in px.
         batch: images at a time.
     """
-    parts = []
-    for i in range(0, len(files), batch):
+    starts = list(range(0, len(files), batch))
+    own = {}
+    for i in processes.deal(starts):
         pixels = np.stack([read_image(f, size) for f in files[i : i + batch]])
-        parts.append(diffusion.encode(pixels).float())
-    return Encoded(torch.cat(parts), torch.tensor(list(prompt)))
+        own[str(i)] = diffusion.encode(pixels).float()
+    if processes.count() > 1:
+        own = {i: part.cpu() for i, part in own.items()}
+    parts = processes.gather(own)
+    posterior = torch.cat([parts[str(i)] for i in starts]).to(diffusion.device)
+    return Encoded(posterior, torch.tensor(list(prompt)))
 
 
 def embed_all(diffusion: Diffusion, prompts: Sequence[str], batch: int = 64) -> Tensor:

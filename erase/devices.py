@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 from erase.errors import UserError
 
 
-def accelerator(device: str, precision: str, deterministic: bool) -> Any:
+def accelerator(device: str, precision: str, deterministic: bool, *, several: bool = False) -> Any:
     """The accelerator that every stage computes on.
 
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``fp32`` or ``bf16``.
+        deterministic: the same bits on every run of a GPU.
+        several: whether the command takes several processes.
+
     Raises:
-        UserError: the device is not there, or several processes were launched.
+        UserError: the device is not there, or processes were launched that the command can't use.
     """
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
 
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda was asked for, but torch sees no GPU: use --device cpu.")
@@ -31,9 +42,42 @@ def accelerator(device: str, precision: str, deterministic: bool) -> Any:
         made = Accelerator(mixed_precision=mixed, cpu=device == "cpu")
     except ValueError as error:
         raise UserError(f"--precision {precision} does not work here ({error}).") from error
-    if made.num_processes > 1:
+    if made.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise UserError(
-            f"{made.num_processes} processes were launched, but a run takes one: start it with "
-            "'erase run' or 'accelerate launch --num_processes 1'."
+            f"{made.distributed_type.value} shards the weights that a mask counts: use "
+            "distributed_type MULTI_GPU, as accelerate_config.yaml does."
+        )
+    if made.num_processes > 1 and not several:
+        raise UserError(
+            f"{made.num_processes} processes were launched, but this command takes one: start it "
+            "with 'erase', or 'accelerate launch --num_processes 1'."
+        )
+    asked = _asked_for()
+    if asked > made.num_processes:
+        print(
+            f"erase: {asked} processes were asked for, but {made.num_processes} runs: accelerate "
+            "starts several on CPUs only with ACCELERATE_USE_CPU=true and --multi_gpu.",
+            file=sys.stderr,
         )
     return made
+
+
+def _asked_for() -> int:
+    """Processes that 'accelerate launch' was told to start; 1 where it was not told."""
+    import psutil
+
+    try:
+        parent = psutil.Process().parent()
+        words = parent.cmdline() if parent else []
+    except psutil.Error:
+        return 1
+    if not any(Path(word).name == "accelerate" for word in words[:3]):
+        return 1
+    given = dict(itertools.pairwise(words))
+    count = given.get("--num_processes") or given.get("--num-processes")
+    file = given.get("--config_file") or given.get("--config-file")
+    if count is None and file and Path(file).is_file():
+        text = Path(file).read_text(encoding="utf-8")
+        found = re.search(r"^num_processes: *(\d+)", text, re.MULTILINE)
+        count = found[1] if found else None
+    return int(count) if count and count.isdigit() else 1

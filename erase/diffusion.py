@@ -205,8 +205,7 @@ class Diffusion:
         *,
         steps: int,
         guidance: float,
-        generator: torch.Generator,
-        size: int | None = None,
+        noise: Tensor,
     ) -> tuple[Tensor, Tensor, int]:
         """x_t from pure noise, after the first steps of a deterministic DDIM sampler.
 
@@ -215,8 +214,7 @@ class Diffusion:
             c, empty: embeddings (B, 77, D) of the prompts and of the empty one.
             steps: of the whole sampler.
             guidance: classifier-free guidance scale; 1 is none.
-            generator: of the noise.
-            size: side of the image in px; None is the model's own.
+            noise: standard normal (B, C, h, w), see ``draw_noise``.
 
         Returns:
             x_t (B, C, h, w), its timesteps t (B,), and how many timesteps lie between t and the
@@ -227,9 +225,7 @@ class Diffusion:
         scheduler = diffusers.DDIMScheduler.from_config(self.pipeline.scheduler.config)
         scheduler.set_timesteps(steps)
         times = scheduler.timesteps.tolist()
-        side = (size or self.size) // self.stride
-        shape = (len(c), int(self.pipeline.unet.config.in_channels), side, side)
-        x_t = torch.randn(shape, generator=generator).to(c) * scheduler.init_noise_sigma
+        x_t = noise.to(c) * scheduler.init_noise_sigma
         for now in times[:done]:
             t = torch.full((len(c),), now, device=c.device)
             if guidance > 1:
@@ -241,6 +237,12 @@ class Diffusion:
             x_t = scheduler.step(predicted.to(x_t), now, x_t).prev_sample
         gap = (times[done - 1] if done else self.timesteps) - times[done]
         return x_t, torch.full((len(c),), times[done], device=c.device), gap
+
+    def draw_noise(self, count: int, generator: torch.Generator, size: int | None = None) -> Tensor:
+        """Standard normal noise (B, C, h, w) for ``count`` images of a side in px."""
+        side = (size or self.size) // self.stride
+        shape = (count, int(self.pipeline.unet.config.in_channels), side, side)
+        return torch.randn(shape, generator=generator)
 
     def attention_probs(self, x_t: Tensor, t: Tensor, c: Tensor) -> dict[str, Tensor]:
         """Cross-attention probabilities of one prediction, with their graph.

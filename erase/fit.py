@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from erase import processes
 from erase.errors import UserError
 from erase.files import atomic, write_text
 from erase.masked import MaskedOptimizer
@@ -91,19 +92,27 @@ class Fit:
             parameter.requires_grad_(True)
         optimizer = MaskedOptimizer(params, self.mask, self._optimizer)
         rows, start = self._resume(optimizer)
-        bar = tqdm(range(start, settings.steps), initial=start, total=settings.steps, desc="train")
+        bar = tqdm(
+            range(start, settings.steps),
+            initial=start,
+            total=settings.steps,
+            desc="train",
+            disable=not processes.is_main(),
+        )
         began = time.perf_counter() - (float(rows[-1]["seconds"]) if rows else 0.0)
         for index in bar:
             with self.accelerator.autocast():
                 values = step(index)
-            figures = {k: float(v.detach()) for k, v in values.items()}
+            told = torch.stack([v.detach().float() for v in values.values()])
+            processes.average([told])
+            figures = dict(zip(values, told.tolist(), strict=True))
             if not all(map(math.isfinite, figures.values())):
                 self._log(rows)
                 raise UserError(self._diverged(f"The loss is not finite at step {index + 1}"))
             self.accelerator.backward(values["loss"])
             for group in optimizer.optimizer.param_groups:
                 group["lr"] = settings.rate(index)
-            optimizer.step()
+            optimizer.step(processes.average)
             optimizer.zero_grad()
             seconds = round(time.perf_counter() - began, 3)
             rows.append({"step": index + 1, **figures, "seconds": seconds})
@@ -162,6 +171,8 @@ class Fit:
         return int(found[-1].stem.removeprefix("step-")) if found else 0
 
     def _log(self, rows: list[dict[str, Any]]) -> None:
+        if not processes.is_main():
+            return
         text = "".join(json.dumps(r) + "\n" for r in rows)
         write_text(self.folder / "train.jsonl", text)
 
@@ -174,13 +185,15 @@ class Fit:
         state = optimizer.state_dict()
         if not all(bool(torch.isfinite(v).all()) for v in state["values"].values()):
             raise UserError(self._diverged(f"Weights are not finite after step {step}"))
-        content = {"optimizer": state, "step": step, "rows": rows, "key": self.key}
-        # Through an open file: torch's own writer hides what the disk says.
-        with atomic(self._folder / f"step-{step:07d}.pt") as part, part.open("wb") as stream:
-            torch.save(content, stream)
-        for old in self._checkpoints()[:-2]:
-            old.unlink()
-        self._log(rows)
+        if processes.is_main():
+            content = {"optimizer": state, "step": step, "rows": rows, "key": self.key}
+            # Through an open file: torch's own writer hides what the disk says.
+            with atomic(self._folder / f"step-{step:07d}.pt") as part, part.open("wb") as stream:
+                torch.save(content, stream)
+            for old in self._checkpoints()[:-2]:
+                old.unlink()
+            self._log(rows)
+        processes.wait()
 
     def _resume(self, optimizer: MaskedOptimizer) -> tuple[list[dict[str, Any]], int]:
         for file in reversed(self._checkpoints()):

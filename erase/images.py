@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from erase import processes
 from erase.errors import UserError
 from erase.files import atomic, digest, sha256, write_json, write_text
 
@@ -138,7 +139,7 @@ def generate(
     """Makes the images of ``requests`` in ``folder`` with a manifest; goes on where it stopped.
 
     Work is planned in batches and redone in whole batches, so that an interrupted run ends with
-    the bytes of an undisturbed one.
+    the bytes of an undisturbed one; several processes share the batches out.
 
     Args:
         diffusion: the model.
@@ -169,9 +170,12 @@ def generate(
         raise UserError(f"{folder} holds images of another run: choose another folder.")
     if manifest.exists() and not missing(folder):
         return read_manifest(folder)
-    write_json(marker, {"plan": plan, "images": len(requests)})
-    bar = tqdm(total=len(requests), desc=title, unit="image", mininterval=1)
-    for group in batches(requests, batch):
+    if processes.is_main():
+        write_json(marker, {"plan": plan, "images": len(requests)})
+    groups = processes.deal(list(batches(requests, batch)))
+    total, quiet = sum(map(len, groups)), not processes.is_main()
+    bar = tqdm(total=total, desc=title, unit="image", mininterval=1, disable=quiet)
+    for group in groups:
         there = all((folder / r.file).exists() for r in group)
         if not there and not (shared and shared.take(group, sampler, folder)):
             shots = [Shot(r.prompt, r.seed, r.guidance, r.size) for r in group]
@@ -182,12 +186,15 @@ def generate(
                 shared.give(group, sampler, folder)
         bar.update(len(group))
     bar.close()
-    written = [
-        {"file": r.file, **row, "sha256": sha256(folder / r.file)}
-        for r, row in zip(requests, rows, strict=True)
-    ]
-    write_text(manifest, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in written))
-    return written
+    processes.wait()
+    if processes.is_main():
+        written = [
+            {"file": r.file, **row, "sha256": sha256(folder / r.file)}
+            for r, row in zip(requests, rows, strict=True)
+        ]
+        write_text(manifest, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in written))
+    processes.wait()
+    return read_manifest(folder)
 
 
 def read_manifest(folder: Path) -> list[dict[str, object]]:

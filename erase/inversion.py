@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from erase import processes
+
 if TYPE_CHECKING:
     from erase.data import TrainingData
     from erase.diffusion import Diffusion
@@ -71,7 +73,8 @@ def invert(
         return hidden.float()
 
     optimizer = torch.optim.AdamW([v], lr=lr)
-    for index in tqdm(range(steps), desc="inversion"):
+    data = data.whole()  # a few embeddings: every process learns them all
+    for index in tqdm(range(steps), desc="inversion", disable=not processes.is_main()):
         draw = data.draw("forget", index, "inversion")
         x_t = diffusion.add_noise(draw.x0, draw.noise, draw.t)
         predicted = diffusion.predict(x_t, draw.t, embed(draw.prompt.to(ids.device)))

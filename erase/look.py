@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erase import processes
 from erase.errors import UserError
 from erase.recipe import Recipe, default_recipe, load_recipe, make_recipe
 from erase.runs import read_facts
@@ -90,14 +91,19 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     ours = (out / "plan.json").exists()
     if out.is_dir() and any(out.iterdir()) and not ours:
         raise UserError(f"--out {out} holds other files: choose another folder.")
-    device = accelerator(options.device, settings.precision, options.deterministic).device
+    device = accelerator(
+        options.device, settings.precision, options.deterministic, several=True
+    ).device
     diffusion = Diffusion.load(model, device)
     fingerprint = digest(model_fingerprint(diffusion))
     if options.overwrite and ours:
-        shutil.rmtree(out)
+        if processes.is_main():
+            shutil.rmtree(out)
+        processes.wait()
     sampler, batch = _sampler(settings), settings.sampling_batch
     made = generate(diffusion, asked, out, sampler, batch, model=fingerprint)
-    print(f"{len(made)} images in {out}, listed in {MANIFEST}")
+    if processes.is_main():
+        print(f"{len(made)} images in {out}, listed in {MANIFEST}")
 
 
 def _refuse_idle(options: Namespace, beside: str) -> None:

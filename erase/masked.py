@@ -72,14 +72,20 @@ class MaskedOptimizer:
             self._release(name)
 
     @torch.no_grad()
-    def step(self) -> None:
-        """One step of the optimizer with the gradients at hand, which are used up."""
+    def step(self, average: Callable[[list[Tensor]], None] | None = None) -> None:
+        """One step of the optimizer with the gradients at hand, which are used up.
+
+        Args:
+            average: averages the masked gradients in place over processes that saw other images.
+        """
         for name, parameter in self._params.items():
             if parameter.grad is None:
                 continue
             self._restore(name)
             self._values[name].grad = self._gather(name, parameter.grad)
             parameter.grad = None  # frees it before the next one is gathered
+        if average is not None:
+            average([v.grad for v in self._values.values() if v.grad is not None])
         self.optimizer.step()
         for name, value in self._values.items():
             if value.grad is not None:

@@ -82,7 +82,7 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
         features=options.features,
         lpips=options.lpips,
         nudity=config or Config(),
-        device=accelerator(options.device, "fp32", options.deterministic).device,
+        device=accelerator(options.device, "fp32", options.deterministic, several=True).device,
     )
     out = Path(options.out or f"runs/eval-{(run or folders[0]).resolve().name}")
     if (out / "run.json").exists():

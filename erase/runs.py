@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from erase import processes
 from erase.errors import UserError
 from erase.files import digest, write_json
 from erase.images import missing
@@ -93,7 +94,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps other processes from writing here.
+        """Keeps other runs from writing here; of several processes the first one holds the lock.
 
         Raises:
             UserError: another process does already.
@@ -101,6 +102,9 @@ class RunFolder:
         from filelock import FileLock, Timeout
 
         self.path.mkdir(parents=True, exist_ok=True)
+        if not processes.is_main():
+            yield
+            return
         try:
             with FileLock(self.path / ".lock", timeout=0):
                 yield
@@ -197,8 +201,9 @@ class RunFolder:
             self.save()
 
     def save(self) -> None:
-        """Writes ``run.json``."""
-        write_json(self.path / "run.json", self.facts)
+        """Writes ``run.json``; of several processes the first one does."""
+        if processes.is_main():
+            write_json(self.path / "run.json", self.facts)
 
 
 def read_facts(file: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ def accumulate(
     params: Mapping[str, nn.Parameter],
     losses: Iterable[Callable[[], Tensor]],
     absolute: bool = False,
+    add: Callable[[Iterable[Tensor]], None] | None = None,
 ) -> dict[str, Tensor]:
     """|Σ_i ∇_θ L_i|, or Σ_i |∇_θ L_i| with ``absolute``.
 
@@ -30,6 +31,7 @@ def accumulate(
         params: the weights θ by name.
         losses: each call computes one scalar L_i with its graph; called once, in order.
         absolute: take magnitudes before the sum instead of after it.
+        add: sums tensors in place over processes that were dealt other losses.
 
     Returns:
         fp32 tensors of the parameters' names, shapes and devices, all >= 0; zeros where no loss
@@ -73,6 +75,10 @@ def accumulate(
             parameter.grad = gradient
     if not count:
         raise UserError("There is nothing to measure saliency on: the forget set is empty.")
+    if add is not None:
+        for name, p in params.items():
+            sums.setdefault(name, torch.zeros_like(p, dtype=torch.float32))
+        add(sums[name] for name in params)
     return {
         name: sums[name].abs_() if name in sums else torch.zeros_like(p, dtype=torch.float32)
         for name, p in params.items()

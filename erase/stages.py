@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erase import processes
 from erase.concepts import Concept, pairs, retain_rows
 from erase.errors import UserError
 from erase.files import digest, sha256, write_text
@@ -171,12 +172,15 @@ def make_images(job: Job, diffusion: Diffusion, run: Path, shared: Shared | None
         "anchor": [a for _, a in job.pairs()],
     }
     (run / "images").mkdir(parents=True, exist_ok=True)
+    processes.wait()
     for role in job.roles():
         number = ROLES.index(role)
         count = int(getattr(job.recipe, f"{role}_images"))
         folder = run / "images" / role
         if job.folder(role) is not None:
-            _list_images(job, role, folder)
+            if processes.is_main():
+                _list_images(job, role, folder)
+            processes.wait()
             continue
         requests = [
             Request(
@@ -271,7 +275,13 @@ def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
         seed=job.seed,
         size=job.recipe.size,
         retain_empty=job.recipe.retain_empty,
+        part=(processes.index(), processes.count()) if shares(job) else (0, 1),
     )
+
+
+def shares(job: Job) -> bool:
+    """Whether several processes share a batch out; otherwise each computes the whole of it."""
+    return processes.count() > 1 and load_method(job.recipe.method).NEEDS.mean
 
 
 def saliency_losses(
@@ -307,7 +317,7 @@ def saliency_losses(
         wanted = diffusion.target(x0, noise, t)
         return (predicted - wanted).float().square().mean() * len(rows) / batch
 
-    for number, rows in enumerate(order.split(batch)):
+    for number, rows in processes.deal(list(enumerate(order.split(batch)))):
         yield lambda rows=rows, number=number: loss(rows, number)  # type: ignore[misc]
 
 
@@ -334,20 +344,25 @@ def make_mask(
             diffusion, data, w=r.saliency_guidance, batch=r.saliency_batch, seed=job.seed
         )
         count = -(-len(data.images["forget"].prompt) // r.saliency_batch)
-        measured = accumulate(params, _progress(losses, count), r.saliency_sum == "absolute")
+        measured = accumulate(
+            params, _progress(losses, count), r.saliency_sum == "absolute", processes.add
+        )
         mask = Mask.top(measured, r.ratio, diffusion.denoiser, provenance)
     else:
         mask = Mask.full(params, diffusion.denoiser, provenance)
         if r.mask == "random":
             mask = mask.random(r.ratio, job.seed)
-    mask.save(run / "mask.safetensors")
+    if processes.is_main():
+        mask.save(run / "mask.safetensors")
+    processes.wait()
     return mask
 
 
 def _progress(losses: Iterator[Callable[[], Tensor]], count: int) -> Iterator[Callable[[], Tensor]]:
     from tqdm import tqdm
 
-    yield from tqdm(losses, total=count, desc="saliency", unit="batch")
+    total, quiet = -(-count // processes.count()), not processes.is_main()
+    yield from tqdm(losses, total=total, desc="saliency", unit="batch", disable=quiet)
 
 
 def train(
@@ -386,11 +401,17 @@ def check(job: Job, diffusion: Diffusion) -> None:
     """Refuses what can't work.
 
     Raises:
-        UserError: concept and anchor are the same, or a size the autoencoder can't take.
+        UserError: concept and anchor are the same, a size the autoencoder can't take, or a batch
+            that can't be shared out.
     """
     if any(c == a for c, a in job.pairs()):
         raise UserError(
             f"The anchor equals the concept ('{job.concept.name}'): choose another --anchor."
+        )
+    if shares(job) and job.recipe.batch_size % processes.count():
+        raise UserError(
+            f"--batch-size {job.recipe.batch_size} can't be shared out evenly to "
+            f"{processes.count()} processes: choose a multiple of their number."
         )
     size = job.recipe.size or diffusion.size
     if size % diffusion.stride:

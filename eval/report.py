@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erase import processes
 from erase.errors import UserError
 from erase.eval.metrics import Picture, Setting, build_metric, read_pictures
 from erase.eval.metrics.classifier import build as build_classifier
@@ -204,6 +205,8 @@ def evaluate(
     )
     result: dict[str, Any] = json.loads(json.dumps(asdict(report)))
     result["verdict"] = headline(result)
+    if not processes.is_main():
+        return result
     html = render(result, Evidence(sides, judged, flagged, others), run)
     write_json(run / REPORT, result)
     write_text(run / "report.md", report_tables.markdown(result))

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erase import processes
 from erase.concepts import belongs
 from erase.errors import UserError, nearest
 from erase.eval import nudity
@@ -168,6 +169,8 @@ def evaluate_folders(
         "versions": versions(),
     }
     result = json.loads(json.dumps(result))
+    if not processes.is_main():
+        return result
     write_json(out / "report.json", result)
     write_text(out / "report.md", markdown(result))
     write_text(out / "report.csv", table(result))

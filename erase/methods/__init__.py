@@ -30,12 +30,14 @@ class Needs:
         anchor: whether it needs the anchor's prompts c'.
         loop: whether it trains step by step; a closed form has neither steps nor a mask.
         scope: the only scope that it can change; None leaves the choice.
+        mean: whether its loss is a mean over images, so that processes may share a batch out.
     """
 
     images: tuple[Role, ...] = ("forget", "retain")
     anchor: bool = True
     loop: bool = True
     scope: str | None = None
+    mean: bool = True
 
 
 class Method(Protocol):

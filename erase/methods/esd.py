@@ -102,15 +102,15 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
 
     frozen = diffusion.frozen()
     size = data.batch_size
-    empty = data.empty_c.expand(size, -1, -1)
+    empty = data.empty_c.expand(len(data.own(torch.arange(size))), -1, -1)
     origin = diffusion.embed([config.erase_from]).float() if config.erase_from else None
     sampling = frozen if config.x_t_model == "frozen" else diffusion
 
     def step(index: int) -> dict[str, Tensor]:
         g = generator(data.seed, "esd", index)
         rows = torch.arange(index * size, (index + 1) * size) % len(data.c)
-        c = data.c[rows]
-        c_from = c if origin is None else origin.expand(size, -1, -1)
+        c = data.own(data.c[rows])
+        c_from = c if origin is None else origin.expand(len(c), -1, -1)
         done = int(torch.randint(config.x_t_steps, (), generator=g))
         x_t, t, gap = sampling.denoise_to(
             done,
@@ -118,8 +118,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
             empty,
             steps=config.x_t_steps,
             guidance=config.x_t_guidance,
-            generator=g,
-            size=data.size,
+            noise=data.own(diffusion.draw_noise(size, g, data.size)),
         )
         if config.x_t_between:
             t = t + torch.randint(gap, (), generator=g).to(t.device)

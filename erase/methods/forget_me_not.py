@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from erase.diffusion import Diffusion
     from erase.fit import Fit
 
-NEEDS = Needs(images=("forget",), anchor=False)
+# The norm is one over the whole batch.
+NEEDS = Needs(images=("forget",), anchor=False, mean=False)
 
 
 @dataclass(frozen=True)

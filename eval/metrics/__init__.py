@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from erase import processes
 from erase.errors import UserError, nearest
 from erase.files import digest, sha256, write_text
 from erase.listing import list_metrics
@@ -157,7 +158,7 @@ def read_pictures(folder: Path) -> list[Picture]:
 
 
 CHUNK = 256
-"""Images between two writes to the store."""
+"""Images of a process between two writes to the store."""
 
 
 def measured(
@@ -234,20 +235,24 @@ def _remembered(
     if folder is not None and folder.is_dir():
         for file in sorted(folder.glob("*.jsonl")):
             known |= dict(map(json.loads, file.read_text(encoding="utf-8").splitlines()))
+    processes.wait()  # nobody may write before all have read
     todo = [key for key in items if key not in known]
-    bar = tqdm(total=len(todo), desc=title, unit=unit, mininterval=1, disable=not todo)
-    for chunk in _slices(todo, CHUNK):
+    groups = processes.deal(list(_slices(todo, batch)))
+    total, quiet = sum(map(len, groups)), not todo or not processes.is_main()
+    bar = tqdm(total=total, desc=title, unit=unit, mininterval=1, disable=quiet)
+    own: dict[str, Any] = {}
+    for chunk in _slices(groups, -(-CHUNK // batch)):
         fresh: dict[str, Any] = {}
-        for group in _slices(chunk, batch):
+        for group in chunk:
             values = look([items[key] for key in group])
             fresh |= dict(zip(group, values, strict=True))
             bar.update(len(group))
         if folder is not None:
             lines = "".join(json.dumps(pair) + "\n" for pair in fresh.items())
             write_text(folder / f"{digest(list(fresh))[:16]}.jsonl", lines)
-        known |= fresh
+        own |= fresh
     bar.close()
-    return known
+    return known | processes.gather(own)
 
 
 def pack(vector: NDArray[np.float32]) -> str:

@@ -1,0 +1,180 @@
+"""Two processes do what one does: the same noise, mask, weights and figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from erase import processes
+from erase.masks import Mask
+from erase.seeding import generator
+
+RUN = (
+    "run --concept imagenette/church --forget-images 6 --retain-images 6 --steps 3 --batch-size 4 "
+    "--saliency-batch 2 --sampling-steps 2 --sampling-batch 2 --eval-forget 4 --eval-retain 9 "
+    "--eval-neighbours 2 --eval-general 2 --eval-empty 2 --device cpu "
+    # Adam would turn the rounding of a gradient near zero into a whole step.
+    "--checkpoint-every 2 --optimizer sgd --lr 0.05"
+).split()
+
+
+def launch(argv: list[str], count: int = 2) -> subprocess.CompletedProcess[str]:
+    """Runs the command in processes that meet over gloo."""
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(count)]
+    launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    return subprocess.run(
+        [*launcher, "-m", "erase", *argv],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=500,
+    )
+
+
+def alone(argv: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    argv = [sys.executable, "-m", "erase", *argv]
+    return subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=500)
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from torchvision import models
+
+    file = tmp_path_factory.mktemp("judge") / "resnet18.pth"
+    torch.manual_seed(0)
+    torch.save(models.resnet18().state_dict(), file)
+    return f"torchvision:resnet18@{file}"
+
+
+@pytest.fixture(scope="module")
+def runs(
+    tiny_folder: Path, judge: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    made = []
+    for name, start in (("one", alone), ("two", launch)):
+        out = folder / name
+        done = start([*RUN, "--model", str(tiny_folder), "--judge", judge, "--out", str(out)])
+        assert done.returncode == 0, done.stderr[-2000:]
+        # One voice: the verdict is printed once.
+        assert done.stdout.count("report.html") == 1
+        made.append(out)
+    return made[0], made[1]
+
+
+def test_there_are_two(runs: tuple[Path, Path]) -> None:
+    counts = [json.loads((run / "run.json").read_text())["processes"] for run in runs]
+    assert counts == [1, 2]
+
+
+def test_images_are_the_same(runs: tuple[Path, Path]) -> None:
+    one, two = runs
+    for file in sorted(one.glob("images/*/*.png")) + sorted(one.glob("eval/base*/*/*.png")):
+        a, b = (np.asarray(Image.open(r / file.relative_to(one))).astype(int) for r in runs)
+        assert np.abs(a - b).max() <= 1, file
+    names = {f.relative_to(one) for f in one.glob("eval/*/*/*.png")}
+    assert names == {f.relative_to(two) for f in two.glob("eval/*/*/*.png")}
+
+
+def test_the_mask_is_the_same(runs: tuple[Path, Path]) -> None:
+    one, two = (Mask.load(run / "mask.safetensors") for run in runs)
+    differ = sum(int((one.bits[n] != two.bits[n]).sum()) for n in one.bits)
+    assert one.size == two.size
+    assert differ <= max(1e-5 * sum(p.numel() * 8 for p in one.bits.values()), 2)
+
+
+def test_the_weights_are_those_of_one_process_at_the_same_batch(
+    runs: tuple[Path, Path], tiny_folder: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    file = "model/unet/diffusion_pytorch_model.safetensors"
+    one, two = (load_file(run / file) for run in runs)
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    base = load_file(tiny_folder / "unet" / "diffusion_pytorch_model.safetensors")
+    assert any(not torch.equal(one[name], value) for name, value in base.items())
+    losses = [
+        [json.loads(line)["loss"] for line in (run / "train.jsonl").read_text().splitlines()]
+        for run in runs
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_the_figures_are_the_same(runs: tuple[Path, Path]) -> None:
+    one, two = (json.loads((run / "report.json").read_text()) for run in runs)
+    assert one["summary"] == two["summary"]
+    assert one["images"] == two["images"]
+    assert [f["n"] for f in one["fidelity"]] == [f["n"] for f in two["fidelity"]]
+
+
+def test_every_file_has_one_writer(runs: tuple[Path, Path]) -> None:
+    one, two = runs
+    names = [
+        {f.relative_to(run).as_posix() for run_ in (run,) for f in run_.rglob("*") if f.is_file()}
+        for run in (one, two)
+    ]
+    assert not [name for name in names[1] if name.endswith(".part")]
+    stores = ("eval/cache/",)
+    plain = [{n for n in own if not n.startswith(stores)} for own in names]
+    assert plain[0] == plain[1]
+    rows = (two / "train.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [1, 2, 3]
+
+
+def test_a_finished_run_does_nothing_again_and_one_cut_short_goes_on(
+    runs: tuple[Path, Path], tiny_folder: Path, judge: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "again"
+    shutil.copytree(runs[1], out)
+    argv = [*RUN, "--model", str(tiny_folder), "--judge", judge, "--out", str(out)]
+    facts = json.loads((out / "run.json").read_text())
+    for stage in ("train", "erased", "eval"):
+        del facts["stages"][stage]
+    (out / "run.json").write_text(json.dumps(facts))
+    shutil.rmtree(out / "model")
+    done = launch(argv)
+    assert done.returncode == 0, done.stderr[-2000:]
+    file = "model/unet/diffusion_pytorch_model.safetensors"
+    assert (out / file).read_bytes() == (runs[1] / file).read_bytes()
+
+
+def test_an_error_ends_all_with_its_message(tiny_folder: Path, tmp_path: Path) -> None:
+    argv = [*RUN, "--model", str(tiny_folder), "--out", str(tmp_path / "r"), "--batch-size", "3"]
+    done = launch(argv)
+    assert done.returncode != 0
+    assert "--batch-size 3 can't be shared out evenly to 2 processes" in done.stderr
+    # Found before the processes meet, it is said once.
+    done = launch(["run", "--model", str(tmp_path / "none"), "--concept", "imagenette/chuch"])
+    assert done.returncode != 0
+    assert len(re.findall("^erase: ", done.stderr, re.MULTILINE)) == 1
+
+
+def test_commands_for_one_process_say_so(tiny_folder: Path, tmp_path: Path) -> None:
+    argv = ["generate", "--model", str(tiny_folder), "--prompt", "x", "--out", str(tmp_path / "o")]
+    done = launch([*argv, "--device", "cpu"])
+    assert done.returncode != 0
+    assert "2 processes were launched, but this command takes one" in done.stderr
+
+
+def test_alone_there_is_nothing_to_share() -> None:
+    assert (processes.count(), processes.index()) == (1, 0)
+    assert processes.deal([1, 2, 3]) == [1, 2, 3]
+    assert processes.gather({"a": 1}) == {"a": 1}
+    tensor = torch.randn(3, generator=generator(0))
+    kept = tensor.clone()
+    processes.add([tensor])
+    processes.average([tensor])
+    assert torch.equal(tensor, kept)
