@@ -64,7 +64,7 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
 
 def _asked_for() -> int:
     """Processes that 'accelerate launch' was told to start; 1 where it was not told."""
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     try:
         parent = psutil.Process().parent()

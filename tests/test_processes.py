@@ -178,3 +178,14 @@ def test_alone_there_is_nothing_to_share() -> None:
     processes.add([tensor])
     processes.average([tensor])
     assert torch.equal(tensor, kept)
+
+
+def test_fewer_processes_than_asked_for_are_told(tiny_folder: Path, tmp_path: Path) -> None:
+    # What accelerate does with these flags: it starts one, silently.
+    launcher = [sys.executable, str(Path(sys.executable).with_name("accelerate")), "launch"]
+    launcher += ["--cpu", "--num_processes", "2", "-m", "erase", "generate", "--device", "cpu"]
+    argv = ["--model", str(tiny_folder), "--prompt", "x", "--out", str(tmp_path / "o")]
+    argv += ["--sampling-steps", "1", "--count", "1"]
+    done = subprocess.run([*launcher, *argv], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "2 processes were asked for, but 1 runs" in done.stderr
