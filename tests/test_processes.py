@@ -8,9 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
 from PIL import Image
@@ -28,18 +30,29 @@ RUN = (
 ).split()
 
 
-def launch(argv: list[str], count: int = 2) -> subprocess.CompletedProcess[str]:
-    """Runs the command in processes that meet over gloo."""
+def launch(
+    argv: list[str], count: int = 2, kill_after: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command in processes that meet over gloo; all are killed if it takes too long."""
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(count)]
     launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    return subprocess.run(
+    process = subprocess.Popen(
         [*launcher, "-m", "erase", *argv],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        timeout=500,
     )
+    family = psutil.Process(process.pid)
+    try:
+        said = process.communicate(timeout=kill_after or 500)
+    except subprocess.TimeoutExpired:
+        for one in [*family.children(recursive=True), family]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        said = process.communicate()
+    return subprocess.CompletedProcess(argv, process.returncode, *said)
 
 
 def alone(argv: list[str]) -> subprocess.CompletedProcess[str]:
