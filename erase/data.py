@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +77,27 @@ class Draw:
     prompt: Tensor
 
 
+@dataclass
+class Part:
+    """Which rows of a batch are looked at: shared out to processes, then taken in turns.
+
+    Attributes:
+        index, count: this process's number, and of how many.
+        turns: how often a process comes up in a step.
+        turn: which time it is, from 0; moved by the training loop.
+    """
+
+    index: int = 0
+    count: int = 1
+    turns: int = 1
+    turn: int = 0
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts a batch is cut."""
+        return self.count * self.turns
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """What a method learns from; images only of the roles that it needs.
@@ -95,7 +116,7 @@ class TrainingData:
         seed: of every draw.
         size: side of the images in px; None is the model's own.
         retain_empty: share of retained images that are given the empty prompt, in [0, 1].
-        part: which rows of a batch are this process's: its number, and of how many.
+        part: which rows of a batch are looked at.
     """
 
     images: Mapping[Role, Encoded]
@@ -111,16 +132,15 @@ class TrainingData:
     seed: int
     size: int | None = None
     retain_empty: float = 0.0
-    part: tuple[int, int] = (0, 1)
+    part: Part = field(default_factory=lambda: Part())
 
     def own(self, rows: Tensor) -> Tensor:
-        """This process's rows of a batch that was drawn for all of them."""
-        index, count = self.part
-        return rows[index::count]
+        """The rows to look at now, of a batch that was drawn as a whole."""
+        return rows[self.part.index * self.part.turns + self.part.turn :: self.part.parts]
 
     def whole(self) -> TrainingData:
-        """The same, with all rows of every batch for this process."""
-        return replace(self, part=(0, 1))
+        """The same, with all rows of every batch for this process, at once."""
+        return replace(self, part=Part())
 
     def batch(self, step: int) -> Batch:
         """The forget and retain images of a step; depends on (seed, step) alone."""

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from erase import processes
+from erase.data import Part
 from erase.errors import UserError
 from erase.files import atomic, write_text
 from erase.masked import MaskedOptimizer
@@ -68,6 +69,7 @@ class Fit:
         folder: holds ``checkpoints/`` and ``train.jsonl``.
         key: of the training's inputs; a checkpoint with another one is not taken up.
         accelerator: device and precision.
+        part: of the data that the step sees, moved from turn to turn within a step.
     """
 
     settings: Settings
@@ -76,6 +78,7 @@ class Fit:
     folder: Path
     accelerator: Accelerator
     key: str = ""
+    part: Part = field(default_factory=Part)
 
     def __call__(self, denoiser: nn.Module, step: Step) -> None:
         """Trains in place, from the last checkpoint where there is one.
@@ -101,15 +104,10 @@ class Fit:
         )
         began = time.perf_counter() - (float(rows[-1]["seconds"]) if rows else 0.0)
         for index in bar:
-            with self.accelerator.autocast():
-                values = step(index)
-            told = torch.stack([v.detach().float() for v in values.values()])
-            processes.average([told])
-            figures = dict(zip(values, told.tolist(), strict=True))
+            figures = self._gradients(step, index)
             if not all(map(math.isfinite, figures.values())):
                 self._log(rows)
                 raise UserError(self._diverged(f"The loss is not finite at step {index + 1}"))
-            self.accelerator.backward(values["loss"])
             for group in optimizer.optimizer.param_groups:
                 group["lr"] = settings.rate(index)
             optimizer.step(processes.average)
@@ -120,6 +118,23 @@ class Fit:
             if (index + 1) % settings.checkpoint_every == 0 or index + 1 == settings.steps:
                 self._save(optimizer, index + 1, rows)
         denoiser.requires_grad_(False)
+
+    def _gradients(self, step: Step, index: int) -> dict[str, float]:
+        """Leaves the step's gradients on the weights, and returns its means over all images."""
+        total: dict[str, Tensor] = {}
+        for turn in range(self.part.turns):
+            self.part.turn = turn
+            with self.accelerator.autocast():
+                values = step(index)
+            for name, value in values.items():
+                part = value.detach().float() / self.part.turns
+                total[name] = total[name] + part if name in total else part
+            if not bool(torch.isfinite(values["loss"].detach())):
+                break
+            self.accelerator.backward(values["loss"] / self.part.turns)
+        told = torch.stack(list(total.values()))
+        processes.average([told])
+        return dict(zip(total, told.tolist(), strict=True))
 
     @torch.no_grad()
     def assign(self, denoiser: nn.Module, solution: Callable[[str, Tensor], Tensor]) -> None:

@@ -86,6 +86,12 @@ class Recipe:
     )
     steps: int = _setting(100, "optimisation steps", min=1)
     batch_size: int = _setting(8, "images a step, of the concept and retained alike", min=1)
+    micro_batch: int | None = _setting(
+        None,
+        "images of a role at a time within a step, for less memory and the same result; all if not "
+        "given",
+        min=1,
+    )
     retain_empty: float = _setting(
         0.0,
         "share of retained images trained with the empty prompt, which guidance subtracts (none as "

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
-    from erase.data import TrainingData
+    from erase.data import Part, TrainingData
     from erase.diffusion import Diffusion, Sampler
     from erase.masks import Mask
 
@@ -104,6 +104,7 @@ TRAINING_KEYS = (
     "weight_decay",
     "steps",
     "batch_size",
+    "micro_batch",
     "retain_empty",
     "precision",
 )
@@ -275,13 +276,17 @@ def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
         seed=job.seed,
         size=job.recipe.size,
         retain_empty=job.recipe.retain_empty,
-        part=(processes.index(), processes.count()) if shares(job) else (0, 1),
+        part=_part(job),
     )
 
 
-def shares(job: Job) -> bool:
-    """Whether several processes share a batch out; otherwise each computes the whole of it."""
-    return processes.count() > 1 and load_method(job.recipe.method).NEEDS.mean
+def _part(job: Job) -> Part:
+    from erase.data import Part
+
+    if not load_method(job.recipe.method).NEEDS.mean:
+        return Part()
+    own = job.recipe.batch_size // processes.count()
+    return Part(processes.index(), processes.count(), own // (job.recipe.micro_batch or own))
 
 
 def saliency_losses(
@@ -393,6 +398,7 @@ def train(
         run,
         acc,
         key,
+        data.part,
     )
     load_method(r.method).erase(diffusion, data, r.config, fit)
 
@@ -408,11 +414,31 @@ def check(job: Job, diffusion: Diffusion) -> None:
         raise UserError(
             f"The anchor equals the concept ('{job.concept.name}'): choose another --anchor."
         )
-    if shares(job) and job.recipe.batch_size % processes.count():
-        raise UserError(
-            f"--batch-size {job.recipe.batch_size} can't be shared out evenly to "
-            f"{processes.count()} processes: choose a multiple of their number."
-        )
+    _check_batch(job)
     size = job.recipe.size or diffusion.size
     if size % diffusion.stride:
         raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
+
+
+def _check_batch(job: Job) -> None:
+    method, size, count = job.recipe.method, job.recipe.batch_size, processes.count()
+    needs, micro = load_method(method).NEEDS, job.recipe.micro_batch
+    if not needs.loop:
+        return
+    if not needs.mean:
+        if micro is not None and micro != size:
+            raise UserError(
+                f"The loss of {method} is one over the whole batch, so that it can't be taken in "
+                "parts: leave --micro-batch out or lower --batch-size."
+            )
+        return
+    if size % count:
+        raise UserError(
+            f"--batch-size {size} can't be shared out evenly to {count} processes: choose a "
+            "multiple of their number."
+        )
+    if micro is not None and size // count % micro:
+        raise UserError(
+            f"--micro-batch {micro} does not divide the {size // count} images of a step"
+            f"{' and process' if count > 1 else ''}: choose a divisor."
+        )

@@ -128,3 +128,19 @@ def test_the_bundled_network_sees_what_it_would_be_shown_by_hand(
     assert (extractor.name, extractor.dimensions, found.shape) == ("mini", FEATURES, (2, FEATURES))
     metric = build(Setting(CHURCH, TRUCK, "mini", []))
     assert metric.facts["extractor"]["name"] == "mini"
+
+
+def test_fid_and_kid_are_torch_fidelitys_on_the_same_features() -> None:
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    a, b = features(50, 0.3, 1), features(50, 0.0, 2)
+    found = score("inception", a, b)
+    assert found.fid is not None and found.kid is not None
+    sides = [torch.from_numpy(np.stack(side)) for side in (a, b)]
+    statistics = [fid_features_to_statistics(side) for side in sides]
+    theirs = fid_statistics_to_metric(*statistics, False)["frechet_inception_distance"]
+    assert found.fid.value == pytest.approx(theirs, rel=1e-6)
+    # Every subset holds all 50 images, so that none depends on the draw.
+    kid = kid_features_to_metric(*sides, kid_subsets=2, kid_subset_size=50, verbose=False)
+    assert found.kid.value == pytest.approx(kid["kernel_inception_distance_mean"], rel=1e-5)
