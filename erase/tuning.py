@@ -101,6 +101,7 @@ def trials(
             f"{recipe.name} takes {forwards(recipe):.0f} denoiser forwards, more than --forwards "
             f"{budget:g}: give fewer --steps."
         )
+    start = spaces()["start"].get(recipe.name, {})
     points = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed).draw(count)
     found = []
     for number, point in enumerate(points.tolist(), 1):
@@ -114,7 +115,7 @@ def trials(
             if key == "steps":
                 settings[key] = max(1, int(factor * most_steps(recipe, budget)))
             else:
-                settings[key] = float(f"{settings[key] * factor:.2g}")
+                settings[key] = float(f"{start.get(key, settings[key]) * factor:.2g}")
         found.append(make_recipe(f"{recipe.name}-{number}", settings))
     return found
 

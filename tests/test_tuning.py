@@ -15,7 +15,7 @@ from erase.diffusion import Diffusion
 from erase.errors import UserError
 from erase.eval.judges import mini_clip
 from erase.methods import load_method
-from erase.recipe import as_dict, list_methods, load_recipe
+from erase.recipe import RECIPES, as_dict, list_methods, load_recipe
 from erase.tuning import best, forwards, spaces, trials
 from tests.methods.data import make_data, make_fit
 from tests.test_matrix import small
@@ -89,7 +89,7 @@ def test_esd_forwards_on_average(tiny: Diffusion) -> None:
 
 
 def test_every_method_has_a_space() -> None:
-    assert sorted(spaces()) == list_methods()
+    assert sorted(spaces().keys() - {"start"}) == list_methods()
 
 
 @given(
@@ -112,12 +112,24 @@ def test_trials_keep_to_the_space_and_the_budget(
         for key in before:
             if key not in space and key != "name":
                 assert after[key] == before[key]
+        before |= spaces()["start"].get(name, {})
         for key, spread in space.items():
             if isinstance(spread, list):
                 assert after[key] in spread
             elif key != "steps":
                 # Two significant digits: within five percent of the range.
                 assert 0.95 * spread["low"] <= after[key] / before[key] <= 1.05 * spread["high"]
+
+
+@pytest.mark.parametrize("name", sorted(spaces()["start"]))
+def test_what_was_chosen_is_a_trial_of_the_search(name: str) -> None:
+    recipe = load_recipe(name)
+    text = (RECIPES / f"{name}.toml").read_text()
+    assert f"erase tune --recipe {name.removesuffix('-mini')}" in text
+    keys = list(spaces()[recipe.method])
+    chosen = {key: as_dict(recipe)[key] for key in keys}
+    tried = [{k: as_dict(t)[k] for k in keys} for t in trials(recipe, 6, 12000)]
+    assert chosen in tried
 
 
 def test_a_fixed_setting_is_not_varied() -> None:
