@@ -51,6 +51,8 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     """
     command = options.command
     chosen: Namespace = options[command]
+    if command in ("compare", "tune", "export"):
+        processes.refuse_several()
     if command == "list":
         _list(chosen.what)
     elif command == "export":

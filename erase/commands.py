@@ -22,7 +22,7 @@ from erase.methods import load_method
 from erase.over_erasure import group_rows
 from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, recipe_for
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
-from erase.specs import check_specs, judge_identity
+from erase.specs import check_axes, check_specs, judge_identity
 from erase.stages import SAMPLING_KEYS, Job, check, inputs, model_fingerprint
 
 if TYPE_CHECKING:
@@ -237,6 +237,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     from erase.diffusion import Diffusion
 
     check_specs(task.judge, task.clip, task.features, task.lpips)
+    check_axes(task.judge, (r.labels for r in requests(task.job)["base"] if r.role == "retain"))
     for name in stages:
         if name not in COMMANDS:
             raise UserError(
@@ -254,7 +255,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     plan = make_plan(task, model)
     shared = None
     if task.shared:
-        made_by = digest([model, str(acc.device), task.deterministic, versions()])
+        made_by = digest([model, acc.device.type, task.deterministic, versions()])
         shared = Shared(task.shared / "images", made_by)
     with RunFolder(task.out).lock():
         run = _settle(task, plan, wanted, overwrite, describe(task, model, str(acc.device)))
@@ -313,13 +314,17 @@ def _settle(
 
     The first process clears what is to be redone, the others take up what it left.
     """
+    problem = None
     if processes.is_main():
-        run = RunFolder.open(task.out)
-        run.reconcile(plan, wanted, overwrite)
-        sweep(run.path)
-        run.facts.update(facts)
-        run.save()
-    processes.wait()
+        try:
+            run = RunFolder.open(task.out)
+            run.reconcile(plan, wanted, overwrite)
+            sweep(run.path)
+            run.facts.update(facts)
+            run.save()
+        except UserError as error:
+            problem = str(error)
+    processes.agree(problem)
     return RunFolder.open(task.out)
 
 
@@ -352,6 +357,7 @@ def _mask_and_train(
             processes.wait()
         if processes.is_main():
             sweep(run.path)
+        processes.wait()
 
 
 def sweep(run: Path) -> None:

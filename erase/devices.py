@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from erase import processes
 from erase.errors import UserError
 
 
@@ -47,15 +48,13 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
             f"{made.distributed_type.value} shards the weights that a mask counts: use "
             "distributed_type MULTI_GPU, as accelerate_config.yaml does."
         )
-    if made.num_processes > 1 and not several:
-        raise UserError(
-            f"{made.num_processes} processes were launched, but this command takes one: start it "
-            "with 'erase', or 'accelerate launch --num_processes 1'."
-        )
+    processes.settle()
+    if not several:
+        processes.refuse_several()
     asked = _asked_for()
-    if asked > made.num_processes:
+    if asked > processes.count():
         print(
-            f"erase: {asked} processes were asked for, but {made.num_processes} runs: accelerate "
+            f"erase: {asked} processes were asked for, but {processes.count()} runs: accelerate "
             "starts several on CPUs only with ACCELERATE_USE_CPU=true and --multi_gpu.",
             file=sys.stderr,
         )

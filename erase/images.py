@@ -168,7 +168,7 @@ def generate(
     manifest, marker = folder / MANIFEST, folder / "plan.json"
     if marker.exists() and json.loads(marker.read_text())["plan"] != plan:
         raise UserError(f"{folder} holds images of another run: choose another folder.")
-    if manifest.exists() and not missing(folder):
+    if processes.first(lambda: manifest.exists() and not missing(folder)):
         return read_manifest(folder)
     if processes.is_main():
         write_json(marker, {"plan": plan, "images": len(requests)})

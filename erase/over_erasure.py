@@ -33,8 +33,8 @@ def neighbour_rows(concept: Concept, override: str | None = None) -> tuple[Row, 
         UserError: unknown set.
     """
     if override is not None:
-        rows = load_set(override).rows
-        return tuple(r for r in rows if not belongs(r.prompt, r.labels, concept))
+        own = [r for r in load_set(override).rows if not belongs(r.prompt, r.labels, concept)]
+        return tuple(replace(r, seed=r.seed + SHIFT) for r in own)
     filled = []
     for name in concept.neighbours:
         known = load_concept(f"{concept.family}/{name}") if _is_member(name, concept) else None
@@ -66,7 +66,8 @@ def group_rows(
     Raises:
         UserError: unknown set.
     """
-    near = Path(neighbours).stem if neighbours else "neighbours"
+    # Never the name of another set of the run, whose folder it would share.
+    near = f"neighbours-{Path(neighbours).stem}" if neighbours else "neighbours"
     general: list[Row] = []
     # Where everyday captions are the retained prompts, they are judged already.
     if GENERAL not in (retain or concept.retain, concept.evaluation):
@@ -78,6 +79,6 @@ def group_rows(
     empty = [Row(0, "", PROMPT_SEEDS + SHIFT - SPACING)]
     return {
         "neighbour": (near, neighbour_rows(concept, neighbours)),
-        "general": (GENERAL, general),
-        "empty": ("empty", empty),
+        "general": (f"general-{GENERAL}", general),
+        "empty": ("empty-prompt", empty),
     }

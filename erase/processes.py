@@ -8,8 +8,10 @@ alone writes what is not an image or a measurement of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from erase.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,10 +35,35 @@ def count() -> int:
     return int(group.get_world_size()) if group else 1
 
 
+_settled = False
+
+
+def settle() -> None:
+    """Says that whoever meets has met: from now on a process without others is the first."""
+    global _settled
+    _settled = True
+
+
 def index() -> int:
     """This process's number, from 0; also before they have met."""
     group = _group()
-    return int(group.get_rank()) if group else int(os.environ.get("RANK", "0"))
+    if group:
+        return int(group.get_rank())
+    return 0 if _settled else int(os.environ.get("RANK", "0"))
+
+
+def refuse_several() -> None:
+    """For commands that take one process.
+
+    Raises:
+        UserError: several have met, or were launched and have not met yet.
+    """
+    launched = max(count(), int(os.environ.get("WORLD_SIZE", "1")))
+    if launched > 1:
+        raise UserError(
+            f"{launched} processes were launched, but this command takes one: start it with "
+            "'erase', or 'accelerate launch --num_processes 1'."
+        )
 
 
 def is_main() -> bool:
@@ -59,6 +86,29 @@ def leave() -> None:
     """At the end, once nobody is waited for any more."""
     if count() > 1:
         _group().destroy_process_group()
+
+
+def agree(problem: str | None) -> None:
+    """Raises the first process's problem in all of them, so that none waits for it.
+
+    Raises:
+        UserError: it has one.
+    """
+    if count() > 1:
+        told: list[Any] = [problem]
+        _group().broadcast_object_list(told)
+        problem = told[0]
+    if problem is not None:
+        raise UserError(problem)
+
+
+def first(value: Callable[[], T]) -> T:
+    """What the first process finds, told to all; the others don't look."""
+    told: list[Any] = [value() if is_main() else None]
+    if count() > 1:
+        _group().broadcast_object_list(told)
+    found: T = told[0]
+    return found
 
 
 def gather(own: Mapping[str, T]) -> dict[str, T]:

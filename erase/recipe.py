@@ -193,7 +193,7 @@ def config_class(method: str) -> type[Any]:
 LOOP_KEYS = (
     *("mask", "ratio", "saliency_guidance", "saliency_sum", "saliency_batch", "forget_images"),
     *("lr", "lr_schedule", "optimizer", "weight_decay", "steps", "batch_size"),
-    *("checkpoint_every", "precision"),
+    *("micro_batch", "checkpoint_every", "precision"),
 )
 """Settings that only a method which trains step by step has a use for."""
 

@@ -102,16 +102,20 @@ class RunFolder:
         from filelock import FileLock, Timeout
 
         self.path.mkdir(parents=True, exist_ok=True)
-        if not processes.is_main():
-            yield
-            return
+        lock = FileLock(self.path / ".lock", timeout=0)
+        problem = None
+        if processes.is_main():
+            try:
+                lock.acquire()
+            except Timeout:
+                problem = (
+                    f"Another process is writing {self.path}: wait for it, or choose another --out."
+                )
+        processes.agree(problem)
         try:
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
-        except Timeout as error:
-            raise UserError(
-                f"Another process is writing {self.path}: wait for it, or choose another --out."
-            ) from error
+            yield
+        finally:
+            lock.release()
 
     @property
     def stages(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def accumulate(
         depends on a parameter.
 
     Raises:
-        UserError: there are no losses.
+        UserError: there are no losses, unless other processes may have some.
     """
     sums: dict[str, Tensor] = {}
 
@@ -73,7 +73,7 @@ def accumulate(
         for parameter, required, gradient in before:
             parameter.requires_grad_(required)
             parameter.grad = gradient
-    if not count:
+    if not count and add is None:
         raise UserError("There is nothing to measure saliency on: the forget set is empty.")
     if add is not None:
         for name, p in params.items():

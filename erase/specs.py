@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from erase.errors import UserError
+from erase.errors import UserError, nearest
 from erase.included import identity
 
 
@@ -24,6 +25,21 @@ def axis_specs(text: str) -> dict[str, str] | None:
     return {axis: spec for axis, _, spec in parts}
 
 
+def check_axes(judge: str | None, labels: Iterable[Mapping[str, str]]) -> None:
+    """Refuses a judge of an axis on which no image has a label.
+
+    Raises:
+        UserError: naming the nearest axis.
+    """
+    known = sorted({axis for row in labels for axis in row})
+    for axis in axis_specs(judge or "") or {}:
+        if axis not in known:
+            raise UserError(
+                f"No retained prompt has a label '{axis}', which --judge names."
+                f"{nearest(axis, known)} The columns are: {', '.join(known) or 'none'}."
+            )
+
+
 def judge_identity(spec: str | None) -> str | None:
     """A model's spec, with the hash of its file or folder where it names one."""
     by_axis = axis_specs(spec or "")
@@ -32,7 +48,9 @@ def judge_identity(spec: str | None) -> str | None:
     _, at, source = (spec or "").partition("@")
     if not at or not Path(source).exists():
         return spec
-    return f"{spec} {identity(Path(source))}"
+    beside = Path(f"{source}.labels.txt")
+    labels = f" {identity(beside)}" if beside.is_file() else ""
+    return f"{spec} {identity(Path(source))}{labels}"
 
 
 def check_specs(
@@ -47,10 +65,12 @@ def check_specs(
         UserError: an unknown library, or a file that is not there.
     """
     by_axis = axis_specs(judge or "")
-    for spec in (*(by_axis.values() if by_axis is not None else [judge]), clip):
-        if spec and spec != "mini":
-            from erase.eval.judges import parse_spec
+    from erase.eval.judges import parse_spec
 
+    for spec in by_axis.values() if by_axis is not None else ():
+        parse_spec(spec)
+    for spec in (judge if by_axis is None else None, clip):
+        if spec and spec != "mini":
             parse_spec(spec)
     if features:
         from erase.eval.extractors import check_extractor

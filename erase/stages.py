@@ -179,9 +179,13 @@ def make_images(job: Job, diffusion: Diffusion, run: Path, shared: Shared | None
         count = int(getattr(job.recipe, f"{role}_images"))
         folder = run / "images" / role
         if job.folder(role) is not None:
+            problem = None
             if processes.is_main():
-                _list_images(job, role, folder)
-            processes.wait()
+                try:
+                    _list_images(job, role, folder)
+                except UserError as error:
+                    problem = str(error)
+            processes.agree(problem)
             continue
         requests = [
             Request(
@@ -283,7 +287,8 @@ def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
 def _part(job: Job) -> Part:
     from erase.data import Part
 
-    if not load_method(job.recipe.method).NEEDS.mean:
+    needs = load_method(job.recipe.method).NEEDS
+    if not needs.loop or not needs.mean:
         return Part()
     own = job.recipe.batch_size // processes.count()
     return Part(processes.index(), processes.count(), own // (job.recipe.micro_batch or own))

@@ -19,6 +19,7 @@ from erase.errors import UserError
 from erase.eval.entries import Defect, Oddity, Remark, Unusable, look, order, text, walk
 from erase.eval.metrics import Picture
 from erase.images import MANIFEST
+from erase.over_erasure import GROUPS
 
 if TYPE_CHECKING:
     from erase.sets import PromptSet, Row
@@ -251,8 +252,8 @@ def _from_line(line: bytes, index: int, place: Path) -> Picture:
     values |= {name: row[name] for name in values if name in row}
     if not all(isinstance(label, str) for label in values["labels"].values()):
         raise ValueError("labels must be texts")
-    if values["role"] not in ("forget", "retain"):
-        raise ValueError("role must be forget or retain")
+    if values["role"] not in ("forget", "retain", *GROUPS):
+        raise ValueError(f"role must be one of forget, retain, {', '.join(GROUPS)}")
     return Picture(**values | {"file": Path(os.path.normpath(place / values["file"]))})
 
 

@@ -168,8 +168,8 @@ def evaluate(
         reasons["clip_score"] = fits["erased"].reason
     if fidelity["erased"].reason is not None:
         reasons["fidelity"] = fidelity["erased"].reason
-    if beyond.other_seed.reason is not None:
-        reasons["lpips"] = beyond.other_seed.reason
+    if beyond.lpips is None:
+        reasons["lpips"] = "not measured: no --lpips network"
     report = Report(
         schema=SCHEMA,
         run=_run(facts, concept, anchor),

@@ -23,6 +23,7 @@ from erase.eval.metrics.nudity import build as build_nudity
 from erase.eval.stats import CONFIDENCE
 from erase.files import write_json, write_text
 from erase.listing import list_metrics
+from erase.over_erasure import GROUPS
 from erase.runs import versions
 
 if TYPE_CHECKING:
@@ -187,6 +188,13 @@ def _scan(place: Path, inquiry: Inquiry) -> Scan:
     concept = inquiry.concept
     if concept is None:
         return found
+    # What else a run moved is for its own report: those prompts count towards no accuracy.
+    found = replace(found, used=tuple(p for p in found.used if p.role not in GROUPS))
+    if not found.used:
+        raise UserError(
+            f"The pictures of {place} are neither of forget nor of retained prompts: leave "
+            "--concept out, or give the folder of the run."
+        )
     labelled = any(concept.axis in p.labels for p in found.used)
     if not labelled and any(p.role == "forget" for p in found.used):
         return found

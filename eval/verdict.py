@@ -197,10 +197,8 @@ def _moved(report: Mapping[str, Any]) -> list[str]:
         for g in found["groups"]
         if g["name"] in names and g["lpips"]["value"] is not None
     ]
-    other = found["other_seed"]["value"]
-    if not parts or other is None:
+    if not parts:
         return []
-    return [
-        f"{found['lpips']} between the same seeds before and after: {', '.join(parts)}; another "
-        f"seed of the same prompt gives {distance(other)}."
-    ]
+    other = found["other_seed"]["value"]
+    scale = "" if other is None else f"; another seed of the same prompt gives {distance(other)}"
+    return [f"{found['lpips']} between the same seeds before and after: {', '.join(parts)}{scale}."]

@@ -51,12 +51,15 @@ def read_labels(file: Path) -> tuple[str, ...] | None:
     """The names of a judge's outputs, one a line, from ``FILE.labels.txt``; None without it.
 
     Raises:
-        UserError: an empty file, or a name that comes twice.
+        UserError: no text, an empty file, or a name that comes twice.
     """
     beside = file.with_name(f"{file.name}.labels.txt")
     if not beside.exists():
         return None
-    lines = beside.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = beside.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{beside} can't be read as text ({error}): mend it.") from error
     names = tuple(line.strip() for line in lines if line.strip())
     if not names or len(set(names)) < len(names):
         raise UserError(f"{beside} must hold one label a line, each once, in the outputs' order.")

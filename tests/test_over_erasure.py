@@ -37,7 +37,7 @@ def test_everyday_captions_leave_the_concept_out_and_are_not_judged_twice() -> N
     bicycle = Concept("bicycle", "object", "bicycle", retain=("a dog",))
     name, rows = group_rows(bicycle)["general"]
     texts = [r.prompt for r in load_set("everyday").rows]
-    assert name == "everyday"
+    assert name == "general-everyday"
     assert 0 < len(rows) < len(texts)
     assert not any("bicycle" in r.prompt.split() for r in rows)
     assert group_rows(load_concept("a red bicycle"))["general"][1] == []
@@ -48,7 +48,22 @@ def test_own_neighbours_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "near.csv"
     file.write_text("prompt\na tower\na church tower\n")
     name, rows = group_rows(load_concept("mini/church"), neighbours=str(file))["neighbour"]
-    assert (name, [r.prompt for r in rows]) == ("near", ["a tower"])
+    assert (name, [r.prompt for r in rows]) == ("neighbours-near", ["a tower"])
+
+
+@pytest.mark.parametrize("override", ["everyday", "mini", "own/empty.csv", "own/neighbours.csv"])
+def test_no_two_images_share_a_file(tmp_path: Path, override: str) -> None:
+    (tmp_path / "own").mkdir()
+    if override.endswith(".csv"):
+        (tmp_path / override).write_text("prompt\na tower\na castle\n")
+        override = str(tmp_path / override)
+    asked = requests(make_task("mini", "church", neighbours=override).job)["base"]
+    files = [(r.set, r.file) for r in asked]
+    assert len(set(files)) == len(files)
+    # Nor does a neighbour start from the noise of what is judged.
+    seeds = [{r.seed for r in asked if (r.role == "neighbour") is near} for near in (True, False)]
+    if override != "everyday":  # which the general group asks for as well
+        assert not seeds[0] & seeds[1]
 
 
 def test_free_text_has_no_neighbours() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from erase.errors import UserError
-from erase.specs import axis_specs, check_specs, judge_identity
+from erase.specs import axis_specs, check_axes, check_specs, judge_identity
 
 
 def test_one_judge_for_each_axis() -> None:
@@ -25,6 +25,13 @@ def test_every_axis_is_checked_early(tmp_path: Path) -> None:
     check_specs("object=timm:vit,style=open_clip:ViT-B-32", None, None)
     with pytest.raises(UserError, match="'vit' is no judge"):
         check_specs("object=timm:vit,style=vit", None, None)
+    for spec in ("object=mini,style=timm:vit", "object=timm:vit,style="):
+        with pytest.raises(UserError, match="is no judge"):
+            check_specs(spec, None, None)
+    rows = [{"object": "church", "style": "ink"}]
+    check_axes("object=timm:vit", rows)
+    with pytest.raises(UserError, match="'objekt', which --judge names. Did you mean 'object'"):
+        check_axes("objekt=timm:vit,style=timm:vit", rows)
     with pytest.raises(UserError, match="is no perceptual distance"):
         check_specs(None, None, None, "vgg19")
 
@@ -37,3 +44,8 @@ def test_a_changed_file_is_another_judge(tmp_path: Path) -> None:
     first, second = (f"object=timm:vit@{f},style=timm:vit" for f in (file, other))
     assert judge_identity(first) != judge_identity(second)
     assert str(judge_identity(first)).endswith(",style=timm:vit")
+    (tmp_path / "a.pth.labels.txt").write_text("x")
+    renamed = judge_identity(first)
+    assert renamed not in (judge_identity(second), f"object=timm:vit@{file},style=timm:vit")
+    (tmp_path / "a.pth.labels.txt").unlink()
+    assert judge_identity(first) != renamed

@@ -231,11 +231,8 @@ def _remembered(
     from tqdm import tqdm
 
     folder = store / digest(by)[:16] if store is not None else None
-    known: dict[str, Any] = {}
-    if folder is not None and folder.is_dir():
-        for file in sorted(folder.glob("*.jsonl")):
-            known |= dict(map(json.loads, file.read_text(encoding="utf-8").splitlines()))
-    processes.wait()  # nobody may write before all have read
+    # One view for all processes: other runs may write into the store meanwhile.
+    known = processes.first(lambda: _read_store(folder))
     todo = [key for key in items if key not in known]
     groups = processes.deal(list(_slices(todo, batch)))
     total, quiet = sum(map(len, groups)), not todo or not processes.is_main()
@@ -265,6 +262,14 @@ def unpack(text: str) -> NDArray[np.float32]:
     import numpy as np
 
     return np.frombuffer(base64.b64decode(text), "<f4")
+
+
+def _read_store(folder: Path | None) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    if folder is not None and folder.is_dir():
+        for file in sorted(folder.glob("*.jsonl")):
+            known |= dict(map(json.loads, file.read_text(encoding="utf-8").splitlines()))
+    return known
 
 
 def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

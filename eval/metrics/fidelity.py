@@ -179,10 +179,13 @@ def score(name: str, features: Sequence[Features], reference: Sequence[Features]
     sides = [torch.from_numpy(np.stack(s)).double() for s in (reference, features)]
     dimensions = sides[0].shape[1]
     size = min(SUBSET_SIZE, n, m)
-    fid = FrechetInceptionDistance(_Given(dimensions))
+    # Every process holds all features: torchmetrics would count them once for each.
+    fid = FrechetInceptionDistance(_Given(dimensions), sync_on_compute=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns that it keeps the features, which it is given
-        kid = KernelInceptionDistance(_Given(dimensions), subsets=SUBSETS, subset_size=size)
+        kid = KernelInceptionDistance(
+            _Given(dimensions), subsets=SUBSETS, subset_size=size, sync_on_compute=False
+        )
     for side, real in zip(sides, (True, False), strict=True):
         fid.update(side, real)
         kid.update(side, real)

@@ -17,6 +17,7 @@ from erase.eval.entries import SUFFIXES, Defect
 from erase.eval.folder import UNKNOWN_SEED, case_and_k, scan, summary, words
 from erase.eval.metrics import read_pictures
 from erase.files import write_text
+from erase.over_erasure import GROUPS
 from erase.sets import PromptSet, Row
 from tests.eval.folders import fill, skipped, used
 from tests.eval.synthetic import asked, right, write_side
@@ -144,7 +145,10 @@ def test_a_manifest_decides_over_its_folder(tmp_path: Path) -> None:
         ('{"file": "x.png", "prompt": null}', "prompt is of the wrong type"),
         ('{"file": "x.png", "prompt": "", "k": true}', "k is of the wrong type"),
         ('{"file": "x.png", "prompt": "", "labels": {"a": 1}}', "labels must be texts"),
-        ('{"file": "x.png", "prompt": "", "role": "keep"}', "role must be forget or retain"),
+        (
+            '{"file": "x.png", "prompt": "", "role": "keep"}',
+            "role must be one of forget, retain, neighbour",
+        ),
         ('{"file": "./a.png", "prompt": ""}', "a.png is listed before"),
     ],
 )
@@ -253,3 +257,15 @@ def test_a_summary_names_the_first_of_many(tmp_path: Path) -> None:
         "1 picture is used. 31 entries are skipped: "
         "not a picture by its suffix (30), zero bytes (1)."
     )
+
+
+def test_every_role_of_a_run_is_read(tmp_path: Path) -> None:
+    rows = []
+    for number, role in enumerate(("forget", "retain", *GROUPS)):
+        fill(tmp_path, f"{number}_0.png")
+        row = {"file": f"{number}_0.png", "prompt": "", "case_number": number, "role": role}
+        rows.append(json.dumps(row) + "\n")
+    (tmp_path / "manifest.jsonl").write_text("".join(rows))
+    found = scan(tmp_path)
+    assert [p.role for p in found.used] == ["forget", "retain", *GROUPS]
+    assert not found.skipped

@@ -29,7 +29,8 @@ def alexnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_published_distance_is_that_of_the_authors_package(alexnet: Path) -> None:
-    lpips = pytest.importorskip("lpips")
+    import lpips
+
     ours = load_perceptual(f"alex@{alexnet}")
     theirs = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     state = torch.load(alexnet, weights_only=True)
