@@ -64,14 +64,14 @@ def check_specs(
     Raises:
         UserError: an unknown library, or a file that is not there.
     """
-    by_axis = axis_specs(judge or "")
     from erase.eval.judges import parse_spec
 
+    by_axis = axis_specs(judge or "")
     for spec in by_axis.values() if by_axis is not None else ():
         parse_spec(spec)
-    for spec in (judge if by_axis is None else None, clip):
-        if spec and spec != "mini":
-            parse_spec(spec)
+    for one in (judge if by_axis is None else None, clip):
+        if one and one != "mini":
+            parse_spec(one)
     if features:
         from erase.eval.extractors import check_extractor
 
