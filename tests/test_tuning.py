@@ -180,7 +180,7 @@ def test_a_search_end_to_end(
     args = ["tune", "--recipe", "uce", "--model", str(tiny_folder), "--out", str(out)]
     args += ["--concepts", "imagenette/church", "--trials", "2", "--retain", str(captions)]
     args += ["--judge", mini_clip()]
-    values = {k: v for k, v in small(["uce"]).items() if k not in ("eval_forget", "eval_retain")}
+    values = {k: v for k, v in small(["uce"]).items() if not k.startswith("eval_")}
     for key, value in {**values, "eval_forget": 2, "eval_retain": 2}.items():
         args += [f"--{key.replace('_', '-')}", str(value)]
     main(args)

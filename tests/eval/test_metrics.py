@@ -29,7 +29,7 @@ def test_pictures_are_those_of_the_manifest(folder: Path) -> None:
     pictures = read_pictures(folder)
     assert [p.case_number for p in pictures] == list(range(7))
     assert pictures[2].prompt == "a flat radio <2>"
-    assert pictures[2].key == ("squares", 2, 0)
+    assert pictures[2].key == ("images", 2, 0)
 
 
 def test_altered_and_missing_images_are_refused(folder: Path) -> None:
