@@ -226,9 +226,13 @@ def _other_grids(report: Mapping[str, Any], evidence: Evidence, veiled: bool) ->
     pairs = list(
         zip(evidence.others.get("base", ()), evidence.others.get("erased", ()), strict=True)
     )
+    axis = report["target"]["axis"]
     found = []
     for role in GROUPS:
         own = [(base, erased) for base, erased in pairs if base.role == role]
+        chosen = spread(own, GROUP_SHOWN)
+        if role == "neighbour":  # each of them, though they take turns in the set
+            chosen = mixed(own, lambda r: r[0].labels.get(axis, r[0].prompt), GROUP_SHOWN)
         shown = [
             Pair(
                 data_uri(base.file),
@@ -238,7 +242,7 @@ def _other_grids(report: Mapping[str, Any], evidence: Evidence, veiled: bool) ->
                 False,
                 veiled,
             )
-            for base, erased in spread(own, GROUP_SHOWN)
+            for base, erased in chosen
         ]
         title = GROUP_NAMES[role].format(word=word)
         found.append(Grid(title[0].upper() + title[1:], "", shown))

@@ -13,7 +13,16 @@ from PIL import Image
 
 from erase.eval.page import data_uri, mixed, setting_text, spread
 from erase.eval.report import evaluate
-from tests.eval.synthetic import CHURCH, TRUCK, ColourFeatures, judges, write_run
+from tests.eval.synthetic import (
+    CHURCH,
+    TRUCK,
+    ColourFeatures,
+    asked,
+    judges,
+    right,
+    write_run,
+    write_side,
+)
 
 VOID = {"meta", "link", "img", "input", "br"}
 
@@ -142,3 +151,16 @@ def test_choosing_images() -> None:
 def test_recipe_values() -> None:
     values = (0.0003, 1e-5, None, True, "ddim", [1, 2])
     assert [setting_text(v) for v in values] == ["0.0003", "1e-05", "–", "True", "ddim", "1, 2"]
+
+
+def test_every_neighbour_is_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    # Two neighbours in turns: every fourth image would be of the first alone.
+    shown = [*right("radio", 1), *right("trumpet", 1)] * 16
+    for side in ("base", "erased"):
+        write_side(run / "eval" / side / "neighbours", asked("neighbour", shown, 900))
+    evaluate(run, CHURCH, TRUCK, judges=judges())
+    page = (run / "report.html").read_text()
+    grid = page[page.index("Neighbours of church</h3>") :].split("</section>")[0]
+    captions = re.findall("<figcaption>a flat ([a-z]+)", grid)
+    assert sorted(captions) == ["radio"] * 4 + ["trumpet"] * 4
