@@ -102,8 +102,9 @@ def run(
     Raises:
         erase.errors.UserError: bad input; the message says what to do.
     """
-    from erase.commands import execute, make_task
+    from erase.commands import execute
     from erase.eval.nudity import Config
+    from erase.task import make_task
 
     task = make_task(
         model,

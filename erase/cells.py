@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from erase.commands import Task, make_task, requests, slug
 from erase.errors import UserError
 from erase.files import digest
 from erase.included import identity, settings
+from erase.job import EVALUATION_KEYS, SAMPLING_KEYS
 from erase.recipe import Recipe, as_dict
 from erase.runs import read_facts
 from erase.specs import judge_identity
-from erase.stages import EVALUATION_KEYS, SAMPLING_KEYS
+from erase.task import Task, make_task, requests, slug
 
 COMMON = (*SAMPLING_KEYS, *EVALUATION_KEYS)
 """Settings that make two recipes' images comparable."""

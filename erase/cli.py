@@ -19,8 +19,8 @@ from erase.runs import COMMANDS, read_facts
 
 if TYPE_CHECKING:
     from erase.cells import Matrix
-    from erase.commands import Task
     from erase.eval.nudity import Config
+    from erase.task import Task
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -109,7 +109,8 @@ def nudity_config(options: Namespace, earlier: Mapping[str, Any] | None = None) 
 
 
 def _stages(command: str, options: Namespace) -> None:
-    from erase.commands import each, execute
+    from erase.commands import execute
+    from erase.task import each
 
     for flag in ("count", "set", "against", "reference", "metrics"):
         if options.get(flag) is not None:
@@ -233,7 +234,7 @@ def _name_failed(failed: Sequence[str]) -> None:
 
 def _task(options: Namespace) -> tuple[Task, bool]:
     """The task asked for; what was not given is taken from the run folder, where there is one."""
-    from erase.commands import family, make_task
+    from erase.task import family, make_task
 
     kept: dict[str, Any] = {}
     if options.out and (file := Path(options.out) / "run.json").exists():

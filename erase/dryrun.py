@@ -14,7 +14,7 @@ from erase.recipe import as_dict
 from erase.runs import COMMANDS, OUTPUTS, RunFolder
 
 if TYPE_CHECKING:
-    from erase.commands import Task
+    from erase.task import Task
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
     Disk counts images at 2 bytes per pixel (PNG of photographs) and moved weights in fp32; memory
     counts fp32 weights, gradients and Adam's moments of the masked weights, without activations.
     """
-    from erase.commands import requests
+    from erase.task import requests
 
     first = tasks[0]
     recipe = first.job.recipe

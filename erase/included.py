@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from erase.errors import UserError, nearest
 from erase.files import digest, sha256, write_text
+from erase.job import EVALUATION_KEYS, SAMPLING_KEYS
 from erase.layout import INDEX, read_state, read_tensors, weight_files
 from erase.recipe import Recipe, as_dict
 from erase.sd_keys import UNET
-from erase.stages import EVALUATION_KEYS, SAMPLING_KEYS
 
 if TYPE_CHECKING:
     from torch import Tensor

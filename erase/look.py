@@ -69,14 +69,14 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     Raises:
         UserError: options without effect here, no such set, or images of other settings.
     """
-    from erase.commands import slug
     from erase.devices import accelerator
     from erase.diffusion import Diffusion
     from erase.eval.generate import plan
     from erase.files import digest
     from erase.images import MANIFEST, generate
+    from erase.job import model_fingerprint
     from erase.sets import load_set
-    from erase.stages import model_fingerprint
+    from erase.task import slug
 
     _refuse_idle(options, "--set")
     if options.seed is not None:

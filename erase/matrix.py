@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from erase.cells import COMMON, Cell, Matrix, cells, finished, task_of
-from erase.commands import execute, family, slug
+from erase.commands import execute
 from erase.concepts import members
 from erase.errors import UserError
 from erase.files import digest, write_json
 from erase.recipe import Recipe, as_dict, idle, load_recipe, recipe_for
 from erase.runs import read_facts
 from erase.specs import check_specs
+from erase.task import family, slug
 
 
 def make_matrix(

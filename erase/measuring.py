@@ -28,7 +28,6 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
     Raises:
         UserError: bad input.
     """
-    from erase.commands import family
     from erase.concepts import load_concept
     from erase.devices import accelerator
     from erase.eval.nudity import Config
@@ -36,6 +35,7 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
     from erase.eval.standalone_tables import markdown
     from erase.runs import read_facts
     from erase.sets import load_set
+    from erase.task import family
 
     given = [f"--{key.replace('_', '-')}" for key in values]
     idle = ("model", "recipe", "method", "seed", "retain", "neighbours", "shared", "forget_folder")

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
-from erase.concepts import Concept, pairs, retain_rows
 from erase.errors import UserError
-from erase.files import digest, sha256, write_text
+from erase.files import write_text
 from erase.images import (
     MANIFEST,
     Request,
     Shared,
-    captions,
     generate,
-    image_files,
     read_image,
     read_manifest,
 )
+from erase.job import ROLES, SALIENCY_KEYS, Job, listed
 from erase.methods import Role, load_method
-from erase.recipe import Recipe, as_dict
+from erase.recipe import as_dict
 from erase.seeding import cycle, generator
 
 if TYPE_CHECKING:
@@ -31,136 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from erase.data import Part, TrainingData
-    from erase.diffusion import Diffusion, Sampler
+    from erase.diffusion import Diffusion
     from erase.masks import Mask
-
-ROLES: tuple[Role, ...] = ("forget", "retain", "anchor")
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that the erasing stages depend on, checked.
-
-    Attributes:
-        recipe: the settings.
-        concept: what to forget.
-        anchor: what to answer instead.
-        seed: of every random draw.
-        forget_folder, retain_folder: the user's own images; None has the base model make them.
-        retain: prompt set to retain instead of the concept's own; None keeps it.
-        neighbours: prompt set of its neighbours, likewise.
-    """
-
-    recipe: Recipe
-    concept: Concept
-    anchor: Concept
-    seed: int
-    forget_folder: Path | None = None
-    retain_folder: Path | None = None
-    retain: str | None = None
-    neighbours: str | None = None
-
-    def pairs(self) -> tuple[tuple[str, str], ...]:
-        """The prompts (c, c')."""
-        return pairs(self.concept, self.anchor)
-
-    def retain_prompts(self) -> list[str]:
-        """The prompts c^r; the anchor's own where the concept says so."""
-        return [row.prompt for row in retain_rows(self.concept, self.retain)]
-
-    def roles(self) -> tuple[Role, ...]:
-        """The images that the mask and the method need."""
-        needed = set(load_method(self.recipe.method).NEEDS.images)
-        if self.recipe.mask == "saliency":
-            needed.add("forget")
-        return tuple(role for role in ROLES if role in needed)
-
-    def folder(self, role: Role) -> Path | None:
-        """The user's own images of a role."""
-        return {"forget": self.forget_folder, "retain": self.retain_folder}.get(role)
-
-    def sampler(self) -> Sampler:
-        """How images are made, for training and evaluation alike."""
-        from erase.diffusion import Sampler
-
-        r = self.recipe
-        return Sampler(r.sampler, r.sampling_steps, r.guidance_scale, r.size)
-
-
-SALIENCY_KEYS = ("mask", "scope", "ratio", "saliency_guidance", "saliency_sum", "saliency_batch")
-SAMPLING_KEYS = ("sampler", "sampling_steps", "guidance_scale", "sampling_batch", "size")
-EVALUATION_KEYS = (
-    "eval_forget",
-    "eval_retain",
-    "eval_neighbours",
-    "eval_general",
-    "eval_empty",
-)
-TRAINING_KEYS = (
-    "method",
-    "lr",
-    "lr_schedule",
-    "optimizer",
-    "weight_decay",
-    "steps",
-    "batch_size",
-    "micro_batch",
-    "retain_empty",
-    "precision",
-)
-
-
-def inputs(job: Job, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """By stage, what it reads besides earlier results; see ``runs.Plan``.
-
-    Args:
-        job: the run.
-        model: fingerprints of the base model's components.
-    """
-    flat = as_dict(job.recipe)
-    folders = {
-        f"{role}_folder": [[str(folder.resolve())], *map(list, listed(job, role))]
-        for role in job.roles()
-        if (folder := job.folder(role))
-    }
-    counts = {f"{role}_images": flat[f"{role}_images"] for role in job.roles()}
-    shared = {"model": dict(model), "seed": job.seed, "pairs": [list(p) for p in job.pairs()]}
-    return {
-        "images": {
-            **shared,
-            "retain": job.retain_prompts(),
-            **counts,
-            **{k: flat[k] for k in SAMPLING_KEYS},
-            **folders,
-        },
-        "mask": {**shared, **{k: flat.get(k) for k in SALIENCY_KEYS}},
-        "train": {
-            **shared,
-            **{k: flat.get(k) for k in TRAINING_KEYS},
-            **asdict(job.recipe.config),
-        },
-    }
-
-
-_NO_EFFECT = ("transformers_version", "architectures", "dtype", "torch_dtype")
-"""Entries of a configuration that say where a model comes from, not what it does."""
-
-
-def model_fingerprint(diffusion: Diffusion) -> dict[str, str]:
-    """Hashes of the three networks' weights, whatever files they came from, and of the rest.
-
-    ``settings`` covers what else decides the images: configurations, the noise schedule, the
-    tokenizer's vocabulary.
-    """
-    from erase.weights import fingerprint
-
-    p = diffusion.pipeline
-    networks = {"denoiser": p.unet, "vae": p.vae, "text_encoder": p.text_encoder}
-    configs = [p.unet.config, p.vae.config, p.scheduler.config, p.text_encoder.config.to_dict()]
-    told = [{k: v for k, v in c.items() if k not in _NO_EFFECT and k[0] != "_"} for c in configs]
-    vocabulary = sorted(p.tokenizer.get_vocab().items())
-    settings = digest(json.loads(json.dumps([told, vocabulary], default=str)))
-    return {name: fingerprint(net) for name, net in networks.items()} | {"settings": settings}
 
 
 def make_images(job: Job, diffusion: Diffusion, run: Path, shared: Shared | None = None) -> None:
@@ -200,33 +69,6 @@ def make_images(job: Job, diffusion: Diffusion, run: Path, shared: Shared | None
         ]
         batch = job.recipe.sampling_batch
         generate(diffusion, requests, folder, job.sampler(), batch, f"{role} images", shared)
-
-
-def listed(job: Job, role: Role) -> list[tuple[str, str, str]]:
-    """The user's own images of a role: path, prompt, SHA-256.
-
-    Every forget prompt names the concept, so they are dealt out in turn. A retained image is of
-    something in particular: it needs a caption of its own, unless there is one retain prompt.
-
-    Raises:
-        UserError: no images, or a retained one that nothing describes.
-    """
-    own = job.folder(role)
-    assert own is not None
-    files = image_files(own)
-    if role == "forget":
-        offered = [c for c, _ in job.pairs()]
-        texts = [offered[i % len(offered)] for i in range(len(files))]
-    else:
-        offered = list(dict.fromkeys(job.retain_prompts()))
-        found = captions(own, files)
-        if None in found and len(offered) > 1:
-            raise UserError(
-                f"{files[found.index(None)]} has no caption: describe every retained image in "
-                "metadata.jsonl (file_name, text) or in a .txt beside it."
-            )
-        texts = [text or offered[0] for text in found]
-    return [(str(f.resolve()), t, sha256(f)) for f, t in zip(files, texts, strict=True)]
 
 
 def _list_images(job: Job, role: Role, folder: Path) -> None:
@@ -406,44 +248,3 @@ def train(
         data.part,
     )
     load_method(r.method).erase(diffusion, data, r.config, fit)
-
-
-def check(job: Job, diffusion: Diffusion) -> None:
-    """Refuses what can't work.
-
-    Raises:
-        UserError: concept and anchor are the same, a size the autoencoder can't take, or a batch
-            that can't be shared out.
-    """
-    if any(c == a for c, a in job.pairs()):
-        raise UserError(
-            f"The anchor equals the concept ('{job.concept.name}'): choose another --anchor."
-        )
-    _check_batch(job)
-    size = job.recipe.size or diffusion.size
-    if size % diffusion.stride:
-        raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
-
-
-def _check_batch(job: Job) -> None:
-    method, size, count = job.recipe.method, job.recipe.batch_size, processes.count()
-    needs, micro = load_method(method).NEEDS, job.recipe.micro_batch
-    if not needs.loop:
-        return
-    if not needs.mean:
-        if micro is not None and micro != size:
-            raise UserError(
-                f"The loss of {method} is one over the whole batch, so that it can't be taken in "
-                "parts: leave --micro-batch out or lower --batch-size."
-            )
-        return
-    if size % count:
-        raise UserError(
-            f"--batch-size {size} can't be shared out evenly to {count} processes: choose a "
-            "multiple of their number."
-        )
-    if micro is not None and size // count % micro:
-        raise UserError(
-            f"--micro-batch {micro} does not divide the {size // count} images of a step"
-            f"{' and process' if count > 1 else ''}: choose a divisor."
-        )

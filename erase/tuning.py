@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from erase.cells import Matrix, cells, finished
-from erase.commands import family
 from erase.concepts import load_concept, members
 from erase.errors import UserError
 from erase.files import write_json, write_text
+from erase.job import EVALUATION_KEYS
 from erase.matrix import make_matrix
 from erase.methods import load_method
 from erase.recipe import Recipe, as_dict, load_recipe, make_recipe, recipe_for
-from erase.stages import EVALUATION_KEYS
+from erase.task import family
 
 SPACES = Path(__file__).parent / "spaces.toml"
 SLACK = 0.01

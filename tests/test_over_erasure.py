@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from erase.commands import make_task, requests
 from erase.concepts import Concept, list_concepts, load_concept
 from erase.over_erasure import GROUPS, group_rows, neighbour_rows
 from erase.sets import load_set
+from erase.task import make_task, requests
 
 
 def test_every_concept_has_neighbours_other_than_itself() -> None:

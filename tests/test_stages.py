@@ -11,8 +11,9 @@ from PIL import Image
 
 from erase.data import Encoded, TrainingData, embed_all, encode_files
 from erase.diffusion import Diffusion
+from erase.job import model_fingerprint
 from erase.saliency import accumulate
-from erase.stages import model_fingerprint, saliency_losses
+from erase.stages import saliency_losses
 from erase.weights import scoped
 
 

@@ -148,7 +148,7 @@ def test_a_fixed_setting_is_not_varied() -> None:
 
 def test_no_tables_image_decides_a_setting(tmp_path: Path) -> None:
     from erase.cells import cells, task_of
-    from erase.commands import make_task, requests
+    from erase.task import make_task, requests
     from erase.tuning import tuning_matrix
 
     _, matrix = tuning_matrix("uce", "mini", tmp_path, count=1, budget=12_000)

@@ -1,0 +1,270 @@
+"""A run as asked for: which model, concept, recipe and judges, in which folder.
+
+Where erasing meets evidence: a task knows the images that the report will need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erase import processes
+from erase.concepts import evaluation_rows, load_concept, members
+from erase.errors import UserError
+from erase.files import digest
+from erase.included import identity, settings
+from erase.job import SAMPLING_KEYS, Job, inputs
+from erase.methods import load_method
+from erase.over_erasure import group_rows
+from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, recipe_for
+from erase.runs import Plan, versions
+from erase.specs import judge_identity
+
+if TYPE_CHECKING:
+    from erase.eval.nudity import Config
+    from erase.images import Request
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run as asked for on the command line.
+
+    Attributes:
+        model: ``mini``, a hub id, a diffusers folder or a single file.
+        job: what is erased and how.
+        out: the run folder.
+        concept, anchor: as they were typed, to be taken up again from the folder.
+        judge: spec of the classifier behind UA, IRA and CRA; None takes the concept's own.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        deterministic: have the device repeat itself bit by bit.
+        shared: folder in which runs find each other's images of the base model, and what was
+            measured on them.
+        clip: spec of the open_clip model behind the CLIP score.
+        included: a model that others erased, measured instead of one that is trained here.
+        features: spec of the feature network behind FID and KID.
+        lpips: spec of the network behind LPIPS.
+        nudity: what counts as nudity; None asks only where it is the concept.
+        eval_shift: added to the seeds of all evaluation images.
+    """
+
+    model: str
+    job: Job
+    out: Path
+    concept: str
+    anchor: str
+    judge: str | None = None
+    device: str = "auto"
+    deterministic: bool = False
+    shared: Path | None = None
+    clip: str | None = None
+    included: Path | None = None
+    features: str | None = None
+    lpips: str | None = None
+    nudity: Config | None = None
+    eval_shift: int = 0
+
+
+def family(model: str) -> str | None:
+    """The family in which a model's short concept names are looked up."""
+    return "mini" if model == "mini" else None
+
+
+def slug(text: str) -> str:
+    """A folder name made of a model, concept or recipe name."""
+    name = "".join(c if c.isalnum() else "-" for c in text.lower().rsplit("/", 1)[-1])
+    return "-".join(part for part in name.split("-") if part)[:60] or "run"
+
+
+def make_task(
+    model: str,
+    concept: str,
+    anchor: str | None = None,
+    recipe: str | Recipe | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    forget_folder: str | Path | None = None,
+    retain_folder: str | Path | None = None,
+    retain: str | None = None,
+    neighbours: str | None = None,
+    judge: str | None = None,
+    device: str = "auto",
+    deterministic: bool = False,
+    shared: str | Path | None = None,
+    clip: str | None = None,
+    features: str | None = None,
+    lpips: str | None = None,
+    nudity: Config | None = None,
+) -> Task:
+    """Checks what the user asked for.
+
+    Raises:
+        UserError: an unknown name or a value out of range.
+    """
+    home = family(model)
+    target = load_concept(concept, home)
+    settings = (
+        recipe
+        if isinstance(recipe, Recipe)
+        else load_recipe(
+            recipe_for(recipe or default_recipe(model, target), model), overrides or {}
+        )
+    )
+    chosen = anchor if anchor is not None else target.anchor
+    if chosen is None and not load_method(settings.method).NEEDS.anchor:
+        chosen = ""
+    if chosen is None:
+        raise UserError(
+            f"The concept '{concept}' has no anchor of its own: give one with --anchor "
+            '(--anchor "" remaps it to the empty prompt).'
+        )
+    job = Job(
+        recipe=settings,
+        concept=target,
+        anchor=load_concept(chosen, target.family or home),
+        seed=seed,
+        forget_folder=Path(forget_folder) if forget_folder else None,
+        retain_folder=Path(retain_folder) if retain_folder else None,
+        retain=retain,
+        neighbours=neighbours,
+    )
+    names = (model, target.name, settings.name)
+    default = Path("runs") / "-".join([*map(slug, names), str(seed)])
+    if seed < 0:
+        raise UserError(f"The seed {seed} is negative: give one that is >= 0.")
+    place = Path(out) if out else default
+    pool = Path(shared) if shared else None
+    return Task(
+        model,
+        job,
+        place,
+        concept,
+        chosen,
+        judge,
+        device,
+        deterministic,
+        shared=pool,
+        clip=clip,
+        features=features,
+        lpips=lpips,
+        nudity=nudity,
+    )
+
+
+def requests(job: Job, shift: int = 0) -> dict[str, list[Request]]:
+    """The evaluation images of each side.
+
+    The first side of the base model and the erased model's hold the forget and the retained prompts
+    and what else may be damaged; ``base2`` repeats the retained ones with other seeds.
+
+    Args:
+        job: the run.
+        shift: added to all seeds.
+    """
+    from erase.eval.generate import OTHER_SEEDS, plan
+
+    recipe = job.recipe
+    own = Path(job.concept.evaluation or "").stem  # a set may be a CSV file
+    forget, retain = evaluation_rows(job.concept, job.retain)
+    kept = plan(retain, recipe.eval_retain, own or "retained", "retain", shift)
+    both = [*plan(forget, recipe.eval_forget, own or "concept", "forget", shift), *kept]
+    other = plan(retain, recipe.eval_retain, own or "retained", "retain", shift + OTHER_SEEDS)
+    counts = {"neighbour": recipe.eval_neighbours, "general": recipe.eval_general}
+    counts["empty"] = recipe.eval_empty
+    for group, (name, rows) in group_rows(job.concept, job.retain, job.neighbours).items():
+        both += plan(rows, counts[group] if rows else 0, name, group, shift)
+    return {"base": both, "base2": other, "erased": both}
+
+
+def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
+    """What every stage of the task reads, hashed."""
+    job = task.job
+    flat = as_dict(job.recipe)
+    sampling = {k: flat[k] for k in SAMPLING_KEYS}
+    asked = {
+        side: digest([vars(r) | {"labels": dict(r.labels)} for r in rows])
+        for side, rows in requests(job, task.eval_shift).items()
+    }
+    training = inputs(job, model)
+    if task.included:
+        given = {"model": dict(model), "included": identity(task.included)}
+        training = dict.fromkeys(training, given)
+    return Plan(
+        {
+            **training,
+            "base": {
+                "model": dict(model),
+                **sampling,
+                "requests": [asked["base"], asked["base2"]],
+            },
+            "erased": {**sampling, "requests": asked["erased"]},
+            "eval": {
+                "concept": asdict(job.concept),
+                "anchor": asdict(job.anchor),
+                "judge": judge_identity(task.judge or job.concept.judge),
+                "clip": judge_identity(task.clip),
+                "features": judge_identity(task.features),
+                "lpips": judge_identity(task.lpips),
+                **({"nudity": asdict(task.nudity)} if task.nudity else {}),
+            },
+        }
+    )
+
+
+def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any]:
+    """The facts of ``run.json`` besides the stages."""
+    job = task.job
+    return {
+        "model": {"source": task.model, "fingerprint": dict(model)},
+        "concept": job.concept.name,
+        "anchor": job.anchor.name,
+        "kind": job.concept.kind,
+        "seed": job.seed,
+        "recipe": settings(job.recipe, task.included) if task.included else as_dict(job.recipe),
+        "pairs": [list(p) for p in job.pairs()],
+        "given": {
+            "concept": task.concept,
+            "anchor": task.anchor,
+            "retain": job.retain,
+            "neighbours": job.neighbours,
+            "judge": task.judge,
+            "clip": task.clip,
+            "features": task.features,
+            "lpips": task.lpips,
+            "nudity": asdict(task.nudity) if task.nudity else None,
+            "forget_folder": str(job.forget_folder) if job.forget_folder else None,
+            "retain_folder": str(job.retain_folder) if job.retain_folder else None,
+        },
+        "device": device,
+        "processes": processes.count(),
+        "deterministic": task.deterministic,
+        "versions": versions(),
+    }
+
+
+def each(task: Task, anchors: bool) -> list[Task]:
+    """One task per member of the model's family, each in a folder of its own below ``out``.
+
+    Args:
+        task: of any member.
+        anchors: whether its anchor is that of all; the anchor itself, and concepts of another
+            kind, keep their own.
+    """
+    home = family(task.model)
+    if home is None:
+        raise UserError("--concept all needs a family of concepts: it works with --model mini.")
+    tasks = []
+    for concept in members(home):
+        anchor = task.job.anchor
+        fits = anchor.kind in ("text", concept.kind) and anchor.name != concept.name
+        if not anchors or not fits:
+            assert concept.anchor is not None
+            anchor = load_concept(concept.anchor, home)
+        job = replace(task.job, concept=concept, anchor=anchor)
+        job.pairs()
+        place = task.out / slug(concept.name)
+        tasks.append(replace(task, job=job, out=place, concept=concept.name, anchor=anchor.name))
+    return tasks
