@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,12 +17,13 @@ from torch import Tensor
 from erase.errors import UserError, nearest
 from erase.layout import (
     INDEX,
-    NETWORKS,
     PICKLES,
     WEIGHTS,
     components,
     copy_component,
     fitting,
+    networks,
+    pipeline_class,
     read_state,
     skeleton,
     whole_folder,
@@ -31,10 +32,11 @@ from erase.layout import (
 from erase.single_file import unpack
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
 
 MINI = "mini"
 FILES = (".safetensors", *PICKLES)
+PREDICTIONS = ("epsilon", "v_prediction")
 LICENCES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -47,12 +49,14 @@ class Base:
         spec: what the user called it.
         path: diffusers folder, or single file in the original key layout.
         config: diffusers folder that states a single file's configuration.
+        prediction: what a single file predicts, where the user says so.
         hub: whether ``spec`` is a hub id.
     """
 
     spec: str
     path: Path
     config: Path | None = None
+    prediction: str | None = None
     hub: bool = False
 
     @property
@@ -69,7 +73,15 @@ class Base:
         if self.path.is_dir():
             return read_state(self.path, "unet")
         with tempfile.TemporaryDirectory() as place:
-            return unpack(self.path, Path(place), self.config)["unet"]
+            return self.unpack(Path(place))["unet"]
+
+    def unpack(self, folder: Path) -> dict[str, dict[str, Tensor]]:
+        """A single file's tensors by component, its configs in an empty ``folder``.
+
+        Raises:
+            UserError: the model can't be read.
+        """
+        return unpack(self.path, folder, self.config, self.prediction)
 
 
 def open_base(spec: str, fetch: bool = True) -> Base:
@@ -77,8 +89,9 @@ def open_base(spec: str, fetch: bool = True) -> Base:
 
     Args:
         spec: ``mini``, a hub id ``OWNER/NAME``, a diffusers folder, a single file
-            (``.safetensors``, ``.ckpt``), or ``FILE@FOLDER`` for a file of unusual size whose
-            configuration is that of a diffusers folder.
+            (``.safetensors``, ``.ckpt``), ``FILE@FOLDER`` for a file of unusual size whose
+            configuration is that of a diffusers folder, or ``FILE@epsilon`` and
+            ``FILE@v_prediction`` for one that does not say what it predicts.
         fetch: whether one that the cache lacks is downloaded.
 
     Raises:
@@ -98,6 +111,8 @@ def open_base(spec: str, fetch: bool = True) -> Base:
         return Base(spec, path)
     file, at, config = spec.rpartition("@")
     if at and not path.exists() and Path(file).expanduser().is_file():
+        if config in PREDICTIONS:
+            return Base(spec, _model_file(Path(file).expanduser()), prediction=config)
         components(Path(config).expanduser())
         return Base(spec, _model_file(Path(file).expanduser()), Path(config).expanduser())
     if path.exists():
@@ -165,7 +180,7 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def load_pipeline(spec: str, dtype: torch.dtype = torch.float32) -> StableDiffusionPipeline:
+def load_pipeline(spec: str, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
     """Opens a model for use, without its safety checker.
 
     Every weight comes from the files: missing, unknown or misshapen ones are errors, never
@@ -173,42 +188,48 @@ def load_pipeline(spec: str, dtype: torch.dtype = torch.float32) -> StableDiffus
 
     Args:
         spec: see ``open_base``.
-        dtype: of all three networks.
+        dtype: of all networks but the autoencoder, which overflows in half precision.
 
     Raises:
         UserError: there is no such model, or it is damaged.
     """
     base = open_base(spec)
     if base.path.is_dir():
-        states = {c: read_state(base.path, c) for c in NETWORKS}
+        states = {c: read_state(base.path, c) for c in networks(base.path)}
         return _assemble(base.path, states, dtype, spec)
     with tempfile.TemporaryDirectory() as place:
-        states = unpack(base.path, Path(place), base.config)
+        states = base.unpack(Path(place))
         return _assemble(Path(place), states, dtype, spec)
 
 
 def _assemble(
     folder: Path, states: Mapping[str, Mapping[str, Tensor]], dtype: torch.dtype, source: str
-) -> StableDiffusionPipeline:
-    """A pipeline of the tensors, with the folder's configs, tokenizer and scheduler."""
-    from diffusers import StableDiffusionPipeline
+) -> DiffusionPipeline:
+    """A pipeline of the tensors, with the folder's configs, tokenizers and scheduler."""
+    import diffusers
 
-    networks = {}
+    built: dict[str, Any] = {}
+    kind = pipeline_class(folder)
+    # No safety checker, and no watermark on the images that are judged.
+    left_out = {
+        "StableDiffusionPipeline": {"safety_checker": None, "requires_safety_checker": False},
+        "StableDiffusionXLPipeline": {"image_encoder": None, "add_watermarker": False},
+    }
     with quiet():
         for component, state in states.items():
-            network = skeleton(folder, component)
+            network: Any = skeleton(folder, component)
             own = fitting(network, component, state, source)
+            stored = torch.float32 if component == "vae" else dtype
             # Copies: a tensor that is still mapped to its file must never be trained.
-            values = {name: value.to(dtype, copy=True) for name, value in own.items()}
+            values = {name: value.to(stored, copy=True) for name, value in own.items()}
             network.load_state_dict(values, assign=True)
-            networks[component] = network
+            built[component] = network
         try:
-            pipeline: StableDiffusionPipeline = StableDiffusionPipeline.from_pretrained(
+            pipeline: DiffusionPipeline = getattr(diffusers, kind).from_pretrained(
                 folder,
-                **networks,
-                safety_checker=None,
+                **built,
+                **left_out[kind],
                 feature_extractor=None,
-                requires_safety_checker=False,
                 local_files_only=True,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -265,7 +286,7 @@ def save_model(base: Base, state: Mapping[str, Tensor], folder: Path) -> None:
                     shutil.copyfile(base.path / file, part / file)
             before = read_state(base.path, "unet")
         else:
-            states = unpack(base.path, part, base.config)
+            states = base.unpack(part)
             before = states.pop("unet")
             for component, tensors in states.items():
                 write_state(part / component / WEIGHTS[component], tensors)

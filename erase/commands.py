@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     recipe = task.job.recipe
     RunFolder.open(task.out)
     acc = accelerator(task.device, recipe.precision, task.deterministic, several=True)
+    settled = replace(recipe, precision="bf16" if acc.mixed_precision == "bf16" else "fp32")
+    task = replace(task, job=replace(task.job, recipe=settled))
     diffusion = Diffusion.load(task.model, acc.device)
     check(task.job, diffusion)
     model = model_fingerprint(diffusion)
@@ -82,6 +85,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
                 generate_sides(task, diffusion, run.path, ("base", "base2"), shared)
         if "mask" in todo or "train" in todo:
             _mask_and_train(task, diffusion, run, plan, todo, model, acc)
+        del diffusion  # a second model beside it would double the memory
         if "erased" in todo:
             with run.stage("erased", plan):
                 erased = Diffusion.load(str(run.path / "model"), acc.device)
@@ -147,16 +151,19 @@ def _mask_and_train(
     from erase.stages import make_mask, train, training_data
 
     data = training_data(task.job, diffusion, run.path)
+    if task.job.recipe.low_memory:
+        diffusion.lighten()
     if "mask" in todo:
         with run.stage("mask", plan):
             make_mask(task.job, diffusion, data, run.path, model)
     if "train" in todo:
         with run.stage("train", plan):
             mask = Mask.load(run.path / "mask.safetensors")
-            train(task.job, diffusion, data, mask, run.path, acc, plan.digests()["train"])
+            mask.check_fits(diffusion.denoiser, model["denoiser"])
+            base, key = open_base(task.model), plan.digests()["train"]
+            state = train(task.job, diffusion, data, mask, run.path, acc, key, base)
             if processes.is_main():
-                base = open_base(task.model)
-                save_model(base, diffusion.denoiser.state_dict(), run.path / "model")
+                save_model(base, state, run.path / "model")
                 write_card(run.path / "model", run.path, base)
             processes.wait()
         if processes.is_main():

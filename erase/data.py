@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from erase import processes
+from erase.conditioning import Conditioning, join, where
 from erase.images import read_image
 from erase.seeding import cycle, generator
 
 if TYPE_CHECKING:
     from erase.diffusion import Diffusion
     from erase.methods import Role
+
+
+Rows = TypeVar("Rows", Tensor, Conditioning)
 
 
 @dataclass(frozen=True)
@@ -27,19 +31,19 @@ class Batch:
     Attributes:
         x0, noise: forget latents and ε, (B, C, h, w).
         t: forget timesteps (B,).
-        c, anchor_c: embeddings of the concept's and the anchor's prompts, (B, 77, D).
+        c, anchor_c: embedded prompts of the concept and of the anchor.
         retain_x0, retain_noise, retain_t, retain_c: the same of the retained images.
     """
 
     x0: Tensor
     noise: Tensor
     t: Tensor
-    c: Tensor
-    anchor_c: Tensor
+    c: Conditioning
+    anchor_c: Conditioning
     retain_x0: Tensor
     retain_noise: Tensor
     retain_t: Tensor
-    retain_c: Tensor
+    retain_c: Conditioning
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,9 @@ class TrainingData:
         pairs: the prompts (c, c').
         retain_prompts: the prompts c^r.
         word: what names the concept within every prompt c.
-        c, anchor_c: embeddings (P, 77, D) of the pairs.
-        retain_c: embeddings (Q, 77, D) of the retain prompts.
-        empty_c: embedding (1, 77, D) of the empty prompt.
+        c, anchor_c: the pairs, embedded (P rows).
+        retain_c: the retain prompts, embedded (Q rows).
+        empty_c: ∅ (one row).
         timesteps: T; t is drawn uniformly from [0, T).
         batch_size: images a step and role.
         seed: of every draw.
@@ -123,10 +127,10 @@ class TrainingData:
     pairs: tuple[tuple[str, str], ...]
     retain_prompts: tuple[str, ...]
     word: str
-    c: Tensor
-    anchor_c: Tensor
-    retain_c: Tensor
-    empty_c: Tensor
+    c: Conditioning
+    anchor_c: Conditioning
+    retain_c: Conditioning
+    empty_c: Conditioning
     timesteps: int
     batch_size: int
     seed: int
@@ -134,7 +138,7 @@ class TrainingData:
     retain_empty: float = 0.0
     part: Part = field(default_factory=lambda: Part())
 
-    def own(self, rows: Tensor) -> Tensor:
+    def own(self, rows: Rows) -> Rows:
         """The rows to look at now, of a batch that was drawn as a whole."""
         return rows[self.part.index * self.part.turns + self.part.turn :: self.part.parts]
 
@@ -153,9 +157,7 @@ class TrainingData:
         t, retain_t = torch.randint(self.timesteps, (2, self.batch_size), generator=g)
         dropped = torch.rand(self.batch_size, generator=g) < self.retain_empty
         pairs, prompts = forget.prompt[rows], retain.prompt[kept]
-        retain_c = torch.where(
-            dropped.to(x0.device).view(-1, 1, 1), self.empty_c, self.retain_c[prompts]
-        )
+        retain_c = where(dropped, self.empty_c, self.retain_c[prompts])
         every = Batch(
             x0,
             noise,
@@ -204,7 +206,7 @@ def encode_files(
     return Encoded(posterior, torch.tensor(list(prompt)))
 
 
-def embed_all(diffusion: Diffusion, prompts: Sequence[str], batch: int = 64) -> Tensor:
-    """Embeddings (N, 77, D) of many prompts, a batch at a time."""
+def embed_all(diffusion: Diffusion, prompts: Sequence[str], batch: int = 64) -> Conditioning:
+    """Many prompts embedded, in fp32, a batch at a time."""
     parts = [diffusion.embed(prompts[i : i + batch]) for i in range(0, len(prompts), batch)]
-    return torch.cat(parts).float()
+    return join(parts).float()

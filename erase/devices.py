@@ -18,7 +18,7 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32``, ``bf16``, or ``auto``, which is bf16 on a GPU that has it.
         deterministic: the same bits on every run of a GPU.
         several: whether the command takes several processes.
 
@@ -37,6 +37,9 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+    if precision == "auto":
+        gpu = device in ("auto", "cuda") and torch.cuda.is_available()
+        precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
     AcceleratorState._reset_state(reset_partial_state=False)
     try:
         mixed = "no" if precision == "fp32" else precision

@@ -1,7 +1,7 @@
 """The one boundary to diffusers and transformers: a latent diffusion model in the equations' verbs.
 
 Everything behind it works in prediction space and never asks whether the model predicts the
-noise or the velocity.
+noise or the velocity, nor how many text encoders it has.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from erase.conditioning import Conditioning, join
 from erase.errors import UserError
-
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
 
 SAMPLERS = ("ddim", "dpm++", "lms")
 
@@ -62,16 +61,16 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Diffusion:
-    """A latent diffusion model: denoiser, autoencoder, text encoder, noise schedule.
+    """A latent diffusion model: denoiser, autoencoder, text encoders, noise schedule.
 
     Attributes:
         pipeline: the diffusers pipeline that holds the components.
         source: what the user called it.
         device: where it computes.
-        dtype: of the autoencoder and the text encoder, and of sampling.
+        dtype: of the text encoders, and of sampling; the autoencoder computes in fp32.
     """
 
-    pipeline: StableDiffusionPipeline
+    pipeline: Any
     source: str
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
@@ -89,9 +88,24 @@ class Diffusion:
 
         pipeline = load_pipeline(source, dtype)
         pipeline.set_progress_bar_config(disable=True)
-        for component in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
-            component.to(device).requires_grad_(False).eval()
-        return cls(pipeline, source, torch.device(device), dtype)
+        loaded = cls(pipeline, source, torch.device(device), dtype)
+        for network in loaded.networks.values():
+            network.to(device).requires_grad_(False).eval()
+        return loaded
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The components that have weights, by their names in the pipeline."""
+        names = ("unet", "vae", "text_encoder", "text_encoder_2")
+        found = {name: getattr(self.pipeline, name, None) for name in names}
+        return {name: network for name, network in found.items() if network is not None}
+
+    @property
+    def text_encoders(self) -> list[tuple[Any, Any]]:
+        """Each text encoder with its tokenizer: one, or SDXL's two."""
+        p = self.pipeline
+        second = getattr(p, "text_encoder_2", None)
+        return [(p.tokenizer, p.text_encoder), *([(p.tokenizer_2, second)] if second else [])]
 
     @property
     def denoiser(self) -> nn.Module:
@@ -115,33 +129,72 @@ class Diffusion:
         """Number T of noise levels the model was trained with; t runs over 0 … T-1."""
         return int(self.pipeline.scheduler.config.num_train_timesteps)
 
+    @cached_property
+    def schedule(self) -> Any:
+        """The noise schedule √ᾱ of training; the pipeline's sampler may scale x_t otherwise."""
+        from diffusers import DDPMScheduler
+
+        return DDPMScheduler.from_config(self.pipeline.scheduler.config)
+
     def frozen(self) -> Diffusion:
         """The same model with a copy θ0 of the denoiser that training does not move."""
-        from erase.checkpoint import quiet
-
-        parts = dict(self.pipeline.components)
-        parts["unet"] = copy.deepcopy(self.denoiser).requires_grad_(False).eval()
-        with quiet():
-            pipeline = type(self.pipeline)(**parts, requires_safety_checker=False)
-        pipeline.set_progress_bar_config(disable=True)
+        pipeline = copy.copy(self.pipeline)
+        pipeline.register_modules(unet=copy.deepcopy(self.denoiser).requires_grad_(False).eval())
         return replace(self, pipeline=pipeline)
 
+    def lighten(self) -> None:
+        """Makes training small: the denoiser in bf16, its activations computed again on the way
+        back, and the other networks, which have done their work, off the device."""
+        unet: Any = self.denoiser
+        nn.Module.to(unet, torch.bfloat16)  # diffusers' own warns about what does not matter here
+        unet.enable_gradient_checkpointing()
+        for name, network in self.networks.items():
+            if name != "unet":
+                network.to("cpu")
+
     @torch.no_grad()
-    def embed(self, prompts: Sequence[str]) -> Tensor:
-        """Text embeddings (B, 77, D) of the prompts, each cut off at 77 tokens."""
-        tokens = self.pipeline.tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=self.pipeline.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        encoder = self.pipeline.text_encoder
-        mask = None
-        if getattr(encoder.config, "use_attention_mask", False):
-            mask = tokens.attention_mask.to(self.device)
-        hidden: Tensor = encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
-        return hidden
+    def embed(self, prompts: Sequence[str]) -> Conditioning:
+        """The embedded prompts, each cut off at 77 tokens."""
+        tokens = [
+            tokenizer(
+                list(prompts),
+                padding="max_length",
+                max_length=tokenizer.model_max_length,
+                truncation=True,
+                return_tensors="pt",
+            )
+            for tokenizer, _ in self.text_encoders
+        ]
+        return self.encode_text([t.input_ids for t in tokens], tokens[0].attention_mask)
+
+    def encode_text(self, ids: Sequence[Tensor], mask: Tensor | None = None) -> Conditioning:
+        """What the text encoders make of tokens; keeps the graph.
+
+        Args:
+            ids: token ids (B, 77), one tensor per text encoder.
+            mask: attention mask (B, 77), looked at by models that say so.
+        """
+        encoders = [encoder for _, encoder in self.text_encoders]
+        if len(encoders) == 1:
+            used = getattr(encoders[0].config, "use_attention_mask", False) and mask is not None
+            place = encoders[0].device
+            masked = mask.to(place) if used and mask is not None else None
+            hidden = encoders[0](ids[0].to(place), attention_mask=masked)[0]
+            return Conditioning(hidden.to(self.device))
+        found = [
+            encoder(rows.to(encoder.device), output_hidden_states=True)
+            for encoder, rows in zip(encoders, ids, strict=True)
+        ]
+        hidden = torch.cat([f.hidden_states[-2] for f in found], -1)
+        return Conditioning(hidden.to(self.device), found[-1].text_embeds.to(self.device))
+
+    def unconditional(self) -> Conditioning:
+        """∅, one row: the empty prompt, or zeros in models that were trained so (SDXL)."""
+        empty = self.embed([""])
+        if not self.pipeline.config.get("force_zeros_for_empty_prompt", False):
+            return empty
+        assert empty.pooled is not None
+        return Conditioning(torch.zeros_like(empty.hidden), torch.zeros_like(empty.pooled))
 
     @torch.no_grad()
     def last_token(self, prompts: Sequence[str]) -> Tensor:
@@ -150,7 +203,7 @@ class Diffusion:
         length = tokenizer.model_max_length
         ids = tokenizer(list(prompts), truncation=True, max_length=length).input_ids
         ends = torch.tensor([len(row) - 2 for row in ids])
-        parts = [self.embed(prompts[i : i + 64]) for i in range(0, len(prompts), 64)]
+        parts = [self.embed(prompts[i : i + 64]).hidden for i in range(0, len(prompts), 64)]
         hidden = torch.cat(parts)
         return hidden[torch.arange(len(ids)), ends.to(hidden.device)]
 
@@ -166,19 +219,46 @@ class Diffusion:
         """
         vae = self.pipeline.vae
         x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-        posterior = vae.encode(x.to(self.device, self.dtype) / 127.5 - 1).latent_dist
+        posterior = vae.encode(x.to(vae.device, vae.dtype) / 127.5 - 1).latent_dist
         both = torch.stack([posterior.mean, posterior.std], 1)
         scaled: Tensor = both * vae.config.scaling_factor
-        return scaled
+        return scaled.to(self.device)
+
+    @torch.no_grad()
+    def decode(self, x0: Tensor) -> NDArray[np.uint8]:
+        """Images, uint8 RGB (B, H, W, 3), of latents x_0 (B, C, h, w).
+
+        Raises:
+            UserError: the model's weights are not finite.
+        """
+        vae = self.pipeline.vae
+        x = vae.decode(x0.to(vae.device, vae.dtype) / vae.config.scaling_factor).sample
+        if not bool(torch.isfinite(x).all()):
+            # Black images would count as erased.
+            raise UserError(f"{self.source} makes images that are not finite: its weights are bad.")
+        unit = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
+        return np.asarray((unit * 255).round(), dtype=np.uint8)
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε, for t (B,) in [0, T)."""
-        x_t: Tensor = self.pipeline.scheduler.add_noise(x0, noise, t)
+        x_t: Tensor = self.schedule.add_noise(x0, noise, t)
         return x_t
 
-    def predict(self, x_t: Tensor, t: Tensor, c: Tensor) -> Tensor:
-        """The denoiser's prediction at (x_t, t) given embeddings c; keeps the graph."""
-        predicted: Tensor = self.denoiser(x_t, t, c).sample
+    def predict(self, x_t: Tensor, t: Tensor, c: Conditioning) -> Tensor:
+        """The denoiser's prediction at (x_t, t) given c, in its precision; keeps the graph.
+
+        SDXL is told that x_t is the whole of an image of its own size, as in sampling.
+        """
+        dtype = next(self.denoiser.parameters()).dtype
+        added = None
+        if c.pooled is not None:
+            height, width = (self.stride * side for side in x_t.shape[-2:])
+            whole = torch.tensor([height, width, 0, 0, height, width])
+            ids = whole.expand(len(c), -1).to(x_t.device, dtype)
+            added = {"text_embeds": c.pooled.to(dtype), "time_ids": ids}
+        predicted: Tensor = self.denoiser(
+            x_t.to(dtype), t, c.hidden.to(dtype), added_cond_kwargs=added
+        ).sample
         return predicted
 
     def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -191,8 +271,7 @@ class Diffusion:
         if kind == "epsilon":
             return noise
         if kind == "v_prediction":
-            alphas = self.pipeline.scheduler.alphas_cumprod.to(x0)[t].view(-1, 1, 1, 1)
-            v: Tensor = alphas.sqrt() * noise - (1 - alphas).sqrt() * x0
+            v: Tensor = self.schedule.get_velocity(x0, noise, t)
             return v
         raise UserError(f"Models that predict '{kind}' are not supported: use epsilon or v.")
 
@@ -200,8 +279,8 @@ class Diffusion:
     def denoise_to(
         self,
         done: int,
-        c: Tensor,
-        empty: Tensor,
+        c: Conditioning,
+        empty: Conditioning,
         *,
         steps: int,
         guidance: float,
@@ -211,7 +290,7 @@ class Diffusion:
 
         Args:
             done: steps taken, in [0, ``steps``).
-            c, empty: embeddings (B, 77, D) of the prompts and of the empty one.
+            c, empty: the embedded prompts and ∅, B rows each.
             steps: of the whole sampler.
             guidance: classifier-free guidance scale; 1 is none.
             noise: standard normal (B, C, h, w), see ``draw_noise``.
@@ -225,18 +304,18 @@ class Diffusion:
         scheduler = diffusers.DDIMScheduler.from_config(self.pipeline.scheduler.config)
         scheduler.set_timesteps(steps)
         times = scheduler.timesteps.tolist()
-        x_t = noise.to(c) * scheduler.init_noise_sigma
+        x_t = noise.to(c.hidden) * scheduler.init_noise_sigma
         for now in times[:done]:
-            t = torch.full((len(c),), now, device=c.device)
+            t = torch.full((len(c),), now, device=x_t.device)
             if guidance > 1:
-                both = self.predict(x_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([c, empty]))
-                conditional, unconditional = both.chunk(2)
+                both = self.predict(x_t.repeat(2, 1, 1, 1), t.repeat(2), join([c, empty]))
+                conditional, unconditional = both.to(x_t).chunk(2)
                 predicted = unconditional + guidance * (conditional - unconditional)
             else:
                 predicted = self.predict(x_t, t, c)
             x_t = scheduler.step(predicted.to(x_t), now, x_t).prev_sample
         gap = (times[done - 1] if done else self.timesteps) - times[done]
-        return x_t, torch.full((len(c),), times[done], device=c.device), gap
+        return x_t, torch.full((len(c),), times[done], device=x_t.device), gap
 
     def draw_noise(self, count: int, generator: torch.Generator, size: int | None = None) -> Tensor:
         """Standard normal noise (B, C, h, w) for ``count`` images of a side in px."""
@@ -244,8 +323,10 @@ class Diffusion:
         shape = (count, int(self.pipeline.unet.config.in_channels), side, side)
         return torch.randn(shape, generator=generator)
 
-    def attention_probs(self, x_t: Tensor, t: Tensor, c: Tensor) -> dict[str, Tensor]:
+    def attention_probs(self, x_t: Tensor, t: Tensor, c: Conditioning) -> dict[str, Tensor]:
         """Cross-attention probabilities of one prediction, with their graph.
+
+        Its activations are kept: those that are looked at can't be computed again.
 
         Returns:
             By layer, (B, heads, h·w, 77): for every latent pixel of that layer and every token,
@@ -253,8 +334,15 @@ class Diffusion:
         """
         from erase.attention import recording
 
-        with recording(self.denoiser) as found:
-            self.predict(x_t, t, c)
+        unet: Any = self.denoiser
+        again = unet.is_gradient_checkpointing
+        unet.disable_gradient_checkpointing()
+        try:
+            with recording(unet) as found:
+                self.predict(x_t, t, c)
+        finally:
+            if again:
+                unet.enable_gradient_checkpointing()
         return found
 
     def token_positions(self, prompts: Sequence[str], word: str, end: bool = False) -> Tensor:
@@ -317,22 +405,26 @@ class Diffusion:
             raise ValueError("a batch has one guidance scale and one size")
         scale = guidance.pop()
         height, width = (sampler.size or side or self.size for side in sizes.pop() or (None, None))
+        c = self.embed([s.prompt for s in shots])
+        told: dict[str, Any] = {"prompt_embeds": c.hidden}
+        if c.pooled is not None:
+            told["pooled_prompt_embeds"] = c.pooled
+        if scale > 1:
+            empty = self.unconditional().repeat(len(shots))
+            told["negative_prompt_embeds"] = empty.hidden
+            if empty.pooled is not None:
+                told["negative_pooled_prompt_embeds"] = empty.pooled
         with self._scheduler(sampler) as pipeline:
-            empty = self.embed([""]).expand(len(shots), -1, -1) if scale > 1 else None
-            images = pipeline(
-                prompt_embeds=self.embed([s.prompt for s in shots]),
-                negative_prompt_embeds=empty,
+            latents = pipeline(
+                **told,
                 latents=self.noise([s.seed for s in shots], (height, width)),
                 num_inference_steps=sampler.steps,
                 guidance_scale=scale,
                 height=height,
                 width=width,
-                output_type="np",
+                output_type="latent",
             ).images
-        if not np.isfinite(images).all():
-            # Black images would count as erased.
-            raise UserError(f"{self.source} makes images that are not finite: its weights are bad.")
-        return np.asarray((images * 255).round(), dtype=np.uint8)
+        return self.decode(latents)
 
     @contextmanager
     def _scheduler(self, sampler: Sampler) -> Iterator[Any]:
@@ -340,7 +432,7 @@ class Diffusion:
         import diffusers
 
         pipeline = self.pipeline
-        kept, checker = pipeline.scheduler, pipeline.safety_checker
+        kept, checker = pipeline.scheduler, getattr(pipeline, "safety_checker", None)
         match sampler.name:
             case "ddim":
                 scheduler = diffusers.DDIMScheduler.from_config(kept.config)
@@ -350,8 +442,12 @@ class Diffusion:
                 scheduler = diffusers.LMSDiscreteScheduler.from_config(kept.config)
             case _:
                 raise ValueError(sampler.name)
-        pipeline.scheduler, pipeline.safety_checker = scheduler, None
+        pipeline.scheduler = scheduler
+        if checker is not None:
+            pipeline.safety_checker = None
         try:
             yield pipeline
         finally:
-            pipeline.scheduler, pipeline.safety_checker = kept, checker
+            pipeline.scheduler = kept
+            if checker is not None:
+                pipeline.safety_checker = checker

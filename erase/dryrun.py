@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from erase.errors import UserError
 from erase.methods import load_method
@@ -14,6 +14,7 @@ from erase.recipe import as_dict
 from erase.runs import COMMANDS, OUTPUTS, RunFolder
 
 if TYPE_CHECKING:
+    from erase.recipe import Recipe
     from erase.task import Task
 
 
@@ -38,8 +39,7 @@ def sizes(model: str) -> Sizes | None:
         UserError: there is no such model.
     """
     from erase.checkpoint import open_base
-    from erase.layout import NETWORKS, skeleton
-    from erase.single_file import unpack
+    from erase.layout import networks, skeleton
 
     try:
         base = open_base(model, fetch=False)
@@ -51,11 +51,11 @@ def sizes(model: str) -> Sizes | None:
         folder = base.path
         if not folder.is_dir():
             folder = Path(place)
-            unpack(base.path, folder, base.config)
-        networks = {name: skeleton(folder, name) for name in NETWORKS}
-    counts = {n: sum(p.numel() for p in net.parameters()) for n, net in networks.items()}
-    levels = len(networks["vae"].config.block_out_channels)  # type: ignore[union-attr, arg-type]
-    side = int(networks["unet"].config.sample_size) * 2 ** (levels - 1)  # type: ignore[union-attr, arg-type]
+            base.unpack(folder)
+        built: dict[str, Any] = {name: skeleton(folder, name) for name in networks(folder)}
+    counts = {n: sum(p.numel() for p in net.parameters()) for n, net in built.items()}
+    levels = len(built["vae"].config.block_out_channels)
+    side = int(built["unet"].config.sample_size) * 2 ** (levels - 1)
     denoiser = counts.pop("unet")
     return Sizes(denoiser, sum(counts.values()), side)
 
@@ -64,7 +64,8 @@ def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
     """What the tasks would do, as text; nothing is written, and no model is downloaded.
 
     Disk counts images at 2 bytes per pixel (PNG of photographs) and moved weights in fp32; memory
-    counts fp32 weights, gradients and Adam's moments of the masked weights, without activations.
+    counts weights, and the saliency's sums or the training's copies, gradients and moments of the
+    masked weights, whichever is more, without activations.
     """
     from erase.task import requests
 
@@ -102,7 +103,19 @@ def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
         total = found.denoiser + found.others
         side = recipe.size or found.side
         disk = images * side * side * 2 + total * 4 + found.denoiser / 8
-        memory = total * 4 + found.denoiser * 4 + found.denoiser * ratio * 12
+        memory = _memory(recipe, found, ratio)
         lines.append(f"disk      about {disk / 2**20:,.0f} MiB a run")
         lines.append(f"memory    about {memory / 2**20:,.0f} MiB, without activations")
     return "\n".join(lines)
+
+
+def _memory(recipe: Recipe, found: Sizes, ratio: float) -> float:
+    """Bytes; see ``describe_tasks``."""
+    small = recipe.low_memory
+    # The other networks leave the device once they have done their work.
+    weights = found.denoiser * 2 if small else (found.denoiser + found.others) * 4
+    moments = {"adam8bit": 2, "sgd": 4}.get(recipe.optimizer, 8)
+    training = found.denoiser * ratio * (4 + 4 + moments)
+    saliency = found.denoiser * 4 if recipe.mask == "saliency" else 0
+    loaded = (found.denoiser + found.others) * 4
+    return max(loaded, weights + max(training, saliency))

@@ -26,7 +26,8 @@ def export(
     - delta file -> folder: ``base`` with the delta applied.
 
     Args:
-        source: mini, a hub id, a diffusers folder, a single file or a delta file.
+        source: mini, a hub id, a diffusers folder, a single file (``FILE@v_prediction`` and the
+            like, see ``open_base``) or a delta file.
         target: new, or replaced with ``overwrite``.
         dtype: of a single file's weights: ``keep``, ``fp16``, ``bf16`` or ``fp32``.
         delta: write a delta.
@@ -50,8 +51,10 @@ def export(
     if goal.exists() and not overwrite:
         raise UserError(f"{goal} exists: add --overwrite or choose another target.")
     to_file = goal.suffix == ".safetensors"
+    config, prediction = None, None
     if source == "mini" or not origin.exists():
-        origin = open_base(source).path
+        named = open_base(source)
+        origin, config, prediction = named.path, named.config, named.prediction
     if origin.is_dir() != to_file:
         raise UserError(
             "An export goes from a folder to a .safetensors file, or from a file to a folder: "
@@ -81,5 +84,5 @@ def export(
         return f"{goal}: {base} with the delta applied"
     if delta:
         raise UserError(f"{source} is no delta file: leave out --delta to unpack a single file.")
-    import_single_file(origin, goal, open_base(base).path if base else None)
+    import_single_file(origin, goal, open_base(base).path if base else config, prediction)
     return f"{goal}: a diffusers folder"

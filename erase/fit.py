@@ -38,7 +38,7 @@ class Settings:
     Attributes:
         steps: optimisation steps, >= 1.
         lr: learning rate, > 0.
-        optimizer: ``adam``, ``adamw`` or ``sgd``.
+        optimizer: ``adam``, ``adamw``, ``adam8bit`` (moments in 8 bits) or ``sgd``.
         weight_decay: of the masked weights, >= 0.
         checkpoint_every: steps between checkpoints, >= 1.
         schedule: ``constant``, or ``cosine`` from ``lr`` at the first step to 0 after the last.
@@ -46,7 +46,7 @@ class Settings:
 
     steps: int
     lr: float
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "adam8bit", "sgd"] = "adam"
     weight_decay: float = 0.0
     checkpoint_every: int = 100
     schedule: Literal["constant", "cosine"] = "constant"
@@ -70,6 +70,8 @@ class Fit:
         key: of the training's inputs; a checkpoint with another one is not taken up.
         accelerator: device and precision.
         part: of the data that the step sees, moved from turn to turn within a step.
+        masters: filled by a training: fp32 values of the masked weights, by name, where the
+            denoiser holds them in less.
     """
 
     settings: Settings
@@ -79,6 +81,7 @@ class Fit:
     accelerator: Accelerator
     key: str = ""
     part: Part = field(default_factory=Part)
+    masters: dict[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, denoiser: nn.Module, step: Step) -> None:
         """Trains in place, from the last checkpoint where there is one.
@@ -86,14 +89,22 @@ class Fit:
         Raises:
             UserError: the loss is not finite; the last good checkpoint is kept.
         """
-        from tqdm import tqdm
-
-        settings = self.settings
         params = scoped(denoiser, self.scope)
         denoiser.requires_grad_(False)
         for parameter in params.values():
             parameter.requires_grad_(True)
         optimizer = MaskedOptimizer(params, self.mask, self._optimizer)
+        try:
+            self._train(optimizer, step)
+            self.masters.update(optimizer.masters())
+        finally:
+            optimizer.close()
+            denoiser.requires_grad_(False)
+
+    def _train(self, optimizer: MaskedOptimizer, step: Step) -> None:
+        from tqdm import tqdm
+
+        settings = self.settings
         rows, start = self._resume(optimizer)
         bar = tqdm(
             range(start, settings.steps),
@@ -117,7 +128,6 @@ class Fit:
             bar.set_postfix(loss=f"{figures['loss']:.4f}", refresh=False)
             if (index + 1) % settings.checkpoint_every == 0 or index + 1 == settings.steps:
                 self._save(optimizer, index + 1, rows)
-        denoiser.requires_grad_(False)
 
     def _gradients(self, step: Step, index: int) -> dict[str, float]:
         """Leaves the step's gradients on the weights, and returns its means over all images."""
@@ -166,11 +176,23 @@ class Fit:
 
     def _optimizer(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
         lr, decay = self.settings.lr, self.settings.weight_decay
+        fused = all(p.is_cuda for p in params)
         match self.settings.optimizer:
             case "adam":
-                return torch.optim.Adam(params, lr=lr, weight_decay=decay)
+                return torch.optim.Adam(params, lr=lr, weight_decay=decay, fused=fused)
             case "adamw":
-                return torch.optim.AdamW(params, lr=lr, weight_decay=decay)
+                return torch.optim.AdamW(params, lr=lr, weight_decay=decay, fused=fused)
+            case "adam8bit":
+                try:
+                    import bitsandbytes
+                except ImportError as error:
+                    raise UserError(
+                        "--optimizer adam8bit needs bitsandbytes: pip install "
+                        "'erase-diffusion[8bit]', or use adam."
+                    ) from error
+                eight: Any = bitsandbytes.optim
+                made: torch.optim.Optimizer = eight.Adam8bit(params, lr=lr, weight_decay=decay)
+                return made
             case "sgd":
                 return torch.optim.SGD(params, lr=lr, weight_decay=decay, momentum=0.9)
 

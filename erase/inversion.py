@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from erase import processes
+from erase.conditioning import Conditioning, join
 
 if TYPE_CHECKING:
     from erase.data import TrainingData
@@ -22,11 +24,11 @@ class Inversion:
     """What was learnt.
 
     Attributes:
-        c: embeddings (P, 77, D) of the prompts with the learnt tokens in the word's place.
+        c: the prompts (P rows) with the learnt tokens in the word's place.
         tokens: bool (P, 77), where those stand.
     """
 
-    c: Tensor
+    c: Conditioning
     tokens: Tensor
 
 
@@ -34,6 +36,8 @@ def invert(
     diffusion: Diffusion, data: TrainingData, *, steps: int, tokens: int, lr: float, end: bool
 ) -> Inversion:
     """Learns ``tokens`` input embeddings for the concept's word; all networks stay as they are.
+
+    A model with two text encoders has embeddings v for each.
 
     Minimises MSE(ε, ε_θ(x_t|c_v)) over v on the forget images with AdamW, from the embeddings of
     the word's own tokens.
@@ -51,50 +55,51 @@ def invert(
     """
     from tqdm import tqdm
 
-    encoder = diffusion.pipeline.text_encoder
-    table = encoder.get_input_embeddings()
+    tables = [encoder.get_input_embeddings() for _, encoder in diffusion.text_encoders]
     own = diffusion.pipeline.tokenizer(data.word, add_special_tokens=False).input_ids
     prompts = [c for c, _ in data.pairs]
     ids, places, marked = _with_slots(diffusion, prompts, own, tokens, end)
-    start = table.weight[[own[i % len(own)] for i in range(tokens)]]
-    v = start.detach().float().clone().requires_grad_(True)
+    starts = [table.weight[[own[i % len(own)] for i in range(tokens)]] for table in tables]
+    learnt = [v.detach().float().clone().requires_grad_(True) for v in starts]
 
-    def embed(rows: Tensor) -> Tensor:
+    def embed(rows: Tensor) -> Conditioning:
         slots = places[rows]
 
-        def put(module: object, args: object, output: Tensor) -> Tensor:
+        def put(v: Tensor, output: Tensor) -> Tensor:
             return output.masked_scatter(slots[..., None], v.to(output.dtype).repeat(len(rows), 1))
 
-        handle = table.register_forward_hook(put)
-        try:
-            hidden: Tensor = encoder(ids[rows])[0]
-        finally:
-            handle.remove()
-        return hidden.float()
+        with ExitStack() as hooks:
+            for table, v in zip(tables, learnt, strict=True):
+                handle = table.register_forward_hook(lambda *a, v=v: put(v, a[2]))
+                hooks.callback(handle.remove)
+            return diffusion.encode_text([own[rows] for own in ids]).float()
 
-    optimizer = torch.optim.AdamW([v], lr=lr)
+    optimizer = torch.optim.AdamW(learnt, lr=lr)
     data = data.whole()  # a few embeddings: every process learns them all
     for index in tqdm(range(steps), desc="inversion", disable=not processes.is_main()):
         draw = data.draw("forget", index, "inversion")
         x_t = diffusion.add_noise(draw.x0, draw.noise, draw.t)
-        predicted = diffusion.predict(x_t, draw.t, embed(draw.prompt.to(ids.device)))
+        predicted = diffusion.predict(x_t, draw.t, embed(draw.prompt.to(places.device)))
         value = mse_loss(predicted.float(), diffusion.target(draw.x0, draw.noise, draw.t))
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
     with torch.no_grad():
-        c = torch.cat([embed(r) for r in torch.arange(len(ids), device=ids.device).split(64)])
+        rows = torch.arange(len(places), device=places.device)
+        c = join([embed(part) for part in rows.split(64)])
     return Inversion(c, marked)
 
 
 def _with_slots(
     diffusion: Diffusion, prompts: Sequence[str], own: Sequence[int], count: int, end: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Token ids (P, 77) with ``count`` slots for the word; bool slots, and slots with the end."""
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Token ids (P, 77) by text encoder, ``count`` slots in the word's place; bool (P, 77): the
+    slots, and the slots with the end."""
     tokenizer = diffusion.pipeline.tokenizer
     length = tokenizer.model_max_length
     diffusion.token_positions(prompts, tokenizer.decode(own))  # refuses prompts without the word
-    ids = torch.full((len(prompts), length), tokenizer.pad_token_id)
+    pads = [t.pad_token_id for t, _ in diffusion.text_encoders]
+    ids = [torch.full((len(prompts), length), pad) for pad in pads]
     places = torch.zeros(len(prompts), length, dtype=torch.bool)
     marked = places.clone()
     for i, prompt in enumerate(prompts):
@@ -103,8 +108,12 @@ def _with_slots(
         row = [*text[:at], *([own[0]] * count), *text[at + len(own) :]][: length - 1]
         if row[-1] != tokenizer.eos_token_id:
             row.append(tokenizer.eos_token_id)
-        ids[i, : len(row)] = torch.tensor(row)
+        for padded in ids:
+            padded[i, : len(row)] = torch.tensor(row)
         places[i, at : at + count] = True
         marked[i] = places[i]
         marked[i, len(row) - 1] |= end
-    return ids.to(diffusion.device), places.to(diffusion.device), marked.to(diffusion.device)
+    # Beside the text encoders, wherever those are; what is learnt follows the denoiser.
+    device = diffusion.text_encoders[0][1].device
+    ids = [padded.to(device) for padded in ids]
+    return ids, places.to(device), marked.to(diffusion.device)

@@ -72,7 +72,10 @@ class Job:
         return Sampler(r.sampler, r.sampling_steps, r.guidance_scale, r.size)
 
 
-SALIENCY_KEYS = ("mask", "scope", "ratio", "saliency_guidance", "saliency_sum", "saliency_batch")
+SALIENCY_KEYS = (
+    *("mask", "scope", "ratio", "saliency_guidance", "saliency_sum", "saliency_batch"),
+    "low_memory",
+)
 SAMPLING_KEYS = ("sampler", "sampling_steps", "guidance_scale", "sampling_batch", "size")
 EVALUATION_KEYS = (
     "eval_forget",
@@ -92,6 +95,7 @@ TRAINING_KEYS = (
     "micro_batch",
     "retain_empty",
     "precision",
+    "low_memory",
 )
 
 
@@ -132,19 +136,24 @@ _NO_EFFECT = ("transformers_version", "architectures", "dtype", "torch_dtype")
 
 
 def model_fingerprint(diffusion: Diffusion) -> dict[str, str]:
-    """Hashes of the three networks' weights, whatever files they came from, and of the rest.
+    """Hashes of the networks' weights, whatever files they came from, and of the rest.
 
     ``settings`` covers what else decides the images: configurations, the noise schedule, the
-    tokenizer's vocabulary.
+    tokenizers' vocabularies.
     """
     from erase.weights import fingerprint
 
     p = diffusion.pipeline
-    networks = {"denoiser": p.unet, "vae": p.vae, "text_encoder": p.text_encoder}
-    configs = [p.unet.config, p.vae.config, p.scheduler.config, p.text_encoder.config.to_dict()]
+    networks = {n.replace("unet", "denoiser"): net for n, net in diffusion.networks.items()}
+    texts = [encoder.config.to_dict() for _, encoder in diffusion.text_encoders]
+    configs = [p.unet.config, p.vae.config, p.scheduler.config, *texts]
     told = [{k: v for k, v in c.items() if k not in _NO_EFFECT and k[0] != "_"} for c in configs]
-    vocabulary = sorted(p.tokenizer.get_vocab().items())
-    settings = digest(json.loads(json.dumps([told, vocabulary], default=str)))
+    words = [
+        [sorted(tokenizer.get_vocab().items()), tokenizer.pad_token_id]
+        for tokenizer, _ in diffusion.text_encoders
+    ]
+    zeros = p.config.get("force_zeros_for_empty_prompt", False)
+    settings = digest(json.loads(json.dumps([told, words, zeros], default=str)))
     return {name: fingerprint(net) for name, net in networks.items()} | {"settings": settings}
 
 

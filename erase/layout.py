@@ -21,17 +21,23 @@ if TYPE_CHECKING:
     from torch import nn
 
 INDEX = "model_index.json"
-NETWORKS: Mapping[str, tuple[str, str]] = {
+_SD: Mapping[str, tuple[str, str]] = {
     "unet": ("diffusers", "UNet2DConditionModel"),
     "vae": ("diffusers", "AutoencoderKL"),
     "text_encoder": ("transformers", "CLIPTextModel"),
 }
-"""The components that have weights and are always there, with their classes."""
+_SDXL = {**_SD, "text_encoder_2": ("transformers", "CLIPTextModelWithProjection")}
+PIPELINES: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "StableDiffusionPipeline": _SD,
+    "StableDiffusionXLPipeline": _SDXL,
+}
+"""By pipeline class, the components that have weights and are always there, with their classes."""
 
 WEIGHTS = {
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
     "text_encoder": "model.safetensors",
+    "text_encoder_2": "model.safetensors",
 }
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -49,24 +55,24 @@ def components(folder: Path) -> dict[str, tuple[str, str]]:
         UserError: no Stable Diffusion pipeline, or a component's folder is missing.
     """
     index = _read_index(folder)
-    kind = index.get("_class_name")
-    if kind != "StableDiffusionPipeline":
+    kind = str(index.get("_class_name"))
+    if kind not in PIPELINES:
         raise UserError(
-            f"{folder} holds a '{kind}': only Stable Diffusion pipelines with one text encoder "
-            "(StableDiffusionPipeline) are supported."
+            f"{folder} holds a '{kind}': supported are Stable Diffusion 1, 2 and XL "
+            f"({', '.join(PIPELINES)})."
         )
     found = {
         name: (str(value[0]), str(value[1]))
         for name, value in index.items()
         if isinstance(value, list) and len(value) == 2 and all(value)
     }
-    for name, expected in NETWORKS.items():
+    for name, expected in PIPELINES[kind].items():
         if found.get(name) != expected:
             raise UserError(
                 f"{folder} has no {name} of the class {expected[1]}: give a Stable Diffusion "
                 "pipeline."
             )
-    for name in ("tokenizer", "scheduler"):
+    for name in (*_tokenizers(kind), "scheduler"):
         if found.get(name, ("",))[0] not in ("transformers", "diffusers"):
             raise UserError(
                 f"{folder} has no {name} that is known: give a Stable Diffusion pipeline."
@@ -78,6 +84,36 @@ def components(folder: Path) -> dict[str, tuple[str, str]]:
                 "set an optional component to [null, null] there."
             )
     return found
+
+
+def networks(folder: Path) -> tuple[str, ...]:
+    """The components of a pipeline folder that have weights.
+
+    Raises:
+        UserError: no Stable Diffusion pipeline.
+    """
+    return tuple(PIPELINES[pipeline_class(folder)])
+
+
+def tokenizers(folder: Path) -> tuple[str, ...]:
+    """The tokenizers of a pipeline folder, one per text encoder."""
+    return _tokenizers(pipeline_class(folder))
+
+
+def pipeline_class(folder: Path) -> str:
+    """The pipeline's class, one of ``PIPELINES``.
+
+    Raises:
+        UserError: no Stable Diffusion pipeline.
+    """
+    components(folder)
+    return str(_read_index(folder)["_class_name"])
+
+
+def _tokenizers(kind: str) -> tuple[str, ...]:
+    return tuple(
+        name.replace("text_encoder", "tokenizer") for name in PIPELINES[kind] if "text" in name
+    )
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
@@ -164,7 +200,7 @@ def canonical(component: str, name: str) -> str:
 
     transformers from 5.6 on writes text encoders without the prefix ``text_model.``.
     """
-    if component == "text_encoder":
+    if component.startswith("text_encoder"):
         bare = name.startswith(("text_model.", "text_projection."))
         return name if bare else f"text_model.{name}"
     if component == "vae" and ".attentions." in name:
@@ -227,15 +263,16 @@ def skeleton(folder: Path, component: str) -> nn.Module:
     """
     from accelerate import init_empty_weights
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     place = folder / component
     network: nn.Module
     try:
         with init_empty_weights(include_buffers=False):
-            if component == "text_encoder":
+            if component.startswith("text_encoder"):
                 config = CLIPTextConfig.from_pretrained(place, local_files_only=True)
-                network = CLIPTextModel(config)
+                projected = component == "text_encoder_2"
+                network = (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
             else:
                 kind = UNet2DConditionModel if component == "unet" else AutoencoderKL
                 network = kind.from_config(kind.load_config(place, local_files_only=True))

@@ -7,6 +7,7 @@ the optimizer never sees the others.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +27,11 @@ Make = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 class MaskedOptimizer:
     """Runs any torch optimizer over v = θ[mask], one compact fp32 vector per parameter.
 
-    A step gathers v and its gradient, lets the optimizer move v and scatters it back; nothing else
-    is written, so all other weights keep their bits. The optimizer's state has the masked weights'
-    size, and the mask is kept packed on the parameters' devices. Weights below fp32 have an fp32
-    master copy of v, so that small updates add up; those of fp32 weights exist during a step only.
+    A step gathers v, lets the optimizer move it and scatters it back; nothing else is written, so
+    all other weights keep their bits. Gradients are gathered as soon as backward has them, one
+    whole tensor at a time, and add up in fp32. The optimizer's state has the masked weights' size,
+    and the mask is kept packed on the parameters' devices. Weights below fp32 have an fp32 master
+    copy of v, so that small updates add up; those of fp32 weights exist during a step only.
 
     Optimizers that need a closure, or that treat the rows of a matrix differently from its
     entries (Muon, Adafactor), are not meant.
@@ -53,6 +55,7 @@ class MaskedOptimizer:
         self._params: dict[str, nn.Parameter] = {}
         self._bits: dict[str, Tensor] = {}
         self._values: dict[str, nn.Parameter] = {}
+        self._gradients: dict[str, Tensor] = {}
         for name, parameter in params.items():
             if mask.shapes.get(name) != tuple(parameter.shape):
                 raise UserError(
@@ -68,8 +71,16 @@ class MaskedOptimizer:
         if not self._values:
             raise UserError("The mask lets no weight move: raise --ratio.")
         self.optimizer = make(list(self._values.values()))
-        for name in self._values:
+        self._hooks = []
+        for name, parameter in self._params.items():
             self._release(name)
+            take = partial(self._take, name)
+            self._hooks.append(parameter.register_post_accumulate_grad_hook(take))
+
+    def close(self) -> None:
+        """Lets go of the parameters, whose gradients are theirs again."""
+        for hook in self._hooks:
+            hook.remove()
 
     @torch.no_grad()
     def step(self, average: Callable[[list[Tensor]], None] | None = None) -> None:
@@ -79,13 +90,14 @@ class MaskedOptimizer:
             average: averages the masked gradients in place over processes that saw other images.
         """
         for name, parameter in self._params.items():
-            if parameter.grad is None:
-                continue
-            self._restore(name)
-            self._values[name].grad = self._gather(name, parameter.grad)
-            parameter.grad = None  # frees it before the next one is gathered
+            if parameter.grad is not None:
+                self._take(name, parameter)
+        known = [name for name in self._params if name in self._gradients]
         if average is not None:
-            average([v.grad for v in self._values.values() if v.grad is not None])
+            average([self._gradients[name] for name in known])
+        for name in known:
+            self._restore(name)
+            self._values[name].grad = self._gradients.pop(name)
         self.optimizer.step()
         for name, value in self._values.items():
             if value.grad is not None:
@@ -95,6 +107,7 @@ class MaskedOptimizer:
 
     def zero_grad(self) -> None:
         """Drops the gradients."""
+        self._gradients.clear()
         for parameter in self._params.values():
             parameter.grad = None
 
@@ -127,6 +140,21 @@ class MaskedOptimizer:
             self._release(name)
         self.optimizer.load_state_dict(dict(state["optimizer"]))
 
+    def masters(self) -> dict[str, Tensor]:
+        """v by name, fp32, of those parameters that hold it in less."""
+        kept = {n: v.detach() for n, v in self._values.items()}
+        return {n: v for n, v in kept.items() if self._params[n].dtype != torch.float32}
+
+    @torch.no_grad()
+    def _take(self, name: str, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        gradient = self._gather(name, parameter.grad)
+        parameter.grad = None
+        if name in self._gradients:
+            self._gradients[name].add_(gradient)
+        else:
+            self._gradients[name] = gradient
+
     def _mask(self, name: str) -> Tensor:
         return unpack(self._bits[name], self._params[name].shape)
 
@@ -151,3 +179,20 @@ class MaskedOptimizer:
     def _release(self, name: str) -> None:
         if self._params[name].dtype == torch.float32:
             self._values[name].data = torch.empty(0, device=self._params[name].device)
+
+
+def written(
+    base: Mapping[str, Tensor], mask: Mask, masters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The base's weights in fp32 with the masked ones replaced.
+
+    Args:
+        base: tensors by name, on the CPU.
+        mask: which entries ``masters`` stand for.
+        masters: see ``MaskedOptimizer.masters``.
+    """
+    found = {name: value.float() for name, value in base.items()}
+    for name, values in masters.items():
+        chosen = unpack(mask.bits[name].cpu(), found[name].shape)
+        found[name] = found[name].masked_scatter(chosen, values.cpu())
+    return found

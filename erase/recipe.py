@@ -79,7 +79,11 @@ class Recipe:
     )
     saliency_batch: int = _setting(8, "images a batch of the saliency pass", min=1)
     lr: float = _setting(1e-5, "learning rate", above=0.0)
-    optimizer: Literal["adam", "adamw", "sgd"] = _setting("adam", "optimizer of the masked weights")
+    optimizer: Literal["adam", "adamw", "adam8bit", "sgd"] = _setting(
+        "adam",
+        "optimizer of the masked weights; adam8bit keeps its moments in 8 bits and needs the extra "
+        "8bit",
+    )
     weight_decay: float = _setting(0.0, "weight decay of the masked weights", min=0.0)
     lr_schedule: Literal["constant", "cosine"] = _setting(
         "constant", "course of the learning rate: the same throughout (as published), or to zero"
@@ -105,8 +109,16 @@ class Recipe:
     eval_neighbours: int = _setting(100, "images a side of prompts close to the concept", min=0)
     eval_general: int = _setting(200, "images a side of everyday captions", min=0)
     eval_empty: int = _setting(50, "images a side of the empty prompt", min=0)
-    precision: Literal["fp32", "bf16"] = _setting(
-        "fp32", "number format of the training's forward passes; weights are kept in fp32"
+    precision: Literal["auto", "fp32", "bf16"] = _setting(
+        "auto",
+        "number format of the training's forward passes, auto is bf16 on a GPU that has it; the "
+        "weights are kept in fp32",
+    )
+    low_memory: bool = _setting(
+        False,
+        "train in a quarter of the memory: weights in bf16 with fp32 copies of the masked ones, "
+        "activations computed twice, one image of a role at a time unless --micro-batch says "
+        "otherwise, only the denoiser on the device",
     )
 
 
@@ -193,7 +205,7 @@ def config_class(method: str) -> type[Any]:
 LOOP_KEYS = (
     *("mask", "ratio", "saliency_guidance", "saliency_sum", "saliency_batch", "forget_images"),
     *("lr", "lr_schedule", "optimizer", "weight_decay", "steps", "batch_size"),
-    *("micro_batch", "checkpoint_every", "precision"),
+    *("micro_batch", "checkpoint_every", "precision", "low_memory"),
 )
 """Settings that only a method which trains step by step has a use for."""
 

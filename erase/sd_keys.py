@@ -1,4 +1,4 @@
-"""The names of Stable Diffusion 1's weights: diffusers' and the original (CompVis) layout's.
+"""The names of Stable Diffusion's weights: diffusers' and the original (CompVis) layout's.
 
 Both tables map module names, diffusers -> original, one to one; ``rename`` carries a weight over
 by its longest known module name. They are derived from the networks' configs alone, so that any
@@ -12,12 +12,14 @@ from typing import Any
 
 from erase.errors import UserError
 
-UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
+UNET, VAE = "model.diffusion_model.", "first_stage_model."
 
 _UNET_ENDS = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }

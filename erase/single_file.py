@@ -1,8 +1,8 @@
-"""Stable Diffusion 1 models as one file in the original (CompVis) layout, both ways.
+"""Stable Diffusion models as one file in the original layout, both ways.
 
 Tensors are carried over one to one, dtypes and bits kept. A file written here also carries the
 pipeline's configs as JSON in its metadata, so that a model of any size opens again offline; a
-foreign one is read by SD 1's own conventions (``sd_config``).
+foreign one is read by the published models' own conventions (``sd_config``).
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ from erase.errors import UserError
 from erase.files import atomic
 from erase.layout import (
     INDEX,
-    NETWORKS,
     PICKLES,
     WEIGHTS,
-    canonical,
     components,
     fitting,
+    networks,
     read_state,
     read_tensors,
     save_tensors,
     skeleton,
+    tokenizers,
     whole_folder,
     write_state,
 )
 from erase.sd_config import infer
-from erase.sd_keys import TEXT, UNET, VAE, is_attention_matrix, rename, unet_table, vae_table
+from erase.sd_layout import from_original, to_original
 
 METADATA = "erase.pipeline"
-KEPT = (*NETWORKS, "tokenizer", "scheduler")
-"""Components that a single file stands for; others (safety checker) stay behind."""
+SCHEDULER = "scheduler/scheduler_config.json"
 
-_PATH = re.compile(r"model_index\.json|(unet|vae|text_encoder|tokenizer|scheduler)/\w+\.(json|txt)")
+_PATH = re.compile(
+    r"model_index\.json|(unet|vae|text_encoder(_2)?|tokenizer(_2)?|scheduler)/\w+\.(json|txt)"
+)
 _VOCABULARY = ("vocab.json", "merges.txt", "tokenizer.json")
 
 # What training leaves in a checkpoint beside the weights: schedules, the loss, averaged copies.
@@ -51,8 +52,8 @@ _REST_PREFIXES = ("model_ema.", "first_stage_model.loss.")
 _REST = frozenset(
     """betas alphas_cumprod alphas_cumprod_prev sqrt_alphas_cumprod sqrt_one_minus_alphas_cumprod
     log_one_minus_alphas_cumprod sqrt_recip_alphas_cumprod sqrt_recipm1_alphas_cumprod
-    posterior_variance posterior_log_variance_clipped posterior_mean_coef1 posterior_mean_coef2
-    lvlb_weights logvar scale_factor""".split()
+    denoiser.sigmas posterior_variance posterior_log_variance_clipped posterior_mean_coef1
+    posterior_mean_coef2 lvlb_weights logvar scale_factor""".split()
 )
 
 
@@ -89,7 +90,7 @@ def export_single_file(
     """Writes a pipeline folder as one safetensors file in the original key layout.
 
     Args:
-        folder: a Stable Diffusion 1 pipeline.
+        folder: a Stable Diffusion pipeline.
         file: written whole or not at all.
         dtype: of the floating-point weights; None keeps each tensor's own.
         base: the denoiser before the erasure, to count the moved weights that survive ``dtype``.
@@ -97,17 +98,16 @@ def export_single_file(
     Raises:
         UserError: no such pipeline, or one that the layout has no names for.
     """
-    components(folder)
-    _check_text_encoder(folder)
     moved = kept = 0
     out: dict[str, Tensor] = {}
-    for component in NETWORKS:
+    for component in networks(folder):
         state = read_state(folder, component)
         fitting(skeleton(folder, component), component, state, str(folder))
         if component == "unet" and base is not None and not _same_shapes(base, state):
             raise UserError(f"{folder} does not fit the base model: give the one it came from.")
-        for name, theirs in _names(folder, component, list(state)).items():
-            value = saved = state[name]
+        stored = {}
+        for name, value in state.items():
+            saved = value
             if dtype is not None and value.is_floating_point():
                 saved = value.to(dtype)
                 if not torch.isfinite(saved).all():
@@ -116,59 +116,63 @@ def export_single_file(
                 before = base[name]
                 moved += int((value.float() != before.float()).sum())
                 kept += int((saved != before.to(saved.dtype)).sum())
-            out[theirs] = _convolution(theirs, saved)
+            stored[name] = saved
+        out |= to_original(folder, component, stored)
     metadata = {METADATA: json.dumps(_configs(folder), ensure_ascii=False, sort_keys=True)}
     with atomic(file) as part:
         save_tensors(part, out, metadata)
     return Exported(file, len(out), *((moved, kept) if base is not None else ()))
 
 
-def import_single_file(file: Path, folder: Path, config: Path | None = None) -> None:
+def import_single_file(
+    file: Path, folder: Path, config: Path | None = None, prediction: str | None = None
+) -> None:
     """Writes a single file in the original key layout as a diffusers folder.
 
     Args:
         file: safetensors, or a pickle of plain tensors.
         folder: new, or a pipeline that is replaced; written whole or not at all.
         config: pipeline folder that states the model's configuration, where the file does not.
+        prediction: ``epsilon`` or ``v_prediction``, where neither says so.
 
     Raises:
-        UserError: the file is no whole Stable Diffusion 1 model.
+        UserError: the file is no whole Stable Diffusion model.
     """
     with whole_folder(folder) as part:
-        for component, state in unpack(file, part, config).items():
+        for component, state in unpack(file, part, config, prediction).items():
             write_state(part / component / WEIGHTS[component], state)
 
 
-def unpack(file: Path, folder: Path, config: Path | None = None) -> dict[str, dict[str, Tensor]]:
+def unpack(
+    file: Path, folder: Path, config: Path | None = None, prediction: str | None = None
+) -> dict[str, dict[str, Tensor]]:
     """Writes a single file's configs, tokenizer and scheduler into a folder.
 
     Args:
-        file, config: see ``import_single_file``.
+        file, config, prediction: see ``import_single_file``.
         folder: exists and is empty.
 
     Returns:
         By component, the tensors in the dtypes stored, under diffusers' names.
 
     Raises:
-        UserError: the file is no whole Stable Diffusion 1 model.
+        UserError: the file is no whole Stable Diffusion model.
     """
     state = read_tensors(file)
     if config is not None:
         _copy_configs(config, folder)
     else:
-        _write_configs(file, state, folder)
+        _write_configs(file, state, folder, prediction)
     components(folder)
     left = {k for k in state if k not in _REST and not k.startswith(_REST_PREFIXES)}
     parts: dict[str, dict[str, Tensor]] = {}
-    for component in NETWORKS:
-        parts[component] = {}
-        for ours, theirs in _original(folder, component, state).items():
-            parts[component][ours] = _matrix(component, theirs, state[theirs])
-            left.discard(theirs)
+    for component in networks(folder):
+        parts[component], used = from_original(folder, component, state)
+        left -= used
     if left:
         few = ", ".join(f"'{k}'" for k in sorted(left)[:3])
         raise UserError(
-            f"{file} has {len(left)} tensors that Stable Diffusion 1's layout has no place for "
+            f"{file} has {len(left)} tensors that Stable Diffusion's layout has no place for "
             f"(first {few}): give a model in that layout."
         )
     for component, tensors in parts.items():
@@ -180,69 +184,18 @@ def _same_shapes(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
     return {n: v.shape for n, v in a.items()} == {n: v.shape for n, v in b.items()}
 
 
-def _check_text_encoder(folder: Path) -> None:
-    config = json.loads((folder / "text_encoder" / "config.json").read_text(encoding="utf-8"))
-    if config.get("hidden_act", "quick_gelu") != "quick_gelu":
-        raise UserError(
-            f"{folder} has the text encoder of Stable Diffusion 2, which Stable Diffusion 1's file "
-            "layout has no place for: keep the diffusers folder."
-        )
-
-
-def _table(folder: Path, component: str) -> dict[str, str]:
-    config = json.loads((folder / component / "config.json").read_text(encoding="utf-8"))
-    if component == "unet":
-        return {a: UNET + b for a, b in unet_table(config).items()}
-    if component == "vae":
-        return {a: VAE + b for a, b in vae_table(config).items()}
-    return {"text_model": f"{TEXT}text_model"}
-
-
-def _names(folder: Path, component: str, names: list[str]) -> dict[str, str]:
-    """diffusers -> original names of a component's tensors."""
-    table = _table(folder, component)
-    found = {name: rename(name, table) for name in names}
-    lost = [name for name, theirs in found.items() if theirs is None]
-    if lost:
-        raise UserError(
-            f"The original Stable Diffusion layout has no place for '{lost[0]}' of the {component} "
-            f"({len(lost)} tensors in all): keep the diffusers folder."
-        )
-    return {name: theirs for name, theirs in found.items() if theirs is not None}
-
-
-def _original(folder: Path, component: str, state: Mapping[str, Tensor]) -> dict[str, str]:
-    """diffusers -> original names of those tensors of a file that belong to a component."""
-    table = {b: a for a, b in _table(folder, component).items()}
-    found = {}
-    for theirs in state:
-        if component == "text_encoder" and theirs.startswith(TEXT):
-            found[canonical(component, theirs.removeprefix(TEXT))] = theirs
-        elif (ours := rename(theirs, table)) is not None:
-            found[ours] = theirs
-    return found
-
-
-def _convolution(theirs: str, value: Tensor) -> Tensor:
-    linear = theirs.startswith(VAE) and is_attention_matrix(theirs)
-    return value.reshape(*value.shape[:2], 1, 1) if linear else value
-
-
-def _matrix(component: str, theirs: str, value: Tensor) -> Tensor:
-    convolution = component == "vae" and is_attention_matrix(theirs) and value.ndim == 4
-    return value.reshape(value.shape[:2]) if convolution else value
-
-
 def _configs(folder: Path) -> dict[str, str]:
     """Text of the pipeline's files other than weights, by path; CLIP's own vocabulary left out."""
     index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    kept = (*networks(folder), *tokenizers(folder), "scheduler")
     for name, value in index.items():
-        if isinstance(value, list) and name not in KEPT:
+        if isinstance(value, list) and name not in kept:
             index[name] = [None, None]
-    index["requires_safety_checker"] = False
+    if "requires_safety_checker" in index:
+        index["requires_safety_checker"] = False
     texts = {INDEX: json.dumps(index)}
-    own = not _has_clip_vocabulary(folder / "tokenizer")
-    for component in KEPT:
+    own = not all(_has_clip_vocabulary(folder / name) for name in tokenizers(folder))
+    for component in kept:
         for file in sorted((folder / component).iterdir()):
             path = f"{component}/{file.name}"
             if _PATH.fullmatch(path) and (own or file.name not in _VOCABULARY):
@@ -270,16 +223,22 @@ def _vocabulary(folder: Path) -> dict[str, int]:
         ) from error
 
 
-def _write_configs(file: Path, state: Mapping[str, Tensor], folder: Path) -> None:
+def _write_configs(
+    file: Path, state: Mapping[str, Tensor], folder: Path, prediction: str | None
+) -> None:
     from erase.mini.models import build_tokenizer
 
     texts = _metadata(file)
     if texts is None:
-        texts = {
-            path: json.dumps(value, indent=2) for path, value in infer(state, str(file)).items()
-        }
+        inferred = infer(state, str(file), prediction)
+        texts = {path: json.dumps(value, indent=2) for path, value in inferred.items()}
+    elif prediction is not None:
+        scheduler = json.loads(texts[SCHEDULER]) | {"prediction_type": prediction}
+        texts[SCHEDULER] = json.dumps(scheduler, indent=2)
     if not any(f"tokenizer/{name}" in texts for name in _VOCABULARY):
         build_tokenizer(folder / "tokenizer")
+        if any(path.startswith("tokenizer_2/") for path in texts):
+            build_tokenizer(folder / "tokenizer_2")
     for path, text in texts.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -311,6 +270,7 @@ def _copy_configs(config: Path, folder: Path) -> None:
     for path, text in _configs(config).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
-    for name in _VOCABULARY:
-        if (source := config / "tokenizer" / name).is_file():
-            shutil.copyfile(source, folder / "tokenizer" / name)
+    for place in tokenizers(config):
+        for name in _VOCABULARY:
+            if (source := config / place / name).is_file():
+                shutil.copyfile(source, folder / place / name)

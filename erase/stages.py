@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
+    from erase.checkpoint import Base
     from erase.data import Part, TrainingData
     from erase.diffusion import Diffusion
     from erase.masks import Mask
@@ -116,7 +117,7 @@ def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
         c=embed_all(diffusion, prompts["forget"]),
         anchor_c=embed_all(diffusion, prompts["anchor"]),
         retain_c=embed_all(diffusion, prompts["retain"]),
-        empty_c=diffusion.embed([""]).float(),
+        empty_c=diffusion.unconditional().float(),
         timesteps=diffusion.timesteps,
         batch_size=job.recipe.batch_size,
         seed=job.seed,
@@ -133,7 +134,8 @@ def _part(job: Job) -> Part:
     if not needs.loop or not needs.mean:
         return Part()
     own = job.recipe.batch_size // processes.count()
-    return Part(processes.index(), processes.count(), own // (job.recipe.micro_batch or own))
+    at_once = job.recipe.micro_batch or (1 if job.recipe.low_memory else own)
+    return Part(processes.index(), processes.count(), own // at_once)
 
 
 def saliency_losses(
@@ -147,10 +149,12 @@ def saliency_losses(
     """
     import torch
 
+    from erase.conditioning import join
+
     images = data.images["forget"]
     count = len(images.prompt)
     order = cycle(count, count, 0, seed, "saliency")
-    empty = diffusion.embed([""]).float()
+    empty = data.empty_c
 
     def loss(rows: Tensor, number: int) -> Tensor:
         g = generator(seed, "saliency", number)
@@ -159,10 +163,10 @@ def saliency_losses(
         x_t = diffusion.add_noise(x0, noise, t)
         c = data.c[images.prompt[rows]]
         if w:
-            both = torch.cat([c, empty.expand(len(rows), -1, -1)])
-            conditional, unconditional = diffusion.predict(
-                torch.cat([x_t, x_t]), torch.cat([t, t]), both
-            ).chunk(2)
+            both = join([c, empty.repeat(len(rows))])
+            conditional, unconditional = (
+                diffusion.predict(torch.cat([x_t, x_t]), torch.cat([t, t]), both).float().chunk(2)
+            )
             predicted = (1 + w) * conditional - w * unconditional
         else:
             predicted = diffusion.predict(x_t, t, c)
@@ -225,19 +229,24 @@ def train(
     run: Path,
     acc: Accelerator,
     key: str,
-) -> None:
-    """Runs the method; afterwards the denoiser in memory is the erased one.
+    base: Base,
+) -> dict[str, Tensor]:
+    """Runs the method.
 
     Args:
         job, diffusion, data, mask: what is trained on what.
         run: the run folder.
         acc: device and precision.
         key: hash of the stage's inputs, so that no other training's checkpoint is taken up.
+        base: the model's files, whose values the weights outside the mask keep.
+
+    Returns:
+        The erased denoiser's weights in fp32, by name.
     """
     from erase.fit import Fit, Settings
+    from erase.masked import written
 
     r = job.recipe
-    mask.check_fits(diffusion.denoiser)
     fit = Fit(
         Settings(r.steps, r.lr, r.optimizer, r.weight_decay, r.checkpoint_every, r.lr_schedule),
         mask,
@@ -248,3 +257,6 @@ def train(
         data.part,
     )
     load_method(r.method).erase(diffusion, data, r.config, fit)
+    if fit.masters:
+        return written(base.denoiser_state(), mask, fit.masters)
+    return dict(diffusion.denoiser.state_dict())

@@ -25,10 +25,15 @@ FEATURES = 64
 """Dimensions of the feature network behind ``FID[mini]`` and ``KID[mini]``."""
 
 
-def build_tokenizer(folder: Path) -> CLIPTokenizer:
+def build_tokenizer(folder: Path, pad: str = "<|endoftext|>") -> CLIPTokenizer:
     """Writes CLIP's tokenizer, from the vocabulary that open_clip ships, and opens it.
 
     Only ``vocab.json`` and ``merges.txt`` are kept, as in Stable Diffusion 1.x's own folder.
+
+    Args:
+        folder: where it is written.
+        pad: the token that fills up short prompts; ``!`` for OpenCLIP's text encoders, those of
+            Stable Diffusion 2 and the second one of SDXL.
     """
     import open_clip
     from transformers import CLIPTokenizer
@@ -48,7 +53,7 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
         "do_lower_case": True,
         "bos_token": "<|startoftext|>",
         "eos_token": "<|endoftext|>",
-        "pad_token": "<|endoftext|>",
+        "pad_token": pad,
         "unk_token": "<|endoftext|>",
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from erase.checkpoint import Base, load_pipeline, merged, open_base, save_model
 from erase.errors import UserError
-from erase.layout import NETWORKS, read_state
+from erase.layout import read_state
 from tests.tiny import tiny_sd, tiny_single_file
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
+NETWORKS = ("unet", "vae", "text_encoder")
 
 
 @pytest.fixture(scope="module")

@@ -235,12 +235,12 @@ def test_dry_run_writes_nothing(
     run(tiny_folder, tmp_path / "none", "--dry-run")
     printed = capsys.readouterr().out
     assert not (tmp_path / "none").exists()
-    for word in ("images", "mask", "train", "eval", "alpha = 0.5", "disk", "memory"):
+    for word in ("images", "mask", "train", "eval", "alpha = 0.5", "disk", "memory    about"):
         assert word in printed
     # Nothing is downloaded, and a single file is as good as a folder.
     run(Path("some/hub-id"), tmp_path / "none", "--dry-run")
     printed = capsys.readouterr().out
-    assert "not downloaded yet" in printed and "memory" not in printed
+    assert "not downloaded yet" in printed and "memory    about" not in printed
 
 
 def test_sizes_are_those_of_the_loaded_model(tiny_folder: Path, tmp_path: Path) -> None:

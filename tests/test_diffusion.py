@@ -64,7 +64,7 @@ def test_embed_equals_the_text_encoder(tiny: Diffusion) -> None:
     prompts = ["a church", ""]
     with torch.no_grad():
         expected, _ = tiny.pipeline.encode_prompt(prompts, "cpu", 1, False)
-    torch.testing.assert_close(tiny.embed(prompts), expected)
+    torch.testing.assert_close(tiny.embed(prompts).hidden, expected)
 
 
 def test_noise_and_target_follow_the_schedule(tiny: Diffusion, tiny_v: Diffusion) -> None:

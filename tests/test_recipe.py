@@ -101,7 +101,7 @@ def test_help_shows_unit_and_range() -> None:
     assert found["ratio"].range == "> 0 and <= 1"
     assert found["alpha"].range == ">= 0"
     assert found["size"].help.endswith("(px; >= 8 and a multiple of 8)")
-    assert found["optimizer"].help.endswith("(one of adam, adamw, sgd)")
+    assert found["optimizer"].help.endswith("(one of adam, adamw, adam8bit, sgd)")
 
 
 def test_overrides_come_first_as_values_and_as_text() -> None:

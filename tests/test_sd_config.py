@@ -10,8 +10,9 @@ from torch import Tensor
 
 from erase.errors import UserError
 from erase.sd_config import infer
-from erase.sd_keys import TEXT, UNET, VAE, is_attention_matrix, rename, unet_table, vae_table
+from erase.sd_keys import UNET, VAE, is_attention_matrix, rename, unet_table, vae_table
 
+TEXT = "cond_stage_model.transformer."
 WIDTHS = {"unet": (320, 640, 1280, 1280), "vae": (128, 256, 512, 512)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from erase.checkpoint import load_pipeline, mini_folder
 from erase.errors import UserError
-from erase.layout import NETWORKS, read_state
+from erase.layout import networks, pipeline_class, read_state
 from erase.single_file import METADATA, export_single_file, import_single_file
-from tests.tiny import tiny_sd, tiny_single_file
+from tests.tiny import tiny_sd, tiny_sd2, tiny_sdxl, tiny_single_file
 
 THREE_LEVELS = {
     "block_out_channels": (16, 32, 48),
@@ -34,7 +35,7 @@ def single(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def states(folder: Path) -> dict[str, dict[str, Tensor]]:
-    return {c: read_state(folder, c) for c in NETWORKS}
+    return {c: read_state(folder, c) for c in networks(folder)}
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -52,9 +53,70 @@ def test_diffusers_own_reader_finds_every_weight(changes: dict[str, Any], tmp_pa
         str(file), config=str(folder), local_files_only=True, safety_checker=None
     )
     ours = StableDiffusionPipeline.from_pretrained(folder)
-    for component in NETWORKS:
+    for component in networks(folder):
         a, b = (getattr(p, component).state_dict() for p in (theirs, ours))
         assert same(a, b)
+
+
+@pytest.mark.parametrize("make", [tiny_sd2, tiny_sdxl])
+def test_diffusers_reads_the_other_kinds_too(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    import diffusers
+
+    folder = make(tmp_path / "model")
+    kind = getattr(diffusers, pipeline_class(folder))
+    ours = kind.from_pretrained(folder)
+    file = tiny_single_file(folder, tmp_path / "x.safetensors")
+    theirs = kind.from_single_file(str(file), config=str(folder), local_files_only=True)
+    for component in networks(folder):
+        a, b = (getattr(p, component).state_dict() for p in (theirs, ours))
+        assert same(a, b), component
+    before = states(folder)
+    import_single_file(file, tmp_path / "back")
+    after = states(tmp_path / "back")
+    assert all(same(before[c], after[c]) for c in before)
+    back = kind.from_pretrained(tmp_path / "back")
+    assert back.tokenizer("a church", padding="max_length").input_ids == (
+        ours.tokenizer("a church", padding="max_length").input_ids
+    )
+    assert dict(back.scheduler.config) == dict(ours.scheduler.config)
+
+
+def test_the_last_block_of_stable_diffusion_2_and_its_projection_are_left_out(
+    tmp_path: Path,
+) -> None:
+    folder = tiny_sd2(tmp_path / "model")
+    file = tiny_single_file(folder, tmp_path / "x.safetensors")
+    state = load_file(file)
+    blocks = "cond_stage_model.model.transformer.resblocks."
+    last = {k.replace(f"{blocks}2.", f"{blocks}3."): v + 1 for k, v in state.items()}
+    more = {k: v for k, v in last.items() if k.startswith(f"{blocks}3.")}
+    more["cond_stage_model.model.text_projection"] = torch.ones(32, 32)
+    more["cond_stage_model.model.logit_scale"] = torch.ones(())
+    save_file({**state, **more}, tmp_path / "whole.safetensors")
+    before, found = states(folder), tmp_path / "found"
+    import_single_file(tmp_path / "whole.safetensors", found, config=folder)
+    after = states(found)
+    assert all(same(before[c], after[c]) for c in before)
+
+
+def test_what_a_stable_diffusion_2_file_predicts_has_to_be_told(tmp_path: Path) -> None:
+    folder = tiny_sd2(tmp_path / "model")
+    file = tiny_single_file(folder, tmp_path / "x.safetensors")
+    save_file(load_file(file), file)  # without our metadata
+    with pytest.raises(UserError, match="x.safetensors@v_prediction"):
+        load_pipeline(str(file))
+    with pytest.warns(UserWarning, match="unusual size"):
+        found = load_pipeline(f"{file}@v_prediction")
+    assert found.scheduler.config.prediction_type == "v_prediction"
+    assert found.tokenizer.pad_token == "!"
+    # The last block of the file is the one that is not used.
+    assert found.text_encoder.config.num_hidden_layers == 2
+
+
+def test_the_user_decides_what_a_file_predicts(single: Path) -> None:
+    told = load_pipeline(f"{single}@v_prediction").scheduler.config
+    assert told.prediction_type == "v_prediction"
+    assert load_pipeline(str(single)).scheduler.config.prediction_type == "epsilon"
 
 
 def test_the_file_has_the_original_layout(single: Path) -> None:
@@ -81,7 +143,7 @@ def test_round_trip_keeps_every_bit_and_dtype(tmp_path: Path) -> None:
     import_single_file(tmp_path / "x.safetensors", tmp_path / "back")
     after = states(tmp_path / "back")
     assert {t.dtype for t in before["unet"].values()} == {torch.float16, torch.float32}
-    assert all(same(before[c], after[c]) for c in NETWORKS)
+    assert all(same(before[c], after[c]) for c in before)
 
 
 def test_the_same_model_gives_the_same_bytes(
@@ -244,19 +306,10 @@ def test_metadata_cannot_write_outside_the_folder(path: str, single: Path, tmp_p
         import_single_file(tmp_path / "x.safetensors", tmp_path / "back")
 
 
-def test_stable_diffusion_2_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(tiny_folder, tmp_path / "sd")
-    file = tmp_path / "sd/text_encoder/config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "hidden_act": "gelu"}))
-    with pytest.raises(UserError, match="Stable Diffusion 2"):
-        export_single_file(tmp_path / "sd", tmp_path / "x.safetensors")
-    assert not (tmp_path / "x.safetensors").exists()
-
-
 def test_the_bundled_model_makes_the_round_trip(tmp_path: Path) -> None:
     if not mini_folder().is_dir():
         pytest.skip("the bundled model is not trained yet")
     export_single_file(mini_folder(), tmp_path / "x.safetensors")
     import_single_file(tmp_path / "x.safetensors", tmp_path / "back")
     before, after = states(mini_folder()), states(tmp_path / "back")
-    assert all(same(before[c], after[c]) for c in NETWORKS)
+    assert all(same(before[c], after[c]) for c in before)

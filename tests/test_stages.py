@@ -15,6 +15,7 @@ from erase.job import model_fingerprint
 from erase.saliency import accumulate
 from erase.stages import saliency_losses
 from erase.weights import scoped
+from tests.tiny import tensor
 
 
 def data_of(d: Diffusion, count: int) -> TrainingData:
@@ -59,8 +60,8 @@ def test_saliency_is_the_gradient_of_the_guided_loss(tiny: Diffusion, w: float) 
         t = torch.randint(1000, (len(rows),), generator=g)
         a = abar[t].view(-1, 1, 1, 1)
         x_t = a.sqrt() * x0 + (1 - a).sqrt() * noise
-        empty = tiny.embed([""]).expand(len(rows), -1, -1)
-        c = data.c[data.images["forget"].prompt[rows]]
+        empty = tiny.embed([""]).hidden.expand(len(rows), -1, -1)
+        c = data.c.hidden[data.images["forget"].prompt[rows]]
         guided = (1 + w) * unet(x_t, t, c).sample - w * unet(x_t, t, empty).sample
         # Every image counts alike: the short last batch of one weighs half of a full one.
         total = total + (noise - guided).square().mean() * len(rows) / 2
@@ -75,7 +76,7 @@ def test_batches_depend_on_seed_and_step_alone(tiny: Diffusion) -> None:
     two.batch(0)
     a, b = one.batch(7), two.batch(7)
     for name in vars(a):
-        assert torch.equal(getattr(a, name), getattr(b, name)), name
+        assert torch.equal(tensor(getattr(a, name)), tensor(getattr(b, name))), name
     assert not torch.equal(one.batch(7).noise, one.batch(8).noise)
     assert not torch.equal(a.noise, a.retain_noise)
 
@@ -83,7 +84,7 @@ def test_batches_depend_on_seed_and_step_alone(tiny: Diffusion) -> None:
 def test_forget_branches_share_x_and_t_by_construction(tiny: Diffusion) -> None:
     batch = data_of(tiny, 5).batch(0)
     assert batch.x0.shape == batch.noise.shape == batch.retain_x0.shape
-    assert batch.c.shape == batch.anchor_c.shape
+    assert batch.c.hidden.shape == batch.anchor_c.hidden.shape
     assert batch.t.shape == (2,)
     assert 0 <= int(batch.t.min()) <= int(batch.t.max()) < 1000
 

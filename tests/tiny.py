@@ -46,6 +46,28 @@ TEXT: dict[str, Any] = {
 }
 
 
+OPEN_CLIP: dict[str, Any] = {**TEXT, "hidden_act": "gelu", "num_hidden_layers": 3}
+"""As in Stable Diffusion 2."""
+
+SECOND: dict[str, Any] = {
+    **OPEN_CLIP,
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "projection_dim": 48,
+}
+"""SDXL's second encoder, which also projects; told from the first by its width."""
+
+XL_UNET: dict[str, Any] = {
+    "attention_head_dim": (2, 4),
+    "use_linear_projection": True,
+    "transformer_layers_per_block": (1, 2),
+    "cross_attention_dim": 32 + 48,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 6 * 8 + 48,
+}
+
+
 def tiny_sd(
     folder: Path,
     prediction_type: str = "epsilon",
@@ -62,44 +84,87 @@ def tiny_sd(
         seed: of the weights.
         **unet: changes to the denoiser's configuration.
     """
-    from diffusers import (
-        AutoencoderKL,
-        DDIMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
+    return _write(folder, TEXT, {**UNET, **unet}, _scheduler(prediction_type), dtype, seed)
+
+
+def tiny_sd2(folder: Path, seed: int = 0) -> Path:
+    """Stable Diffusion 2: v-prediction, OpenCLIP's text encoder, heads of one width."""
+    unet = {**UNET, "attention_head_dim": (2, 4), "use_linear_projection": True}
+    return _write(folder, OPEN_CLIP, unet, _scheduler("v_prediction"), seed=seed)
+
+
+def tiny_sdxl(folder: Path, seed: int = 0) -> Path:
+    """SDXL: two text encoders, added conditions, deeper transformers, an Euler sampler."""
+    from diffusers import EulerDiscreteScheduler
+
+    scheduler = EulerDiscreteScheduler.from_config(
+        _scheduler("epsilon").config, timestep_spacing="leading"
     )
-    from transformers import CLIPTextConfig, CLIPTextModel
+    return _write(folder, TEXT, {**UNET, **XL_UNET}, scheduler, seed=seed, second=SECOND)
+
+
+def _scheduler(prediction_type: str) -> Any:
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type=prediction_type,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def _write(
+    folder: Path,
+    text: dict[str, Any],
+    unet: dict[str, Any],
+    scheduler: Any,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    second: dict[str, Any] | None = None,
+) -> Path:
+    import diffusers
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     from erase.checkpoint import quiet
     from erase.mini.models import build_tokenizer
 
+    vocabularies = {"tokenizer": "!" if text is OPEN_CLIP else "<|endoftext|>"}
+    places = {name: folder.with_name(f"{folder.name}.{name}") for name in ("tokenizer", "second")}
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
-        pipeline = StableDiffusionPipeline(
-            vae=AutoencoderKL(**VAE),
-            text_encoder=CLIPTextModel(CLIPTextConfig(**TEXT)),
-            tokenizer=build_tokenizer(folder.with_name(f"{folder.name}.tokenizer")),
-            unet=UNet2DConditionModel(**{**UNET, **unet}),
-            scheduler=DDIMScheduler(
-                beta_start=0.00085,
-                beta_end=0.012,
-                beta_schedule="scaled_linear",
-                prediction_type=prediction_type,
-                clip_sample=False,
-                set_alpha_to_one=False,
-                steps_offset=1,
-            ),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        ).to(dtype=dtype)
-        pipeline.save_pretrained(folder)
-    shutil.rmtree(folder / "tokenizer")
-    folder.with_name(f"{folder.name}.tokenizer").rename(folder / "tokenizer")
+        parts: dict[str, Any] = {
+            "vae": diffusers.AutoencoderKL(**VAE),
+            "text_encoder": CLIPTextModel(CLIPTextConfig(**text)),
+            "tokenizer": build_tokenizer(places["tokenizer"], vocabularies["tokenizer"]),
+            "unet": diffusers.UNet2DConditionModel(**unet),
+            "scheduler": scheduler,
+        }
+        if second:
+            parts["text_encoder_2"] = CLIPTextModelWithProjection(CLIPTextConfig(**second))
+            parts["tokenizer_2"] = build_tokenizer(places["second"], "!")
+            pipeline = diffusers.StableDiffusionXLPipeline(**parts, add_watermarker=False)
+        else:
+            pipeline = diffusers.StableDiffusionPipeline(
+                **parts,
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
+        pipeline.to(dtype=dtype).save_pretrained(folder)
+    for name, place in (("tokenizer", "tokenizer"), ("tokenizer_2", "second")):
+        if places[place].exists():
+            shutil.rmtree(folder / name)
+            places[place].rename(folder / name)
     # As in every published folder; transformers from 5.6 on leaves the prefix out.
-    file = folder / "text_encoder" / "model.safetensors"
-    named = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in load_file(file).items()}
-    save_file(named, file, {"format": "pt"})
+    for name in ("text_encoder", "text_encoder_2") if second else ("text_encoder",):
+        file = folder / name / "model.safetensors"
+        bare = {k.removeprefix("text_model."): v for k, v in load_file(file).items()}
+        named = {k if k.startswith("text_proj") else f"text_model.{k}": v for k, v in bare.items()}
+        save_file(named, file, {"format": "pt"})
     return folder
 
 
@@ -109,3 +174,9 @@ def tiny_single_file(folder: Path, file: Path) -> Path:
 
     export_single_file(folder, file)
     return file
+
+
+def tensor(value: Any) -> torch.Tensor:
+    """A batch's tensor; of embedded prompts, what cross-attention reads."""
+    found: torch.Tensor = getattr(value, "hidden", value)
+    return found

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from erase.conditioning import Conditioning
     from erase.data import Draw, TrainingData
     from erase.diffusion import Diffusion
     from erase.fit import Fit
@@ -43,16 +44,16 @@ class Config:
 def loss(
     diffusion: Diffusion,
     draw: Draw,
-    c: Tensor,
-    anchor_c: Tensor,
-    anchor_model: Callable[[Tensor, Tensor, Tensor], Tensor],
+    c: Conditioning,
+    anchor_c: Conditioning,
+    anchor_model: Callable[[Tensor, Tensor, Conditioning], Tensor],
 ) -> Tensor:
     """L(θ), a scalar.
 
     Args:
         diffusion: the model in training.
         draw: anchor latents with their noise and timesteps.
-        c, anchor_c: embeddings (B, 77, D) of the concept's and the anchor's prompts.
+        c, anchor_c: embedded prompts of the concept and of the anchor.
         anchor_model: predicts ε(x_t|c') without a graph.
     """
     import torch

@@ -24,6 +24,7 @@ from erase.methods import Needs
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from erase.conditioning import Conditioning
     from erase.data import TrainingData
     from erase.diffusion import Diffusion
     from erase.fit import Fit
@@ -67,22 +68,28 @@ class Config:
 
 
 def target(
-    frozen: Diffusion, x_t: Tensor, t: Tensor, c: Tensor, empty: Tensor, base: Tensor, eta: float
+    frozen: Diffusion,
+    x_t: Tensor,
+    t: Tensor,
+    c: Conditioning,
+    empty: Conditioning,
+    base: Conditioning,
+    eta: float,
 ) -> Tensor:
     """ε_θ0(x_t|b) - η·(ε_θ0(x_t|c) - ε_θ0(x_t|∅)), (B, C, h, w), without a graph.
 
     Args:
         frozen: θ0.
         x_t, t: noisy latents (B, C, h, w) and their timesteps (B,).
-        c, empty, base: embeddings (B, 77, D) of the concept, of ∅ and of b.
+        c, empty, base: the concept's prompts, ∅ and b, embedded.
         eta: η >= 0.
     """
     import torch
 
+    from erase.conditioning import join
+
     with torch.no_grad():
-        predicted = frozen.predict(
-            torch.cat([x_t] * 3), torch.cat([t] * 3), torch.cat([base, c, empty])
-        )
+        predicted = frozen.predict(torch.cat([x_t] * 3), torch.cat([t] * 3), join([base, c, empty]))
         e_base, e_c, e_empty = predicted.float().chunk(3)
         return e_base - eta * (e_c - e_empty)
 
@@ -102,7 +109,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
 
     frozen = diffusion.frozen()
     size = data.batch_size
-    empty = data.empty_c.expand(len(data.own(torch.arange(size))), -1, -1)
+    empty = data.empty_c.repeat(len(data.own(torch.arange(size))))
     origin = diffusion.embed([config.erase_from]).float() if config.erase_from else None
     sampling = frozen if config.x_t_model == "frozen" else diffusion
 
@@ -110,7 +117,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
         g = generator(data.seed, "esd", index)
         rows = torch.arange(index * size, (index + 1) * size) % len(data.c)
         c = data.own(data.c[rows])
-        c_from = c if origin is None else origin.expand(len(c), -1, -1)
+        c_from = c if origin is None else origin.repeat(len(c))
         done = int(torch.randint(config.x_t_steps, (), generator=g))
         x_t, t, gap = sampling.denoise_to(
             done,

@@ -38,6 +38,8 @@ def loss(diffusion: Diffusion, batch: Batch, *, alpha: float) -> tuple[Tensor, T
     import torch
     from torch.nn.functional import mse_loss
 
+    from erase.conditioning import join
+
     predicted = diffusion.predict(
         torch.cat(
             [
@@ -46,7 +48,7 @@ def loss(diffusion: Diffusion, batch: Batch, *, alpha: float) -> tuple[Tensor, T
             ]
         ),
         torch.cat([batch.t, batch.retain_t]),
-        torch.cat([batch.c, batch.retain_c]),
+        join([batch.c, batch.retain_c]),
     )
     wanted = torch.cat(
         [

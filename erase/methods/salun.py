@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from erase.conditioning import Conditioning
     from erase.data import Batch, TrainingData
     from erase.diffusion import Diffusion
     from erase.fit import Fit
@@ -56,8 +57,8 @@ def loss(
     batch: Batch,
     *,
     alpha: float,
-    anchor_model: Callable[[Tensor, Tensor, Tensor], Tensor],
-    retain_model: Callable[[Tensor, Tensor, Tensor], Tensor] | None,
+    anchor_model: Callable[[Tensor, Tensor, Conditioning], Tensor],
+    retain_model: Callable[[Tensor, Tensor, Conditioning], Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
     """The two terms of L(θ), the second already weighted by α.
 
@@ -74,13 +75,15 @@ def loss(
     import torch
     from torch.nn.functional import mse_loss
 
+    from erase.conditioning import join
+
     x_t = diffusion.add_noise(batch.x0, batch.noise, batch.t)
     xr_t = diffusion.add_noise(batch.retain_x0, batch.retain_noise, batch.retain_t)
     # One forward for both branches: the same values as two, in less time.
     predicted = diffusion.predict(
         torch.cat([x_t, xr_t]),
         torch.cat([batch.t, batch.retain_t]),
-        torch.cat([batch.c, batch.retain_c]),
+        join([batch.c, batch.retain_c]),
     )
     forget, retain = predicted.split([len(x_t), len(xr_t)])
     with torch.no_grad():

@@ -33,7 +33,7 @@ def test_the_papers_target_in_noise_whatever_the_model_predicts(d: Diffusion) ->
     x_t, t = torch.randn(2, 4, 8, 8), torch.tensor([600, 30])
     c, empty = d.embed(["a church", "one church"]), d.embed(["", ""])
     with torch.no_grad():
-        e_c, e_0 = (noise_of(d, d.denoiser(x_t, t, e).sample, x_t, t) for e in (c, empty))
+        e_c, e_0 = (noise_of(d, d.denoiser(x_t, t, e.hidden).sample, x_t, t) for e in (c, empty))
         # ε_θ0(x_t|∅) - η·(ε_θ0(x_t|c) - ε_θ0(x_t|∅)), equation 8
         expected = e_0 - 1.5 * (e_c - e_0)
         found = target(d, x_t, t, c, empty, empty, 1.5)
@@ -61,7 +61,9 @@ def test_latents_are_denoised_by_ddim(d: Diffusion, done: int, guidance: float) 
     for i in range(done):
         now = torch.tensor([times[i]])
         with torch.no_grad():
-            e_c, e_0 = (noise_of(d, d.denoiser(x, now, e).sample, x, now) for e in (c, empty))
+            e_c, e_0 = (
+                noise_of(d, d.denoiser(x, now, e.hidden).sample, x, now) for e in (c, empty)
+            )
         e = e_0 + guidance * (e_c - e_0)
         a, b = abar[times[i]], abar[times[i + 1]]
         x = b.sqrt() * (x - (1 - a).sqrt() * e) / a.sqrt() + (1 - b).sqrt() * e
@@ -99,7 +101,7 @@ def test_the_first_loss_is_the_distance_to_the_target(tiny: Diffusion, tmp_path:
     x_t, t = torch.randn(1, 4, 8, 8, generator=g), torch.tensor([1])
     c, house, empty = (tiny.embed([p]) for p in ("a church", "a house", ""))
     with torch.no_grad():
-        e = {n: base(x_t, t, p).sample for n, p in (("c", c), ("from", house), ("", empty))}
+        e = {n: base(x_t, t, p.hidden).sample for n, p in (("c", c), ("from", house), ("", empty))}
     wanted = e["from"] - 2.0 * (e["c"] - e[""])
     assert row["loss"] == pytest.approx((e["from"] - wanted).square().mean().item(), rel=1e-4)
 

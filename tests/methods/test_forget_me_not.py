@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from erase.conditioning import Conditioning
 from erase.diffusion import Diffusion
 from erase.errors import UserError
 from erase.inversion import invert
@@ -35,7 +36,7 @@ def test_attention_is_the_softmax_of_query_times_key(tiny: Diffusion) -> None:
     found = tiny.attention_probs(x_t, t, c)
     assert set(found) == set(layers) and len(found) >= 2
     for name, layer in layers.items():
-        q, k = seen[name] @ layer.to_q.weight.T, c @ layer.to_k.weight.T
+        q, k = seen[name] @ layer.to_q.weight.T, c.hidden @ layer.to_k.weight.T
         width = q.shape[-1] // layer.heads
         for head in range(layer.heads):
             part = slice(head * width, (head + 1) * width)
@@ -92,7 +93,7 @@ def test_inversion_lowers_the_loss_and_moves_no_network(tiny: Diffusion) -> None
     encoder = {k: v.clone() for k, v in tiny.pipeline.text_encoder.state_dict().items()}
     found = invert(tiny, data, steps=40, tokens=3, lr=0.05, end=True)
 
-    def total(c: torch.Tensor) -> float:
+    def total(c: Conditioning) -> float:
         """The loss over the very draws that the inversion saw."""
         draws = [data.draw("forget", i, "inversion") for i in range(40)]
         return sum(
@@ -114,7 +115,7 @@ def test_inversion_lowers_the_loss_and_moves_no_network(tiny: Diffusion) -> None
 def test_an_inversion_that_learns_nothing_is_the_prompt(tiny: Diffusion) -> None:
     data = make_data(tiny, "forget")
     found = invert(tiny, data, steps=1, tokens=1, lr=1e-12, end=False)
-    torch.testing.assert_close(found.c, data.c, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.c.hidden, data.c.hidden, rtol=1e-4, atol=1e-5)
     assert torch.equal(found.tokens, tiny.token_positions([c for c, _ in PAIRS], "church"))
 
 

@@ -25,8 +25,9 @@ def test_gradient_ascent_by_hand(tiny: Diffusion) -> None:
         return (predicted - e).pow(2).mean()
 
     forget, retain = gradient_ascent.loss(tiny, batch, alpha=0.25)
-    expected = -error(batch.x0, batch.noise, batch.t, batch.c)
-    kept = error(batch.retain_x0, batch.retain_noise, batch.retain_t, batch.retain_c)
+    expected = -error(batch.x0, batch.noise, batch.t, batch.c.hidden)
+    c_r = batch.retain_c.hidden
+    kept = error(batch.retain_x0, batch.retain_noise, batch.retain_t, c_r)
     torch.testing.assert_close(forget, expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(retain, 0.25 * kept, rtol=1e-4, atol=1e-6)
 
@@ -51,8 +52,8 @@ def test_concept_ablation_by_hand(tiny: Diffusion, target: str, tmp_path: Path) 
     x_t = a**0.5 * draw.x0 + (1 - a) ** 0.5 * draw.noise
     with torch.no_grad():
         difference = (
-            base(x_t, draw.t, data.c[draw.prompt]).sample
-            - base(x_t, draw.t, data.anchor_c[draw.prompt]).sample
+            base(x_t, draw.t, data.c[draw.prompt].hidden).sample
+            - base(x_t, draw.t, data.anchor_c[draw.prompt].hidden).sample
         )
     assert rows[0]["loss"] == pytest.approx(difference.square().mean().item(), rel=1e-4)
 

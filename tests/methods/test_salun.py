@@ -52,9 +52,9 @@ def by_hand(unet: torch.nn.Module, d: Diffusion, b: Batch) -> tuple[torch.Tensor
         return a**0.5 * x0 + (1 - a) ** 0.5 * noise
 
     x_t = noised(b.x0, b.noise, b.t)
-    forget = unet(x_t, b.t, b.c).sample - unet(x_t, b.t, b.anchor_c).sample.detach()
+    forget = unet(x_t, b.t, b.c.hidden).sample - unet(x_t, b.t, b.anchor_c.hidden).sample.detach()
     xr_t = noised(b.retain_x0, b.retain_noise, b.retain_t)
-    retain = unet(xr_t, b.retain_t, b.retain_c).sample - b.retain_noise
+    retain = unet(xr_t, b.retain_t, b.retain_c.hidden).sample - b.retain_noise
     return forget.pow(2).mean(), retain.pow(2).mean()
 
 

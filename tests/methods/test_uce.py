@@ -66,7 +66,7 @@ def test_keys_and_values_answer_the_concept_as_the_anchor(
 
 
 def test_the_last_token_stands_before_the_end(tiny: Diffusion) -> None:
-    hidden = tiny.embed(["a church", "one golf flag", ""])
+    hidden = tiny.embed(["a church", "one golf flag", ""]).hidden
     found = tiny.last_token(["a church", "one golf flag", ""])
     # start, a, church, end; start, one, golf, flag, end; start, end
     assert torch.equal(found, torch.stack([hidden[0, 2], hidden[1, 3], hidden[2, 0]]))

@@ -1,0 +1,96 @@
+"""``--low-memory``: less of everything, and still the base file's own values outside the mask."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import erase
+from erase.diffusion import Diffusion
+from erase.errors import UserError
+from erase.layout import read_state
+from erase.masks import Mask
+from erase.methods import load_method
+from erase.recipe import list_methods, load_recipe
+from tests.methods.data import make_data, make_fit
+from tests.tiny import tiny_sd, tiny_sdxl
+
+KEYS = ("forget_images", "retain_images", "sampling_steps", "batch_size")
+SMALL: dict[str, Any] = {**dict.fromkeys(KEYS, 2), "steps": 3, "lr": 1e-3}
+
+
+def erased(model: Path, out: Path, **settings: Any) -> Path:
+    stages = ("images", "mask", "train")
+    erase.run(
+        str(model),
+        "a church",
+        "a truck",
+        "salun-sd",
+        out=str(out),
+        stages=stages,
+        **SMALL,
+        **settings,
+    )
+    return out
+
+
+@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+def test_what_is_saved_is_the_base_file_outside_the_mask(kind: str, tmp_path: Path) -> None:
+    folder = tiny_sd(tmp_path / "model") if kind == "sd" else tiny_sdxl(tmp_path / "model")
+    plain = erased(folder, tmp_path / "plain")
+    small = erased(folder, tmp_path / "small", low_memory=True)
+    base, mask = read_state(folder, "unet"), Mask.load(small / "mask.safetensors")
+    theirs, ours = (read_state(run / "model", "unet") for run in (plain, small))
+    inside = apart = total = 0.0
+    for name, before in base.items():
+        chosen = mask.dense(name)
+        assert torch.equal(ours[name][~chosen], before[~chosen])
+        inside += float((ours[name] != before)[chosen].sum())
+        both = chosen & Mask.load(plain / "mask.safetensors").dense(name)
+        apart += float((ours[name] - theirs[name])[both].abs().sum())
+        total += float((theirs[name] - before)[both].abs().sum())
+    assert inside > 0.95 * mask.count
+    assert apart < 0.35 * total  # bf16's noise turns Adam's small steps around, no more
+    losses = [
+        json.loads((run / "train.jsonl").read_text().splitlines()[0])["loss"]
+        for run in (plain, small)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+@pytest.mark.parametrize("method", [m for m in list_methods() if load_method(m).NEEDS.loop])
+def test_every_method_trains_so(tiny: Diffusion, method: str, tmp_path: Path) -> None:
+    module = load_method(method)
+    data = make_data(tiny, *module.NEEDS.images)
+    tiny.lighten()
+    fit = make_fit(tiny, "xattn", tmp_path)
+    module.erase(tiny, data, module.Config(), fit)
+    assert {v.dtype for v in fit.masters.values()} == {torch.float32}
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert len(rows) == 2
+
+
+def test_checkpointing_recomputes_the_same_gradients(tiny: Diffusion) -> None:
+    x, t, c = torch.randn(2, 4, 8, 8), torch.tensor([3, 700]), tiny.embed(["a church", "a dog"])
+    found = []
+    for light in (False, True):
+        if light:
+            tiny.lighten()
+            tiny.denoiser.float()
+        weight = tiny.denoiser.get_parameter("conv_in.weight").requires_grad_(True)
+        weight.data = weight.data.to(torch.bfloat16).float()
+        for p in tiny.denoiser.parameters():
+            p.data = p.data.to(torch.bfloat16).float()
+        loss = tiny.predict(x, t, c).square().mean()
+        found.append(torch.autograd.grad(loss, weight)[0])
+    torch.testing.assert_close(*found)
+
+
+def test_the_flag_is_one_of_trained_methods_alone() -> None:
+    assert load_recipe("salun-sd", {"low_memory": "true"}).low_memory
+    with pytest.raises(UserError, match="'low_memory' is no setting of the method uce"):
+        load_recipe("uce", {"low_memory": "true"})
