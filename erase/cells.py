@@ -108,7 +108,9 @@ class Cell:
 
     def inputs(self) -> dict[str, Any]:
         """What the cell's figures depend on, the base model aside."""
-        made: dict[str, Any] = {"recipe": as_dict(self.recipe)}
+        # What is switched off does not count, so that a cell outlives new options.
+        on = {k: v for k, v in as_dict(self.recipe).items() if v is not None and v is not False}
+        made: dict[str, Any] = {"recipe": on}
         if self.included:
             made = {
                 "recipe": settings(self.recipe, self.included),
