@@ -49,8 +49,8 @@ def __getattr__(name: str) -> Any:
 
 def run(
     model: str,
-    concept: str,
-    anchor: str | None = None,
+    concept: str | Sequence[str],
+    anchor: str | Sequence[str | None] | None = None,
     recipe: str | None = None,
     seed: int = 0,
     out: str | None = None,
@@ -75,8 +75,9 @@ def run(
 
     Args:
         model: ``mini``, a hub id, a diffusers folder or a single file.
-        concept: a concept's name or free text.
-        anchor: what is made instead; None takes the concept's own.
+        concept: a concept's name or free text; several are erased together.
+        anchor: what is made instead, once for all concepts or once for each; None takes the
+            concept's own.
         recipe: a recipe's name or a TOML file; None takes the model's default.
         seed: of every random draw, >= 0.
         out: run folder; None is ``runs/MODEL-CONCEPT-RECIPE-SEED``.

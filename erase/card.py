@@ -35,8 +35,11 @@ def write_card(folder: Path, run: Path, base: Base) -> None:
     """
     facts = _read(run / "run.json")
     report = run / "report.json"
-    summary = _read(report).get("summary", {}) if report.exists() else {}
-    write_text(folder / "README.md", card(facts, base.title, licence(base), summary, base.hub))
+    found = _read(report) if report.exists() else {}
+    # Of several concepts, each has a summary of its own.
+    summaries = {c["concept"]["name"]: c["summary"] for c in found.get("concepts", ())}
+    summaries = summaries or {"": found.get("summary", {})}
+    write_text(folder / "README.md", card(facts, base.title, licence(base), summaries, base.hub))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def card(
     facts: Mapping[str, Any],
     base: str,
     terms: Mapping[str, str],
-    summary: Mapping[str, Any],
+    summaries: Mapping[str, Mapping[str, Any]],
     hub: bool = False,
 ) -> str:
     """The card's text, with the front matter that the hub reads.
@@ -71,7 +74,7 @@ def card(
         facts: as in ``run.json``: concept, anchor, seed, recipe.
         base: name of the base model.
         terms: licence entries of the base's card.
-        summary: as in ``report.json``; {} before an evaluation.
+        summaries: as in ``report.json``, by concept; {} before an evaluation.
         hub: whether ``base`` is a hub id.
     """
     recipe = facts.get("recipe", {})
@@ -101,7 +104,7 @@ def card(
         "",
         "## Figures",
         "",
-        *_figures(summary),
+        *(line for name, summary in summaries.items() for line in _figures(summary, name)),
         "",
         "Erasure is not deletion: other wordings, languages or a fine-tune may bring the concept "
         "back. One seed is one sample; repeat with others before relying on the figures.",
@@ -130,14 +133,14 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value).replace("|", "\\|")
 
 
-def _figures(summary: Mapping[str, Any]) -> list[str]:
+def _figures(summary: Mapping[str, Any], name: str) -> list[str]:
     if not summary:
         return ["Not evaluated."]
-    lines = ["| | base | erased |", "|---|---|---|"]
+    lines = [f"| {name} | base | erased |", "|---|---|---|"]
     for key, meaning in FIGURES.items():
         cells = [_figure((summary.get(side) or {}).get(key)) for side in ("base", "erased")]
         lines.append(f"| {meaning} | {cells[0]} | {cells[1]} |")
-    return lines
+    return [*lines, *([""] if name else [])]
 
 
 def _figure(found: Mapping[str, Any] | None) -> str:

@@ -140,9 +140,7 @@ def _stages(command: str, options: Namespace) -> None:
             failed.append(one.job.concept.name)
             continue
         if report and processes.is_main():
-            from erase.eval.verdict import headline
-
-            print("\n".join([*headline(report), f"{one.out / 'report.html'}"]), flush=True)
+            print("\n".join([*report["verdict"], f"{one.out / 'report.html'}"]), flush=True)
     if everything and "eval" in stages and processes.is_main():
         from erase.eval.family import summarise
 
@@ -240,7 +238,7 @@ def _task(options: Namespace) -> tuple[Task, bool]:
     if options.out and (file := Path(options.out) / "run.json").exists():
         kept = read_facts(file)
     earlier: dict[str, Any] = kept.get("given", {})
-    concept = options.concept or earlier.get("concept")
+    concept = _one_or_more(options.concept) or earlier.get("concept")
     if concept not in (earlier.get("concept"), kept.get("concept")):
         kept, earlier = {}, {}
     if not concept:
@@ -264,6 +262,8 @@ def _task(options: Namespace) -> tuple[Task, bool]:
                 "leave out --method or choose another --recipe."
             )
     everything = concept == "all"
+    if isinstance(concept, list) and "all" in concept:
+        raise UserError("--concept all is each concept in turn: give it alone.")
     if everything:
         if options.forget_folder:
             raise UserError("--forget-folder holds one concept's images: leave it out with all.")
@@ -274,7 +274,10 @@ def _task(options: Namespace) -> tuple[Task, bool]:
             raise UserError("--concept all needs a family of concepts: it works with --model mini.")
         concept = members(home)[0].name
     seed = options.seed if options.seed is not None else int(kept.get("seed", 0))
-    anchor = options.anchor if options.anchor is not None else earlier.get("anchor")
+    anchor = _one_or_more(options.anchor)
+    anchor = earlier.get("anchor") if anchor is None else anchor
+    if everything and isinstance(anchor, list):
+        raise UserError("--concept all takes one --anchor for all, or each concept's own.")
     out = options.out
     if everything and out is None:
         from erase.concepts import load_concept
@@ -304,6 +307,11 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         nudity=nudity_config(options, earlier.get("nudity")),
     )
     return task, everything
+
+
+def _one_or_more(given: list[str] | None) -> str | list[str] | None:
+    """A flag that may be given several times: its value, or a list of several."""
+    return given[0] if given and len(given) == 1 else given
 
 
 def _list(what: str | None) -> None:

@@ -17,7 +17,7 @@ from erase.included import place
 from erase.job import check, model_fingerprint
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
 from erase.specs import check_axes, check_specs
-from erase.task import Task, describe, make_plan, requests
+from erase.task import Task, describe, make_plan, requests, requests_of, slug
 
 if TYPE_CHECKING:
     from erase.diffusion import Diffusion
@@ -92,27 +92,46 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
                 generate_sides(task, erased, run.path, ("erased",))
         if "eval" not in asked:
             return {}
-        from erase.eval.report import evaluate, read_report
+        from erase.eval.report import read_report
 
         if "eval" in todo:
             with run.stage("eval", plan):
-                job = task.job
-                evaluate(
-                    run.path,
-                    job.concept,
-                    job.anchor,
-                    task.judge,
-                    device=acc.device,
-                    clip=task.clip,
-                    features=task.features,
-                    lpips=task.lpips,
-                    nudity=task.nudity,
-                    store=task.shared / "measured" if task.shared else None,
-                )
+                _evaluate(task, run.path, acc.device)
                 if processes.is_main():
                     write_card(run.path / "model", run.path, open_base(task.model))
         processes.wait()
         return read_report(run.path)
+
+
+def _evaluate(task: Task, run: Path, device: Any) -> None:
+    """Writes the report; of several concepts, one for each and one over all."""
+    from erase.eval.report import evaluate
+    from erase.eval.together import conclude
+
+    job, places = task.job, []
+    for target in job.targets:
+        only, out = None, None
+        if job.also:
+            asked = requests_of(job, target, task.eval_shift).values()
+            only = {(r.set, r.case_number, r.k) for rows in asked for r in rows}
+            out = run / "concepts" / slug(target.concept.name)
+            places.append(out)
+        evaluate(
+            run,
+            target.concept,
+            target.anchor,
+            task.judge,
+            device=device,
+            clip=task.clip,
+            features=task.features,
+            lpips=task.lpips,
+            nudity=task.nudity,
+            store=task.shared / "measured" if task.shared else None,
+            only=only,
+            out=out,
+        )
+    if places and processes.is_main():
+        conclude(run, places)
 
 
 def _settle(

@@ -111,7 +111,7 @@ class TrainingData:
             ``retain`` with that of their retain prompt.
         pairs: the prompts (c, c').
         retain_prompts: the prompts c^r.
-        word: what names the concept within every prompt c.
+        words: what names the concept within each prompt c.
         c, anchor_c: the pairs, embedded (P rows).
         retain_c: the retain prompts, embedded (Q rows).
         empty_c: ∅ (one row).
@@ -126,7 +126,7 @@ class TrainingData:
     images: Mapping[Role, Encoded]
     pairs: tuple[tuple[str, str], ...]
     retain_prompts: tuple[str, ...]
-    word: str
+    words: tuple[str, ...]
     c: Conditioning
     anchor_c: Conditioning
     retain_c: Conditioning

@@ -345,12 +345,14 @@ class Diffusion:
                 unet.enable_gradient_checkpointing()
         return found
 
-    def token_positions(self, prompts: Sequence[str], word: str, end: bool = False) -> Tensor:
-        """Where the tokens of ``word`` stand in each prompt: bool (B, 77).
+    def token_positions(
+        self, prompts: Sequence[str], words: str | Sequence[str], end: bool = False
+    ) -> Tensor:
+        """Where the tokens of a word stand in each prompt: bool (B, 77).
 
         Args:
-            prompts: each with the word, which may be the whole prompt.
-            word: looked for without regard to case.
+            prompts: each with its word, which may be the whole prompt.
+            words: of all prompts, or of each; looked for without regard to case.
             end: whether the first end-of-text token counts too.
 
         Raises:
@@ -358,9 +360,10 @@ class Diffusion:
         """
         tokenizer = self.pipeline.tokenizer
         length = tokenizer.model_max_length
-        wanted = tokenizer(word, add_special_tokens=False).input_ids
+        each = [words] * len(prompts) if isinstance(words, str) else words
         found = torch.zeros(len(prompts), length, dtype=torch.bool)
-        for row, prompt in zip(found, prompts, strict=True):
+        for row, prompt, word in zip(found, prompts, each, strict=True):
+            wanted = tokenizer(word, add_special_tokens=False).input_ids
             ids = tokenizer(prompt, truncation=True, max_length=length).input_ids
             starts = [i for i in range(len(ids)) if wanted and ids[i : i + len(wanted)] == wanted]
             if not starts:

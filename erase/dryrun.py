@@ -80,7 +80,8 @@ def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
     about = f"{found.denoiser / 1e6:.1f} M denoiser weights" if found else "not downloaded yet"
     lines = [f"model     {first.model} ({about})"]
     for task in tasks:
-        lines.append(f"run       {task.job.concept.name} -> {task.job.anchor.name}: {task.out}")
+        told = ", ".join(f"{c.name} -> {a.name}" for c, a in task.job.targets)
+        lines.append(f"run       {told}: {task.out}")
         run = RunFolder.open(task.out)
         done = [stage for stage in OUTPUTS if run.finished(stage)]
         if done:

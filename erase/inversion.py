@@ -13,6 +13,7 @@ from torch.nn.functional import mse_loss
 
 from erase import processes
 from erase.conditioning import Conditioning, join
+from erase.errors import UserError
 
 if TYPE_CHECKING:
     from erase.data import TrainingData
@@ -51,12 +52,16 @@ def invert(
         end: whether ``tokens`` marks the end-of-text token too.
 
     Raises:
-        UserError: a prompt without the word.
+        UserError: a prompt without the word, or several concepts.
     """
     from tqdm import tqdm
 
     tables = [encoder.get_input_embeddings() for _, encoder in diffusion.text_encoders]
-    own = diffusion.pipeline.tokenizer(data.word, add_special_tokens=False).input_ids
+    if len(set(data.words)) > 1:
+        raise UserError(
+            "A textual inversion learns one concept: give one --concept, or --inversion-steps 0."
+        )
+    own = diffusion.pipeline.tokenizer(data.words[0], add_special_tokens=False).input_ids
     prompts = [c for c, _ in data.pairs]
     ids, places, marked = _with_slots(diffusion, prompts, own, tokens, end)
     starts = [table.weight[[own[i % len(own)] for i in range(tokens)]] for table in tables]

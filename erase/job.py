@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from erase import processes
-from erase.concepts import Concept, pairs, retain_rows
+from erase.concepts import Concept, belongs, pairs, retain_rows
 from erase.errors import UserError
 from erase.files import digest, sha256
 from erase.images import captions, image_files
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 ROLES: tuple[Role, ...] = ("forget", "retain", "anchor")
 
 
+class Target(NamedTuple):
+    """One concept and what is answered instead."""
+
+    concept: Concept
+    anchor: Concept
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The prompts (c, c')."""
+        return pairs(self.concept, self.anchor)
+
+
 @dataclass(frozen=True)
 class Job:
     """Everything that the erasing stages depend on, checked.
@@ -30,6 +41,7 @@ class Job:
         recipe: the settings.
         concept: what to forget.
         anchor: what to answer instead.
+        also: further concepts to forget in the same run.
         seed: of every random draw.
         forget_folder, retain_folder: the user's own images; None has the base model make them.
         retain: prompt set to retain instead of the concept's own; None keeps it.
@@ -44,14 +56,45 @@ class Job:
     retain_folder: Path | None = None
     retain: str | None = None
     neighbours: str | None = None
+    also: tuple[Target, ...] = ()
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """All concepts to forget, each with its anchor."""
+        return (Target(self.concept, self.anchor), *self.also)
+
+    @property
+    def name(self) -> str:
+        """What is forgotten, in words."""
+        return " + ".join(t.concept.name for t in self.targets)
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """The prompts (c, c')."""
-        return pairs(self.concept, self.anchor)
+        """The prompts (c, c'), the concepts taking turns: pair i is that of concept i mod n."""
+        each = [target.pairs() for target in self.targets]
+        return tuple(own[i % len(own)] for i in range(max(map(len, each))) for own in each)
+
+    def words(self) -> tuple[str, ...]:
+        """What names the concept in each of the pairs."""
+        own = [target.concept.word for target in self.targets]
+        return tuple(own[i % len(own)] for i in range(len(self.pairs())))
+
+    def forgets(self, prompt: str, labels: Mapping[str, str]) -> bool:
+        """Whether a prompt is one of a concept to forget."""
+        return any(belongs(prompt, labels, target.concept) for target in self.targets)
 
     def retain_prompts(self) -> list[str]:
         """The prompts c^r; the anchor's own where the concept says so."""
-        return [row.prompt for row in retain_rows(self.concept, self.retain)]
+        sources: dict[Any, list[str]] = {}
+        for concept, _ in self.targets:
+            rows = retain_rows(concept, self.retain)
+            kept = [r.prompt for r in rows if not self.forgets(r.prompt, r.labels)]
+            sources.setdefault(self.retain or concept.retain, kept)
+        found = [prompt for prompts in sources.values() for prompt in prompts]
+        if not found:
+            raise UserError(
+                f"No retained prompt is left beside {self.name}: choose another --retain."
+            )
+        return found
 
     def roles(self) -> tuple[Role, ...]:
         """The images that the mask and the method need."""
@@ -114,6 +157,8 @@ def inputs(job: Job, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     }
     counts = {f"{role}_images": flat[f"{role}_images"] for role in job.roles()}
     shared = {"model": dict(model), "seed": job.seed, "pairs": [list(p) for p in job.pairs()]}
+    if job.also:
+        shared["concepts"] = len(job.targets)
     return {
         "images": {
             **shared,
@@ -188,9 +233,10 @@ def check(job: Job, diffusion: Diffusion) -> None:
     """Refuses what can't work.
 
     Raises:
-        UserError: concept and anchor are the same, a size the autoencoder can't take, or a batch
-            that can't be shared out.
+        UserError: concept and anchor are the same, a concept stands in for another, a size the
+            autoencoder can't take, or a batch that can't be shared out.
     """
+    _check_targets(job)
     if any(c == a for c, a in job.pairs()):
         raise UserError(
             f"The anchor equals the concept ('{job.concept.name}'): choose another --anchor."
@@ -199,6 +245,25 @@ def check(job: Job, diffusion: Diffusion) -> None:
     size = job.recipe.size or diffusion.size
     if size % diffusion.stride:
         raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
+
+
+def _check_targets(job: Job) -> None:
+    if not job.also:
+        return
+    if job.forget_folder:
+        raise UserError("--forget-folder holds one concept's images: give one --concept.")
+    if job.recipe.mask == "random":
+        raise UserError(
+            "A random mask is as large as one concept's, and several have the union of theirs: "
+            "give one --concept, or another --mask."
+        )
+    for concept, anchor in job.targets:
+        for other, _ in job.targets:
+            if anchor.name == other.name:
+                raise UserError(
+                    f"'{concept.name}' would become '{other.name}', which is to be forgotten too: "
+                    "choose another --anchor for it."
+                )
 
 
 def _check_batch(job: Job) -> None:

@@ -78,13 +78,16 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
     add(
         "--concept",
         type=str,
-        help='a name from "erase list concepts", "all" for each of the family, or a prompt',
+        action="append",
+        help='a name from "erase list concepts", "all" for each of the family, or a prompt; given '
+        "several times, the concepts are erased together",
     )
     add(
         "--anchor",
         type=str,
+        action="append",
         help="what to make instead: a name or a prompt; '' is empty (with --concept all, of the "
-        "concepts of its kind)",
+        "concepts of its kind); with several concepts once for all or once for each",
     )
     add("--recipe", type=str, help='a name from "erase list recipes" or a .toml file')
     add("--method", type=str, help=f"one of {', '.join(list_methods())} (default: the recipe's)")

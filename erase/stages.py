@@ -113,7 +113,7 @@ def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
         images=encoded,
         pairs=both,
         retain_prompts=tuple(prompts["retain"]),
-        word=job.concept.word,
+        words=job.words(),
         c=embed_all(diffusion, prompts["forget"]),
         anchor_c=embed_all(diffusion, prompts["anchor"]),
         retain_c=embed_all(diffusion, prompts["retain"]),
@@ -139,21 +139,29 @@ def _part(job: Job) -> Part:
 
 
 def saliency_losses(
-    diffusion: Diffusion, data: TrainingData, *, w: float, batch: int, seed: int
+    diffusion: Diffusion,
+    data: TrainingData,
+    *,
+    w: float,
+    batch: int,
+    seed: int,
+    concept: int = 0,
+    concepts: int = 1,
 ) -> Iterator[Callable[[], Tensor]]:
-    """One loss per batch of a single pass over the forget set.
+    """One loss per batch of a single pass over a concept's forget set.
 
     MSE(ε, (1+w)·ε_θ(x_t|c) - w·ε_θ(x_t|∅)), both branches with gradient at the same x_t and t
     (SalUn's code; w = 0 is the paper's equation 4). Each batch's mean is weighted by its size, so
-    that the sum over batches is the full set's gradient.
+    that the sum over batches is the full set's gradient. With several concepts, whose pairs take
+    turns, ``concept`` of ``concepts`` is the one whose images are looked at.
     """
     import torch
 
     from erase.conditioning import join
 
     images = data.images["forget"]
-    count = len(images.prompt)
-    order = cycle(count, count, 0, seed, "saliency")
+    own = (images.prompt % concepts == concept).nonzero().flatten()
+    order = own[cycle(len(own), len(own), 0, seed, "saliency")]
     empty = data.empty_c
 
     def loss(rows: Tensor, number: int) -> Tensor:
@@ -181,7 +189,7 @@ def make_mask(
     job: Job, diffusion: Diffusion, data: TrainingData, run: Path, model: Mapping[str, str]
 ) -> Mask:
     """Measures saliency and writes ``mask.safetensors``."""
-    from erase.masks import Mask
+    from erase.masks import Mask, union
     from erase.saliency import accumulate
     from erase.weights import scoped
 
@@ -190,20 +198,30 @@ def make_mask(
     facts = {k: v for k, v in as_dict(r).items() if k in SALIENCY_KEYS}
     provenance: dict[str, Any] = {
         **facts,
-        "concept": job.concept.name,
+        "concept": job.name,
         "base": diffusion.source,
         "fingerprint": model["denoiser"],
         "seed": job.seed,
     }
     if r.mask == "saliency":
-        losses = saliency_losses(
-            diffusion, data, w=r.saliency_guidance, batch=r.saliency_batch, seed=job.seed
-        )
-        count = -(-len(data.images["forget"].prompt) // r.saliency_batch)
-        measured = accumulate(
-            params, _progress(losses, count), r.saliency_sum == "absolute", processes.add
-        )
-        mask = Mask.top(measured, r.ratio, diffusion.denoiser, provenance)
+        masks = []
+        for number, (concept, _) in enumerate(job.targets):
+            losses = saliency_losses(
+                diffusion,
+                data,
+                w=r.saliency_guidance,
+                batch=r.saliency_batch,
+                seed=job.seed,
+                concept=number,
+                concepts=len(job.targets),
+            )
+            images = len(data.images["forget"].prompt) // len(job.targets)
+            bar = _progress(losses, -(-images // r.saliency_batch))
+            measured = accumulate(params, bar, r.saliency_sum == "absolute", processes.add)
+            named = {**provenance, "concept": concept.name}
+            masks.append(Mask.top(measured, r.ratio, diffusion.denoiser, named))
+            del measured
+        mask = masks[0] if len(masks) == 1 else union(*masks)
     else:
         mask = Mask.full(params, diffusion.denoiser, provenance)
         if r.mask == "random":

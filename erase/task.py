@@ -5,17 +5,17 @@ Where erasing meets evidence: a task knows the images that the report will need.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
-from erase.concepts import evaluation_rows, load_concept, members
+from erase.concepts import Concept, evaluation_rows, load_concept, members
 from erase.errors import UserError
 from erase.files import digest
 from erase.included import identity, settings
-from erase.job import SAMPLING_KEYS, Job, inputs
+from erase.job import SAMPLING_KEYS, Job, Target, inputs
 from erase.methods import load_method
 from erase.over_erasure import group_rows
 from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, recipe_for
@@ -35,7 +35,8 @@ class Task:
         model: ``mini``, a hub id, a diffusers folder or a single file.
         job: what is erased and how.
         out: the run folder.
-        concept, anchor: as they were typed, to be taken up again from the folder.
+        concept, anchor: as they were typed, to be taken up again from the folder; lists where
+            several concepts are erased together.
         judge: spec of the classifier behind UA, IRA and CRA; None takes the concept's own.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         deterministic: have the device repeat itself bit by bit.
@@ -52,8 +53,8 @@ class Task:
     model: str
     job: Job
     out: Path
-    concept: str
-    anchor: str
+    concept: str | list[str]
+    anchor: str | list[str]
     judge: str | None = None
     device: str = "auto"
     deterministic: bool = False
@@ -79,8 +80,8 @@ def slug(text: str) -> str:
 
 def make_task(
     model: str,
-    concept: str,
-    anchor: str | None = None,
+    concept: str | Sequence[str],
+    anchor: str | Sequence[str | None] | None = None,
     recipe: str | Recipe | None = None,
     seed: int = 0,
     out: str | Path | None = None,
@@ -99,13 +100,23 @@ def make_task(
     lpips: str | None = None,
     nudity: Config | None = None,
 ) -> Task:
-    """Checks what the user asked for.
+    """Checks what the user asked for; several concepts are erased together.
 
     Raises:
-        UserError: an unknown name or a value out of range.
+        UserError: an unknown name or a value out of range, or not an anchor for each concept.
     """
     home = family(model)
-    target = load_concept(concept, home)
+    typed = [concept] if isinstance(concept, str) else list(concept)
+    if len(set(typed)) < len(typed):
+        raise UserError(f"A concept is given twice ({', '.join(typed)}): name each once.")
+    wanted = [anchor] if anchor is None or isinstance(anchor, str) else list(anchor)
+    if len(wanted) not in (1, len(typed)):
+        raise UserError(
+            f"{len(wanted)} anchors were given for {len(typed)} concepts: give one for all, or one "
+            "for each."
+        )
+    concepts = [load_concept(name, home) for name in typed]
+    target = concepts[0]
     settings = (
         recipe
         if isinstance(recipe, Recipe)
@@ -113,25 +124,27 @@ def make_task(
             recipe_for(recipe or default_recipe(model, target), model), overrides or {}
         )
     )
-    chosen = anchor if anchor is not None else target.anchor
-    if chosen is None and not load_method(settings.method).NEEDS.anchor:
-        chosen = ""
-    if chosen is None:
-        raise UserError(
-            f"The concept '{concept}' has no anchor of its own: give one with --anchor "
-            '(--anchor "" remaps it to the empty prompt).'
-        )
+    needed = load_method(settings.method).NEEDS.anchor
+    chosen = [
+        _anchor(one, own, needed)
+        for one, own in zip(concepts, wanted * (len(typed) // len(wanted)), strict=True)
+    ]
+    targets = [
+        Target(one, load_concept(own, one.family or home))
+        for one, own in zip(concepts, chosen, strict=True)
+    ]
     job = Job(
         recipe=settings,
         concept=target,
-        anchor=load_concept(chosen, target.family or home),
+        anchor=targets[0].anchor,
+        also=tuple(targets[1:]),
         seed=seed,
         forget_folder=Path(forget_folder) if forget_folder else None,
         retain_folder=Path(retain_folder) if retain_folder else None,
         retain=retain,
         neighbours=neighbours,
     )
-    names = (model, target.name, settings.name)
+    names = (model, "-".join(slug(one.name) for one in concepts), settings.name)
     default = Path("runs") / "-".join([*map(slug, names), str(seed)])
     if seed < 0:
         raise UserError(f"The seed {seed} is negative: give one that is >= 0.")
@@ -141,8 +154,8 @@ def make_task(
         model,
         job,
         place,
-        concept,
-        chosen,
+        typed if len(typed) > 1 else typed[0],
+        chosen if len(typed) > 1 else chosen[0],
         judge,
         device,
         deterministic,
@@ -154,27 +167,61 @@ def make_task(
     )
 
 
+def _anchor(concept: Concept, given: str | None, needed: bool) -> str:
+    """What was given, the concept's own, or none where the method needs none."""
+    chosen = given if given is not None else concept.anchor
+    if chosen is None and needed:
+        raise UserError(
+            f"The concept '{concept.name}' has no anchor of its own: give one with --anchor "
+            '(--anchor "" remaps it to the empty prompt).'
+        )
+    return chosen or ""
+
+
 def requests(job: Job, shift: int = 0) -> dict[str, list[Request]]:
-    """The evaluation images of each side.
+    """The evaluation images of each side, those of several concepts together.
+
+    Args:
+        job: the run.
+        shift: added to all seeds.
+    """
+    found: dict[str, dict[tuple[str, str], Request]] = {}
+    for target in job.targets:
+        for side, rows in requests_of(job, target, shift).items():
+            found.setdefault(side, {}).update({(r.set, r.file): r for r in rows})
+    return {side: list(rows.values()) for side, rows in found.items()}
+
+
+def requests_of(job: Job, target: Target, shift: int = 0) -> dict[str, list[Request]]:
+    """The evaluation images of each side for one of the run's concepts.
 
     The first side of the base model and the erased model's hold the forget and the retained prompts
     and what else may be damaged; ``base2`` repeats the retained ones with other seeds.
 
     Args:
         job: the run.
+        target: one of its concepts; prompts of the others are neither forget nor retained.
         shift: added to all seeds.
     """
     from erase.eval.generate import OTHER_SEEDS, plan
 
-    recipe = job.recipe
-    own = Path(job.concept.evaluation or "").stem  # a set may be a CSV file
-    forget, retain = evaluation_rows(job.concept, job.retain)
+    recipe, concept = job.recipe, target.concept
+    own = Path(concept.evaluation or "").stem  # a set may be a CSV file
+    forget, retain = evaluation_rows(concept, job.retain)
+    # Prompts of the concept's own have no numbers that tell it from another.
+    mine = own or (f"concept-{slug(concept.name)}" if job.also else "concept")
+    retain = tuple(r for r in retain if not job.forgets(r.prompt, r.labels))
+    if not retain:
+        raise UserError(f"No retained prompt is left to judge beside {job.name}: give --retain.")
     kept = plan(retain, recipe.eval_retain, own or "retained", "retain", shift)
-    both = [*plan(forget, recipe.eval_forget, own or "concept", "forget", shift), *kept]
+    both = [*plan(forget, recipe.eval_forget, mine, "forget", shift), *kept]
     other = plan(retain, recipe.eval_retain, own or "retained", "retain", shift + OTHER_SEEDS)
     counts = {"neighbour": recipe.eval_neighbours, "general": recipe.eval_general}
     counts["empty"] = recipe.eval_empty
-    for group, (name, rows) in group_rows(job.concept, job.retain, job.neighbours).items():
+    for group, (name, rows) in group_rows(concept, job.retain, job.neighbours).items():
+        if job.also:
+            rows = tuple(r for r in rows if not job.forgets(r.prompt, r.labels))
+            name = f"{name}-{slug(concept.name)}" if group == "neighbour" else name
         both += plan(rows, counts[group] if rows else 0, name, group, shift)
     return {"base": both, "base2": other, "erased": both}
 
@@ -202,8 +249,8 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
             },
             "erased": {**sampling, "requests": asked["erased"]},
             "eval": {
-                "concept": asdict(job.concept),
-                "anchor": asdict(job.anchor),
+                "concept": [asdict(target.concept) for target in job.targets],
+                "anchor": [asdict(target.anchor) for target in job.targets],
                 "judge": judge_identity(task.judge or job.concept.judge),
                 "clip": judge_identity(task.clip),
                 "features": judge_identity(task.features),
@@ -219,8 +266,8 @@ def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any
     job = task.job
     return {
         "model": {"source": task.model, "fingerprint": dict(model)},
-        "concept": job.concept.name,
-        "anchor": job.anchor.name,
+        "concept": job.name,
+        "anchor": " + ".join(target.anchor.name for target in job.targets),
         "kind": job.concept.kind,
         "seed": job.seed,
         "recipe": settings(job.recipe, task.included) if task.included else as_dict(job.recipe),

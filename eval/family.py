@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import fmean
 from typing import Any
 
 from erase.files import write_json, write_text
@@ -21,9 +21,25 @@ def summarise(folder: Path, runs: Sequence[Path]) -> str:
         runs: finished run folders.
 
     Returns:
-        The Markdown table: UA, IRA, CRA in percent, the base in brackets, means below.
+        The Markdown table.
     """
-    rows = [_row(run) for run in runs]
+    rows, mean, text = table(runs)
+    write_json(folder / "summary.json", {"runs": rows, "mean": mean})
+    write_text(folder / "summary.md", text)
+    return text
+
+
+def table(reports: Sequence[Path]) -> tuple[list[dict[str, Any]], dict[str, Any] | None, str]:
+    """The figures of several reports.
+
+    Args:
+        reports: folders with a ``report.json``.
+
+    Returns:
+        Rows, their mean, and both as a Markdown table: UA, IRA, CRA in percent, the base in
+        brackets, means below.
+    """
+    rows = [_row(folder) for folder in reports]
     fid = next((row["fid_name"] for row in rows if row["fid_name"]), "FID")
     lines = [
         "| concept | anchor | UA % | IRA % (base) | CRA % (base) | worst neighbour | "
@@ -31,12 +47,10 @@ def summarise(folder: Path, runs: Sequence[Path]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     lines += [_line(row) for row in rows]
-    if rows:
-        lines.append(_line(_means(rows)))
-    text = "\n".join(lines) + "\n"
-    write_json(folder / "summary.json", {"runs": rows, "mean": _means(rows) if rows else None})
-    write_text(folder / "summary.md", text)
-    return text
+    mean = _means(rows) if rows else None
+    if mean:
+        lines.append(_line(mean))
+    return rows, mean, "\n".join(lines) + "\n"
 
 
 def _row(run: Path) -> dict[str, Any]:
@@ -68,7 +82,7 @@ def _means(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for key in rows[0]:
         if key not in found:
             values = [r[key] for r in rows if isinstance(r[key], int | float)]
-            found[key] = mean(values) if values else None
+            found[key] = fmean(values) if values else None
     return found
 
 

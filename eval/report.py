@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA", "Report", "evaluate", "headline", "read_report"]
 
 REPORT = "report.json"
+Key = tuple[str, int, int]
+"""See ``Picture.key``."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def evaluate(
     lpips: str | None = None,
     nudity: Config | None = None,
     detector: Detector | None = None,
+    only: Set[Key] | None = None,
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """Measures a run's images and writes ``report.{json,html,md,csv}``.
 
@@ -102,6 +106,8 @@ def evaluate(
         lpips: spec of the network behind LPIPS.
         nudity: what counts as nudity; None asks only where it is the concept.
         detector: of nudity, instead of NudeNet.
+        only: the images to look at (``Picture.key``), of a run that erased several concepts.
+        out: where the report is written; None is the run folder.
 
     Returns:
         The report as it stands in ``report.json``.
@@ -114,7 +120,7 @@ def evaluate(
 
     began = time.perf_counter()
     facts = _read_json(run / "run.json")
-    every = {side: _pictures(run / "eval" / side) for side in ("base", "base2", "erased")}
+    every = {side: _pictures(run / "eval" / side, only) for side in ("base", "base2", "erased")}
     _check_pairs(every, run)
     sides = {s: [p for p in found if p.role not in GROUPS] for s, found in every.items()}
     others = {s: [p for p in found if p.role in GROUPS] for s, found in every.items()}
@@ -208,10 +214,11 @@ def evaluate(
     if not processes.is_main():
         return result
     html = render(result, Evidence(sides, judged, flagged, others), run)
-    write_json(run / REPORT, result)
-    write_text(run / "report.md", report_tables.markdown(result))
-    write_text(run / "report.csv", report_tables.table(result))
-    write_text(run / "report.html", html)
+    place = out or run
+    write_json(place / REPORT, result)
+    write_text(place / "report.md", report_tables.markdown(result))
+    write_text(place / "report.csv", report_tables.table(result))
+    write_text(place / "report.html", html)
     return result
 
 
@@ -234,12 +241,13 @@ def _read_json(file: Path) -> dict[str, Any]:
     return found
 
 
-def _pictures(folder: Path) -> list[Picture]:
-    """The images of every prompt set of a side."""
+def _pictures(folder: Path, only: Set[Key] | None) -> list[Picture]:
+    """The images of every prompt set of a side, or those of them asked for."""
     found = sorted(folder.glob("*/manifest.jsonl"))
     if not found:
         raise UserError(f"There are no finished images in {folder}: run 'erase generate' first.")
-    return [picture for manifest in found for picture in read_pictures(manifest.parent)]
+    every = [picture for manifest in found for picture in read_pictures(manifest.parent)]
+    return every if only is None else [picture for picture in every if picture.key in only]
 
 
 def _check_pairs(sides: Mapping[str, Sequence[Picture]], run: Path) -> None:

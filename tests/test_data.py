@@ -19,7 +19,7 @@ def data(retain_empty: float, batch_size: int = 4, seed: int = 0) -> TrainingDat
         images={"forget": encoded, "retain": encoded},
         pairs=(("a church", "a truck"),) * 3,
         retain_prompts=("a radio",) * 3,
-        word="church",
+        words=("church",) * 3,
         c=PROMPTS,
         anchor_c=PROMPTS,
         retain_c=PROMPTS,

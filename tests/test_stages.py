@@ -29,7 +29,7 @@ def data_of(d: Diffusion, count: int) -> TrainingData:
         images={"forget": encoded, "retain": encoded},
         pairs=(("a church", "a truck"), ("one church", "one truck")),
         retain_prompts=("a church", "one church"),
-        word="church",
+        words=("church",) * 2,
         c=prompts,
         anchor_c=prompts,
         retain_c=prompts,

@@ -79,7 +79,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     Raises:
         UserError: a forget prompt without the concept's word.
     """
-    prompts, word, c = [c for c, _ in data.pairs], data.word, data.c
+    prompts, c = [c for c, _ in data.pairs], data.c
     if config.inversion_steps:
         from erase.inversion import invert
 
@@ -93,7 +93,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
         )
         c, tokens = learnt.c, learnt.tokens
     else:
-        tokens = diffusion.token_positions(prompts, word, config.end_token)
+        tokens = diffusion.token_positions(prompts, data.words, config.end_token)
 
     def step(index: int) -> dict[str, Tensor]:
         draw = data.draw("forget", index)

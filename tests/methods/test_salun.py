@@ -32,7 +32,7 @@ def data(tiny: Diffusion) -> TrainingData:
         images={"forget": encoded(2), "retain": encoded(2)},
         pairs=(("a church", "a truck"), ("one church", "one truck")),
         retain_prompts=("a radio", "a dog"),
-        word="church",
+        words=("church",) * 2,
         c=embed_all(tiny, ["a church", "one church"]),
         anchor_c=embed_all(tiny, ["a truck", "one truck"]),
         retain_c=embed_all(tiny, ["a radio", "a dog"]),
