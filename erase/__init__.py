@@ -68,6 +68,8 @@ def run(
     retain_folder: str | None = None,
     device: str = "auto",
     deterministic: bool = False,
+    channels_last: bool = False,
+    compiled: bool = False,
     shared: str | None = None,
     **overrides: Any,
 ) -> dict[str, Any]:
@@ -94,6 +96,8 @@ def run(
         forget_folder, retain_folder: the user's own images.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         deterministic: the same bits on every run of a GPU.
+        channels_last: lay feature maps out pixel by pixel.
+        compiled: compile the denoiser for sampling.
         shared: folder where runs find each other's images of the base model.
         **overrides: recipe values, e.g. ``alpha=0.3``.
 
@@ -126,6 +130,8 @@ def run(
         nudity=Config(nudity) if nudity else None,
         device=device,
         deterministic=deterministic,
+        channels_last=channels_last,
+        compiled=compiled,
         shared=shared,
     )
     return execute(task, stages, overwrite)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,17 +195,23 @@ def load_pipeline(spec: str, dtype: torch.dtype = torch.float32) -> DiffusionPip
     """
     base = open_base(spec)
     if base.path.is_dir():
-        states = {c: read_state(base.path, c) for c in networks(base.path)}
-        return _assemble(base.path, states, dtype, spec)
+        return _assemble(base.path, lambda name: read_state(base.path, name), dtype, spec)
     with tempfile.TemporaryDirectory() as place:
         states = base.unpack(Path(place))
-        return _assemble(Path(place), states, dtype, spec)
+        return _assemble(Path(place), states.pop, dtype, spec)
 
 
 def _assemble(
-    folder: Path, states: Mapping[str, Mapping[str, Tensor]], dtype: torch.dtype, source: str
+    folder: Path, take: Callable[[str], dict[str, Tensor]], dtype: torch.dtype, source: str
 ) -> DiffusionPipeline:
-    """A pipeline of the tensors, with the folder's configs, tokenizers and scheduler."""
+    """A pipeline with the folder's configs, tokenizers and scheduler.
+
+    Args:
+        folder: of the configs.
+        take: hands over a component's tensors, which are let go of one by one.
+        dtype: see ``load_pipeline``.
+        source: what the model is called in messages.
+    """
     import diffusers
 
     built: dict[str, Any] = {}
@@ -216,12 +222,12 @@ def _assemble(
         "StableDiffusionXLPipeline": {"image_encoder": None, "add_watermarker": False},
     }
     with quiet():
-        for component, state in states.items():
+        for component in networks(folder):
             network: Any = skeleton(folder, component)
-            own = fitting(network, component, state, source)
+            own = fitting(network, component, take(component), source)
             stored = torch.float32 if component == "vae" else dtype
             # Copies: a tensor that is still mapped to its file must never be trained.
-            values = {name: value.to(stored, copy=True) for name, value in own.items()}
+            values = {name: own.pop(name).to(stored, copy=True) for name in list(own)}
             network.load_state_dict(values, assign=True)
             built[component] = network
         try:

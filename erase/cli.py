@@ -300,6 +300,8 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         judge=options.judge or earlier.get("judge"),
         device=options.device,
         deterministic=options.deterministic,
+        channels_last=options.channels_last,
+        compiled=options.compile,
         shared=options.shared,
         clip=options.clip or earlier.get("clip"),
         features=options.features or earlier.get("features"),

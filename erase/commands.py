@@ -56,13 +56,14 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     acc = accelerator(task.device, recipe.precision, task.deterministic, several=True)
     settled = replace(recipe, precision="bf16" if acc.mixed_precision == "bf16" else "fp32")
     task = replace(task, job=replace(task.job, recipe=settled))
-    diffusion = Diffusion.load(task.model, acc.device)
+    ways = {"channels_last": task.channels_last, "compiled": task.compiled}
+    diffusion = Diffusion.load(task.model, acc.device, **ways)
     check(task.job, diffusion)
     model = model_fingerprint(diffusion)
     plan = make_plan(task, model)
     shared = None
     if task.shared:
-        made_by = digest([model, acc.device.type, task.deterministic, versions()])
+        made_by = digest([model, acc.device.type, task.deterministic, ways, versions()])
         shared = Shared(task.shared / "images", made_by)
     with RunFolder(task.out).lock():
         run = _settle(task, plan, wanted, overwrite, describe(task, model, str(acc.device)))
@@ -88,7 +89,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
         del diffusion  # a second model beside it would double the memory
         if "erased" in todo:
             with run.stage("erased", plan):
-                erased = Diffusion.load(str(run.path / "model"), acc.device)
+                erased = Diffusion.load(str(run.path / "model"), acc.device, **ways)
                 generate_sides(task, erased, run.path, ("erased",))
         if "eval" not in asked:
             return {}

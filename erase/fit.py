@@ -176,7 +176,7 @@ class Fit:
 
     def _optimizer(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
         lr, decay = self.settings.lr, self.settings.weight_decay
-        fused = all(p.is_cuda for p in params)
+        fused = all(p.device.type in ("cpu", "cuda") for p in params)
         match self.settings.optimizer:
             case "adam":
                 return torch.optim.Adam(params, lr=lr, weight_decay=decay, fused=fused)

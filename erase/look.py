@@ -45,7 +45,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     if existing and not options.overwrite:
         raise UserError(f"{existing[0]} exists: add --overwrite or choose another --out.")
     device = accelerator(options.device, settings.precision, options.deterministic).device
-    diffusion = Diffusion.load(model, device)
+    diffusion = Diffusion.load(model, device, **_ways(options))
     shots = [Shot(options.prompt, seed) for seed in seeds]
     out.mkdir(parents=True, exist_ok=True)
     size = settings.sampling_batch
@@ -94,7 +94,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     device = accelerator(
         options.device, settings.precision, options.deterministic, several=True
     ).device
-    diffusion = Diffusion.load(model, device)
+    diffusion = Diffusion.load(model, device, **_ways(options))
     fingerprint = digest(model_fingerprint(diffusion))
     if options.overwrite and ours:
         if processes.is_main():
@@ -134,6 +134,10 @@ def _settings(options: Namespace, overrides: Mapping[str, Any], model: str, prom
         return make_recipe(saved.pop("name"), saved, overrides)
     shown = Concept(name=prompt, kind="text", word=prompt)
     return load_recipe(options.recipe or default_recipe(model, shown), overrides)
+
+
+def _ways(options: Namespace) -> dict[str, bool]:
+    return {"channels_last": options.channels_last, "compiled": options.compile}
 
 
 def _sampler(settings: Recipe) -> Sampler:

@@ -161,16 +161,22 @@ class MaskedOptimizer:
     def _count(self, name: str) -> int:
         return int(self._mask(name).sum())
 
+    def _where(self, name: str) -> Tensor:
+        """Flat indices of the masked weights: made anew from the bits, which are 1/64 as large."""
+        mask = self._mask(name).reshape(-1)
+        if mask.device.type == "cpu":  # several times faster than torch's own
+            return torch.from_numpy(np.flatnonzero(mask.numpy()))
+        return mask.nonzero().reshape(-1)
+
     def _gather(self, name: str, tensor: Tensor) -> Tensor:
-        mask, tensor = self._mask(name), tensor.detach()
-        if tensor.device.type == "cpu":  # five times faster than indexing by a bool tensor
-            flat = tensor.float().reshape(-1).numpy()
-            return torch.from_numpy(np.compress(mask.reshape(-1).numpy(), flat))
-        return tensor[mask].float()
+        return tensor.detach().reshape(-1).index_select(0, self._where(name)).float()
 
     def _scatter(self, name: str) -> None:
-        parameter = self._params[name]
-        parameter.data.masked_scatter_(self._mask(name), self._values[name].to(parameter.dtype))
+        data, values = self._params[name].data, self._values[name].detach()
+        if data.is_contiguous():
+            data.view(-1).index_copy_(0, self._where(name), values.to(data.dtype))
+        else:
+            data.masked_scatter_(self._mask(name), values.to(data.dtype))
 
     def _restore(self, name: str) -> None:
         if self._params[name].dtype == torch.float32:

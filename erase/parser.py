@@ -116,6 +116,16 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
     add("--shared", type=str, help="folder where runs find each other's images of the base model")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
+    add(
+        "--channels-last",
+        action="store_true",
+        help="lay feature maps out pixel by pixel, which recent GPUs are faster with",
+    )
+    add(
+        "--compile",
+        action="store_true",
+        help="compile the denoiser for sampling: a minute or more at first, faster afterwards",
+    )
     add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
     add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
     if name == "generate":

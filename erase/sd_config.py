@@ -137,6 +137,7 @@ def infer(
         ) from error
     if kind == "2" and prediction == "v_prediction":
         unet["sample_size"] = 96
+        vae["sample_size"] = 96 * 2 ** (len(vae["block_out_channels"]) - 1)
     widths = [unet["block_out_channels"], vae["block_out_channels"]]
     if widths != [known.denoiser, _VAE_WIDTHS] or known.text != [
         text["hidden_size"] for text in texts.values()

@@ -40,6 +40,7 @@ class Task:
         judge: spec of the classifier behind UA, IRA and CRA; None takes the concept's own.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         deterministic: have the device repeat itself bit by bit.
+        channels_last, compiled: how the networks are run, see ``diffusion.Diffusion``.
         shared: folder in which runs find each other's images of the base model, and what was
             measured on them.
         clip: spec of the open_clip model behind the CLIP score.
@@ -65,6 +66,8 @@ class Task:
     lpips: str | None = None
     nudity: Config | None = None
     eval_shift: int = 0
+    channels_last: bool = False
+    compiled: bool = False
 
 
 def family(model: str) -> str | None:
@@ -94,6 +97,8 @@ def make_task(
     judge: str | None = None,
     device: str = "auto",
     deterministic: bool = False,
+    channels_last: bool = False,
+    compiled: bool = False,
     shared: str | Path | None = None,
     clip: str | None = None,
     features: str | None = None,
@@ -164,6 +169,8 @@ def make_task(
         features=features,
         lpips=lpips,
         nudity=nudity,
+        channels_last=channels_last,
+        compiled=compiled,
     )
 
 
@@ -288,6 +295,8 @@ def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any
         "device": device,
         "processes": processes.count(),
         "deterministic": task.deterministic,
+        "channels_last": task.channels_last,
+        "compiled": task.compiled,
         "versions": versions(),
     }
 

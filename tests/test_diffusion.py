@@ -91,3 +91,25 @@ def test_other_predictions_are_refused(tiny_v: Diffusion) -> None:
             tiny_v.target(x, x, torch.tensor([1]))
     finally:
         tiny_v.pipeline.scheduler = scheduler
+
+
+def test_channels_last_makes_the_same_images(tiny_folder: Path, tiny: Diffusion) -> None:
+    other = Diffusion.load(str(tiny_folder), channels_last=True)
+    kernel = other.denoiser.get_parameter("conv_in.weight")
+    assert kernel.is_contiguous(memory_format=torch.channels_last)
+    shots, sampler = [Shot("a church", seed=s) for s in (1, 2)], Sampler("ddim", 3, 5.0)
+    ours, theirs = (d.sample(shots, sampler).astype(int) for d in (tiny, other))
+    assert np.abs(ours - theirs).max() <= 1
+
+
+@pytest.mark.slow
+def test_a_compiled_denoiser_makes_the_same_images(tiny_folder: Path, tiny: Diffusion) -> None:
+    other = Diffusion.load(str(tiny_folder), compiled=True)
+    names = [n for n, _ in other.denoiser.named_parameters()]
+    shots, sampler = [Shot("a church", seed=s) for s in (1, 2)], Sampler("ddim", 3, 5.0)
+    ours, theirs = (d.sample(shots, sampler).astype(int) for d in (tiny, other))
+    assert np.abs(ours - theirs).max() <= 1
+    # The names that a mask counts on, and what training needs, are as they were.
+    assert names == [n for n, _ in tiny.denoiser.named_parameters()]
+    x, t, c = torch.randn(2, 4, 8, 8), torch.tensor([1, 9]), tiny.embed(["a church", "a dog"])
+    assert torch.equal(tiny.predict(x, t, c), other.predict(x, t, c))

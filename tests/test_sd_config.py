@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from erase.errors import UserError
+from erase.layout import canonical, networks, skeleton
 from erase.sd_config import infer
 from erase.sd_keys import UNET, VAE, is_attention_matrix, rename, unet_table, vae_table
+from erase.sd_layout import to_original
+from tests.published import MODELS, write_configs
 
 TEXT = "cond_stage_model.transformer."
 WIDTHS = {"unet": (320, 640, 1280, 1280), "vae": (128, 256, 512, 512)}
@@ -94,3 +98,38 @@ def test_another_vocabulary_is_refused(published: dict[str, Tensor]) -> None:
     name = f"{TEXT}text_model.embeddings.token_embedding.weight"
     with pytest.raises(UserError, match="a vocabulary of 1000"):
         infer({**published, name: torch.empty(1000, 768, device="meta")}, "x")
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_other_published_models_are_told_from_their_shapes(kind: str, tmp_path: Path) -> None:
+    """Names and shapes of a whole file, made by ``to_original`` without values, and back."""
+    folder = write_configs(kind, tmp_path)
+    state: dict[str, Tensor] = {}
+    for component in networks(folder):
+        own = skeleton(folder, component).to("meta").state_dict()
+        named = {canonical(component, name): value for name, value in own.items()}
+        state |= to_original(folder, component, named)
+    if kind == "2":  # the file has the block that is not used, and OpenCLIP's own projection
+        start = "cond_stage_model.model.transformer.resblocks."
+        last = {n: v for n, v in state.items() if n.startswith(f"{start}22.")}
+        state |= {n.replace(f"{start}22.", f"{start}23."): v for n, v in last.items()}
+        state["cond_stage_model.model.text_projection"] = torch.empty(1024, 1024, device="meta")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = infer(state, "x", "v_prediction" if kind == "2" else None)
+    for component, config in MODELS[kind].items():
+        file = "scheduler_config.json" if component == "scheduler" else "config.json"
+        ours = found[f"{component}/{file}"]
+        expected = {k: v for k, v in config.items() if not k.endswith("_token_id")}
+        if component == "scheduler":
+            expected.pop("_class_name")  # any sampler will do
+        if kind == "2" and component == "text_encoder":
+            expected.pop("projection_dim")  # Stable Diffusion 2 does not project
+        assert {k: ours.get(k) for k in expected} == expected, component
+
+
+def test_what_a_refiner_is_not(published: dict[str, Tensor]) -> None:
+    refiner = {k: v for k, v in published.items() if not k.startswith("cond_stage")}
+    refiner["conditioner.embedders.0.model.ln_final.bias"] = torch.empty(1280)
+    with pytest.raises(UserError, match="no whole Stable Diffusion 1, 2 or XL model"):
+        infer(refiner, "x")

@@ -18,10 +18,12 @@ PAIRS = (("a church", "a truck"), ("one church", "one truck"))
 RETAINED = ("a radio", "a dog")
 
 
-def make_data(d: Diffusion, *roles: Role, batch_size: int = 2) -> TrainingData:
-    """Five images of each role."""
+def make_data(
+    d: Diffusion, *roles: Role, batch_size: int = 2, side: int | None = None
+) -> TrainingData:
+    """Five images of each role, their latents of the model's own size or of ``side``."""
     g = torch.Generator().manual_seed(1)
-    side = d.size // d.stride
+    side = side or d.size // d.stride
 
     def encoded() -> Encoded:
         posterior = torch.randn(5, 2, 4, side, side, generator=g)
