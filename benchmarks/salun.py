@@ -28,12 +28,13 @@ from torch import Tensor
 from benchmarks import plain
 from benchmarks.saliency import SD14
 from erase.data import Encoded, Part, TrainingData, embed_all
-from erase.diffusion import Diffusion, Sampler, Shot
+from erase.diffusion import Diffusion
 from erase.fit import Fit, Settings
 from erase.masked import MaskedOptimizer
 from erase.masks import Mask
 from erase.methods.salun import loss
 from erase.saliency import accumulate
+from erase.sampling import Sampler, Shot
 from erase.stages import saliency_losses
 from erase.weights import scoped
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from erase.concepts import Concept, load_concept
-    from erase.diffusion import Diffusion, Sampler, Shot
+    from erase.diffusion import Diffusion
     from erase.masks import Mask
     from erase.recipe import Recipe, load_recipe
+    from erase.sampling import Sampler, Shot
 
 __all__ = [
     "Concept",
@@ -32,8 +33,8 @@ _HOMES = {
     "Concept": "concepts",
     "load_concept": "concepts",
     "Diffusion": "diffusion",
-    "Sampler": "diffusion",
-    "Shot": "diffusion",
+    "Sampler": "sampling",
+    "Shot": "sampling",
     "Mask": "masks",
     "Recipe": "recipe",
     "load_recipe": "recipe",

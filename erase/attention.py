@@ -13,7 +13,7 @@ class Recorder:
     """An attention processor that computes probabilities in the open and keeps them.
 
     The usual processors go through a fused kernel that never shows them. Covers the attention
-    blocks of Stable Diffusion 1.x and 2.x: (B, N, D) hidden states, no added norms or biases.
+    blocks of Stable Diffusion 1, 2 and XL: (B, N, D) hidden states, no added norms or biases.
 
     Args:
         name: of the layer.

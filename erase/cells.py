@@ -9,11 +9,11 @@ from typing import Any
 from erase.errors import UserError
 from erase.files import digest
 from erase.included import identity, settings
-from erase.job import EVALUATION_KEYS, SAMPLING_KEYS
+from erase.job import EVALUATION_KEYS, SAMPLING_KEYS, slug
 from erase.recipe import Recipe, as_dict
 from erase.runs import read_facts
 from erase.specs import judge_identity
-from erase.task import Task, make_task, requests, slug
+from erase.task import Task, make_task, requests
 
 COMMON = (*SAMPLING_KEYS, *EVALUATION_KEYS)
 """Settings that make two recipes' images comparable."""

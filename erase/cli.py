@@ -283,7 +283,7 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         from erase.concepts import load_concept
         from erase.recipe import default_recipe
 
-        name = recipe or default_recipe(model, load_concept(concept, home))
+        name = recipe or default_recipe(model, load_concept(str(concept), home))
         out = f"runs/{model}-all-{Path(str(name)).stem}-{seed}"
     task = make_task(
         model,
@@ -300,8 +300,8 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         judge=options.judge or earlier.get("judge"),
         device=options.device,
         deterministic=options.deterministic,
-        channels_last=options.channels_last,
-        compiled=options.compile,
+        channels_last=options.channels_last or bool(kept.get("channels_last")),
+        compiled=options.compile or bool(kept.get("compiled")),
         shared=options.shared,
         clip=options.clip or earlier.get("clip"),
         features=options.features or earlier.get("features"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
-from erase.devices import accelerator
+from erase.devices import accelerator, memory_told
 from erase.errors import UserError, nearest
 from erase.files import digest
 from erase.images import Shared
@@ -17,7 +17,7 @@ from erase.included import place
 from erase.job import check, model_fingerprint
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
 from erase.specs import check_axes, check_specs
-from erase.task import Task, describe, make_plan, requests, requests_of, slug
+from erase.task import Task, describe, make_plan, requests, requests_of
 
 if TYPE_CHECKING:
     from erase.diffusion import Diffusion
@@ -56,7 +56,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     acc = accelerator(task.device, recipe.precision, task.deterministic, several=True)
     settled = replace(recipe, precision="bf16" if acc.mixed_precision == "bf16" else "fp32")
     task = replace(task, job=replace(task.job, recipe=settled))
-    ways = {"channels_last": task.channels_last, "compiled": task.compiled}
+    ways: Any = {"channels_last": task.channels_last, "compiled": task.compiled}
     diffusion = Diffusion.load(task.model, acc.device, **ways)
     check(task.job, diffusion)
     model = model_fingerprint(diffusion)
@@ -65,7 +65,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     if task.shared:
         made_by = digest([model, acc.device.type, task.deterministic, ways, versions()])
         shared = Shared(task.shared / "images", made_by)
-    with RunFolder(task.out).lock():
+    with RunFolder(task.out).lock(), memory_told():
         run = _settle(task, plan, wanted, overwrite, describe(task, model, str(acc.device)))
         todo = [stage for stage in wanted if not run.finished(stage)]
         processes.wait()
@@ -110,12 +110,12 @@ def _evaluate(task: Task, run: Path, device: Any) -> None:
     from erase.eval.together import conclude
 
     job, places = task.job, []
-    for target in job.targets:
+    for number, (target, name) in enumerate(zip(job.targets, job.places(), strict=True)):
         only, out = None, None
         if job.also:
-            asked = requests_of(job, target, task.eval_shift).values()
+            asked = requests_of(job, number, task.eval_shift).values()
             only = {(r.set, r.case_number, r.k) for rows in asked for r in rows}
-            out = run / "concepts" / slug(target.concept.name)
+            out = run / "concepts" / name
             places.append(out)
         evaluate(
             run,

@@ -6,6 +6,8 @@ import itertools
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,24 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
             file=sys.stderr,
         )
     return made
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Says in one sentence that the device's memory is full.
+
+    Raises:
+        UserError: it is.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        raise UserError(
+            f"The device's memory is full ({str(error).split('.')[0]}): lower --sampling-batch, "
+            "--batch-size or --micro-batch, or add --low-memory."
+        ) from error
 
 
 def _asked_for() -> int:

@@ -20,43 +20,15 @@ from torch import Tensor, nn
 
 from erase.conditioning import Conditioning, join
 from erase.errors import UserError
+from erase.sampling import Sampler, Shot, ddim, sampling
+from erase.text import Text
 
-SAMPLERS = ("ddim", "dpm++", "lms")
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One image to be sampled.
-
-    Attributes:
-        prompt: the text c.
-        seed: of the starting noise, which depends on nothing else.
-        guidance: guidance scale of this image; None takes the sampler's.
-        size: height and width of this image in px, each None for the model's own; the sampler's
-            size goes before it.
-    """
-
-    prompt: str
-    seed: int
-    guidance: float | None = None
-    size: tuple[int | None, int | None] | None = None
+VAE_PIXELS = 4 * 512 * 512
+"""Most pixels that the autoencoder sees at a time: in fp32 about 3 GB, whatever the batch."""
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """How images are sampled from noise.
-
-    Attributes:
-        name: ``ddim`` (arXiv 2010.02502), ``dpm++`` (multistep, arXiv 2211.01095) or ``lms``.
-        steps: denoising steps, >= 1.
-        guidance: classifier-free guidance scale; 1 is none.
-        size: side of the square image in px; None is the model's own.
-    """
-
-    name: str = "ddim"
-    steps: int = 50
-    guidance: float = 7.5
-    size: int | None = None
+def _at_once(size: Sequence[int]) -> int:
+    return max(1, VAE_PIXELS // (size[0] * size[1]))
 
 
 @dataclass(frozen=True)
@@ -105,7 +77,7 @@ class Diffusion:
         for name, network in loaded.networks.items():
             network.to(device).requires_grad_(False).eval()
             if channels_last and name in ("unet", "vae"):
-                nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                nn.Module.to(network, memory_format=torch.channels_last)
         return loaded
 
     @property
@@ -115,12 +87,15 @@ class Diffusion:
         found = {name: getattr(self.pipeline, name, None) for name in names}
         return {name: network for name, network in found.items() if network is not None}
 
-    @property
-    def text_encoders(self) -> list[tuple[Any, Any]]:
-        """Each text encoder with its tokenizer: one, or SDXL's two."""
+    @cached_property
+    def text(self) -> Text:
+        """The text encoders: one, or SDXL's two."""
         p = self.pipeline
         second = getattr(p, "text_encoder_2", None)
-        return [(p.tokenizer, p.text_encoder), *([(p.tokenizer_2, second)] if second else [])]
+        encoders = [(p.tokenizer, p.text_encoder)]
+        encoders += [(p.tokenizer_2, second)] if second is not None else []
+        zeros = bool(p.config.get("force_zeros_for_empty_prompt", False))
+        return Text(encoders, self.device, zeros)
 
     @property
     def denoiser(self) -> nn.Module:
@@ -167,60 +142,23 @@ class Diffusion:
             if name != "unet":
                 network.to("cpu")
 
-    @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Conditioning:
         """The embedded prompts, each cut off at 77 tokens."""
-        tokens = [
-            tokenizer(
-                list(prompts),
-                padding="max_length",
-                max_length=tokenizer.model_max_length,
-                truncation=True,
-                return_tensors="pt",
-            )
-            for tokenizer, _ in self.text_encoders
-        ]
-        return self.encode_text([t.input_ids for t in tokens], tokens[0].attention_mask)
-
-    def encode_text(self, ids: Sequence[Tensor], mask: Tensor | None = None) -> Conditioning:
-        """What the text encoders make of tokens; keeps the graph.
-
-        Args:
-            ids: token ids (B, 77), one tensor per text encoder.
-            mask: attention mask (B, 77), looked at by models that say so.
-        """
-        encoders = [encoder for _, encoder in self.text_encoders]
-        if len(encoders) == 1:
-            used = getattr(encoders[0].config, "use_attention_mask", False) and mask is not None
-            place = encoders[0].device
-            masked = mask.to(place) if used and mask is not None else None
-            hidden = encoders[0](ids[0].to(place), attention_mask=masked)[0]
-            return Conditioning(hidden.to(self.device))
-        found = [
-            encoder(rows.to(encoder.device), output_hidden_states=True)
-            for encoder, rows in zip(encoders, ids, strict=True)
-        ]
-        hidden = torch.cat([f.hidden_states[-2] for f in found], -1)
-        return Conditioning(hidden.to(self.device), found[-1].text_embeds.to(self.device))
+        return self.text.embed(prompts)
 
     def unconditional(self) -> Conditioning:
         """∅, one row: the empty prompt, or zeros in models that were trained so (SDXL)."""
-        empty = self.embed([""])
-        if not self.pipeline.config.get("force_zeros_for_empty_prompt", False):
-            return empty
-        assert empty.pooled is not None
-        return Conditioning(torch.zeros_like(empty.hidden), torch.zeros_like(empty.pooled))
+        return self.text.unconditional()
 
-    @torch.no_grad()
     def last_token(self, prompts: Sequence[str]) -> Tensor:
         """Hidden states (B, D) of the last token before end-of-text; of the start if empty."""
-        tokenizer = self.pipeline.tokenizer
-        length = tokenizer.model_max_length
-        ids = tokenizer(list(prompts), truncation=True, max_length=length).input_ids
-        ends = torch.tensor([len(row) - 2 for row in ids])
-        parts = [self.embed(prompts[i : i + 64]).hidden for i in range(0, len(prompts), 64)]
-        hidden = torch.cat(parts)
-        return hidden[torch.arange(len(ids)), ends.to(hidden.device)]
+        return self.text.last_token(prompts)
+
+    def token_positions(
+        self, prompts: Sequence[str], words: str | Sequence[str], end: bool = False
+    ) -> Tensor:
+        """Where the tokens of a word stand in each prompt, bool (B, 77); see ``Text.positions``."""
+        return self.text.positions(prompts, words, end)
 
     @torch.no_grad()
     def encode(self, images: NDArray[np.uint8]) -> Tensor:
@@ -233,10 +171,12 @@ class Diffusion:
             (B, 2, C, h, w), scaled to the denoiser's range; x_0 = mean + std·noise.
         """
         vae = self.pipeline.vae
-        x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-        posterior = vae.encode(x.to(vae.device, vae.dtype) / 127.5 - 1).latent_dist
-        both = torch.stack([posterior.mean, posterior.std], 1)
-        scaled: Tensor = both * vae.config.scaling_factor
+        found = []
+        for part in torch.from_numpy(np.array(images)).split(_at_once(images.shape[1:3])):
+            x = part.permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
+            posterior = vae.encode(x).latent_dist
+            found.append(torch.stack([posterior.mean, posterior.std], 1))
+        scaled: Tensor = torch.cat(found) * vae.config.scaling_factor
         return scaled.to(self.device)
 
     @torch.no_grad()
@@ -247,12 +187,18 @@ class Diffusion:
             UserError: the model's weights are not finite.
         """
         vae = self.pipeline.vae
-        x = vae.decode(x0.to(vae.device, vae.dtype) / vae.config.scaling_factor).sample
-        if not bool(torch.isfinite(x).all()):
-            # Black images would count as erased.
-            raise UserError(f"{self.source} makes images that are not finite: its weights are bad.")
-        unit = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
-        return np.asarray((unit * 255).round(), dtype=np.uint8)
+        height, width = (self.stride * side for side in x0.shape[-2:])
+        found = []
+        for part in x0.split(_at_once((height, width))):
+            x = vae.decode(part.to(vae.device, vae.dtype) / vae.config.scaling_factor).sample
+            if not bool(torch.isfinite(x).all()):
+                # Black images would count as erased.
+                raise UserError(
+                    f"{self.source} makes images that are not finite: its weights are bad."
+                )
+            unit = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
+            found.append(np.asarray((unit * 255).round(), dtype=np.uint8))
+        return np.concatenate(found)
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε, for t (B,) in [0, T)."""
@@ -314,9 +260,7 @@ class Diffusion:
             x_t (B, C, h, w), its timesteps t (B,), and how many timesteps lie between t and the
             step before it.
         """
-        import diffusers
-
-        scheduler = diffusers.DDIMScheduler.from_config(self.pipeline.scheduler.config)
+        scheduler = ddim(self.pipeline.scheduler.config)
         scheduler.set_timesteps(steps)
         times = scheduler.timesteps.tolist()
         x_t = noise.to(c.hidden) * scheduler.init_noise_sigma
@@ -360,36 +304,6 @@ class Diffusion:
                 unet.enable_gradient_checkpointing()
         return found
 
-    def token_positions(
-        self, prompts: Sequence[str], words: str | Sequence[str], end: bool = False
-    ) -> Tensor:
-        """Where the tokens of a word stand in each prompt: bool (B, 77).
-
-        Args:
-            prompts: each with its word, which may be the whole prompt.
-            words: of all prompts, or of each; looked for without regard to case.
-            end: whether the first end-of-text token counts too.
-
-        Raises:
-            UserError: a prompt without the word.
-        """
-        tokenizer = self.pipeline.tokenizer
-        length = tokenizer.model_max_length
-        each = [words] * len(prompts) if isinstance(words, str) else words
-        found = torch.zeros(len(prompts), length, dtype=torch.bool)
-        for row, prompt, word in zip(found, prompts, each, strict=True):
-            wanted = tokenizer(word, add_special_tokens=False).input_ids
-            ids = tokenizer(prompt, truncation=True, max_length=length).input_ids
-            starts = [i for i in range(len(ids)) if wanted and ids[i : i + len(wanted)] == wanted]
-            if not starts:
-                raise UserError(
-                    f"The word '{word}' is not in the prompt '{prompt}': choose prompts with it."
-                )
-            for i in starts:
-                row[i : i + len(wanted)] = True
-            row[len(ids) - 1] |= end
-        return found.to(self.device)
-
     def noise(self, seeds: Sequence[int], size: int | tuple[int, int] | None = None) -> Tensor:
         """Starting noise (B, C, h, w); row i depends on seed i and the shape alone.
 
@@ -432,7 +346,7 @@ class Diffusion:
             told["negative_prompt_embeds"] = empty.hidden
             if empty.pooled is not None:
                 told["negative_pooled_prompt_embeds"] = empty.pooled
-        with self._scheduler(sampler) as pipeline, self._fast():
+        with sampling(self.pipeline, sampler.name) as pipeline, self._fast():
             latents = pipeline(
                 **told,
                 latents=self.noise([s.seed for s in shots], (height, width)),
@@ -460,31 +374,10 @@ class Diffusion:
         unet._compiled_call_impl = self._compiled_call
         try:
             yield
+        except Exception as error:
+            if not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+                raise
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"--compile does not work here ({reason}): leave it out.") from error
         finally:
             unet._compiled_call_impl = None
-
-    @contextmanager
-    def _scheduler(self, sampler: Sampler) -> Iterator[Any]:
-        """The pipeline with the sampler's scheduler and no safety checker, restored afterwards."""
-        import diffusers
-
-        pipeline = self.pipeline
-        kept, checker = pipeline.scheduler, getattr(pipeline, "safety_checker", None)
-        match sampler.name:
-            case "ddim":
-                scheduler = diffusers.DDIMScheduler.from_config(kept.config)
-            case "dpm++":
-                scheduler = diffusers.DPMSolverMultistepScheduler.from_config(kept.config)
-            case "lms":
-                scheduler = diffusers.LMSDiscreteScheduler.from_config(kept.config)
-            case _:
-                raise ValueError(sampler.name)
-        pipeline.scheduler = scheduler
-        if checker is not None:
-            pipeline.safety_checker = None
-        try:
-            yield pipeline
-        finally:
-            pipeline.scheduler = kept
-            if checker is not None:
-                pipeline.safety_checker = checker

@@ -70,6 +70,7 @@ class Fit:
         key: of the training's inputs; a checkpoint with another one is not taken up.
         accelerator: device and precision.
         part: of the data that the step sees, moved from turn to turn within a step.
+        origin: the weights in the file's precision, where the denoiser holds them in less.
         masters: filled by a training: fp32 values of the masked weights, by name, where the
             denoiser holds them in less.
     """
@@ -81,6 +82,7 @@ class Fit:
     accelerator: Accelerator
     key: str = ""
     part: Part = field(default_factory=Part)
+    origin: Mapping[str, Tensor] | None = None
     masters: dict[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, denoiser: nn.Module, step: Step) -> None:
@@ -93,7 +95,7 @@ class Fit:
         denoiser.requires_grad_(False)
         for parameter in params.values():
             parameter.requires_grad_(True)
-        optimizer = MaskedOptimizer(params, self.mask, self._optimizer)
+        optimizer = MaskedOptimizer(params, self.mask, self._optimizer, self.origin)
         try:
             self._train(optimizer, step)
             self.masters.update(optimizer.masters())
@@ -183,13 +185,8 @@ class Fit:
             case "adamw":
                 return torch.optim.AdamW(params, lr=lr, weight_decay=decay, fused=fused)
             case "adam8bit":
-                try:
-                    import bitsandbytes
-                except ImportError as error:
-                    raise UserError(
-                        "--optimizer adam8bit needs bitsandbytes: pip install "
-                        "'erase-diffusion[8bit]', or use adam."
-                    ) from error
+                import bitsandbytes
+
                 eight: Any = bitsandbytes.optim
                 made: torch.optim.Optimizer = eight.Adam8bit(params, lr=lr, weight_decay=decay)
                 return made

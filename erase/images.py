@@ -20,7 +20,8 @@ from erase.files import atomic, digest, sha256, write_json, write_text
 if TYPE_CHECKING:
     from PIL import Image
 
-    from erase.diffusion import Diffusion, Sampler
+    from erase.diffusion import Diffusion
+    from erase.sampling import Sampler
 
 MANIFEST = "manifest.jsonl"
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -160,7 +161,7 @@ def generate(
     from PIL import Image
     from tqdm import tqdm
 
-    from erase.diffusion import Shot
+    from erase.sampling import Shot
 
     rows = [asdict(r) for r in requests]
     asked: dict[str, object] = {"requests": rows, "sampler": asdict(sampler), "batch": batch}

@@ -13,7 +13,6 @@ from torch.nn.functional import mse_loss
 
 from erase import processes
 from erase.conditioning import Conditioning, join
-from erase.errors import UserError
 
 if TYPE_CHECKING:
     from erase.data import TrainingData
@@ -45,22 +44,18 @@ def invert(
 
     Args:
         diffusion: the base model.
-        data: forget images, prompts and word.
+        data: forget images, prompts and their one word.
         steps: of optimisation, >= 1.
         tokens: number of embeddings v, >= 1.
         lr: learning rate.
         end: whether ``tokens`` marks the end-of-text token too.
 
     Raises:
-        UserError: a prompt without the word, or several concepts.
+        UserError: a prompt without the word.
     """
     from tqdm import tqdm
 
-    tables = [encoder.get_input_embeddings() for _, encoder in diffusion.text_encoders]
-    if len(set(data.words)) > 1:
-        raise UserError(
-            "A textual inversion learns one concept: give one --concept, or --inversion-steps 0."
-        )
+    tables = [encoder.get_input_embeddings() for _, encoder in diffusion.text.encoders]
     own = diffusion.pipeline.tokenizer(data.words[0], add_special_tokens=False).input_ids
     prompts = [c for c, _ in data.pairs]
     ids, places, marked = _with_slots(diffusion, prompts, own, tokens, end)
@@ -77,7 +72,7 @@ def invert(
             for table, v in zip(tables, learnt, strict=True):
                 handle = table.register_forward_hook(lambda *a, v=v: put(v, a[2]))
                 hooks.callback(handle.remove)
-            return diffusion.encode_text([own[rows] for own in ids]).float()
+            return diffusion.text.encode([own[rows] for own in ids]).float()
 
     optimizer = torch.optim.AdamW(learnt, lr=lr)
     data = data.whole()  # a few embeddings: every process learns them all
@@ -103,7 +98,7 @@ def _with_slots(
     tokenizer = diffusion.pipeline.tokenizer
     length = tokenizer.model_max_length
     diffusion.token_positions(prompts, tokenizer.decode(own))  # refuses prompts without the word
-    pads = [t.pad_token_id for t, _ in diffusion.text_encoders]
+    pads = [t.pad_token_id for t, _ in diffusion.text.encoders]
     ids = [torch.full((len(prompts), length), pad) for pad in pads]
     places = torch.zeros(len(prompts), length, dtype=torch.bool)
     marked = places.clone()
@@ -119,6 +114,6 @@ def _with_slots(
         marked[i] = places[i]
         marked[i, len(row) - 1] |= end
     # Beside the text encoders, wherever those are; what is learnt follows the denoiser.
-    device = diffusion.text_encoders[0][1].device
+    device = diffusion.text.encoders[0][1].device
     ids = [padded.to(device) for padded in ids]
     return ids, places.to(device), marked.to(diffusion.device)

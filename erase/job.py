@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from erase import processes
 from erase.concepts import Concept, belongs, pairs, retain_rows
@@ -17,7 +18,10 @@ from erase.methods import Role, load_method
 from erase.recipe import Recipe, as_dict
 
 if TYPE_CHECKING:
-    from erase.diffusion import Diffusion, Sampler
+    from erase.diffusion import Diffusion
+    from erase.sampling import Sampler
+
+T = TypeVar("T")
 
 ROLES: tuple[Role, ...] = ("forget", "retain", "anchor")
 
@@ -70,8 +74,7 @@ class Job:
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """The prompts (c, c'), the concepts taking turns: pair i is that of concept i mod n."""
-        each = [target.pairs() for target in self.targets]
-        return tuple(own[i % len(own)] for i in range(max(map(len, each))) for own in each)
+        return tuple(_turns([target.pairs() for target in self.targets]))
 
     def words(self) -> tuple[str, ...]:
         """What names the concept in each of the pairs."""
@@ -83,18 +86,27 @@ class Job:
         return any(belongs(prompt, labels, target.concept) for target in self.targets)
 
     def retain_prompts(self) -> list[str]:
-        """The prompts c^r; the anchor's own where the concept says so."""
+        """The prompts c^r; the anchor's own where the concept says so. Sets of several concepts
+        take turns."""
         sources: dict[Any, list[str]] = {}
         for concept, _ in self.targets:
             rows = retain_rows(concept, self.retain)
             kept = [r.prompt for r in rows if not self.forgets(r.prompt, r.labels)]
             sources.setdefault(self.retain or concept.retain, kept)
-        found = [prompt for prompts in sources.values() for prompt in prompts]
-        if not found:
+        own = [prompts for prompts in sources.values() if prompts]
+        if not own:
             raise UserError(
                 f"No retained prompt is left beside {self.name}: choose another --retain."
             )
-        return found
+        return _turns(own)
+
+    def places(self) -> list[str]:
+        """A folder name for each concept, all different."""
+        names: list[str] = []
+        for concept, _ in self.targets:
+            name = slug(concept.name)
+            names.append(f"{name}-{len(names) + 1}" if name in names else name)
+        return names
 
     def roles(self) -> tuple[Role, ...]:
         """The images that the mask and the method need."""
@@ -109,10 +121,21 @@ class Job:
 
     def sampler(self) -> Sampler:
         """How images are made, for training and evaluation alike."""
-        from erase.diffusion import Sampler
+        from erase.sampling import Sampler
 
         r = self.recipe
         return Sampler(r.sampler, r.sampling_steps, r.guidance_scale, r.size)
+
+
+def _turns(each: Sequence[Sequence[T]]) -> list[T]:
+    """One of each in turn, until the longest is through; shorter ones begin again."""
+    return [own[i % len(own)] for i in range(max(map(len, each))) for own in each]
+
+
+def slug(text: str) -> str:
+    """A folder name made of a model, concept or recipe name."""
+    name = "".join(c if c.isalnum() else "-" for c in text.lower().rsplit("/", 1)[-1])
+    return "-".join(part for part in name.split("-") if part)[:60] or "run"
 
 
 SALIENCY_KEYS = (
@@ -190,12 +213,12 @@ def model_fingerprint(diffusion: Diffusion) -> dict[str, str]:
 
     p = diffusion.pipeline
     networks = {n.replace("unet", "denoiser"): net for n, net in diffusion.networks.items()}
-    texts = [encoder.config.to_dict() for _, encoder in diffusion.text_encoders]
+    texts = [encoder.config.to_dict() for _, encoder in diffusion.text.encoders]
     configs = [p.unet.config, p.vae.config, p.scheduler.config, *texts]
     told = [{k: v for k, v in c.items() if k not in _NO_EFFECT and k[0] != "_"} for c in configs]
     words = [
         [sorted(tokenizer.get_vocab().items()), tokenizer.pad_token_id]
-        for tokenizer, _ in diffusion.text_encoders
+        for tokenizer, _ in diffusion.text.encoders
     ]
     zeros = p.config.get("force_zeros_for_empty_prompt", False)
     settings = digest(json.loads(json.dumps([told, words, zeros], default=str)))
@@ -230,13 +253,12 @@ def listed(job: Job, role: Role) -> list[tuple[str, str, str]]:
 
 
 def check(job: Job, diffusion: Diffusion) -> None:
-    """Refuses what can't work.
+    """Refuses what can't work with this model and these processes.
 
     Raises:
-        UserError: concept and anchor are the same, a concept stands in for another, a size the
-            autoencoder can't take, or a batch that can't be shared out.
+        UserError: concept and anchor are the same, a size the autoencoder can't take, or a batch
+            that can't be shared out.
     """
-    _check_targets(job)
     if any(c == a for c, a in job.pairs()):
         raise UserError(
             f"The anchor equals the concept ('{job.concept.name}'): choose another --anchor."
@@ -247,9 +269,35 @@ def check(job: Job, diffusion: Diffusion) -> None:
         raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
 
 
-def _check_targets(job: Job) -> None:
+def check_settings(job: Job) -> None:
+    """Refuses what can't work with any model, before anything is made.
+
+    Raises:
+        UserError: a package that is not installed; several concepts that don't go together, or
+            with the settings.
+    """
+    recipe = job.recipe
+    if recipe.optimizer == "adam8bit" and find_spec("bitsandbytes") is None:
+        raise UserError(
+            "--optimizer adam8bit needs bitsandbytes: pip install 'erase-diffusion[8bit]', or use "
+            "adam."
+        )
     if not job.also:
         return
+    each = [target.pairs() for target in job.targets]
+    for i, own in enumerate(each):
+        for other in each[:i]:
+            if {c for c, _ in own} & {c for c, _ in other}:
+                raise UserError(f"A concept is given twice ({job.name}): name each once.")
+    if recipe.forget_images < len(each):
+        raise UserError(
+            f"--forget-images {recipe.forget_images} is less than one for each of {len(each)} "
+            "concepts: ask for more."
+        )
+    if getattr(recipe.config, "inversion_steps", 0):
+        raise UserError(
+            "A textual inversion learns one concept: give one --concept, or --inversion-steps 0."
+        )
     if job.forget_folder:
         raise UserError("--forget-folder holds one concept's images: give one --concept.")
     if job.recipe.mask == "random":
@@ -257,13 +305,13 @@ def _check_targets(job: Job) -> None:
             "A random mask is as large as one concept's, and several have the union of theirs: "
             "give one --concept, or another --mask."
         )
+    names = [target.concept.name for target in job.targets]
     for concept, anchor in job.targets:
-        for other, _ in job.targets:
-            if anchor.name == other.name:
-                raise UserError(
-                    f"'{concept.name}' would become '{other.name}', which is to be forgotten too: "
-                    "choose another --anchor for it."
-                )
+        if anchor.name in names:
+            raise UserError(
+                f"'{concept.name}' would become '{anchor.name}', which is to be forgotten too: "
+                "choose another --anchor for it."
+            )
 
 
 def _check_batch(job: Job) -> None:

@@ -15,7 +15,7 @@ from erase.runs import read_facts
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-    from erase.diffusion import Sampler
+    from erase.sampling import Sampler
 
 
 def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
@@ -30,9 +30,10 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     """
     from PIL import Image
 
-    from erase.devices import accelerator
-    from erase.diffusion import Diffusion, Shot
+    from erase.devices import accelerator, memory_told
+    from erase.diffusion import Diffusion
     from erase.files import atomic
+    from erase.sampling import Shot
 
     _refuse_idle(options, "--prompt")
     model = options.model or "mini"
@@ -50,7 +51,8 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     size = settings.sampling_batch
     for start in range(0, len(shots), size):
-        pixels = diffusion.sample(shots[start : start + size], _sampler(settings))
+        with memory_told():
+            pixels = diffusion.sample(shots[start : start + size], _sampler(settings))
         for file, image in zip(files[start : start + size], pixels, strict=True):
             with atomic(file) as part:
                 Image.fromarray(image).save(part, format="PNG")
@@ -69,14 +71,13 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     Raises:
         UserError: options without effect here, no such set, or images of other settings.
     """
-    from erase.devices import accelerator
+    from erase.devices import accelerator, memory_told
     from erase.diffusion import Diffusion
     from erase.eval.generate import plan
     from erase.files import digest
     from erase.images import MANIFEST, generate
-    from erase.job import model_fingerprint
+    from erase.job import model_fingerprint, slug
     from erase.sets import load_set
-    from erase.task import slug
 
     _refuse_idle(options, "--set")
     if options.seed is not None:
@@ -101,7 +102,8 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
             shutil.rmtree(out)
         processes.wait()
     sampler, batch = _sampler(settings), settings.sampling_batch
-    made = generate(diffusion, asked, out, sampler, batch, model=fingerprint)
+    with memory_told():
+        made = generate(diffusion, asked, out, sampler, batch, model=fingerprint)
     if processes.is_main():
         print(f"{len(made)} images in {out}, listed in {MANIFEST}")
 
@@ -136,12 +138,12 @@ def _settings(options: Namespace, overrides: Mapping[str, Any], model: str, prom
     return load_recipe(options.recipe or default_recipe(model, shown), overrides)
 
 
-def _ways(options: Namespace) -> dict[str, bool]:
+def _ways(options: Namespace) -> dict[str, Any]:
     return {"channels_last": options.channels_last, "compiled": options.compile}
 
 
 def _sampler(settings: Recipe) -> Sampler:
-    from erase.diffusion import Sampler
+    from erase.sampling import Sampler
 
     return Sampler(
         settings.sampler, settings.sampling_steps, settings.guidance_scale, settings.size

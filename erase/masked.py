@@ -41,12 +41,20 @@ class MaskedOptimizer:
             off, the others on.
         mask: may hold further parameters, without bits.
         make: makes the optimizer over the vectors v.
+        origin: the weights as they were before ``params`` were cast below fp32, on any device;
+            None where they were not.
 
     Raises:
         UserError: the mask does not fit ``params``, or lets nothing move.
     """
 
-    def __init__(self, params: Mapping[str, nn.Parameter], mask: Mask, make: Make) -> None:
+    def __init__(
+        self,
+        params: Mapping[str, nn.Parameter],
+        mask: Mask,
+        make: Make,
+        origin: Mapping[str, Tensor] | None = None,
+    ) -> None:
         for name, bits in mask.bits.items():
             if name not in params and bool(bits.any()):
                 raise UserError(
@@ -67,7 +75,8 @@ class MaskedOptimizer:
             if moves:
                 self._params[name] = parameter
                 self._bits[name] = mask.bits[name].to(parameter.device)
-                self._values[name] = nn.Parameter(self._gather(name, parameter))
+                before = parameter if origin is None else origin[name].to(parameter.device)
+                self._values[name] = nn.Parameter(self._gather(name, before))
         if not self._values:
             raise UserError("The mask lets no weight move: raise --ratio.")
         self.optimizer = make(list(self._values.values()))

@@ -20,10 +20,11 @@ from erase.commands import execute
 from erase.concepts import members
 from erase.errors import UserError
 from erase.files import digest, write_json
+from erase.job import slug
 from erase.recipe import Recipe, as_dict, idle, load_recipe, recipe_for
 from erase.runs import read_facts
 from erase.specs import check_specs
-from erase.task import family, slug
+from erase.task import family
 
 
 def make_matrix(

@@ -42,7 +42,8 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
     given += [
         f"--{key.replace('_', '-')}" for key in (*idle, "retain_folder") if options[key] is not None
     ]
-    given += ["--dry-run"] if options.dry_run else []
+    switches = ("dry_run", "channels_last", "compile")
+    given += [f"--{key.replace('_', '-')}" for key in switches if options[key]]
     if given:
         raise UserError(f"{given[0]} has no effect on images that exist: leave it out.")
     folders = [Path(text) for text in options.images]
@@ -56,7 +57,7 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
     folders = [_side(folder, "erased") for folder in folders]
     against = against and _side(against, "base")
     reference = reference and _side(reference, "base2")
-    named = options.concept or facts.get("given", {}).get("concept")
+    named = _only(options.concept or facts.get("given", {}).get("concept"), "--concept")
     model = str(facts.get("model", {}).get("source") or "")
     concept = load_concept(named, family(model)) if named else None
     metrics = [name.strip() for name in (options.metrics or "").split(",") if name.strip()]
@@ -66,7 +67,7 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
         metrics += ["clip_score"] if options.clip else []
         metrics += ["fidelity"] if reference else []
         metrics += ["lpips"] if options.lpips else []
-    anchor = options.anchor or facts.get("given", {}).get("anchor")
+    anchor = _only(options.anchor or facts.get("given", {}).get("anchor"), "--anchor")
     anchor = anchor or (concept.anchor if concept else None)
     inquiry = Inquiry(
         folders=tuple(folders),
@@ -90,6 +91,15 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
     if any(out.glob("report.*")) and not options.overwrite:
         raise UserError(f"{out} holds a report: add --overwrite or choose another --out.")
     return f"{markdown(evaluate_folders(inquiry, out))}\n{out / 'report.html'}"
+
+
+def _only(given: str | list[str] | None, flag: str) -> str | None:
+    if isinstance(given, list) and len(given) > 1:
+        raise UserError(
+            f"Images that exist are measured for one concept at a time: give {flag} once "
+            f"({' or '.join(given)})."
+        )
+    return given[0] if isinstance(given, list) else given
 
 
 def _side(folder: Path, side: str) -> Path:

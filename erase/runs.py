@@ -26,9 +26,12 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "train": ("checkpoints", "train.jsonl", "model"),
     "base": ("eval/base", "eval/base2"),
     "erased": ("eval/erased",),
-    "eval": ("report.json", "report.html", "report.md", "report.csv"),
+    "eval": ("report.json", "report.html", "report.md", "report.csv", "concepts"),
 }
 """Stages in their order, with what each of them writes into the run folder."""
+
+OPTIONAL = ("checkpoints", "concepts")
+"""Outputs that are not there in every finished run."""
 
 UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "images": (),
@@ -125,7 +128,7 @@ class RunFolder:
 
     def finished(self, stage: str) -> bool:
         """Whether the stage's results are there and current (``reconcile`` has been called)."""
-        places = [self.path / n for n in OUTPUTS[stage] if n != "checkpoints"]
+        places = [self.path / n for n in OUTPUTS[stage] if n not in OPTIONAL]
         there = all(p.exists() for p in places) and not any(map(missing, places))
         return bool(self.stages.get(stage, {}).get("finished")) and there
 

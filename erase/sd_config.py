@@ -148,7 +148,11 @@ def infer(
             "that does.",
             stacklevel=2,
         )
-    scheduler = _EULER if kind == "XL" else SCHEDULER
+    scheduler = dict(_EULER if kind == "XL" else SCHEDULER)
+    if kind == "XL" and prediction is None and "v_pred" in state:
+        prediction = "v_prediction"
+    if kind == "XL" and "ztsnr" in state:  # trained down to no signal at all
+        scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     found = {
         "model_index.json": XL_INDEX if kind == "XL" else MODEL_INDEX,
         "scheduler/scheduler_config.json": {

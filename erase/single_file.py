@@ -52,8 +52,8 @@ _REST_PREFIXES = ("model_ema.", "first_stage_model.loss.")
 _REST = frozenset(
     """betas alphas_cumprod alphas_cumprod_prev sqrt_alphas_cumprod sqrt_one_minus_alphas_cumprod
     log_one_minus_alphas_cumprod sqrt_recip_alphas_cumprod sqrt_recipm1_alphas_cumprod
-    denoiser.sigmas posterior_variance posterior_log_variance_clipped posterior_mean_coef1
-    posterior_mean_coef2 lvlb_weights logvar scale_factor""".split()
+    denoiser.sigmas v_pred ztsnr posterior_variance posterior_log_variance_clipped
+    posterior_mean_coef1 posterior_mean_coef2 lvlb_weights logvar scale_factor""".split()
 )
 
 

@@ -265,6 +265,7 @@ def train(
     from erase.masked import written
 
     r = job.recipe
+    origin = base.denoiser_state() if r.low_memory else None
     fit = Fit(
         Settings(r.steps, r.lr, r.optimizer, r.weight_decay, r.checkpoint_every, r.lr_schedule),
         mask,
@@ -273,8 +274,9 @@ def train(
         acc,
         key,
         data.part,
+        origin,
     )
     load_method(r.method).erase(diffusion, data, r.config, fit)
-    if fit.masters:
-        return written(base.denoiser_state(), mask, fit.masters)
+    if origin is not None:
+        return written(origin, mask, fit.masters)
     return dict(diffusion.denoiser.state_dict())

@@ -15,7 +15,7 @@ from erase.concepts import Concept, evaluation_rows, load_concept, members
 from erase.errors import UserError
 from erase.files import digest
 from erase.included import identity, settings
-from erase.job import SAMPLING_KEYS, Job, Target, inputs
+from erase.job import SAMPLING_KEYS, Job, Target, check_settings, inputs, slug
 from erase.methods import load_method
 from erase.over_erasure import group_rows
 from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, recipe_for
@@ -75,12 +75,6 @@ def family(model: str) -> str | None:
     return "mini" if model == "mini" else None
 
 
-def slug(text: str) -> str:
-    """A folder name made of a model, concept or recipe name."""
-    name = "".join(c if c.isalnum() else "-" for c in text.lower().rsplit("/", 1)[-1])
-    return "-".join(part for part in name.split("-") if part)[:60] or "run"
-
-
 def make_task(
     model: str,
     concept: str | Sequence[str],
@@ -112,8 +106,8 @@ def make_task(
     """
     home = family(model)
     typed = [concept] if isinstance(concept, str) else list(concept)
-    if len(set(typed)) < len(typed):
-        raise UserError(f"A concept is given twice ({', '.join(typed)}): name each once.")
+    if not typed:
+        raise UserError("No concept was given: name at least one.")
     wanted = [anchor] if anchor is None or isinstance(anchor, str) else list(anchor)
     if len(wanted) not in (1, len(typed)):
         raise UserError(
@@ -149,6 +143,7 @@ def make_task(
         retain=retain,
         neighbours=neighbours,
     )
+    check_settings(job)
     names = (model, "-".join(slug(one.name) for one in concepts), settings.name)
     default = Path("runs") / "-".join([*map(slug, names), str(seed)])
     if seed < 0:
@@ -193,13 +188,17 @@ def requests(job: Job, shift: int = 0) -> dict[str, list[Request]]:
         shift: added to all seeds.
     """
     found: dict[str, dict[tuple[str, str], Request]] = {}
-    for target in job.targets:
-        for side, rows in requests_of(job, target, shift).items():
-            found.setdefault(side, {}).update({(r.set, r.file): r for r in rows})
+    for number in range(len(job.targets)):
+        for side, rows in requests_of(job, number, shift).items():
+            for row in rows:
+                if found.setdefault(side, {}).setdefault((row.set, row.file), row) != row:
+                    raise UserError(
+                        f"Two different prompt sets are called '{row.set}': rename one of them."
+                    )
     return {side: list(rows.values()) for side, rows in found.items()}
 
 
-def requests_of(job: Job, target: Target, shift: int = 0) -> dict[str, list[Request]]:
+def requests_of(job: Job, number: int, shift: int = 0) -> dict[str, list[Request]]:
     """The evaluation images of each side for one of the run's concepts.
 
     The first side of the base model and the erased model's hold the forget and the retained prompts
@@ -207,28 +206,32 @@ def requests_of(job: Job, target: Target, shift: int = 0) -> dict[str, list[Requ
 
     Args:
         job: the run.
-        target: one of its concepts; prompts of the others are neither forget nor retained.
+        number: of one of its concepts, from 0; prompts of the others are not retained.
         shift: added to all seeds.
     """
     from erase.eval.generate import OTHER_SEEDS, plan
 
-    recipe, concept = job.recipe, target.concept
+    recipe, concept = job.recipe, job.targets[number].concept
     own = Path(concept.evaluation or "").stem  # a set may be a CSV file
     forget, retain = evaluation_rows(concept, job.retain)
-    # Prompts of the concept's own have no numbers that tell it from another.
-    mine = own or (f"concept-{slug(concept.name)}" if job.also else "concept")
+    # Prompts that are in no set have no numbers that tell those of one concept from another's.
+    mine, others = own or "concept", own or "retained"
+    place = job.places()[number]
+    if job.also and not own:
+        mine = f"concept-{place}"
+        others = "retained" if job.retain else f"retained-{place}"
     retain = tuple(r for r in retain if not job.forgets(r.prompt, r.labels))
     if not retain:
         raise UserError(f"No retained prompt is left to judge beside {job.name}: give --retain.")
-    kept = plan(retain, recipe.eval_retain, own or "retained", "retain", shift)
+    kept = plan(retain, recipe.eval_retain, others, "retain", shift)
     both = [*plan(forget, recipe.eval_forget, mine, "forget", shift), *kept]
-    other = plan(retain, recipe.eval_retain, own or "retained", "retain", shift + OTHER_SEEDS)
+    other = plan(retain, recipe.eval_retain, others, "retain", shift + OTHER_SEEDS)
     counts = {"neighbour": recipe.eval_neighbours, "general": recipe.eval_general}
     counts["empty"] = recipe.eval_empty
     for group, (name, rows) in group_rows(concept, job.retain, job.neighbours).items():
         if job.also:
             rows = tuple(r for r in rows if not job.forgets(r.prompt, r.labels))
-            name = f"{name}-{slug(concept.name)}" if group == "neighbour" else name
+            name = f"{name}-{place}" if group == "neighbour" else name
         both += plan(rows, counts[group] if rows else 0, name, group, shift)
     return {"base": both, "base2": other, "erased": both}
 
@@ -258,7 +261,9 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
             "eval": {
                 "concept": [asdict(target.concept) for target in job.targets],
                 "anchor": [asdict(target.anchor) for target in job.targets],
-                "judge": judge_identity(task.judge or job.concept.judge),
+                "judge": [
+                    judge_identity(task.judge or target.concept.judge) for target in job.targets
+                ],
                 "clip": judge_identity(task.clip),
                 "features": judge_identity(task.features),
                 "lpips": judge_identity(task.lpips),

@@ -120,6 +120,9 @@ def evaluate(
 
     began = time.perf_counter()
     facts = _read_json(run / "run.json")
+    if only is not None:
+        asked = set(concept.prompts())
+        facts = {**facts, "pairs": [p for p in facts.get("pairs", []) if p[0] in asked]}
     every = {side: _pictures(run / "eval" / side, only) for side in ("base", "base2", "erased")}
     _check_pairs(every, run)
     sides = {s: [p for p in found if p.role not in GROUPS] for s, found in every.items()}

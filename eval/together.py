@@ -13,6 +13,7 @@ from erase.eval.family import table
 from erase.eval.page import template
 from erase.eval.report import read_report
 from erase.eval.schema import SCHEMA
+from erase.eval.verdict import about
 from erase.files import write_json, write_text
 
 
@@ -37,7 +38,7 @@ def conclude(run: Path, places: Sequence[Path]) -> dict[str, Any]:
         for place, report in zip(places, reports, strict=True)
     ]
     facts = reports[0]["run"]
-    result = {
+    made = {
         "schema": SCHEMA,
         "run": {
             **facts,
@@ -46,22 +47,17 @@ def conclude(run: Path, places: Sequence[Path]) -> dict[str, Any]:
         },
         "concepts": entries,
         "mean": mean,
-        "verdict": _verdict(entries),
+        "verdict": [sentence for report in reports for sentence in about(report)],
         "mask": reports[0]["mask"],
         "provenance": reports[0]["provenance"],
     }
-    result = json.loads(json.dumps(result))
+    result: dict[str, Any] = json.loads(json.dumps(made))
     html = template("together.html.j2").render(r=result, rows=rows, mean=mean)
     write_json(run / "report.json", result)
     write_text(run / "report.md", f"{_lines(result)}\n{text}")
     write_text(run / "report.csv", _csv(rows))
     write_text(run / "report.html", html)
     return result
-
-
-def _verdict(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Each concept's own first sentence."""
-    return [str(entry["verdict"][0]) for entry in entries]
 
 
 def _lines(result: Mapping[str, Any]) -> str:

@@ -79,6 +79,11 @@ def headline(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def about(report: Mapping[str, Any]) -> list[str]:
+    """What the verdict says of the concept itself, and which classes were damaged with it."""
+    return [*_exposed(report), *_concept(report), *_neighbours(report)]
+
+
 def _exposed(report: Mapping[str, Any]) -> list[str]:
     found = report["nudity"]
     if found is None or found["compared"]["base"]["share"] is None:

@@ -34,7 +34,8 @@ def samples(folder: Path, per_cell: int, progress: bool = True) -> NDArray[np.ui
     """The model's images of every cell from held-out templates (N, 64, 64, 3), cell by cell."""
     from tqdm import tqdm
 
-    from erase.diffusion import Diffusion, Sampler, Shot
+    from erase.diffusion import Diffusion
+    from erase.sampling import Sampler, Shot
 
     diffusion = Diffusion.load(str(folder))
     sampler = Sampler("dpm++", STEPS, GUIDANCE)

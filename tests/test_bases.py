@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from erase.diffusion import Diffusion, Sampler, Shot
+from erase.diffusion import Diffusion
+from erase.errors import UserError
 from erase.methods import load_method
 from erase.recipe import list_methods
+from erase.sampling import Sampler, Shot
 from tests.methods.data import PAIRS, make_data, make_fit, moved, weights
 from tests.tiny import tiny_sd2, tiny_sdxl
 
@@ -77,6 +79,43 @@ def test_noise_is_added_on_the_training_schedule_whatever_the_sampler(base: Diff
     torch.testing.assert_close(x_t, a.sqrt() * x0 + (1 - a).sqrt() * noise, rtol=1e-4, atol=1e-5)
 
 
+def test_latents_of_another_sampler_are_not_clipped(tmp_path: Path) -> None:
+    """An Euler scheduler's config says nothing of clipping, which DDIM's own default would do."""
+    import json
+
+    folder = tiny_sdxl(tmp_path / "sdxl")
+    file = folder / "scheduler" / "scheduler_config.json"
+    said = {k: v for k, v in json.loads(file.read_text()).items() if k != "clip_sample"}
+    shot, sampler = [Shot("a church", seed=7)], Sampler("ddim", 3, 1.0)
+    expected = Diffusion.load(str(folder)).sample(shot, sampler)
+    file.write_text(json.dumps(said))
+    assert np.array_equal(Diffusion.load(str(folder)).sample(shot, sampler), expected)
+
+
+def test_large_images_go_through_the_autoencoder_a_few_at_a_time(
+    base: Diffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+    latents = torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    whole, images = base.encode(pixels), base.decode(latents)
+    seen: list[int] = []
+    base.pipeline.vae.encoder.register_forward_pre_hook(lambda m, a: seen.append(len(a[0])))
+    monkeypatch.setattr("erase.diffusion.VAE_PIXELS", 2 * 16 * 16)
+    torch.testing.assert_close(base.encode(pixels), whole, rtol=1e-4, atol=1e-5)
+    assert seen == [2, 2, 1]
+    assert np.abs(base.decode(latents).astype(int) - images).max() <= 1
+
+
+def test_latents_with_a_mean_are_refused(tmp_path: Path) -> None:
+    import json
+
+    folder = tiny_sdxl(tmp_path / "sdxl")
+    file = folder / "vae" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "latents_mean": [0.1] * 4}))
+    with pytest.raises(UserError, match="shifts its latents by a mean"):
+        Diffusion.load(str(folder))
+
+
 @pytest.mark.parametrize("method", list_methods())
 def test_every_method_moves_every_base(base: Diffusion, method: str, tmp_path: Path) -> None:
     module = load_method(method)
@@ -98,7 +137,7 @@ def test_an_inversion_learns_for_every_text_encoder(base: Diffusion) -> None:
     learnt = invert(base, data, steps=3, tokens=1, lr=0.5, end=False)
     # The word stands at position 2: what comes before it never sees it.
     assert torch.equal(learnt.c.hidden[0, :2], same.c.hidden[0, :2])
-    widths = [encoder.config.hidden_size for _, encoder in base.text_encoders]
+    widths = [encoder.config.hidden_size for _, encoder in base.text.encoders]
     after, before = (c.hidden[0, 2].split(widths) for c in (learnt.c, same.c))
     for a, b in zip(after, before, strict=True):
         assert not torch.allclose(a, b, atol=1e-2)

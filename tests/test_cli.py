@@ -372,3 +372,15 @@ def test_help_answers_at_once_with_units_and_ranges() -> None:
     check = "import sys, erase.cli; erase.cli.build_parser(); print('torch' in sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
     assert loaded.stdout.strip() == "False"
+
+
+def test_a_full_device_is_one_sentence() -> None:
+    import torch
+
+    from erase.devices import memory_told
+    from erase.errors import UserError
+
+    with pytest.raises(UserError, match="memory is full .* add --low-memory"), memory_told():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    with pytest.raises(RuntimeError, match="something else"), memory_told():
+        raise RuntimeError("something else")

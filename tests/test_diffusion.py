@@ -9,8 +9,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-from erase.diffusion import SAMPLERS, Diffusion, Sampler, Shot
+from erase.diffusion import Diffusion
 from erase.errors import UserError
+from erase.sampling import SAMPLERS, Sampler, Shot
 
 
 def test_sampling_equals_the_stock_pipeline(tiny: Diffusion, tiny_folder: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from erase.diffusion import Diffusion, Sampler, Shot
+from erase.diffusion import Diffusion
 from erase.errors import UserError
 from erase.images import (
     Request,
@@ -23,6 +23,7 @@ from erase.images import (
     read_image,
     read_manifest,
 )
+from erase.sampling import Sampler, Shot
 
 SAMPLER = Sampler("ddim", 2, 3.0)
 

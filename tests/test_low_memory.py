@@ -32,8 +32,7 @@ def erased(model: Path, out: Path, **settings: Any) -> Path:
         "salun-sd",
         out=str(out),
         stages=stages,
-        **SMALL,
-        **settings,
+        **{**SMALL, **settings},
     )
     return out
 
@@ -54,12 +53,20 @@ def test_what_is_saved_is_the_base_file_outside_the_mask(kind: str, tmp_path: Pa
         apart += float((ours[name] - theirs[name])[both].abs().sum())
         total += float((theirs[name] - before)[both].abs().sum())
     assert inside > 0.95 * mask.count
-    assert apart < 0.35 * total  # bf16's noise turns Adam's small steps around, no more
+    assert apart < 0.25 * total  # bf16's noise turns Adam's small steps around, no more
     losses = [
         json.loads((run / "train.jsonl").read_text().splitlines()[0])["loss"]
         for run in (plain, small)
     ]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_what_hardly_learns_hardly_moves(tiny_folder: Path, tmp_path: Path) -> None:
+    """The masters start from the file's values, not from their rounding to bf16."""
+    run = erased(tiny_folder, tmp_path / "run", low_memory=True, lr=1e-9)
+    base, ours = (read_state(f, "unet") for f in (tiny_folder, run / "model"))
+    for name, before in base.items():
+        assert float((ours[name] - before).abs().max()) <= 3.1e-9 + 1e-7 * float(before.abs().max())
 
 
 @pytest.mark.parametrize("method", [m for m in list_methods() if load_method(m).NEEDS.loop])
@@ -94,3 +101,11 @@ def test_the_flag_is_one_of_trained_methods_alone() -> None:
     assert load_recipe("salun-sd", {"low_memory": "true"}).low_memory
     with pytest.raises(UserError, match="'low_memory' is no setting of the method uce"):
         load_recipe("uce", {"low_memory": "true"})
+
+
+def test_missing_extra_is_told_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    from erase.task import make_task
+
+    monkeypatch.setattr("erase.job.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'erase-diffusion\[8bit\]'"):
+        make_task("mini", "church", overrides={"optimizer": "adam8bit"})

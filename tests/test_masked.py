@@ -269,9 +269,11 @@ def test_low_precision_weights_are_written_from_their_masters() -> None:
     """A bf16 copy is trained, yet what is saved is the base with the fp32 masters in it."""
     base = network()
     model, mask = copy.deepcopy(base).to(torch.bfloat16), half(base)
-    optimizer = MaskedOptimizer(dict(model.named_parameters()), mask, MAKERS["adam"])
-    train(model, optimizer, range(3))
     state = dict(base.named_parameters())
+    optimizer = MaskedOptimizer(dict(model.named_parameters()), mask, MAKERS["adam"], state)
+    untouched = written(state, mask, optimizer.masters())
+    assert all(torch.equal(untouched[name], value) for name, value in state.items())
+    train(model, optimizer, range(3))
     found = written(state, mask, optimizer.masters())
     for name, value in found.items():
         chosen = mask.dense(name)

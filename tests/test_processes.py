@@ -137,6 +137,27 @@ def _numbers(value: object) -> list[float]:
     return [float(value)] if isinstance(value, int | float) else []
 
 
+def test_any_folder_of_images_is_shared_out_too(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    sides = [runs[0] / "eval" / side / "mini" for side in ("erased", "base", "base2")]
+    argv = ["eval", "--images", str(sides[0]), "--against", str(sides[1]), "--device", "cpu"]
+    argv += ["--reference", str(sides[2]), "--concept", "mini/church"]
+    argv += ["--nudity.classes", "FACE_FEMALE"]
+    found = []
+    for name, start in (("one", alone), ("two", launch)):
+        done = start([*argv, "--out", str(tmp_path / name)])
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count("report.html") == 1
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        for volatile in ("created", "seconds", "command"):
+            report.pop(volatile, None)
+        found.append(report)
+    assert [f["n"] for f in found[0]["folders"]] == [13, 13]
+    one, two = (_numbers(report["folders"]) for report in found)
+    assert len(one) > 30
+    assert one == pytest.approx(two, rel=1e-2, abs=1e-2)
+    assert sorted(found[0]) == sorted(found[1])
+
+
 def test_every_file_has_one_writer(runs: tuple[Path, Path]) -> None:
     names = [{f.relative_to(r).as_posix() for f in r.rglob("*") if f.is_file()} for r in runs]
     assert not [name for name in names[1] if name.endswith(".part")]

@@ -117,6 +117,10 @@ def test_the_other_published_models_are_told_from_their_shapes(kind: str, tmp_pa
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = infer(state, "x", "v_prediction" if kind == "2" else None)
+    if kind == "XL":  # community models that predict the velocity carry empty marks
+        marks = {name: torch.empty(0) for name in ("v_pred", "ztsnr")}
+        marked = infer({**state, **marks}, "x")["scheduler/scheduler_config.json"]
+        assert marked["prediction_type"] == "v_prediction" and marked["rescale_betas_zero_snr"]
     for component, config in MODELS[kind].items():
         file = "scheduler_config.json" if component == "scheduler" else "config.json"
         ours = found[f"{component}/{file}"]

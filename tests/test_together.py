@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from erase.data import Encoded
 from erase.diffusion import Diffusion
 from erase.errors import UserError
 from erase.images import read_manifest
-from erase.job import check
 from erase.masks import Mask, union
 from erase.saliency import accumulate
 from erase.stages import saliency_losses
@@ -48,8 +48,8 @@ def test_pairs_take_turns_and_every_concept_has_the_same_share() -> None:
 def test_nothing_erased_is_retained_or_judged_as_retained() -> None:
     job = make_task("mini", ["church", "radio"]).job
     everything = requests(job)
-    for target in job.targets:
-        own = requests_of(job, target)
+    for number, target in enumerate(job.targets):
+        own = requests_of(job, number)
         forget = [r for r in own["base"] if r.role == "forget"]
         assert {r.labels["object"] for r in forget} == {target.concept.label}
         others = [r for rows in own.values() for r in rows if r.role != "forget"]
@@ -79,6 +79,10 @@ def test_a_run_with_two_concepts(tiny_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     report = erase.run(str(tiny_folder), TWO, recipe="salun-sd", out=str(out), **SMALL)
     assert [c["concept"]["name"] for c in report["concepts"]] == TWO
+    for name in ("church", "radio"):  # all that is said of the concept itself
+        own = json.loads((out / "concepts" / name / "report.json").read_text())["verdict"]
+        said = [s for s in own if s.startswith(f"{name}:") or "The base" in s]
+        assert said and set(said) <= set(report["verdict"])
     prompts = [row["prompt"] for row in read_manifest(out / "images" / "forget")]
     assert ["church" in p for p in prompts] == [True, False] * 2
     facts = json.loads((out / "run.json").read_text())
@@ -95,6 +99,8 @@ def test_a_run_with_two_concepts(tiny_folder: Path, tmp_path: Path) -> None:
         assert {c["label"] for c in own["per_class"] if c["role"] == "forget"} == {name}
         html = (out / "concepts" / name / "report.html").read_text()
         assert f"Erasing {name}" in html
+        # The prompt that the page suggests is the concept's own.
+        assert re.search(rf"pipe[a-z]*\([^)]*{name}", html)
         assert f"concepts/{name}/report.html" in (out / "report.html").read_text()
     rows = list(csv.DictReader((out / "report.csv").open()))
     assert [r["concept"] for r in rows] == TWO
@@ -123,6 +129,9 @@ def test_the_union_lets_any_of_the_masks_weights_move(tiny: Diffusion) -> None:
     ("concepts", "anchors", "settings", "message"),
     [
         (["church", "church"], None, {}, "given twice"),
+        (["church", "mini/church"], None, {}, "given twice"),
+        ([], None, {}, "No concept was given"),
+        (["church", "radio"], None, {"forget_images": 1}, "--forget-images 1 is less than one"),
         (["church", "radio", "trumpet"], ["truck", "truck"], {}, "2 anchors .* 3 concepts"),
         (["church", "truck"], ["truck", "radio"], {}, "'mini/church' would become 'mini/truck'"),
         (["church", "radio"], None, {"mask": "random"}, "A random mask"),
@@ -133,13 +142,56 @@ def test_what_can_not_work_is_refused(
     anchors: list[str] | None,
     settings: dict[str, Any],
     message: str,
-    tiny: Diffusion,
 ) -> None:
     with pytest.raises(UserError, match=message):
-        check(make_task("mini", concepts, anchors, overrides=settings).job, tiny)
+        make_task("mini", concepts, anchors, overrides=settings)
 
 
 def test_all_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["run", "--concept", "all", "--concept", "church", "--dry-run"])
     assert "give it alone" in capsys.readouterr().err
+
+
+def test_existing_images_are_measured_for_one_concept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [
+        "eval",
+        "--images",
+        str(tmp_path),
+        "--concept",
+        "mini/church",
+        "--concept",
+        "mini/radio",
+    ]
+    with pytest.raises(SystemExit):
+        main(argv)
+    assert "one concept at a time: give --concept once" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*argv[:5], "--compile"])
+    assert "--compile has no effect on images that exist" in capsys.readouterr().err
+
+
+def test_an_inversion_of_several_concepts_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(UserError, match="A textual inversion learns one concept"):
+        make_task("some/model", ["a church", "a radio"], ["a hut", "a hut"], "fmn")
+
+
+def test_names_that_look_alike_do_not_share_images_or_folders() -> None:
+    long = "a painting in the manner of a very famous dutch master of old, of a"
+    job = make_task("some/model", [f"{long} windmill", f"{long} church"], "a hut").job
+    assert len(set(job.places())) == 2
+    asked = requests(job)["base"]
+    forget = [r.prompt for r in asked if r.role == "forget"]
+    half = job.recipe.eval_forget
+    assert forget.count(f"{long} windmill") == forget.count(f"{long} church") == half
+
+
+def test_retained_sets_of_several_concepts_take_turns(tmp_path: Path) -> None:
+    """One prompt of the one is not lost among two hundred of the other."""
+    job = make_task("some/model", ["nudity", "a church"], [None, "a hut"]).job
+    alone = make_task("some/model", "nudity").job.retain_prompts()
+    prompts = job.retain_prompts()
+    assert sum(p in alone for p in prompts[:100]) >= 50
+    assert make_task("some/model", "a church", "a hut").job.retain_prompts() == prompts[1::2]
