@@ -6,7 +6,7 @@ the optimizer never sees the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from erase.masks import unpack
 if TYPE_CHECKING:
     from erase.masks import Mask
 
+PART = 1 << 25
+"""Weights that a step moves at a time, which bounds what it needs besides moments and gradients."""
 Make = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 """Makes an optimizer over the parameters it is given."""
 
@@ -33,8 +35,8 @@ class MaskedOptimizer:
     and the mask is kept packed on the parameters' devices. Weights below fp32 have an fp32 master
     copy of v, so that small updates add up; those of fp32 weights exist during a step only.
 
-    Optimizers that need a closure, or that treat the rows of a matrix differently from its
-    entries (Muon, Adafactor), are not meant.
+    Optimizers that need a closure, that treat the rows of a matrix differently from its entries
+    (Muon, Adafactor), or that look at all parameters at once are not meant.
 
     Args:
         params: the weights by name; those without a masked weight have ``requires_grad`` turned
@@ -76,7 +78,7 @@ class MaskedOptimizer:
                 self._params[name] = parameter
                 self._bits[name] = mask.bits[name].to(parameter.device)
                 before = parameter if origin is None else origin[name].to(parameter.device)
-                self._values[name] = nn.Parameter(self._gather(name, before))
+                self._values[name] = nn.Parameter(self._gather(before, self._where(name)))
         if not self._values:
             raise UserError("The mask lets no weight move: raise --ratio.")
         self.optimizer = make(list(self._values.values()))
@@ -104,14 +106,15 @@ class MaskedOptimizer:
         known = [name for name in self._params if name in self._gradients]
         if average is not None:
             average([self._gradients[name] for name in known])
-        for name in known:
-            self._restore(name)
-            self._values[name].grad = self._gradients.pop(name)
-        self.optimizer.step()
-        for name, value in self._values.items():
-            if value.grad is not None:
-                value.grad = None
-                self._scatter(name)
+        for part in self._parts(known):
+            places = {name: self._where(name) for name in part}
+            for name, place in places.items():
+                self._restore(name, place)
+                self._values[name].grad = self._gradients.pop(name)
+            self.optimizer.step()  # of these alone: the others have no gradient
+            for name, place in places.items():
+                self._values[name].grad = None
+                self._scatter(name, place)
                 self._release(name)
 
     def zero_grad(self) -> None:
@@ -125,7 +128,7 @@ class MaskedOptimizer:
         """The masked weights ``values`` by name (fp32 vectors) and the optimizer's own state."""
         values = {}
         for name in self._values:
-            self._restore(name)
+            self._restore(name, self._where(name))
             values[name] = self._values[name].detach()
             self._release(name)
         return {"values": values, "optimizer": self.optimizer.state_dict()}
@@ -138,14 +141,14 @@ class MaskedOptimizer:
             UserError: the state was saved with another mask.
         """
         values: Mapping[str, Tensor] = state["values"]
-        counts = {name: self._count(name) for name in self._values}
+        counts = {name: len(self._where(name)) for name in self._values}
         if counts != {name: len(value) for name, value in values.items()}:
             raise UserError(
                 "The checkpoint was written with another mask: start the training anew."
             )
         for name, value in values.items():
             self._values[name].data = value.to(self._params[name].device, copy=True)
-            self._scatter(name)
+            self._scatter(name, self._where(name))
             self._release(name)
         self.optimizer.load_state_dict(dict(state["optimizer"]))
 
@@ -157,39 +160,48 @@ class MaskedOptimizer:
     @torch.no_grad()
     def _take(self, name: str, parameter: Tensor) -> None:
         assert parameter.grad is not None
-        gradient = self._gather(name, parameter.grad)
+        gradient = self._gather(parameter.grad, self._where(name))
         parameter.grad = None
         if name in self._gradients:
             self._gradients[name].add_(gradient)
         else:
             self._gradients[name] = gradient
 
-    def _mask(self, name: str) -> Tensor:
-        return unpack(self._bits[name], self._params[name].shape)
-
-    def _count(self, name: str) -> int:
-        return int(self._mask(name).sum())
+    def _parts(self, names: Sequence[str]) -> Iterator[list[str]]:
+        """The names in parts of about ``PART`` weights, whose v and places fit at a time."""
+        part: list[str] = []
+        size = 0
+        for name in names:
+            part.append(name)
+            size += self._params[name].numel()
+            if size >= PART:
+                yield part
+                part, size = [], 0
+        if part:
+            yield part
 
     def _where(self, name: str) -> Tensor:
         """Flat indices of the masked weights: made anew from the bits, which are 1/64 as large."""
-        mask = self._mask(name).reshape(-1)
-        if mask.device.type == "cpu":  # several times faster than torch's own
-            return torch.from_numpy(np.flatnonzero(mask.numpy()))
-        return mask.nonzero().reshape(-1)
+        bits, shape = self._bits[name], self._params[name].shape
+        if bits.device.type == "cpu":  # several times faster than torch's own
+            mask = np.unpackbits(bits.numpy(), count=shape.numel(), bitorder="little")
+            return torch.from_numpy(np.flatnonzero(mask.view(np.bool_)))
+        return unpack(bits, shape).reshape(-1).nonzero().reshape(-1)
 
-    def _gather(self, name: str, tensor: Tensor) -> Tensor:
-        return tensor.detach().reshape(-1).index_select(0, self._where(name)).float()
+    def _gather(self, tensor: Tensor, place: Tensor) -> Tensor:
+        return tensor.detach().reshape(-1).index_select(0, place).float()
 
-    def _scatter(self, name: str) -> None:
+    def _scatter(self, name: str, place: Tensor) -> None:
         data, values = self._params[name].data, self._values[name].detach()
         if data.is_contiguous():
-            data.view(-1).index_copy_(0, self._where(name), values.to(data.dtype))
+            data.view(-1).index_copy_(0, place, values.to(data.dtype))
         else:
-            data.masked_scatter_(self._mask(name), values.to(data.dtype))
+            mask = unpack(self._bits[name], data.shape)
+            data.masked_scatter_(mask, values.to(data.dtype))
 
-    def _restore(self, name: str) -> None:
+    def _restore(self, name: str, place: Tensor) -> None:
         if self._params[name].dtype == torch.float32:
-            self._values[name].data = self._gather(name, self._params[name])
+            self._values[name].data = self._gather(self._params[name], place)
 
     def _release(self, name: str) -> None:
         if self._params[name].dtype == torch.float32:

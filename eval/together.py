@@ -47,7 +47,7 @@ def conclude(run: Path, places: Sequence[Path]) -> dict[str, Any]:
         },
         "concepts": entries,
         "mean": mean,
-        "verdict": [sentence for report in reports for sentence in about(report)],
+        "verdict": [" ".join(about(report)) for report in reports],
         "mask": reports[0]["mask"],
         "provenance": reports[0]["provenance"],
     }

@@ -311,3 +311,15 @@ def test_eight_bit_moments() -> None:
     assert torch.equal(eight[~chosen], before[~chosen])
     apart, moved = (full - eight)[chosen].abs().mean(), (full - before)[chosen].abs().mean()
     assert float(apart) < 0.1 * float(moved)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_step_in_parts_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for part in (1 << 25, 100):
+        monkeypatch.setattr("erase.masked.PART", part)
+        model = network()
+        optimizer = MaskedOptimizer(dict(model.named_parameters()), half(model), MAKERS[name])
+        train(model, optimizer, range(4))
+        found.append(model.state_dict())
+    assert all(torch.equal(found[1][n], value) for n, value in found[0].items())
