@@ -46,7 +46,12 @@ class ClipScore:
     @property
     def facts(self) -> dict[str, Any]:
         """The model, if any."""
-        return {"model": self.spec, **(self.clip.facts if self.clip else {})}
+        return {"model": self.named, **(self.clip.facts if self.clip else {})}
+
+    @property
+    def named(self) -> str | None:
+        """The spec; of the bundled model without the place where it happens to be installed."""
+        return self.spec.partition("@")[0] if self.spec == mini_clip() else self.spec
 
     def measure(self, images: Sequence[Picture]) -> list[float]:
         """Every image's score."""
@@ -56,7 +61,7 @@ class ClipScore:
             images,
             self._embed,
             store=self.store,
-            by={"clip": self.spec, **self.clip.facts},
+            by={"clip": self.named, **self.clip.facts},
             title="CLIP",
         )
         prompts = list(dict.fromkeys(p.prompt for p in images))

@@ -86,3 +86,10 @@ def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
         with pytest.raises(UserError, match=message):
             load_extractor(spec)
     assert "never" not in capsys.readouterr().out
+
+
+def test_the_bundled_clip_is_named_without_its_place() -> None:
+    from erase.eval.metrics.clip_score import ClipScore
+
+    assert ClipScore(mini_clip(), None).facts["model"] == "open_clip:mini"
+    assert ClipScore("open_clip:ViT-B-32@x.pt", None).facts["model"] == "open_clip:ViT-B-32@x.pt"
