@@ -144,7 +144,9 @@ def test_an_inversion_learns_for_every_text_encoder(base: Diffusion) -> None:
 
 
 @pytest.mark.parametrize("make", BASES.values(), ids=BASES)
-@pytest.mark.parametrize("single", [False, True], ids=["folder", "file"])
+@pytest.mark.parametrize(
+    "single", [pytest.param(False, marks=pytest.mark.slow), True], ids=["folder", "file"]
+)
 def test_all_stages(make: Callable[[Path], Path], single: bool, tmp_path: Path) -> None:
     from diffusers import DiffusionPipeline
 

@@ -37,7 +37,7 @@ def erased(model: Path, out: Path, **settings: Any) -> Path:
     return out
 
 
-@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+@pytest.mark.parametrize("kind", ["sd", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_what_is_saved_is_the_base_file_outside_the_mask(kind: str, tmp_path: Path) -> None:
     folder = tiny_sd(tmp_path / "model") if kind == "sd" else tiny_sdxl(tmp_path / "model")
     plain = erased(folder, tmp_path / "plain")
