@@ -17,7 +17,7 @@ from typing import Any
 
 from erase.cells import COMMON, Cell, Matrix, cells, finished, task_of
 from erase.commands import execute
-from erase.concepts import members
+from erase.concepts import load_concept, members
 from erase.errors import UserError
 from erase.files import digest, write_json
 from erase.job import slug
@@ -100,6 +100,9 @@ def make_matrix(
         if home is None:
             raise UserError("--concepts all needs a family of concepts: it works with mini.")
         names = tuple(c.name for c in members(home) if c.kind == "object")
+    # By their full names, so that a cell is the same however its concept was called.
+    full = [(name, load_concept(name, family(model))) for name in names]
+    names = tuple(found.name if found.family else name for name, found in full)
     folders = [slug(name) for name in names]
     alike = [name for name, own in zip(names, folders, strict=True) if folders.count(own) > 1]
     if alike:

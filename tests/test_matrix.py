@@ -220,3 +220,15 @@ def test_names_stand_for_the_bundled_models_recipes() -> None:
             assert recipe_for(bare, "mini") == name
             assert recipe_for(bare, "some/model") == bare
     assert recipe_for("uce", "some/model") == "uce"
+
+
+def test_a_cell_is_the_same_however_its_concept_was_called(tmp_path: Path) -> None:
+    from erase.cells import cells
+    from erase.matrix import make_matrix
+
+    found = [
+        make_matrix("mini", ["uce"], [name], [0], tmp_path, {})
+        for name in ("church", "mini/church")
+    ]
+    first, second = (cells(matrix)[0] for matrix in found)
+    assert first.inputs() == second.inputs() and first.folder == second.folder
