@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import HelpFormatter
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
@@ -205,7 +205,9 @@ def _add_recipe_values(parser: ArgumentParser) -> None:
     for name, flag in found.items():
         only = "" if len(users[name]) == len(list_methods()) else f" [{', '.join(users[name])}]"
         text = f"{flag.help} (default: the recipe's, else {flag.default}){only}"
-        group.add_argument(f"--{name.replace('_', '-')}", type=flag.type, help=text)
+        # --low-memory alone is --low-memory true.
+        alone: Any = {"nargs": "?", "const": True} if flag.type is bool else {}
+        group.add_argument(f"--{name.replace('_', '-')}", type=flag.type, help=text, **alone)
 
 
 def _compare_parser(text: str) -> ArgumentParser:

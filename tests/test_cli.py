@@ -384,3 +384,19 @@ def test_a_full_device_is_one_sentence() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     with pytest.raises(RuntimeError, match="something else"), memory_told():
         raise RuntimeError("something else")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--low-memory"], True),
+        (["--low-memory", "true"], True),
+        (["--low-memory", "false"], False),
+        ([], False),
+    ],
+)
+def test_a_setting_that_is_on_or_off_needs_no_value(
+    given: list[str], expected: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["run", "--model", "mini", "--concept", "church", "--dry-run", *given, "--seed", "1"])
+    assert f"low_memory = {expected}" in capsys.readouterr().out
