@@ -153,6 +153,8 @@ def infer(
         prediction = "v_prediction"
     if kind == "XL" and "ztsnr" in state:  # trained down to no signal at all
         scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    from erase.mini.models import tokenizer_config
+
     found = {
         "model_index.json": XL_INDEX if kind == "XL" else MODEL_INDEX,
         "scheduler/scheduler_config.json": {
@@ -166,22 +168,10 @@ def infer(
         found[f"{name}/config.json"] = text
         if KINDS[kind][name].open_clip:  # which fills up prompts with token 0
             place = name.replace("text_encoder", "tokenizer")
-            found[f"{place}/tokenizer_config.json"] = _tokenizer("!")
+            found[f"{place}/tokenizer_config.json"] = tokenizer_config("!")
         elif kind == "XL":
-            found["tokenizer/tokenizer_config.json"] = _tokenizer("<|endoftext|>")
+            found["tokenizer/tokenizer_config.json"] = tokenizer_config("<|endoftext|>")
     return found
-
-
-def _tokenizer(pad: str) -> dict[str, Any]:
-    return {
-        "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": 77,
-        "do_lower_case": True,
-        "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>",
-        "pad_token": pad,
-        "unk_token": "<|endoftext|>",
-    }
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, tuple[int, ...]]:

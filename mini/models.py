@@ -47,7 +47,14 @@ def build_tokenizer(folder: Path, pad: str = "<|endoftext|>") -> CLIPTokenizer:
     (folder / "vocab.json").write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
     merges = "\n".join(" ".join(pair) for pair in bpe.bpe_ranks)
     (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}\n", encoding="utf-8")
-    config = {
+    config = json.dumps(tokenizer_config(pad), indent=2)
+    (folder / "tokenizer_config.json").write_text(config + "\n")
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def tokenizer_config(pad: str) -> dict[str, Any]:
+    """``tokenizer_config.json`` of CLIP's tokenizer; ``pad`` as in ``build_tokenizer``."""
+    return {
         "tokenizer_class": "CLIPTokenizer",
         "model_max_length": 77,
         "do_lower_case": True,
@@ -56,8 +63,6 @@ def build_tokenizer(folder: Path, pad: str = "<|endoftext|>") -> CLIPTokenizer:
         "pad_token": pad,
         "unk_token": "<|endoftext|>",
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    return CLIPTokenizer.from_pretrained(folder)
 
 
 def build_text_encoder() -> CLIPTextModel:
