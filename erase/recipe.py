@@ -116,7 +116,7 @@ class Recipe:
     )
     low_memory: bool = _setting(
         False,
-        "train in a quarter of the memory: weights in bf16 with fp32 copies of the masked ones, "
+        "train in less memory: weights in bf16 with fp32 copies of the masked ones, "
         "activations computed twice, one image of a role at a time unless --micro-batch says "
         "otherwise, only the denoiser on the device",
     )
