@@ -20,9 +20,10 @@ import torch
 from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from erase.eval.clip import Clip
 from erase.eval.detectors import load_nudenet
 from erase.eval.extractors import Inception
-from erase.eval.judges import Clip, load_judge
+from erase.eval.judges import load_judge
 from erase.eval.metrics import Picture
 from erase.eval.metrics.classifier import Classifier, Target
 from erase.eval.metrics.clip_score import ClipScore

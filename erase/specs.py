@@ -64,7 +64,7 @@ def check_specs(
     Raises:
         UserError: an unknown library, or a file that is not there.
     """
-    from erase.eval.judges import parse_spec
+    from erase.eval.opening import parse_spec
 
     by_axis = axis_specs(judge or "")
     for spec in by_axis.values() if by_axis is not None else ():

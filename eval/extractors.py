@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from erase.errors import UserError
-from erase.eval.judges import load_clip, parse_spec, to_pil
+from erase.eval.clip import load_clip
+from erase.eval.judges import to_pil
 from erase.eval.metrics.fidelity import STANDARD, Extractor, mini_extractor
+from erase.eval.opening import parse_spec
 from erase.layout import read_tensors
 from erase.weights import fingerprint
 

@@ -11,9 +11,7 @@ labels in alphabetical order, as torchvision's ImageFolder numbers them.
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,8 +23,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from erase.errors import UserError, nearest
-from erase.eval.weights import SUFFIXES, Card, read_card, read_labels, read_weights
-from erase.files import digest, sha256
+from erase.eval.clip import load_clip
+from erase.eval.opening import fetching, parse_spec
+from erase.eval.weights import Card, read_card, read_labels, read_weights
+from erase.files import sha256
 
 Pixels = Image.Image | NDArray[np.uint8]
 """An RGB image: Pillow's, or uint8 (H, W, 3)."""
@@ -110,25 +110,6 @@ def to_pil(image: Pixels) -> Image.Image:
 def to_words(label: str) -> str:
     """``tropical-fish`` and ``tropical_fish`` as words; what has spaces is words already."""
     return label if " " in label else label.replace("-", " ").replace("_", " ")
-
-
-def parse_spec(spec: str) -> tuple[str, str, str | None]:
-    """Splits a spec into library, name and what follows ``@``; cheap, so that it can run early.
-
-    Raises:
-        UserError: no spec, or a file that is not there.
-    """
-    library, _, rest = spec.partition(":")
-    name, at, source = rest.partition("@")
-    if library not in _OPEN or not name or (at and not source):
-        raise UserError(
-            f"'{spec}' is no judge: write torchvision:ARCH[@FILE], timm:NAME[@FILE] or "
-            f"open_clip:NAME[@FILE].{nearest(library, _OPEN)}"
-        )
-    looks_like_a_file = "/" in source or source.endswith(SUFFIXES) or library != "open_clip"
-    if source and looks_like_a_file and not Path(source).exists():
-        raise UserError(f"The judge's file {source} does not exist: give the path of one.")
-    return library, name, source or None
 
 
 def load_judge(
@@ -234,7 +215,7 @@ def _torchvision(
     preprocess: Callable[[Image.Image], Tensor] = default.transforms()
     facts: dict[str, Any] = {"torchvision": str(default)}
     if source is None:
-        with _fetching(spec):
+        with fetching(spec):
             network = models.get_model(name, weights=default)
         names = tuple(default.meta["categories"])
         facts["url"] = default.url
@@ -271,7 +252,7 @@ def _timm(
     facts: dict[str, Any] = {}
     card = None
     if source is None:
-        with _fetching(spec):
+        with fetching(spec):
             network = timm.create_model(name, pretrained=True)
         count = int(network.num_classes)
         options = [n for n in (_categories(), labels) if n is not None and len(n) == count]
@@ -301,63 +282,6 @@ def _timm(
     return NetworkJudge(spec, names, facts, preprocess, network, device)
 
 
-@dataclass(frozen=True)
-class Clip:
-    """An open_clip model with what belongs to it.
-
-    Attributes:
-        model: encodes images and texts into one space.
-        preprocess: Pillow RGB image to a float tensor (3, H, W).
-        tokenizer: texts to token ids.
-        facts: hashes of its weights.
-    """
-
-    model: Any
-    preprocess: Callable[[Image.Image], Tensor]
-    tokenizer: Any
-    facts: Mapping[str, Any]
-
-
-def load_clip(spec: str, device: torch.device) -> Clip:
-    """Opens ``open_clip:NAME[@FILE | @FOLDER | @TAG]``.
-
-    Raises:
-        UserError: another library, an unknown name, weights that can't be read, no network.
-    """
-    import open_clip
-
-    library, name, source = parse_spec(spec)
-    if library != "open_clip":
-        raise UserError(f"'{spec}' is no CLIP model: write open_clip:NAME[@FILE].")
-    facts: dict[str, Any] = {}
-    path = Path(source) if source and Path(source).exists() else None
-    if path is not None and path.is_dir():
-        name, source = f"local-dir:{path}", None
-        content = [[f.name, sha256(f)] for f in sorted(path.iterdir()) if f.is_file()]
-        facts |= {"folder": str(path), "sha256": digest(content)}
-    elif path is not None:
-        facts |= {"file": str(path), "sha256": sha256(path)}
-    elif ":" not in name:
-        tags = open_clip.list_pretrained_tags_by_model(name)
-        if not tags:
-            known = open_clip.list_models()
-            raise UserError(f"open_clip has no model '{name}'.{nearest(name, known)}")
-        if source is not None and source not in tags:
-            raise UserError(
-                f"open_clip has no weights '{source}' for {name}: choose {', '.join(tags)}, or "
-                "give a file."
-            )
-        source = source or tags[0]
-        facts["weights"] = source
-    with _fetching(spec):
-        model, _, preprocess = open_clip.create_model_and_transforms(
-            name, pretrained=source, device=device, weights_only=True
-        )
-        tokenizer = open_clip.get_tokenizer(name)
-    model.eval().requires_grad_(False)
-    return Clip(model, preprocess, tokenizer, facts)
-
-
 def _open_clip(
     spec: str, name: str, source: str | None, labels: Sequence[str] | None, device: torch.device
 ) -> Judge:
@@ -378,26 +302,6 @@ def _open_clip(
         return scores
 
     return NetworkJudge(spec, tuple(labels), facts, clip.preprocess, logits, device)
-
-
-def mini_clip() -> str:
-    """Spec of the bundled open_clip model."""
-    from importlib.resources import files
-
-    return f"open_clip:mini@{Path(str(files('erase.mini'))) / 'weights' / 'judges' / 'clip'}"
-
-
-@contextmanager
-def _fetching(spec: str) -> Iterator[None]:
-    """Turns a library's failure to find or fetch weights into one sentence."""
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"The judge {spec} can't be opened ({reason}): check the spec and the network, or "
-            "give its weights with @FILE."
-        ) from error
 
 
 _OPEN: Mapping[str, Callable[..., Judge]] = {

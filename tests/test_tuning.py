@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from erase.cli import main
 from erase.diffusion import Diffusion
 from erase.errors import UserError
-from erase.eval.judges import mini_clip
+from erase.eval.clip import mini_clip
 from erase.methods import load_method
 from erase.recipe import RECIPES, as_dict, list_methods, load_recipe
 from erase.tuning import best, forwards, spaces, trials

@@ -21,8 +21,9 @@ from typing import Any
 
 from erase.concepts import Concept
 from erase.errors import UserError, nearest
-from erase.eval.judges import Judge, load_judge, mini_judges, parse_spec
+from erase.eval.judges import Judge, load_judge, mini_judges
 from erase.eval.metrics import Picture, Setting, measured
+from erase.eval.opening import parse_spec
 from erase.eval.stats import Share, share
 from erase.specs import axis_specs
 

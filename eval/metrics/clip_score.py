@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from erase.eval.judges import Clip, load_clip, mini_clip, to_pil
+from erase.eval.clip import Clip, load_clip, mini_clip
+from erase.eval.judges import to_pil
 from erase.eval.metrics import Picture, Setting, measured, pack, unpack
 from erase.eval.stats import Average, average
 

@@ -11,8 +11,9 @@ import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from erase.errors import UserError
+from erase.eval.clip import load_clip, mini_clip
 from erase.eval.extractors import load_extractor
-from erase.eval.judges import load_clip, mini_clip, to_pil
+from erase.eval.judges import to_pil
 from erase.eval.metrics.fidelity import score
 
 

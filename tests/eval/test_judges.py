@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from erase.errors import UserError
-from erase.eval.judges import TEMPLATES, load_judge, mini_judges, parse_spec
+from erase.eval.judges import TEMPLATES, load_judge, mini_judges
+from erase.eval.opening import parse_spec
 from erase.files import sha256
 from erase.mini.models import CLIP_CONFIG, build_clip, build_judge, save_module
 

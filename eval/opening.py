@@ -1,0 +1,45 @@
+"""Specs of networks, ``LIBRARY:NAME[@SOURCE]``, and what can go wrong when one is opened."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from erase.errors import UserError, nearest
+from erase.eval.weights import SUFFIXES
+
+LIBRARIES = ("torchvision", "timm", "open_clip")
+
+
+def parse_spec(spec: str) -> tuple[str, str, str | None]:
+    """Splits a spec into library, name and what follows ``@``; cheap, so that it can run early.
+
+    Raises:
+        UserError: no spec, or a file that is not there.
+    """
+    library, _, rest = spec.partition(":")
+    name, at, source = rest.partition("@")
+    if library not in LIBRARIES or not name or (at and not source):
+        raise UserError(
+            f"'{spec}' is no judge: write torchvision:ARCH[@FILE], timm:NAME[@FILE] or "
+            f"open_clip:NAME[@FILE].{nearest(library, LIBRARIES)}"
+        )
+    looks_like_a_file = "/" in source or source.endswith(SUFFIXES) or library != "open_clip"
+    if source and looks_like_a_file and not Path(source).exists():
+        raise UserError(f"The judge's file {source} does not exist: give the path of one.")
+    return library, name, source or None
+
+
+@contextmanager
+def fetching(spec: str) -> Iterator[None]:
+    """Turns a library's failure to find or fetch weights into one sentence."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"The judge {spec} can't be opened ({reason}): check the spec and the network, or "
+            "give its weights with @FILE."
+        ) from error
