@@ -119,7 +119,7 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
     add(
         "--channels-last",
         action="store_true",
-        help="lay feature maps out pixel by pixel, which recent GPUs are faster with",
+        help="lay feature maps out pixel by pixel, faster on recent GPUs; on a CPU it is always so",
     )
     add(
         "--compile",
