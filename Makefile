@@ -40,8 +40,9 @@ erase: $(INSTALLED)
 	@$(BIN)/erase run --model "$$ERASE_MODEL" --concept "$$ERASE_CONCEPT" \
 	  $${ERASE_ANCHOR:+--anchor "$$ERASE_ANCHOR"} --out "$$ERASE_OUT" $(ARGS)
 
+# One thread a worker: two of them are hardly faster than one at sizes as small as the tests'.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow'
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
