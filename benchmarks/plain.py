@@ -3,8 +3,8 @@
 As the published code does it: images and prompts go through the autoencoder and the text encoder
 at every step, forget images twice; the three branches are predicted one after the other, the
 anchor's with a graph that is thrown away; gradients of all weights are multiplied by a mask that
-is copied to the device at every step; Adam holds moments of all weights. Only its ``sleep`` and its
-mistakes are left out.
+is copied to the device at every step; Adam holds moments of all weights, which lie as diffusers
+loads them. Only its ``sleep`` and its mistakes are left out.
 """
 
 from __future__ import annotations

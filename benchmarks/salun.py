@@ -207,6 +207,8 @@ def against_plain(make: Callable[[], Diffusion], batch: int, n: int) -> dict[str
     """Steps and saliency batches of ours and of the plain implementation, in turns, in fp32."""
     ours, theirs = (prepare(make(), batch) for _ in range(2))
     device, found = ours.diffusion.device, {}
+    for network in theirs.diffusion.networks.values():  # the layout that diffusers loads
+        torch.nn.Module.to(network, memory_format=torch.contiguous_format)
     mask = random_mask(ours.diffusion)
     params = scoped(ours.diffusion.denoiser, "full")
     masked = MaskedOptimizer(params, mask, adam)
