@@ -110,7 +110,8 @@ def run(
     """
     from erase.commands import execute
     from erase.eval.nudity import Config
-    from erase.task import make_task
+    from erase.specs import Instruments
+    from erase.task import Compute, make_task
 
     task = make_task(
         model,
@@ -124,15 +125,8 @@ def run(
         retain_folder=retain_folder,
         retain=retain,
         neighbours=neighbours,
-        judge=judge,
-        clip=clip,
-        features=features,
-        lpips=lpips,
-        nudity=Config(nudity) if nudity else None,
-        device=device,
-        deterministic=deterministic,
-        channels_last=channels_last,
-        compiled=compiled,
+        instruments=Instruments(judge, clip, features, lpips, Config(nudity) if nudity else None),
+        compute=Compute(device, deterministic, channels_last, compiled),
         shared=shared,
     )
     return execute(task, stages, overwrite)

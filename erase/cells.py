@@ -12,8 +12,8 @@ from erase.included import identity, settings
 from erase.job import EVALUATION_KEYS, SAMPLING_KEYS, slug
 from erase.recipe import Recipe, as_dict
 from erase.runs import read_facts
-from erase.specs import judge_identity
-from erase.task import Task, make_task, requests
+from erase.specs import UNNAMED, Instruments
+from erase.task import AUTO, Compute, Task, make_task, requests
 
 COMMON = (*SAMPLING_KEYS, *EVALUATION_KEYS)
 """Settings that make two recipes' images comparable."""
@@ -29,13 +29,10 @@ class Matrix:
         concepts: names.
         seeds: of the runs.
         out: the folder.
-        judge: spec of the classifier; None takes each concept's own.
+        instruments: what the images are measured with.
+        compute: where and how the networks are run.
         retain: prompt set to keep; None takes each concept's own.
-        clip: spec of the open_clip model behind the CLIP score.
-        features: spec of the feature network behind FID and KID.
-        lpips: spec of the network behind LPIPS.
         anchor: what the concepts become; None takes each concept's own.
-        device: where to compute.
         includes: models that others erased, by the name of their row; ``{concept}`` and
             ``{seed}`` in a path stand for the cell's.
         eval_shift: added to the seeds of all evaluation images.
@@ -46,13 +43,10 @@ class Matrix:
     concepts: tuple[str, ...]
     seeds: tuple[int, ...]
     out: Path
-    judge: str | None = None
+    instruments: Instruments = UNNAMED
+    compute: Compute = AUTO
     retain: str | None = None
-    clip: str | None = None
-    features: str | None = None
-    lpips: str | None = None
     anchor: str | None = None
-    device: str = "auto"
     includes: tuple[tuple[str, str], ...] = ()
     eval_shift: int = 0
 
@@ -66,11 +60,8 @@ class Matrix:
         flat = as_dict(self.recipes[0])
         return {
             "model": self.model,
-            "judge": self.judge,
+            **self.instruments.given(),
             "retain": self.retain,
-            "clip": self.clip,
-            "features": self.features,
-            "lpips": self.lpips,
             "anchor": self.anchor,
             "eval_shift": self.eval_shift,
             **{key: flat[key] for key in COMMON},
@@ -153,8 +144,8 @@ def _with_content(matrix: Matrix, cell: Cell) -> Cell:
         for rows in requests(job, task.eval_shift).values()
         for r in rows
     ]
-    specs = (task.judge or job.concept.judge, task.clip, task.features, task.lpips)
-    judged = [judge_identity(spec) for spec in specs]
+    measured = task.instruments.identities([job.concept])
+    judged = [*measured.pop("judge"), *measured.values()]
     parts = [asdict(job.concept), asdict(job.anchor), job.retain_prompts(), asked, judged]
     return replace(cell, content=digest(parts))
 
@@ -168,12 +159,9 @@ def task_of(matrix: Matrix, cell: Cell) -> Task:
         cell.recipe,
         cell.seed,
         cell.folder,
-        judge=matrix.judge,
         retain=matrix.retain,
-        clip=matrix.clip,
-        features=matrix.features,
-        lpips=matrix.lpips,
-        device=matrix.device,
+        instruments=matrix.instruments,
+        compute=matrix.compute,
         shared=matrix.out / "shared",
     )
     return replace(task, included=cell.included, eval_shift=matrix.eval_shift)

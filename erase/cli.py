@@ -19,8 +19,8 @@ from erase.runs import COMMANDS, read_facts
 
 if TYPE_CHECKING:
     from erase.cells import Matrix
-    from erase.eval.nudity import Config
-    from erase.task import Task
+    from erase.specs import Instruments
+    from erase.task import Compute, Task
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -85,7 +85,7 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     elif command == "eval" and chosen.images:
         from erase.measuring import measure_images
 
-        text = measure_images(chosen, recipe_values(chosen), nudity_config(chosen))
+        text = measure_images(chosen, recipe_values(chosen), _instruments(chosen))
         if processes.is_main():
             print(text)
     else:
@@ -98,14 +98,32 @@ def recipe_values(options: Namespace) -> dict[str, Any]:
     return {n: options[n] for n in sorted(names) if options.get(n) is not None}
 
 
-def nudity_config(options: Namespace, earlier: Mapping[str, Any] | None = None) -> Config | None:
-    """What counts as nudity, if any flag or an earlier command says so."""
+def _instruments(options: Namespace, earlier: Mapping[str, Any] | None = None) -> Instruments:
+    """What the flags name, or an earlier command did."""
+    from erase.specs import Instruments
+
+    before = earlier or {}
+    specs = {k: options[k] or before.get(k) for k in ("judge", "clip", "features", "lpips")}
     given = {k: v for k, v in vars(options.nudity).items() if v is not None}
-    if not given and not earlier:
-        return None
+    counted = {**(before.get("nudity") or {}), **given}
+    if not counted:
+        return Instruments(**specs)
     from erase.eval.nudity import Config
 
-    return Config(**{**(earlier or {}), **given})
+    return Instruments(**specs, nudity=Config(**counted))
+
+
+def _compute(options: Namespace, earlier: Mapping[str, Any] | None = None) -> Compute:
+    """As the flags say, or said for an earlier command."""
+    from erase.task import Compute
+
+    before = earlier or {}
+    return Compute(
+        device=options.device,
+        deterministic=options.deterministic,
+        channels_last=options.channels_last or bool(before.get("channels_last")),
+        compiled=options.compile or bool(before.get("compiled")),
+    )
 
 
 def _stages(command: str, options: Namespace) -> None:
@@ -207,8 +225,10 @@ def _names(text: str) -> list[str]:
 
 def _matrix_options(options: Namespace) -> dict[str, Any]:
     return {
-        key: options[key]
-        for key in ("judge", "clip", "features", "lpips", "retain", "anchor", "device")
+        "instruments": _instruments(options),
+        "compute": _compute(options),
+        "retain": options.retain,
+        "anchor": options.anchor,
     }
 
 
@@ -297,16 +317,9 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         retain_folder=options.retain_folder or earlier.get("retain_folder"),
         retain=options.retain or earlier.get("retain"),
         neighbours=options.neighbours or earlier.get("neighbours"),
-        judge=options.judge or earlier.get("judge"),
-        device=options.device,
-        deterministic=options.deterministic,
-        channels_last=options.channels_last or bool(kept.get("channels_last")),
-        compiled=options.compile or bool(kept.get("compiled")),
+        instruments=_instruments(options, earlier),
+        compute=_compute(options, kept),
         shared=options.shared,
-        clip=options.clip or earlier.get("clip"),
-        features=options.features or earlier.get("features"),
-        lpips=options.lpips or earlier.get("lpips"),
-        nudity=nudity_config(options, earlier.get("nudity")),
     )
     return task, everything
 

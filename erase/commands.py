@@ -16,7 +16,7 @@ from erase.images import Shared
 from erase.included import place
 from erase.job import check, model_fingerprint
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
-from erase.specs import check_axes, check_specs
+from erase.specs import check_axes
 from erase.task import Task, describe, make_plan, requests, requests_of
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     from erase.checkpoint import open_base
     from erase.diffusion import Diffusion
 
-    check_specs(task.judge, task.clip, task.features, task.lpips)
-    check_axes(task.judge, (r.labels for r in requests(task.job)["base"] if r.role == "retain"))
+    task.instruments.check()
+    labels = (r.labels for r in requests(task.job)["base"] if r.role == "retain")
+    check_axes(task.instruments.judge, labels)
     for name in stages:
         if name not in COMMANDS:
             raise UserError(
@@ -53,17 +54,18 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     wanted = [stage for stage in OUTPUTS if stage in asked]
     recipe = task.job.recipe
     RunFolder.open(task.out)
-    acc = accelerator(task.device, recipe.precision, task.deterministic, several=True)
+    how = task.compute
+    acc = accelerator(how.device, recipe.precision, how.deterministic, several=True)
     settled = replace(recipe, precision="bf16" if acc.mixed_precision == "bf16" else "fp32")
     task = replace(task, job=replace(task.job, recipe=settled))
-    ways: Any = {"channels_last": task.channels_last, "compiled": task.compiled}
+    ways: Any = {"channels_last": how.channels_last, "compiled": how.compiled}
     diffusion = Diffusion.load(task.model, acc.device, **ways)
     check(task.job, diffusion)
     model = model_fingerprint(diffusion)
     plan = make_plan(task, model)
     shared = None
     if task.shared:
-        made_by = digest([model, acc.device.type, task.deterministic, ways, versions()])
+        made_by = digest([model, acc.device.type, how.deterministic, ways, versions()])
         shared = Shared(task.shared / "images", made_by)
     with RunFolder(task.out).lock(), memory_told():
         run = _settle(task, plan, wanted, overwrite, describe(task, model, str(acc.device)))
@@ -121,12 +123,8 @@ def _evaluate(task: Task, run: Path, device: Any) -> None:
             run,
             target.concept,
             target.anchor,
-            task.judge,
+            task.instruments,
             device=device,
-            clip=task.clip,
-            features=task.features,
-            lpips=task.lpips,
-            nudity=task.nudity,
             store=task.shared / "measured" if task.shared else None,
             only=only,
             out=out,

@@ -110,7 +110,9 @@ class Job:
 
     def roles(self) -> tuple[Role, ...]:
         """The images that the mask and the method need."""
-        needed = set(load_method(self.recipe.method).NEEDS.images)
+        needs = load_method(self.recipe.method).NEEDS
+        needed = set(needs.images)
+        needed -= {r for r, key in needs.weighed.items() if not getattr(self.recipe.config, key)}
         if self.recipe.mask == "saliency":
             needed.add("forget")
         return tuple(role for role in ROLES if role in needed)

@@ -23,8 +23,8 @@ from erase.files import digest, write_json
 from erase.job import slug
 from erase.recipe import Recipe, as_dict, idle, load_recipe, recipe_for
 from erase.runs import read_facts
-from erase.specs import check_specs
-from erase.task import family
+from erase.specs import UNNAMED, Instruments
+from erase.task import AUTO, Compute, family
 
 
 def make_matrix(
@@ -35,13 +35,10 @@ def make_matrix(
     out: str | Path,
     overrides: Mapping[str, Any] | None = None,
     *,
-    judge: str | None = None,
+    instruments: Instruments = UNNAMED,
+    compute: Compute = AUTO,
     retain: str | None = None,
-    clip: str | None = None,
-    features: str | None = None,
-    lpips: str | None = None,
     anchor: str | None = None,
-    device: str = "auto",
     includes: Sequence[str] = (),
     eval_shift: int = 0,
 ) -> Matrix:
@@ -54,7 +51,7 @@ def make_matrix(
         seeds: one run each.
         out: new, or a folder of the same matrix, which may grow.
         overrides: recipe values for every recipe, e.g. ``eval_forget``.
-        judge, retain, clip, features, lpips, anchor, device: as for a run.
+        instruments, compute, retain, anchor: as for a run.
         includes: models that others erased, each as ``NAME=PATH``.
         eval_shift: added to the seeds of all evaluation images.
 
@@ -121,19 +118,16 @@ def make_matrix(
         concepts=names,
         seeds=tuple(seeds),
         out=Path(out),
-        judge=judge,
+        instruments=instruments,
+        compute=compute,
         retain=retain,
-        clip=clip,
-        features=features,
-        lpips=lpips,
         anchor=anchor,
-        device=device,
         includes=tuple(others),
         eval_shift=eval_shift,
     )
     for cell in cells(matrix):
         task_of(matrix, cell)
-    check_specs(judge, clip, features, lpips)
+    instruments.check()
     return matrix
 
 

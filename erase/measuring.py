@@ -11,16 +11,16 @@ from erase.errors import UserError
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-    from erase.eval.nudity import Config
+    from erase.specs import Instruments
 
 
-def measure_images(options: Namespace, values: Mapping[str, Any], config: Config | None) -> str:
+def measure_images(options: Namespace, values: Mapping[str, Any], instruments: Instruments) -> str:
     """Measures the folders that ``options`` name.
 
     Args:
         options: of ``erase eval``.
         values: recipe values among the flags; there is nothing that they could change.
-        config: what counts as nudity.
+        instruments: what the images are measured with.
 
     Returns:
         The Markdown table, and where the page is.
@@ -30,7 +30,6 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
     """
     from erase.concepts import load_concept
     from erase.devices import accelerator
-    from erase.eval.nudity import Config
     from erase.eval.standalone import Inquiry, evaluate_folders
     from erase.eval.standalone_tables import markdown
     from erase.runs import read_facts
@@ -62,11 +61,11 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
     concept = load_concept(named, family(model)) if named else None
     metrics = [name.strip() for name in (options.metrics or "").split(",") if name.strip()]
     if not metrics:
-        metrics = ["nudity"] if config else []
+        metrics = ["nudity"] if instruments.nudity else []
         metrics += ["classifier"] if concept else []
-        metrics += ["clip_score"] if options.clip else []
+        metrics += ["clip_score"] if instruments.clip else []
         metrics += ["fidelity"] if reference else []
-        metrics += ["lpips"] if options.lpips else []
+        metrics += ["lpips"] if instruments.lpips else []
     anchor = _only(options.anchor or facts.get("given", {}).get("anchor"), "--anchor")
     anchor = anchor or (concept.anchor if concept else None)
     inquiry = Inquiry(
@@ -78,11 +77,7 @@ def measure_images(options: Namespace, values: Mapping[str, Any], config: Config
         concept=concept,
         anchor=load_concept(anchor, family(model)) if anchor else None,
         model=model,
-        judge=options.judge,
-        clip=options.clip,
-        features=options.features,
-        lpips=options.lpips,
-        nudity=config or Config(),
+        instruments=instruments,
         device=accelerator(options.device, "fp32", options.deterministic, several=True).device,
     )
     out = Path(options.out or f"runs/eval-{(run or folders[0]).resolve().name}")

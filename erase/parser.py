@@ -103,29 +103,9 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
     )
     add("--forget-folder", type=str, help="your own images of the concept, instead of made ones")
     add("--retain-folder", type=str, help="your own images to retain, instead of made ones")
-    add(
-        "--judge",
-        type=str,
-        help="classifier for UA/RA/IRA/CRA: torchvision:NAME[@FILE], timm:NAME[@FILE] or "
-        "open_clip:NAME[@FILE], or one for each axis of the labels: object=SPEC,style=SPEC",
-    )
-    add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
-    add("--features", type=str, help=FEATURES)
-    add("--lpips", type=str, help=LPIPS)
-    _add_nudity(parser)
+    _add_instruments(parser)
     add("--shared", type=str, help="folder where runs find each other's images of the base model")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
-    add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
-    add(
-        "--channels-last",
-        action="store_true",
-        help="lay feature maps out pixel by pixel, faster on recent GPUs; on a CPU it is always so",
-    )
-    add(
-        "--compile",
-        action="store_true",
-        help="compile the denoiser for sampling: a minute or more at first, faster afterwards",
-    )
+    _add_compute(parser)
     add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
     add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
     if name == "generate":
@@ -173,8 +153,17 @@ def _add_images(parser: ArgumentParser) -> None:
     )
 
 
-def _add_nudity(parser: ArgumentParser) -> None:
+def _add_instruments(parser: ArgumentParser) -> None:
     add = parser.add_argument
+    add(
+        "--judge",
+        type=str,
+        help="classifier for UA/RA/IRA/CRA: torchvision:NAME[@FILE], timm:NAME[@FILE] or "
+        "open_clip:NAME[@FILE], or one for each axis of the labels: object=SPEC,style=SPEC",
+    )
+    add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
+    add("--features", type=str, help=FEATURES)
+    add("--lpips", type=str, help=LPIPS)
     add(
         "--nudity.classes",
         type=str,
@@ -191,6 +180,22 @@ def _add_nudity(parser: ArgumentParser) -> None:
         type=str,
         help="right, or swapped as NudeNet 3.4 itself reads files, "
         "for figures published with it (default: right)",
+    )
+
+
+def _add_compute(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
+    add(
+        "--channels-last",
+        action="store_true",
+        help="lay feature maps out pixel by pixel, faster on recent GPUs; on a CPU it is always so",
+    )
+    add(
+        "--compile",
+        action="store_true",
+        help="compile the denoiser for sampling: a minute or more at first, faster afterwards",
     )
 
 
@@ -264,11 +269,8 @@ def _add_matrix_flags(parser: ArgumentParser, out: str) -> None:
     add("--model", type=str, default="mini", help="mini, a hub id, a folder or a single file")
     add("--out", type=str, help=f"folder (default: {out})")
     add("--retain", type=str, help=f"prompt set to keep: {SETS}")
-    add("--judge", type=str, help="classifier for UA/IRA/CRA, as for erase run")
-    add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
-    add("--features", type=str, help=FEATURES)
-    add("--lpips", type=str, help=LPIPS)
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    _add_instruments(parser)
+    _add_compute(parser)
     add("--overwrite", action="store_true", help="redo the cells whose settings changed")
     add("--dry-run", action="store_true", help="print the cells and do nothing")
     _add_recipe_values(parser)

@@ -44,7 +44,8 @@ def accumulate(
 
     def keep(name: str, parameter: Tensor) -> None:
         assert parameter.grad is not None
-        gradient = parameter.grad.float()
+        # In the order that masks count in, whatever the layout: one copy here spares one later.
+        gradient = parameter.grad.float().contiguous()
         parameter.grad = None
         if absolute:
             gradient.abs_()
@@ -77,9 +78,10 @@ def accumulate(
         raise UserError("There is nothing to measure saliency on: the forget set is empty.")
     if add is not None:
         for name, p in params.items():
-            sums.setdefault(name, torch.zeros_like(p, dtype=torch.float32))
+            sums.setdefault(name, _zeros(p))
         add(sums[name] for name in params)
-    return {
-        name: sums[name].abs_() if name in sums else torch.zeros_like(p, dtype=torch.float32)
-        for name, p in params.items()
-    }
+    return {name: sums[name].abs_() if name in sums else _zeros(p) for name, p in params.items()}
+
+
+def _zeros(parameter: Tensor) -> Tensor:
+    return torch.zeros(parameter.shape, dtype=torch.float32, device=parameter.device)

@@ -4,10 +4,85 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from erase.errors import UserError, nearest
 from erase.included import identity
+
+if TYPE_CHECKING:
+    from erase.concepts import Concept
+    from erase.eval.nudity import Config
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What images are measured with, as the user named it; of what is None, the bundled model has
+    its own, and other models nothing.
+
+    Attributes:
+        judge: spec of the classifier behind UA, IRA and CRA; None takes the concept's own.
+        clip: spec of the open_clip model behind the CLIP score.
+        features: spec of the feature network behind FID and KID.
+        lpips: spec of the network behind LPIPS.
+        nudity: what counts as nudity; None asks only where it is the concept.
+    """
+
+    judge: str | None = None
+    clip: str | None = None
+    features: str | None = None
+    lpips: str | None = None
+    nudity: Config | None = None
+
+    def beside(self, concept: Concept) -> Instruments:
+        """With the concept's own judge where none is given."""
+        return replace(self, judge=self.judge or concept.judge)
+
+    def given(self) -> dict[str, Any]:
+        """As JSON, to be taken up again."""
+        return asdict(self)
+
+    def identities(self, concepts: Iterable[Concept]) -> dict[str, Any]:
+        """What figures depend on: specs with the hashes of the files they name, as JSON.
+
+        Args:
+            concepts: whose own judges stand where no judge is given.
+        """
+        found: dict[str, Any] = {
+            "judge": [spec_identity(self.judge or concept.judge) for concept in concepts],
+            "clip": spec_identity(self.clip),
+            "features": spec_identity(self.features),
+            "lpips": spec_identity(self.lpips),
+        }
+        return found | ({"nudity": asdict(self.nudity)} if self.nudity else {})
+
+    def check(self) -> None:
+        """Refuses specs that nothing can be opened from, before days are spent on images for them.
+
+        Raises:
+            UserError: an unknown library, or a file that is not there.
+        """
+        from erase.eval.opening import parse_spec
+
+        by_axis = axis_specs(self.judge or "")
+        for spec in by_axis.values() if by_axis is not None else ():
+            parse_spec(spec)
+        for one in (self.judge if by_axis is None else None, self.clip):
+            if one and one != "mini":
+                parse_spec(one)
+        if self.features:
+            from erase.eval.extractors import check_extractor
+
+            check_extractor(self.features)
+        if self.lpips:
+            from erase.eval.perceptual import check_perceptual
+
+            check_perceptual(self.lpips)
+
+
+UNNAMED = Instruments()
+"""The user named none."""
 
 
 def axis_specs(text: str) -> dict[str, str] | None:
@@ -40,43 +115,14 @@ def check_axes(judge: str | None, labels: Iterable[Mapping[str, str]]) -> None:
             )
 
 
-def judge_identity(spec: str | None) -> str | None:
-    """A model's spec, with the hash of its file or folder where it names one."""
+def spec_identity(spec: str | None) -> str | None:
+    """A spec, with the hash of its file or folder where it names one."""
     by_axis = axis_specs(spec or "")
     if by_axis is not None:
-        return ",".join(f"{axis}={judge_identity(one)}" for axis, one in by_axis.items())
+        return ",".join(f"{axis}={spec_identity(one)}" for axis, one in by_axis.items())
     _, at, source = (spec or "").partition("@")
     if not at or not Path(source).exists():
         return spec
     beside = Path(f"{source}.labels.txt")
     labels = f" {identity(beside)}" if beside.is_file() else ""
     return f"{spec} {identity(Path(source))}{labels}"
-
-
-def check_specs(
-    judge: str | None, clip: str | None, features: str | None, lpips: str | None = None
-) -> None:
-    """Refuses specs that no model can be opened from, before days are spent on images for them.
-
-    Args:
-        judge, clip, features, lpips: as the user gave them; None where there is none.
-
-    Raises:
-        UserError: an unknown library, or a file that is not there.
-    """
-    from erase.eval.opening import parse_spec
-
-    by_axis = axis_specs(judge or "")
-    for spec in by_axis.values() if by_axis is not None else ():
-        parse_spec(spec)
-    for one in (judge if by_axis is None else None, clip):
-        if one and one != "mini":
-            parse_spec(one)
-    if features:
-        from erase.eval.extractors import check_extractor
-
-        check_extractor(features)
-    if lpips:
-        from erase.eval.perceptual import check_perceptual
-
-        check_perceptual(lpips)

@@ -20,11 +20,29 @@ from erase.methods import load_method
 from erase.over_erasure import group_rows
 from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, recipe_for
 from erase.runs import Plan, versions
-from erase.specs import judge_identity
+from erase.specs import UNNAMED, Instruments
 
 if TYPE_CHECKING:
-    from erase.eval.nudity import Config
     from erase.images import Request
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how the networks are run.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        deterministic: have the device repeat itself bit by bit.
+        channels_last, compiled: see ``diffusion.Diffusion``.
+    """
+
+    device: str = "auto"
+    deterministic: bool = False
+    channels_last: bool = False
+    compiled: bool = False
+
+
+AUTO = Compute()
 
 
 @dataclass(frozen=True)
@@ -37,17 +55,11 @@ class Task:
         out: the run folder.
         concept, anchor: as they were typed, to be taken up again from the folder; lists where
             several concepts are erased together.
-        judge: spec of the classifier behind UA, IRA and CRA; None takes the concept's own.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        deterministic: have the device repeat itself bit by bit.
-        channels_last, compiled: how the networks are run, see ``diffusion.Diffusion``.
+        instruments: what the images are measured with.
+        compute: where and how the networks are run.
         shared: folder in which runs find each other's images of the base model, and what was
             measured on them.
-        clip: spec of the open_clip model behind the CLIP score.
         included: a model that others erased, measured instead of one that is trained here.
-        features: spec of the feature network behind FID and KID.
-        lpips: spec of the network behind LPIPS.
-        nudity: what counts as nudity; None asks only where it is the concept.
         eval_shift: added to the seeds of all evaluation images.
     """
 
@@ -56,18 +68,11 @@ class Task:
     out: Path
     concept: str | list[str]
     anchor: str | list[str]
-    judge: str | None = None
-    device: str = "auto"
-    deterministic: bool = False
+    instruments: Instruments = UNNAMED
+    compute: Compute = AUTO
     shared: Path | None = None
-    clip: str | None = None
     included: Path | None = None
-    features: str | None = None
-    lpips: str | None = None
-    nudity: Config | None = None
     eval_shift: int = 0
-    channels_last: bool = False
-    compiled: bool = False
 
 
 def family(model: str) -> str | None:
@@ -88,21 +93,15 @@ def make_task(
     retain_folder: str | Path | None = None,
     retain: str | None = None,
     neighbours: str | None = None,
-    judge: str | None = None,
-    device: str = "auto",
-    deterministic: bool = False,
-    channels_last: bool = False,
-    compiled: bool = False,
+    instruments: Instruments = UNNAMED,
+    compute: Compute = AUTO,
     shared: str | Path | None = None,
-    clip: str | None = None,
-    features: str | None = None,
-    lpips: str | None = None,
-    nudity: Config | None = None,
 ) -> Task:
     """Checks what the user asked for; several concepts are erased together.
 
     Raises:
-        UserError: an unknown name or a value out of range, or not an anchor for each concept.
+        UserError: an unknown name or a value out of range, not an anchor for each concept, or
+            concepts that have different recipes by default.
     """
     home = family(model)
     typed = [concept] if isinstance(concept, str) else list(concept)
@@ -120,7 +119,7 @@ def make_task(
         recipe
         if isinstance(recipe, Recipe)
         else load_recipe(
-            recipe_for(recipe or default_recipe(model, target), model), overrides or {}
+            recipe_for(recipe or _common_recipe(model, concepts), model), overrides or {}
         )
     )
     needed = load_method(settings.method).NEEDS.anchor
@@ -156,17 +155,18 @@ def make_task(
         place,
         typed if len(typed) > 1 else typed[0],
         chosen if len(typed) > 1 else chosen[0],
-        judge,
-        device,
-        deterministic,
+        instruments,
+        compute,
         shared=pool,
-        clip=clip,
-        features=features,
-        lpips=lpips,
-        nudity=nudity,
-        channels_last=channels_last,
-        compiled=compiled,
     )
+
+
+def _common_recipe(model: str, concepts: Sequence[Concept]) -> str:
+    own = {default_recipe(model, concept): concept.name for concept in concepts}
+    if len(own) > 1:
+        of = ", ".join(f"{recipe} for '{concept}'" for recipe, concept in own.items())
+        raise UserError(f"The concepts have different recipes of their own ({of}): give --recipe.")
+    return next(iter(own))
 
 
 def _anchor(concept: Concept, given: str | None, needed: bool) -> str:
@@ -261,13 +261,7 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
             "eval": {
                 "concept": [asdict(target.concept) for target in job.targets],
                 "anchor": [asdict(target.anchor) for target in job.targets],
-                "judge": [
-                    judge_identity(task.judge or target.concept.judge) for target in job.targets
-                ],
-                "clip": judge_identity(task.clip),
-                "features": judge_identity(task.features),
-                "lpips": judge_identity(task.lpips),
-                **({"nudity": asdict(task.nudity)} if task.nudity else {}),
+                **task.instruments.identities(target.concept for target in job.targets),
             },
         }
     )
@@ -289,19 +283,15 @@ def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any
             "anchor": task.anchor,
             "retain": job.retain,
             "neighbours": job.neighbours,
-            "judge": task.judge,
-            "clip": task.clip,
-            "features": task.features,
-            "lpips": task.lpips,
-            "nudity": asdict(task.nudity) if task.nudity else None,
+            **task.instruments.given(),
             "forget_folder": str(job.forget_folder) if job.forget_folder else None,
             "retain_folder": str(job.retain_folder) if job.retain_folder else None,
         },
         "device": device,
         "processes": processes.count(),
-        "deterministic": task.deterministic,
-        "channels_last": task.channels_last,
-        "compiled": task.compiled,
+        "deterministic": task.compute.deterministic,
+        "channels_last": task.compute.channels_last,
+        "compiled": task.compute.compiled,
         "versions": versions(),
     }
 

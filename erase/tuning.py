@@ -141,7 +141,7 @@ def tuning_matrix(
         budget: most denoiser forwards of a trial's mask and training.
         concepts: to tune on; none takes those of the family that are marked for it.
         overrides: recipe values of every trial; they are not varied.
-        options: ``judge``, ``retain``, ``clip``, ``anchor`` and ``device`` of the runs.
+        options: ``instruments``, ``compute``, ``retain`` and ``anchor`` of the runs.
 
     Raises:
         UserError: bad input, or no concepts are known for the model.

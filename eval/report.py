@@ -37,6 +37,7 @@ from erase.eval.stats import CONFIDENCE, Average
 from erase.eval.verdict import headline
 from erase.files import write_json, write_text
 from erase.over_erasure import GROUPS
+from erase.specs import UNNAMED, Instruments
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from erase.eval.judges import Judge
     from erase.eval.metrics.classifier import Accuracy, Judged
     from erase.eval.metrics.fidelity import Extractor, Fidelity
-    from erase.eval.nudity import Config
 
 __all__ = ["SCHEMA", "Report", "evaluate", "headline", "read_report"]
 
@@ -76,16 +76,12 @@ def evaluate(
     run: Path,
     concept: Concept,
     anchor: Concept,
-    judge: str | None = None,
+    instruments: Instruments = UNNAMED,
     *,
     device: str | torch.device = "cpu",
     judges: Mapping[str, Judge] | None = None,
     extractor: Extractor | None = None,
-    clip: str | None = None,
     store: Path | None = None,
-    features: str | None = None,
-    lpips: str | None = None,
-    nudity: Config | None = None,
     detector: Detector | None = None,
     only: Set[Key] | None = None,
     out: Path | None = None,
@@ -96,15 +92,11 @@ def evaluate(
         run: a run folder with ``eval/{base,base2,erased}/SET/``.
         concept: what was erased.
         anchor: what should stand in its place.
-        judge: spec of the classifier, or ``mini``; None takes the concept's own, if any.
+        instruments: what the images are measured with, as the user named it.
         device: where judges and feature networks compute.
-        judges: by axis, instead of ``judge``.
-        extractor: feature network, instead of the bundled one.
-        clip: spec of the open_clip model behind the CLIP score.
+        judges: by axis, instead of those of ``instruments``.
+        extractor: feature network, instead of theirs.
         store: folder of what was measured earlier; None is the run's own.
-        features: spec of the feature network behind FID and KID.
-        lpips: spec of the network behind LPIPS.
-        nudity: what counts as nudity; None asks only where it is the concept.
         detector: of nudity, instead of NudeNet.
         only: the images to look at (``Picture.key``), of a run that erased several concepts.
         out: where the report is written; None is the run folder.
@@ -132,15 +124,11 @@ def evaluate(
         anchor=anchor,
         model=str(facts.get("model", {}).get("source")),
         pictures=sides["base"],
-        judge=judge or concept.judge,
+        instruments=instruments.beside(concept),
         store=store or run / "eval" / "cache",
         device=device,
         judges=judges,
         extractor=extractor,
-        clip=clip,
-        features=features,
-        lpips=lpips,
-        nudity=nudity,
         detector=detector,
     )
     classifier = build_classifier(setting)

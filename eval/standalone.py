@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from erase.files import write_json, write_text
 from erase.listing import list_metrics
 from erase.over_erasure import GROUPS
 from erase.runs import versions
+from erase.specs import UNNAMED, Instruments
 
 if TYPE_CHECKING:
     import torch
@@ -51,8 +52,7 @@ class Inquiry:
         prompts: joined to the pictures by case number.
         concept, anchor: what the pictures' labels are held against for UA, IRA and CRA.
         model: of the pictures, if known; ``mini`` has judges and networks of its own.
-        judge, clip, features, lpips: specs.
-        nudity: what counts.
+        instruments: what the pictures are measured with.
         device: where networks compute.
     """
 
@@ -64,11 +64,7 @@ class Inquiry:
     concept: Concept | None = None
     anchor: Concept | None = None
     model: str = ""
-    judge: str | None = None
-    clip: str | None = None
-    features: str | None = None
-    lpips: str | None = None
-    nudity: nudity.Config = field(default_factory=nudity.Config)
+    instruments: Instruments = UNNAMED
     device: str | torch.device = "cpu"
 
     def __post_init__(self) -> None:
@@ -91,6 +87,11 @@ class Inquiry:
             raise UserError(
                 "A folder is named twice: name each once; --reference holds other images."
             )
+
+    @property
+    def counted(self) -> nudity.Config:
+        """What counts as nudity."""
+        return self.instruments.nudity or nudity.Config()
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def evaluate_folders(
     if extra and "fidelity" in metrics:
         reference = metrics["fidelity"].measure(_chosen("fidelity", extra.used, inquiry))
     base = seen[0] if inquiry.against else None
-    folders = [_figures(s, base, metrics, reference, inquiry.nudity) for s in seen]
+    folders = [_figures(s, base, metrics, reference, inquiry.counted) for s in seen]
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "folders": folders,
@@ -175,7 +176,7 @@ def evaluate_folders(
     write_json(out / "report.json", result)
     write_text(out / "report.md", markdown(result))
     write_text(out / "report.csv", table(result))
-    write_text(out / "report.html", render(result, _flagged(seen, inquiry.nudity)))
+    write_text(out / "report.html", render(result, _flagged(seen, inquiry.counted)))
     return result
 
 
@@ -247,15 +248,11 @@ def _setting(
         anchor=inquiry.anchor or load_concept(""),
         model=inquiry.model,
         pictures=pictures,
-        judge=inquiry.judge or concept.judge,
+        instruments=replace(inquiry.instruments.beside(concept), nudity=inquiry.counted),
         store=out / "cache",
         device=inquiry.device,
         judges=judges,
         extractor=extractor,
-        clip=inquiry.clip,
-        features=inquiry.features,
-        lpips=inquiry.lpips,
-        nudity=inquiry.nudity,
         detector=detector,
     )
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from erase.cells import Matrix, cells, finished
+from erase.cells import Matrix, cells, finished, task_of
 from erase.cli import main
 from erase.errors import UserError
+from erase.eval.nudity import Config
 from erase.files import digest
-from erase.matrix import make_matrix, run_matrix, summarise
+from erase.matrix import make_matrix, open_folder, run_matrix, summarise
 from erase.recipe import as_dict, load_recipe
+from erase.specs import Instruments
 
 FIRST = ["esd-x", "uce"]
 EVERY = [*FIRST, "fmn", "ca", "ga", "salun-no-mask", "salun-random-mask"]
@@ -203,12 +205,26 @@ def test_bad_input_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path:
 def test_a_folder_of_another_matrix_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "m"
     arguments = (str(tiny_folder), ["uce"], ["imagenette/church"], [0], out)
-    from erase.matrix import open_folder
-
     open_folder(make_matrix(*arguments, small(["uce"])))
     other = make_matrix(*arguments, small(["uce"], eval_retain=3))
     with pytest.raises(UserError, match="another matrix .other eval_retain."):
         open_folder(other)
+
+
+def test_what_counts_as_nudity_belongs_to_the_matrix(tiny_folder: Path, tmp_path: Path) -> None:
+    """Cells made before it could be said are those of the default."""
+    arguments = (str(tiny_folder), ["uce"], ["nudity"], [0], tmp_path / "m", small(["uce"]))
+    plain = make_matrix(*arguments)
+    strict = make_matrix(*arguments, instruments=Instruments(nudity=Config("strict6")))
+    open_folder(plain)
+    facts = json.loads((plain.out / "matrix.json").read_text())
+    assert facts.pop("nudity") is None
+    (plain.out / "matrix.json").write_text(json.dumps(facts))
+    open_folder(plain)
+    with pytest.raises(UserError, match="another matrix .other nudity."):
+        open_folder(strict)
+    assert cells(plain)[0].content != cells(strict)[0].content
+    assert task_of(strict, cells(strict)[0]).instruments.nudity == Config("strict6")
 
 
 def test_names_stand_for_the_bundled_models_recipes() -> None:
@@ -223,9 +239,6 @@ def test_names_stand_for_the_bundled_models_recipes() -> None:
 
 
 def test_a_cell_is_the_same_however_its_concept_was_called(tmp_path: Path) -> None:
-    from erase.cells import cells
-    from erase.matrix import make_matrix
-
     found = [
         make_matrix("mini", ["uce"], [name], [0], tmp_path, {})
         for name in ("church", "mini/church")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from erase.errors import UserError
-from erase.specs import axis_specs, check_axes, check_specs, judge_identity
+from erase.specs import Instruments, axis_specs, check_axes, spec_identity
 
 
 def test_one_judge_for_each_axis() -> None:
@@ -22,18 +22,18 @@ def test_one_judge_for_each_axis() -> None:
 
 
 def test_every_axis_is_checked_early(tmp_path: Path) -> None:
-    check_specs("object=timm:vit,style=open_clip:ViT-B-32", None, None)
+    Instruments("object=timm:vit,style=open_clip:ViT-B-32").check()
     with pytest.raises(UserError, match="'vit' is no judge"):
-        check_specs("object=timm:vit,style=vit", None, None)
+        Instruments("object=timm:vit,style=vit").check()
     for spec in ("object=mini,style=timm:vit", "object=timm:vit,style="):
         with pytest.raises(UserError, match="is no judge"):
-            check_specs(spec, None, None)
+            Instruments(spec).check()
     rows = [{"object": "church", "style": "ink"}]
     check_axes("object=timm:vit", rows)
     with pytest.raises(UserError, match="'objekt', which --judge names. Did you mean 'object'"):
         check_axes("objekt=timm:vit,style=timm:vit", rows)
     with pytest.raises(UserError, match="is no perceptual distance"):
-        check_specs(None, None, None, "vgg19")
+        Instruments(lpips="vgg19").check()
 
 
 def test_a_changed_file_is_another_judge(tmp_path: Path) -> None:
@@ -42,10 +42,10 @@ def test_a_changed_file_is_another_judge(tmp_path: Path) -> None:
     other = tmp_path / "b.pth"
     other.write_bytes(b"2")
     first, second = (f"object=timm:vit@{f},style=timm:vit" for f in (file, other))
-    assert judge_identity(first) != judge_identity(second)
-    assert str(judge_identity(first)).endswith(",style=timm:vit")
+    assert spec_identity(first) != spec_identity(second)
+    assert str(spec_identity(first)).endswith(",style=timm:vit")
     (tmp_path / "a.pth.labels.txt").write_text("x")
-    renamed = judge_identity(first)
-    assert renamed not in (judge_identity(second), f"object=timm:vit@{file},style=timm:vit")
+    renamed = spec_identity(first)
+    assert renamed not in (spec_identity(second), f"object=timm:vit@{file},style=timm:vit")
     (tmp_path / "a.pth.labels.txt").unlink()
-    assert judge_identity(first) != renamed
+    assert spec_identity(first) != renamed

@@ -190,8 +190,18 @@ def test_names_that_look_alike_do_not_share_images_or_folders() -> None:
 
 def test_retained_sets_of_several_concepts_take_turns(tmp_path: Path) -> None:
     """One prompt of the one is not lost among two hundred of the other."""
-    job = make_task("some/model", ["nudity", "a church"], [None, "a hut"]).job
+    job = make_task("some/model", ["nudity", "a church"], [None, "a hut"], "salun-sd").job
     alone = make_task("some/model", "nudity").job.retain_prompts()
     prompts = job.retain_prompts()
     assert sum(p in alone for p in prompts[:100]) >= 50
     assert make_task("some/model", "a church", "a hut").job.retain_prompts() == prompts[1::2]
+
+
+def test_which_of_several_recipes_is_asked_for() -> None:
+    """Nudity and other concepts have different settings by default; neither is taken silently."""
+    concepts, anchors = ["nudity", "a church"], [None, "a hut"]
+    with pytest.raises(
+        UserError, match=r"salun-sd14-nudity for 'nudity', salun-sd for 'a church'.*--recipe"
+    ):
+        make_task("some/model", concepts, anchors)
+    assert make_task("mini", ["church", "a church"], "truck").job.recipe.name == "salun-mini"

@@ -10,7 +10,8 @@ A module imports torch inside its functions, so that ``erase --help`` need not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Needs:
 
     Attributes:
         images: roles of the images it trains on.
+        weighed: the setting of its own that weighs a role's term; at 0 the images are not needed.
         anchor: whether it needs the anchor's prompts c'.
         loop: whether it trains step by step; a closed form has neither steps nor a mask.
         scope: the only scope that it can change; None leaves the choice.
@@ -34,6 +36,7 @@ class Needs:
     """
 
     images: tuple[Role, ...] = ("forget", "retain")
+    weighed: Mapping[Role, str] = field(default_factory=dict)
     anchor: bool = True
     loop: bool = True
     scope: str | None = None

@@ -16,11 +16,12 @@ from erase.methods import Needs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from erase.data import Batch, TrainingData
+    from erase.conditioning import Conditioning
+    from erase.data import Batch, Draw, TrainingData
     from erase.diffusion import Diffusion
     from erase.fit import Fit
 
-NEEDS = Needs(images=("forget", "retain"), anchor=False)
+NEEDS = Needs(images=("forget", "retain"), weighed={"retain": "alpha"}, anchor=False)
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,26 @@ def loss(diffusion: Diffusion, batch: Batch, *, alpha: float) -> tuple[Tensor, T
     return -mse_loss(forget, ours), alpha * mse_loss(retain, kept)
 
 
+def error(diffusion: Diffusion, draw: Draw, c: Conditioning) -> Tensor:
+    """MSE(ε, ε_θ(x_t|c)) of one role's images alone, scalar; ``c`` has a row for each prompt."""
+    from torch.nn.functional import mse_loss
+
+    x_t = diffusion.add_noise(draw.x0, draw.noise, draw.t)
+    predicted = diffusion.predict(x_t, draw.t, c[draw.prompt]).float()
+    return mse_loss(predicted, diffusion.target(draw.x0, draw.noise, draw.t).float())
+
+
 def forwards(config: Config, steps: int, batch: int) -> float:
-    """See ``methods.Method``: two branches with a gradient."""
-    return 6.0 * batch * steps
+    """See ``methods.Method``: a branch with a gradient, and one more for what stays."""
+    return (6.0 if config.alpha else 3.0) * batch * steps
 
 
 def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
     """Moves the masked weights of ``diffusion``, in place, away from the concept's images."""
 
     def step(index: int) -> dict[str, Tensor]:
+        if not config.alpha:
+            return {"loss": -error(diffusion, data.draw("forget", index), data.c)}
         forget, retain = loss(diffusion, data.batch(index), alpha=config.alpha)
         return {"loss": forget + retain, "forget": forget, "retain": retain}
 

@@ -18,6 +18,7 @@ from erase import processes
 from erase.errors import UserError, nearest
 from erase.files import digest, sha256, write_text
 from erase.listing import list_metrics
+from erase.specs import UNNAMED, Instruments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from erase.eval.detectors import Detector
     from erase.eval.judges import Judge
     from erase.eval.metrics.fidelity import Extractor
-    from erase.eval.nudity import Config
 
 T = TypeVar("T")
 Row = TypeVar("Row")
@@ -72,18 +72,12 @@ class Setting:
         concept, anchor: what is erased and what should stand in its place.
         model: what the user called the base model; ``mini`` is the bundled one.
         pictures: the base side's images, for the labels that occur.
-        judge: spec of the classifier; ``mini`` for the bundled ones, None for no classifier.
+        instruments: as the user named them; a judge that is None is no judge, and of the others
+            the bundled model's images have their own.
         store: folder of rows measured earlier; None keeps none.
         device: where networks compute.
-        judges: by axis, instead of those of ``judge``.
-        extractor: feature network, instead of the bundled one.
-        clip: spec of the open_clip model behind the CLIP score; None takes the bundled one for
-            the bundled model's images.
-        features: spec of the feature network behind FID and KID; None takes the bundled one for
-            the bundled model's images.
-        lpips: spec of the perceptual distance; None takes the bundled one for the bundled model's
-            images.
-        nudity: what counts as nudity; None asks only where it is the concept.
+        judges: by axis, instead of those of ``instruments``.
+        extractor: feature network, instead of theirs.
         detector: of nudity, instead of NudeNet.
     """
 
@@ -91,15 +85,11 @@ class Setting:
     anchor: Concept
     model: str
     pictures: Sequence[Picture]
-    judge: str | None = None
+    instruments: Instruments = UNNAMED
     store: Path | None = None
     device: str | torch.device = "cpu"
     judges: Mapping[str, Judge] | None = None
     extractor: Extractor | None = None
-    clip: str | None = None
-    features: str | None = None
-    lpips: str | None = None
-    nudity: Config | None = None
     detector: Detector | None = None
 
 

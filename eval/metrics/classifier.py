@@ -289,7 +289,7 @@ def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
     Raises:
         UserError: a judge that lacks a class of the images.
     """
-    spec = setting.judge
+    spec = setting.instruments.judge
     columns = axes_of(setting.pictures)
     kept = [p for p in setting.pictures if p.role == "retain"]
     if target.axis == PROMPT:

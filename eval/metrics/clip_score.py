@@ -100,7 +100,7 @@ def build(setting: Setting) -> ClipScore:
     Raises:
         UserError: a model that can't be opened.
     """
-    spec = setting.clip
+    spec = setting.instruments.clip
     if spec is None and "mini" in (setting.model, setting.concept.family):
         spec = mini_clip()
     device = torch.device(setting.device)

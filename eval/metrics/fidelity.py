@@ -257,10 +257,10 @@ def build(setting: Setting) -> FidelityMetric:
         UserError: a network that can't be opened.
     """
     extractor = setting.extractor
-    if extractor is None and setting.features is not None:
+    if extractor is None and setting.instruments.features is not None:
         from erase.eval.extractors import load_extractor
 
-        extractor = load_extractor(setting.features, setting.device)
+        extractor = load_extractor(setting.instruments.features, setting.device)
     if extractor is None and "mini" in (setting.model, setting.concept.family):
         extractor = mini_extractor(setting.device)
     return FidelityMetric(extractor, setting.store)

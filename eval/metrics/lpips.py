@@ -76,7 +76,7 @@ def build(setting: Setting) -> Lpips:
     Raises:
         UserError: a network that can't be opened.
     """
-    spec = setting.lpips
+    spec = setting.instruments.lpips
     if spec is None and "mini" in (setting.model, setting.concept.family):
         spec = "mini"
     return Lpips(load_perceptual(spec, setting.device) if spec else None, setting.store)

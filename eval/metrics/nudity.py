@@ -63,8 +63,8 @@ def build(setting: Setting) -> NudityMetric:
         UserError: the detector is missing.
     """
     own = setting.concept.kind == "nudity"
-    config = setting.nudity or nudity.Config()
+    config = setting.instruments.nudity or nudity.Config()
     detector = setting.detector
-    if detector is None and (own or setting.nudity is not None):
+    if detector is None and (own or setting.instruments.nudity is not None):
         detector = load_nudenet(config.channels)
     return NudityMetric(detector, config, own, setting.store)

@@ -11,6 +11,7 @@ import pytest
 
 from erase.eval.nudity import Config
 from erase.eval.report import evaluate
+from erase.specs import Instruments
 from tests.eval.synthetic import CHURCH, TRUCK, judges, write_run
 from tests.eval.test_nudity_report import LABEL, RedDetector
 
@@ -34,7 +35,14 @@ def browser() -> Iterator[Browser]:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose churches are what the detector counts."""
     run = write_run(tmp_path_factory.mktemp("runs") / "church")
-    evaluate(run, CHURCH, TRUCK, judges=judges(), nudity=Config(LABEL), detector=RedDetector())
+    evaluate(
+        run,
+        CHURCH,
+        TRUCK,
+        judges=judges(),
+        instruments=Instruments(nudity=Config(LABEL)),
+        detector=RedDetector(),
+    )
     return run / "report.html"
 
 

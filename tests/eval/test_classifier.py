@@ -18,6 +18,7 @@ from erase.eval.metrics.classifier import (
     score,
 )
 from erase.eval.stats import share
+from erase.specs import Instruments
 from tests.eval.synthetic import CHURCH, TRUCK, judges
 from tests.eval.test_judges import ARCH, save_judge
 
@@ -143,7 +144,7 @@ def test_a_spec_judges_every_axis_that_it_knows(tmp_path: Path) -> None:
         picture("retain", object="truck", style="flat", place="there"),
     ]
     spec = f"torchvision:{ARCH}@{file}"
-    metric = build(Setting(CHURCH, TRUCK, "any", pictures, spec))
+    metric = build(Setting(CHURCH, TRUCK, "any", pictures, Instruments(spec)))
     assert set(metric.judges) == {"object", "style"}
     assert metric.facts["judges"]["object"]["spec"] == spec
     assert metric.facts["target"] == {"axis": "object", "label": "church", "anchor": "truck"}
@@ -167,7 +168,7 @@ def test_a_free_text_concept_is_told_apart_from_the_retained_prompts(
         picture("retain", "two dogs"),
         picture("retain", "two dogs"),
     ]
-    metric = build(Setting(text, anchor, "any", pictures, "open_clip:ViT-B-32"))
+    metric = build(Setting(text, anchor, "any", pictures, Instruments("open_clip:ViT-B-32")))
     assert opened == [["a castle", "a hill", "a cup of tea", "two dogs"]]
     assert metric.target == Target(PROMPT, "a castle", "a hill")
     assert metric.labels(pictures[1]) == {PROMPT: "a cup of tea"}

@@ -17,6 +17,7 @@ from erase.eval.detectors import Detection, Detections
 from erase.eval.nudity import Config
 from erase.eval.report import evaluate
 from erase.eval.stats import wilson
+from erase.specs import Instruments
 from tests.eval.synthetic import CHURCH, COLOURS, TRUCK, ColourFeatures, judges, write_run
 from tests.eval.test_page import Reader
 
@@ -75,7 +76,7 @@ def test_every_image_of_a_nudity_run_is_blurred(run: Path) -> None:
 
 
 def test_flagged_images_of_another_run_are_blurred_and_no_others(run: Path) -> None:
-    report = measured(run, nudity=Config())
+    report = measured(run, instruments=Instruments(nudity=Config()))
     assert report["nudity"]["compared"]["base"]["n"] == 22
     page = Reader((run / "report.html").read_text())
     veils = page.values("label", "class").count("veil")
@@ -93,7 +94,12 @@ def test_another_class_list_costs_no_second_look(run: Path) -> None:
     detector = RedDetector()
     measured(run, concept=NUDITY, detector=detector)
     seen = detector.seen
-    report = measured(run, concept=NUDITY, detector=detector, nudity=Config("FACE_FEMALE"))
+    report = measured(
+        run,
+        concept=NUDITY,
+        detector=detector,
+        instruments=Instruments(nudity=Config("FACE_FEMALE")),
+    )
     assert detector.seen == seen > 0
     assert report["nudity"]["compared"]["base"]["share"]["value"] == 0
 

@@ -11,6 +11,7 @@ import pytest
 from erase.eval.nudity import Config
 from erase.eval.report import evaluate
 from erase.eval.stats import wilson
+from erase.specs import Instruments
 from tests.eval.synthetic import CHURCH, TRUCK, ColourFeatures, judges, write_run
 from tests.eval.test_nudity_report import LABEL, RedDetector
 
@@ -19,7 +20,14 @@ from tests.eval.test_nudity_report import LABEL, RedDetector
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = write_run(tmp_path_factory.mktemp("runs") / "church")
     measured: dict[str, Any] = {"judges": judges(), "extractor": ColourFeatures()}
-    evaluate(place, CHURCH, TRUCK, nudity=Config(), detector=RedDetector(), **measured)
+    evaluate(
+        place,
+        CHURCH,
+        TRUCK,
+        instruments=Instruments(nudity=Config()),
+        detector=RedDetector(),
+        **measured,
+    )
     return place
 
 

@@ -12,6 +12,7 @@ import erase.eval
 from erase.eval.nudity import Config
 from erase.eval.report import evaluate
 from erase.eval.schema import json_schema
+from erase.specs import Instruments
 from tests.eval.synthetic import CHURCH, TRUCK, ColourFeatures, judges, write_run
 from tests.eval.test_nudity_report import RedDetector
 
@@ -31,7 +32,7 @@ def test_a_report_fits_and_a_broken_one_does_not(nudity: Config | None, tmp_path
         TRUCK,
         judges=judges(),
         extractor=ColourFeatures(),
-        nudity=nudity,
+        instruments=Instruments(nudity=nudity),
         detector=RedDetector() if nudity else None,
     )
     schema = json.loads(FILE.read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from erase.eval.nudity import Config
 from erase.eval.report import evaluate
 from erase.eval.standalone import Inquiry, evaluate_folders
 from erase.sets import load_set
+from erase.specs import Instruments
 from tests.eval.synthetic import CHURCH, TRUCK, ColourFeatures, judges, write_run
 from tests.eval.test_nudity_report import LABEL, RedDetector
 from tests.eval.test_page import Reader
@@ -56,7 +57,7 @@ def test_a_run_has_the_figures_of_its_own_report(run: Path, tmp_path: Path) -> N
         TRUCK,
         judges=judges(),
         extractor=ColourFeatures(),
-        nudity=Config(),
+        instruments=Instruments(nudity=Config()),
         detector=RedDetector(),
     )
     found = measured(inquiry(run), tmp_path)
@@ -121,7 +122,12 @@ def test_names_and_a_prompt_set_are_joined(tmp_path: Path) -> None:
 def test_what_was_measured_is_not_measured_again(run: Path, tmp_path: Path) -> None:
     detector = RedDetector()
     for classes in ("esd9", LABEL):
-        asked = inquiry(run, metrics=("nudity",), nudity=Config(classes), reference=None)
+        asked = inquiry(
+            run,
+            metrics=("nudity",),
+            instruments=Instruments(nudity=Config(classes)),
+            reference=None,
+        )
         evaluate_folders(asked, tmp_path, detector=detector)
     files = [f for side in ("base", "erased") for f in (run / "eval" / side).rglob("*.png")]
     assert detector.seen == len({f.read_bytes() for f in files}) == 35

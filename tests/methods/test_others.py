@@ -12,6 +12,7 @@ import torch
 from erase.diffusion import Diffusion
 from erase.methods import concept_ablation, gradient_ascent, load_method
 from erase.recipe import flags, list_methods, list_recipes, load_recipe
+from erase.task import make_task
 from tests.methods.data import make_data, make_fit, moved, weights
 
 
@@ -31,9 +32,23 @@ def test_gradient_ascent_by_hand(tiny: Diffusion) -> None:
     torch.testing.assert_close(forget, expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(retain, 0.25 * kept, rtol=1e-4, atol=1e-6)
 
+    data = make_data(tiny, "forget")
+    draw = data.draw("forget", 3)
+    alone = gradient_ascent.error(tiny, draw, data.c)
+    c = data.c[draw.prompt].hidden
+    torch.testing.assert_close(alone, error(draw.x0, draw.noise, draw.t, c), rtol=1e-4, atol=1e-6)
+
+
+def test_gradient_ascent_makes_no_images_for_a_term_that_weighs_nothing() -> None:
+    names = {"alpha": 0.5}, {"alpha": 0.0}
+    jobs = [make_task("mini", "church", recipe="ga", overrides=o).job for o in names]
+    assert [job.roles() for job in jobs] == [("forget", "retain"), ("forget",)]
+    costs = [gradient_ascent.forwards(job.recipe.config, 10, 4) for job in jobs]
+    assert costs == [240, 120]
+
 
 def test_gradient_ascent_raises_the_loss(tiny_v: Diffusion, tmp_path: Path) -> None:
-    data = make_data(tiny_v, "forget", "retain")
+    data = make_data(tiny_v, "forget")
     config = gradient_ascent.Config()
     gradient_ascent.erase(tiny_v, data, config, make_fit(tiny_v, "full", tmp_path, steps=15))
     rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
