@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from erase.cells import Matrix, cells, finished
@@ -80,6 +80,39 @@ def test_what_does_not_fit_is_refused(tiny_folder: Path, tmp_path: Path) -> None
     assert "holds no weights" in refused(tmp_path / "c.safetensors")
     torch.save({"x": Danger()}, tmp_path / "d.pt")
     assert "more than plain tensors" in refused(tmp_path / "d.pt")
+
+
+def test_a_pipeline_differs_in_its_denoiser_alone(tiny_folder: Path, tmp_path: Path) -> None:
+    """What else others changed would be left out of the measurement without a word."""
+    base = open_base(str(tiny_folder))
+    theirs = tmp_path / "theirs"
+    _, after = erased(tiny_folder)
+    save_model(base, after, theirs)
+    texts = theirs / "text_encoder" / "model.safetensors"
+    before = load_file(texts)
+    save_file({k: v.half() for k, v in before.items()}, texts, {"format": "pt"})
+    assert included_state(theirs, base).keys() == after.keys()  # the same in half precision
+    name = next(k for k, v in before.items() if v.ndim == 2)
+    moved = before[name].clone()
+    moved[0, 0] += 0.01
+    save_file({**before, name: moved}, texts, {"format": "pt"})
+    with pytest.raises(UserError, match="another text_encoder than the base.*erase eval --images"):
+        included_state(theirs, base)
+    save_file(before, texts, {"format": "pt"})
+    export_single_file(theirs, tmp_path / "one.safetensors")
+    included_state(tmp_path / "one.safetensors", base)
+    config = theirs / "scheduler" / "scheduler_config.json"
+    facts = json.loads(config.read_text())
+    config.write_text(json.dumps({**facts, "prediction_type": "v_prediction"}))
+    with pytest.raises(UserError, match="predicts 'v_prediction' and the base model 'epsilon'"):
+        included_state(theirs, base)
+    config.write_text(json.dumps(facts))
+    weights = theirs / "unet" / "diffusion_pytorch_model.safetensors"
+    part = {k: v for k, v in load_file(weights).items() if k != "conv_in.weight"}
+    save_file(part, weights, {"format": "pt"})
+    for place in (theirs, theirs / "unet"):
+        with pytest.raises(UserError, match=r"conv_in\.weight"):
+            included_state(place, base)
 
 
 def test_in_a_comparison(tiny_folder: Path, tmp_path: Path) -> None:
