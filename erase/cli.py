@@ -178,17 +178,16 @@ def _compare(options: Namespace, command: str) -> None:
     matrix = make_matrix(
         options.model,
         _names(options.recipes),
-        _names(options.concepts),
+        _names(options.concepts) or ["all"],
         range(options.seeds),
         options.out or "runs/compare",
         recipe_values(options),
-        includes=options.include,
+        includes=options.include or [],
         **_matrix_options(options),
     )
     failed = _run_matrix(matrix, options)
     if failed is not None:
         print(summarise(matrix, command))
-        print(matrix.out / "compare.html")
         _name_failed(failed)
 
 
@@ -217,9 +216,9 @@ def _tune(options: Namespace, command: str) -> None:
         _name_failed(failed)
 
 
-def _names(text: str) -> list[str]:
+def _names(given: Sequence[str] | None) -> list[str]:
     """Names by commas, as in a CSV file: one that holds a comma stands in double quotes."""
-    rows = csv.reader([text], skipinitialspace=True)
+    rows = csv.reader(given or [], skipinitialspace=True)
     return [name.strip() for row in rows for name in row if name.strip()]
 
 

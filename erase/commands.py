@@ -58,6 +58,8 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     acc = accelerator(how.device, recipe.precision, how.deterministic, several=True)
     settled = replace(recipe, precision="bf16" if acc.mixed_precision == "bf16" else "fp32")
     task = replace(task, job=replace(task.job, recipe=settled))
+    how = replace(how, channels_last=how.channels_last or acc.device.type == "cpu")
+    task = replace(task, compute=how)
     ways: Any = {"channels_last": how.channels_last, "compiled": how.compiled}
     diffusion = Diffusion.load(task.model, acc.device, **ways)
     check(task.job, diffusion)

@@ -20,6 +20,7 @@ folder share the settings in its ``_family.toml``, one table per kind, and overr
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -89,8 +90,8 @@ class Concept:
 
     def fill(self, word: str) -> tuple[str, ...]:
         """The concept's templates filled with another word."""
-        if self.kind == "text":
-            return (word,)
+        if self.kind == "text":  # verbatim
+            return tuple(t.replace("{}", word) for t in self.templates)
         return tuple(articles(t.replace("{}", word)) for t in self.templates)
 
 
@@ -143,11 +144,13 @@ def load_concept(name: str, family: str | None = None) -> Concept:
 
     Args:
         name: ``mini/church``; ``church`` where one concept of the family (or, without a family,
-            of all) has it; a path that ends in ``.toml``; anything else is the prompt itself.
+            of all) has it; a path that ends in ``.toml``; anything else is the prompt itself, in
+            which brackets may mark the concept's own words: ``a photo of a [church]``.
         family: narrows short names to it and to the concepts outside families.
 
     Raises:
-        UserError: a short name of several concepts, or a single word that is nearly a name.
+        UserError: a short name of several concepts, a single word that is nearly a name, or
+            brackets that mark nothing or several things.
     """
     names = list_concepts()
     if name in names:
@@ -166,7 +169,21 @@ def load_concept(name: str, family: str | None = None) -> Concept:
         raise UserError(f"'{name}' may be {' or '.join(short)}: give the full name.")
     if name and len(name.split()) == 1:
         _refuse_typo(name, names if "/" in name else reach)
+    if "[" in name or "]" in name:
+        return _marked(name)
     return Concept(name=name, kind="text", word=name)
+
+
+def _marked(text: str) -> Concept:
+    found = re.fullmatch(r"([^\[\]]*)\[\s*([^\[\]]*[^\[\]\s])\s*\]([^\[\]]*)", text)
+    if not found or "{" in text:
+        raise UserError(
+            f"The prompt '{text}' does not mark one word or phrase: put one pair of brackets "
+            "around the concept's own words, as in 'a photo of a [church]'."
+        )
+    before, word, after = found.groups()
+    plain = f"{before}{word}{after}"
+    return Concept(name=plain, kind="text", word=word, templates=(f"{before}{{}}{after}",))
 
 
 def _refuse_typo(name: str, reach: Sequence[str]) -> None:

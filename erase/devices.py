@@ -30,8 +30,13 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import DistributedType
 
+    for sharding in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{sharding}", "false").lower() == "true":
+            raise UserError(
+                f"{sharding} shards the weights that a mask counts: use distributed_type "
+                "MULTI_GPU, as accelerate_config.yaml does."
+            )
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda was asked for, but torch sees no GPU: use --device cpu.")
     if device == "mps" and not torch.backends.mps.is_available():
@@ -48,11 +53,6 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
         made = Accelerator(mixed_precision=mixed, cpu=device == "cpu")
     except ValueError as error:
         raise UserError(f"--precision {precision} does not work here ({error}).") from error
-    if made.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        raise UserError(
-            f"{made.distributed_type.value} shards the weights that a mask counts: use "
-            "distributed_type MULTI_GPU, as accelerate_config.yaml does."
-        )
     processes.settle()
     if not several:
         processes.refuse_several()
@@ -75,8 +75,9 @@ def memory_told() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
+    except (RuntimeError, MemoryError) as error:
+        full = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+        if not full and not isinstance(error, MemoryError):
             raise
         raise UserError(
             f"The device's memory is full ({str(error).split('.')[0]}): lower --sampling-batch, "
@@ -93,9 +94,11 @@ def _asked_for() -> int:
         words = parent.cmdline() if parent else []
     except psutil.Error:
         return 1
-    if not any(Path(word).name == "accelerate" for word in words[:3]):
+    launchers = ("accelerate", "accelerate-launch", "accelerate.commands.launch")
+    if not any(Path(word).name in launchers for word in words[:4]):
         return 1
-    given = dict(itertools.pairwise(words))
+    split = [word.split("=", 1) if word.startswith("--") else [word] for word in words]
+    given = dict(itertools.pairwise(itertools.chain.from_iterable(split)))
     count = given.get("--num_processes") or given.get("--num-processes")
     file = given.get("--config_file") or given.get("--config-file")
     if count is None and file and Path(file).is_file():

@@ -163,7 +163,7 @@ class Fit:
             mask = unpack(self.mask.bits[name].to(parameter.device), parameter.shape)
             if not bool(mask.any()):
                 continue
-            value = solution(name, parameter.detach()).to(parameter.dtype)
+            value = solution(name, parameter.detach()).to(parameter.dtype).to(parameter.device)
             if not bool(torch.isfinite(value).all()):
                 raise UserError(
                     f"The solution for '{name}' is not finite: check the method's settings."

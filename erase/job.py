@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -258,8 +259,9 @@ def check(job: Job, diffusion: Diffusion) -> None:
     """Refuses what can't work with this model and these processes.
 
     Raises:
-        UserError: concept and anchor are the same, a size the autoencoder can't take, or a batch
-            that can't be shared out.
+        UserError: concept and anchor are the same, a size the autoencoder can't take, more steps
+            than the model has timesteps, a batch that can't be shared out, or a prompt without
+            the word that the method looks for.
     """
     if any(c == a for c, a in job.pairs()):
         raise UserError(
@@ -269,6 +271,37 @@ def check(job: Job, diffusion: Diffusion) -> None:
     size = job.recipe.size or diffusion.size
     if size % diffusion.stride:
         raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
+    check_steps(as_dict(job.recipe), diffusion)
+    needs = load_method(job.recipe.method).NEEDS
+    if job.recipe.low_memory and not needs.mean:
+        print(
+            f"erase: the loss of {job.recipe.method} is one over the whole batch, which "
+            "--low-memory does not change: lower --batch-size for less memory.",
+            file=sys.stderr,
+        )
+    if needs.word:
+        diffusion.token_positions([c for c, _ in job.pairs()], job.words())
+        for concept, _ in job.targets:
+            if concept.kind == "text" and len(concept.word.split()) > 2:
+                print(
+                    f"erase: every word of '{concept.word}' counts as the concept's: put its own "
+                    "in brackets, as in 'a photo of a [church]'.",
+                    file=sys.stderr,
+                )
+
+
+def check_steps(settings: Mapping[str, Any], diffusion: Diffusion) -> None:
+    """Refuses samplers with more steps than the model has timesteps.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    for key in ("sampling_steps", "x_t_steps"):
+        if settings.get(key, 0) >= diffusion.timesteps:
+            raise UserError(
+                f"--{key.replace('_', '-')} {settings[key]} is not below the model's "
+                f"{diffusion.timesteps} timesteps: choose fewer."
+            )
 
 
 def check_settings(job: Job) -> None:
@@ -284,6 +317,12 @@ def check_settings(job: Job) -> None:
             "--optimizer adam8bit needs bitsandbytes: pip install 'erase-diffusion[8bit]', or use "
             "adam."
         )
+    for role in ("forget", "retain"):
+        if job.folder(role) and role not in job.roles():
+            raise UserError(
+                f"--{role}-folder has no effect: {recipe.name} trains on no {role} images. Leave "
+                "it out, or choose another --recipe."
+            )
     if not job.also:
         return
     each = [target.pairs() for target in job.targets]

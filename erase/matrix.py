@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from erase.cells import COMMON, Cell, Matrix, cells, finished, task_of
 from erase.commands import execute
 from erase.concepts import load_concept, members
 from erase.errors import UserError
-from erase.files import digest, write_json
-from erase.job import slug
+from erase.files import digest, write_json, write_text
+from erase.job import model_fingerprint, slug
+from erase.methods import load_method
 from erase.recipe import Recipe, as_dict, idle, load_recipe, recipe_for
 from erase.runs import read_facts
 from erase.specs import UNNAMED, Instruments
@@ -65,10 +67,13 @@ def make_matrix(
             continue
         found = recipe_for(name, model)
         plain = load_recipe(found)
-        mask = str((overrides or {}).get("mask", plain.mask))
-        known = as_dict(plain).keys() - idle(mask)
-        offered = {k: v for k, v in (overrides or {}).items() if k in known}
-        chosen.append(load_recipe(found, offered))
+        offered = {k: v for k, v in (overrides or {}).items() if k in as_dict(plain)}
+        # What decides whether others have an effect comes first.
+        switches = {"mask", *load_method(plain.method).NEEDS.weighed.values()}
+        unused = idle(
+            as_dict(load_recipe(found, {k: v for k, v in offered.items() if k in switches}))
+        )
+        chosen.append(load_recipe(found, {k: v for k, v in offered.items() if k not in unused}))
     if not chosen or not concepts or not seeds:
         raise UserError("A comparison needs at least one recipe, one concept and one seed.")
     others = [_include(text) for text in includes]
@@ -77,10 +82,10 @@ def make_matrix(
         twice = {v for v in values if list(values).count(v) > 1}
         if twice:
             raise UserError(f"The {what} {min(twice)} is named twice: name each once.")
-    used = {key for recipe in chosen for key in as_dict(recipe).keys() - idle(recipe.mask)}
+    used = {key for flat in map(as_dict, chosen) for key in flat.keys() - idle(flat)}
     for key in overrides or {}:
         if key not in used:
-            raise UserError(f"'{key}' is a setting of none of the recipes: leave it out.")
+            raise UserError(f"'{key}' has no effect on any of the recipes: leave it out.")
     first = as_dict(chosen[0])
     for recipe in chosen[1:]:
         for key, value in as_dict(recipe).items():
@@ -168,12 +173,22 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
 
     Returns:
         One sentence for every cell that failed.
+
+    Raises:
+        UserError: the folder holds cells that can't stand in one table with these.
     """
     open_folder(matrix)
     failed = []
     todo = cells(matrix)
+    planned = {cell.folder for cell in todo}
+    found = {file.parent: read_facts(file) for file in _cell_files(matrix)}
+    kept = [facts for folder, facts in found.items() if not (overwrite and folder in planned)]
+    base = _base(matrix) if found else None
+    _check_base(matrix, kept, base)
+    _check_rows(matrix, [facts for folder, facts in found.items() if folder not in planned])
     for number, cell in enumerate(todo, 1):
-        if finished(cell) is not None:
+        facts = finished(cell)
+        if facts is not None and facts["base"] == base:
             continue
         print(f"[{number}/{len(todo)}] {cell.title} -> {cell.folder}", flush=True)
         try:
@@ -181,7 +196,53 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
         except (UserError, OSError) as error:
             failed.append(f"{cell.title}: {error}")
             print(f"erase: {error}", file=sys.stderr, flush=True)
+        except Exception as error:  # ours, or a library's: the other cells can do without it
+            file = cell.folder / "error.txt"
+            write_text(file, traceback.format_exc())
+            text = f"{type(error).__name__}: {error} (all of it in {file})"
+            failed.append(f"{cell.title}: {text}")
+            print(f"erase: {text}", file=sys.stderr, flush=True)
     return failed
+
+
+def _cell_files(matrix: Matrix) -> list[Path]:
+    return sorted((matrix.out / "cells").glob("*/*/cell.json"))
+
+
+def _base(matrix: Matrix) -> dict[str, str]:
+    from erase.diffusion import Diffusion
+
+    return model_fingerprint(Diffusion.load(matrix.model))
+
+
+def _check_base(matrix: Matrix, found: Sequence[Mapping[str, Any]], base: object) -> None:
+    """Refuses cells of another base."""
+    if any(cell["base"] != base for cell in found):
+        raise UserError(
+            f"The cells of {matrix.out} were made from another base model, though it was called "
+            f"{matrix.model} too: compare in another --out."
+        )
+
+
+def _check_rows(matrix: Matrix, found: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses cells of one recipe with different settings."""
+    rows = {r.name: _switched_on(as_dict(r)) for r in matrix.recipes}
+    for cell in found:
+        own = _switched_on(cell["settings"])
+        row = rows.setdefault(cell["recipe"], own)
+        if other := sorted(k for k in {*row, *own} if row.get(k) != own.get(k)):
+            raise UserError(
+                f"{matrix.out} holds a cell of {cell['recipe']} ({cell['concept']}, seed "
+                f"{cell['seed']}) with another {', '.join(other)}, and a row of the table has one "
+                "setting: compare in another --out, or give the recipe another name."
+            )
+
+
+def _switched_on(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is off, which may be newer than a cell; a file or the precision that the device
+    has may differ within a row."""
+    kept = {k: v for k, v in settings.items() if k not in ("file", "precision")}
+    return {k: v for k, v in kept.items() if v is not None and v is not False}
 
 
 def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
@@ -226,10 +287,10 @@ def summarise(matrix: Matrix, command: str = "") -> str:
         command: that was typed, for the page.
 
     Returns:
-        The Markdown table; a sentence where no cell is finished.
+        The Markdown table, and where the page is; a sentence where no cell is finished.
 
     Raises:
-        UserError: the cells are of different base models.
+        UserError: as ``run_matrix``.
     """
     from erase.eval.compare import compare, read_cells, write_all
 
@@ -239,14 +300,10 @@ def summarise(matrix: Matrix, command: str = "") -> str:
         return "No cell is finished."
     # What an earlier, larger comparison left in the folder stays in its table.
     planned = {cell.folder for cell in own}
-    others = sorted(f.parent for f in (matrix.out / "cells").glob("*/*/cell.json"))
-    done += [folder for folder in others if folder not in planned]
+    done += [f.parent for f in _cell_files(matrix) if f.parent not in planned]
     found = read_cells([folder / "cell.json" for folder in done])
-    if len({digest(cell["base"]) for cell in found}) > 1:
-        raise UserError(
-            f"The cells of {matrix.out} were made from different base models, though all were "
-            f"called {matrix.model}: compare in another --out."
-        )
+    _check_base(matrix, found, _base(matrix))
+    _check_rows(matrix, found)
     names = list(dict.fromkeys([*matrix.names, *(cell["recipe"] for cell in found)]))
     missing = [cell.title for cell in own if finished(cell) is None]
     result = compare(found, names, missing)
@@ -254,4 +311,4 @@ def summarise(matrix: Matrix, command: str = "") -> str:
         (facts["recipe"], facts["concept"], facts["seed"]): folder
         for facts, folder in zip(found, done, strict=True)
     }
-    return write_all(matrix.out, result, runs, command)
+    return f"{write_all(matrix.out, result, runs, command)}\n{matrix.out / 'compare.html'}"

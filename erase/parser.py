@@ -79,8 +79,9 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         "--concept",
         type=str,
         action="append",
-        help='a name from "erase list concepts", "all" for each of the family, or a prompt; given '
-        "several times, the concepts are erased together",
+        help='a name from "erase list concepts", "all" for each of the family, or a prompt, in '
+        "which brackets may mark the concept's own words ('a photo of a [church]'); given several "
+        "times, the concepts are erased together",
     )
     add(
         "--anchor",
@@ -133,6 +134,7 @@ def _add_images(parser: ArgumentParser) -> None:
         "--images",
         type=str,
         nargs="+",
+        action="extend",
         metavar="DIR",
         help="measure these folders of images instead, whoever made them, or one run folder; files "
         "have a manifest.jsonl, or names CASE_K.png and a --set, or neither",
@@ -208,8 +210,12 @@ def _add_recipe_values(parser: ArgumentParser) -> None:
             users.setdefault(flag.name, []).append(method)
             found.setdefault(flag.name, flag)
     for name, flag in found.items():
+        own = {m: next(f.default for f in flags(m) if f.name == name) for m in users[name]}
+        default = ", ".join(f"{v} ({m})" for m, v in own.items())
+        if len(set(own.values())) == 1:
+            default = str(flag.default)
         only = "" if len(users[name]) == len(list_methods()) else f" [{', '.join(users[name])}]"
-        text = f"{flag.help} (default: the recipe's, else {flag.default}){only}"
+        text = f"{flag.help} (default: the recipe's, else {default}){only}"
         # --low-memory alone is --low-memory true.
         alone: Any = {"nargs": "?", "const": True} if flag.type is bool else {}
         group.add_argument(f"--{name.replace('_', '-')}", type=flag.type, help=text, **alone)
@@ -218,11 +224,16 @@ def _add_recipe_values(parser: ArgumentParser) -> None:
 def _compare_parser(text: str) -> ArgumentParser:
     parser = Parser(text, "erase compare --recipes A,B,… --concepts C,D,…|all [options]")
     add = parser.add_argument
-    add("--recipes", type=str, help='names from "erase list recipes" or .toml files, by commas')
+    add(
+        "--recipes",
+        type=str,
+        action="append",
+        help='names from "erase list recipes" or .toml files, by commas',
+    )
     add(
         "--concepts",
         type=str,
-        default="all",
+        action="append",
         help='names or prompts, by commas (one that holds a comma in double quotes), or "all" for '
         "the objects of the family (default: all)",
     )
@@ -231,8 +242,8 @@ def _compare_parser(text: str) -> ArgumentParser:
     add(
         "--include",
         type=str,
-        nargs="*",
-        default=[],
+        nargs="+",
+        action="extend",
         metavar="NAME=PATH",
         help="models that others erased, each a row of its own: a diffusers folder, a single file, "
         "a delta, or a state dict of the UNet; {concept} and {seed} stand for the cell's",
@@ -248,7 +259,7 @@ def _tune_parser(text: str) -> ArgumentParser:
     add(
         "--concepts",
         type=str,
-        default="",
+        action="append",
         help="names or prompts, by commas (default: those of the family marked for tuning)",
     )
     add("--anchor", type=str, help="what to make instead (default: each concept's own)")

@@ -59,7 +59,7 @@ class Recipe:
     sampler: Literal["ddim", "dpm++", "lms"] = _setting("ddim", "scheduler that makes images")
     sampling_steps: int = _setting(50, "denoising steps of an image", min=1)
     guidance_scale: float = _setting(
-        7.5, "classifier-free guidance scale of images; 1 is none", min=0.0
+        7.5, "classifier-free guidance scale of images; 1 is none", min=1.0
     )
     sampling_batch: int = _setting(8, "images made at a time", min=1)
     mask: Literal["saliency", "none", "random"] = _setting(
@@ -210,12 +210,25 @@ LOOP_KEYS = (
 """Settings that only a method which trains step by step has a use for."""
 
 
-def idle(mask: str) -> frozenset[str]:
-    """Settings that a recipe with this ``mask`` has no use for."""
-    saliency = ("saliency_guidance", "saliency_sum", "saliency_batch")
-    if mask == "saliency":
-        return frozenset()
-    return frozenset(saliency if mask == "random" else ("ratio", *saliency))
+SALIENCY_KEYS = ("saliency_guidance", "saliency_sum", "saliency_batch")
+
+
+def idle(settings: Mapping[str, Any]) -> frozenset[str]:
+    """Settings that have no effect beside the others.
+
+    Args:
+        settings: as ``as_dict`` gives them.
+    """
+    mask, needs = settings.get("mask", "none"), load_method(settings["method"]).NEEDS
+    found = set() if mask == "saliency" else set(SALIENCY_KEYS)
+    if mask == "none":
+        found.add("ratio")
+    if mask != "saliency" and "forget" not in needs.images:
+        found.add("forget_images")
+    for role, weight in needs.weighed.items():
+        if not settings[weight]:
+            found |= {f"{role}_images", f"{role}_empty"}
+    return frozenset(found & settings.keys())
 
 
 @cache
@@ -289,12 +302,6 @@ def make_recipe(
         if overrides and key in overrides and isinstance(value, str):
             value = _from_text(flag, value)
         checked[key] = _check(flag, value)
-    mask = str(checked.get("mask", Recipe.mask))
-    for key in sorted(idle(mask) & set(overrides or {})):
-        raise UserError(
-            f"--{key.replace('_', '-')} has no effect on {name}, whose mask is '{mask}': leave it "
-            "out, or give another --mask."
-        )
     config = config_class(method)
     own = {f.name for f in fields(config)}
     general = {k: v for k, v in checked.items() if k not in own}
@@ -304,7 +311,11 @@ def make_recipe(
     if not needs.loop:
         general["mask"] = "none"
     settings = config(**{k: v for k, v in checked.items() if k in own})
-    return Recipe(name=name, method=method, config=settings, **general)
+    made = Recipe(name=name, method=method, config=settings, **general)
+    for key in sorted(idle(as_dict(made)) & set(overrides or {})):
+        why = f"whose mask is '{made.mask}'" if key in (*SALIENCY_KEYS, "ratio") else "as it is set"
+        raise UserError(f"--{key.replace('_', '-')} has no effect on {name}, {why}: leave it out.")
+    return made
 
 
 def as_dict(recipe: Recipe) -> dict[str, Any]:

@@ -147,13 +147,15 @@ def saliency_losses(
     seed: int,
     concept: int = 0,
     concepts: int = 1,
+    at_once: int | None = None,
 ) -> Iterator[Callable[[], Tensor]]:
     """One loss per batch of a single pass over a concept's forget set.
 
     MSE(ε, (1+w)·ε_θ(x_t|c) - w·ε_θ(x_t|∅)), both branches with gradient at the same x_t and t
     (SalUn's code; w = 0 is the paper's equation 4). Each batch's mean is weighted by its size, so
     that the sum over batches is the full set's gradient. With several concepts, whose pairs take
-    turns, ``concept`` of ``concepts`` is the one whose images are looked at.
+    turns, ``concept`` of ``concepts`` is the one whose images are looked at. A batch is taken in
+    parts of ``at_once`` images, for less memory and the same sum.
     """
     import torch
 
@@ -164,10 +166,11 @@ def saliency_losses(
     order = own[cycle(len(own), len(own), 0, seed, "saliency")]
     empty = data.empty_c
 
-    def loss(rows: Tensor, number: int) -> Tensor:
+    def loss(rows: Tensor, number: int, part: slice) -> Tensor:
         g = generator(seed, "saliency", number)
-        x0, noise = images.draw(rows, g)
-        t = torch.randint(data.timesteps, (len(rows),), generator=g).to(x0.device)
+        x0, noise = (drawn[part] for drawn in images.draw(rows, g))
+        t = torch.randint(data.timesteps, (len(rows),), generator=g)[part].to(x0.device)
+        rows = rows[part]
         x_t = diffusion.add_noise(x0, noise, t)
         c = data.c[images.prompt[rows]]
         if w:
@@ -181,8 +184,11 @@ def saliency_losses(
         wanted = diffusion.target(x0, noise, t)
         return (predicted - wanted).float().square().mean() * len(rows) / batch
 
+    width = at_once or batch
     for number, rows in processes.deal(list(enumerate(order.split(batch)))):
-        yield lambda rows=rows, number=number: loss(rows, number)  # type: ignore[misc]
+        for start in range(0, len(rows), width):
+            part = slice(start, start + width)
+            yield lambda rows=rows, number=number, part=part: loss(rows, number, part)  # type: ignore[misc]
 
 
 def make_mask(
@@ -205,6 +211,7 @@ def make_mask(
     }
     if r.mask == "saliency":
         masks = []
+        at_once = 1 if r.low_memory else r.saliency_batch
         for number, (concept, _) in enumerate(job.targets):
             losses = saliency_losses(
                 diffusion,
@@ -214,9 +221,10 @@ def make_mask(
                 seed=job.seed,
                 concept=number,
                 concepts=len(job.targets),
+                at_once=at_once,
             )
             images = len(data.images["forget"].prompt) // len(job.targets)
-            bar = _progress(losses, -(-images // r.saliency_batch))
+            bar = _progress(losses, -(-images // at_once))
             measured = accumulate(params, bar, r.saliency_sum == "absolute", processes.add)
             named = {**provenance, "concept": concept.name}
             masks.append(Mask.top(measured, r.ratio, diffusion.denoiser, named))
@@ -236,7 +244,7 @@ def _progress(losses: Iterator[Callable[[], Tensor]], count: int) -> Iterator[Ca
     from tqdm import tqdm
 
     total, quiet = -(-count // processes.count()), not processes.is_main()
-    yield from tqdm(losses, total=total, desc="saliency", unit="batch", disable=quiet)
+    yield from tqdm(losses, total=total, desc="saliency", unit="part", disable=quiet)
 
 
 def train(

@@ -23,6 +23,7 @@ from erase.job import EVALUATION_KEYS
 from erase.matrix import make_matrix
 from erase.methods import load_method
 from erase.recipe import Recipe, as_dict, load_recipe, make_recipe, recipe_for
+from erase.specs import UNNAMED, Instruments
 from erase.task import family
 
 SPACES = Path(__file__).parent / "spaces.toml"
@@ -161,6 +162,13 @@ def tuning_matrix(
             f"The concepts {', '.join(chosen)} stand in tables: tune on others, such as "
             f"{', '.join(own)}."
         )
+    instruments: Instruments = options.get("instruments", UNNAMED)
+    for name in chosen:
+        if instruments.judge is None and load_concept(name, home).judge is None:
+            raise UserError(
+                f"Nothing tells whether '{name}' is gone, by which trials are told apart: add "
+                "--judge."
+            )
     spared: dict[str, Any] = {key: 0 for key in UNASKED if key not in given}
     made = [replace(t, **spared) for t in trials(recipe, count, budget, fixed=set(given))]
     # How many images judge the trials is no setting of the method.

@@ -265,6 +265,28 @@ def test_a_setting_without_effect_is_refused(
     argv = ["run", "--concept", "church", "--recipe", "salun-random-mask", "--out"]
     argv += [str(tmp_path / "r"), "--saliency-guidance", "1"]
     assert "--saliency-guidance has no effect" in fails(capsys, argv)
+    # ESD trains on noise, gradient ascent on the concept alone where nothing else weighs.
+    argv = ["run", "--concept", "church", "--out", str(tmp_path / "r"), "--recipe"]
+    for folder in ("--forget-folder", "--retain-folder"):
+        text = fails(capsys, [*argv, "esd-x", folder, str(tmp_path)])
+        assert f"{folder} has no effect: esd-x-mini trains on no" in text
+    assert "--forget-images has no effect" in fails(
+        capsys, [*argv, "esd-x", "--forget-images", "5"]
+    )
+    assert "--retain-images has no effect" in fails(capsys, [*argv, "ga", "--retain-images", "5"])
+    for flag in ("--guidance-scale", "--x-t-guidance"):
+        assert "must be >= 1" in fails(capsys, [*argv, "esd-x", flag, "0.5"])
+
+
+def test_more_steps_than_the_model_has(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["run", "--model", str(tiny_folder), "--concept", "a church", "--out"]
+    argv += [str(tmp_path / "r"), "--recipe", "esd-x"]
+    for flag in ("--sampling-steps", "--x-t-steps"):
+        text = fails(capsys, [*argv, flag, "1000"])
+        assert f"{flag} 1000 is not below the model's 1000 timesteps" in text
+    assert not (tmp_path / "r" / "eval").exists()
 
 
 def test_all_with_an_anchor_leaves_the_anchor_its_own(

@@ -10,6 +10,7 @@ from erase.concepts import (
     KINDS,
     Concept,
     articles,
+    belongs,
     evaluation_rows,
     list_concepts,
     load_concept,
@@ -121,6 +122,23 @@ def test_free_text_is_the_prompt_verbatim(text: str) -> None:
     assert concept == Concept(name=text, kind="text", word=text)
     assert concept.prompts() == (text,)
     assert concept.family is None
+
+
+def test_brackets_mark_the_concepts_own_words() -> None:
+    concept = load_concept("a photo of a [golden retriever], 4k")
+    assert (concept.name, concept.word) == (
+        "a photo of a golden retriever, 4k",
+        "golden retriever",
+    )
+    assert concept.prompts() == (concept.name,)
+    assert concept.fill("cat") == ("a photo of a cat, 4k",)
+    # By its words, not by the whole prompt, a retained prompt is told to be the concept's.
+    assert belongs("two golden retriever puppies", {}, concept)
+    assert not belongs("two golden retriever puppies", {}, load_concept(concept.name))
+    assert pairs(concept, load_concept("a [cat] asleep")) == ((concept.name, "a cat asleep"),)
+    for text in ("a [cat] and a [dog]", "a []", "a [ ]", "a cat]", "[a [cat]]", "{} [cat]"):
+        with pytest.raises(UserError, match="one pair of brackets"):
+            load_concept(text)
 
 
 def test_a_name_of_another_family_is_free_text() -> None:

@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 import erase
 from erase.diffusion import Diffusion
 from erase.errors import UserError
+from erase.fit import Fit, Settings
 from erase.layout import read_state
 from erase.masks import Mask
 from erase.methods import load_method
 from erase.recipe import list_methods, load_recipe
+from erase.saliency import accumulate
+from erase.stages import saliency_losses
+from erase.weights import scoped
 from tests.methods.data import make_data, make_fit
 from tests.tiny import tiny_sd, tiny_sdxl
 
@@ -67,6 +72,54 @@ def test_what_hardly_learns_hardly_moves(tiny_folder: Path, tmp_path: Path) -> N
     base, ours = (read_state(f, "unet") for f in (tiny_folder, run / "model"))
     for name, before in base.items():
         assert float((ours[name] - before).abs().max()) <= 3.1e-9 + 1e-7 * float(before.abs().max())
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adam8bit"])
+def test_a_cut_off_run_ends_with_the_same_bits(
+    tiny_folder: Path, optimizer: str, tmp_path: Path
+) -> None:
+    """Masters and 8-bit moments are taken up from the checkpoint like everything else."""
+
+    def trained(folder: Path, stop_at: int | None = None) -> dict[str, torch.Tensor]:
+        d = Diffusion.load(str(tiny_folder))
+        data = make_data(d, "forget", "retain")
+        state = {k: v.clone() for k, v in d.denoiser.state_dict().items()}
+        params = scoped(d.denoiser, "full")
+        mask = Mask.full(params, d.denoiser, {"scope": "full"}).random(0.5, 0)
+        d.lighten()
+        settings = Settings(6, 1e-3, optimizer, checkpoint_every=2)  # type: ignore[arg-type]
+        fit = Fit(settings, mask, "full", folder, Accelerator(cpu=True), origin=state)
+
+        def step(index: int) -> dict[str, torch.Tensor]:
+            if index == stop_at:
+                raise Stop
+            batch = data.batch(index)
+            x_t = d.add_noise(batch.x0, batch.noise, batch.t)
+            return {"loss": d.predict(x_t, batch.t, batch.c).float().square().mean()}
+
+        fit(d.denoiser, step)
+        return dict(fit.masters)
+
+    whole = trained(tmp_path / "whole")
+    with pytest.raises(Stop):
+        trained(tmp_path / "cut", stop_at=5)
+    again = trained(tmp_path / "cut")
+    assert whole and all(torch.equal(again[name], value) for name, value in whole.items())
+
+
+def test_saliency_in_parts_is_that_of_the_batch(tiny: Diffusion) -> None:
+    data = make_data(tiny, "forget")
+    found = []
+    for at_once in (None, 1, 2):
+        losses = saliency_losses(tiny, data, w=2.0, batch=3, seed=0, at_once=at_once)
+        found.append(accumulate(scoped(tiny.denoiser, "full"), losses))
+    for name, value in found[0].items():
+        for other in found[1:]:
+            torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", [m for m in list_methods() if load_method(m).NEEDS.loop])

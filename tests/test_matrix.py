@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from erase.cells import Matrix, cells, finished, task_of
-from erase.cli import main
+from erase.cli import _names, main
+from erase.diffusion import Diffusion
 from erase.errors import UserError
 from erase.eval.nudity import Config
 from erase.files import digest
+from erase.job import model_fingerprint
 from erase.matrix import make_matrix, open_folder, run_matrix, summarise
-from erase.recipe import as_dict, load_recipe
+from erase.parser import build_parser
+from erase.recipe import as_dict, idle, load_recipe
 from erase.specs import Instruments
+from erase.task import Task
 
 FIRST = ["esd-x", "uce"]
 EVERY = [*FIRST, "fmn", "ca", "ga", "salun-no-mask", "salun-random-mask"]
@@ -39,7 +44,8 @@ SMALL = {
 
 def small(recipes: list[str], **more: object) -> dict[str, object]:
     """Tiny settings, those that one of the recipes has a use for."""
-    known = {key for name in recipes for key in as_dict(load_recipe(name))}
+    flat = [as_dict(load_recipe(name)) for name in recipes]
+    known = {key for settings in flat for key in settings.keys() - idle(settings)}
     return {k: v for k, v in {**SMALL, **more}.items() if k in known}
 
 
@@ -209,6 +215,73 @@ def test_a_folder_of_another_matrix_is_refused(tiny_folder: Path, tmp_path: Path
     other = make_matrix(*arguments, small(["uce"], eval_retain=3))
     with pytest.raises(UserError, match="another matrix .other eval_retain."):
         open_folder(other)
+
+
+def cell_of(matrix: Matrix, number: int, **changes: object) -> dict[str, object]:
+    """Writes a cell as an earlier comparison may have left it."""
+    cell = cells(matrix)[number]
+    facts = {
+        "inputs": digest(cell.inputs()),
+        "recipe": cell.recipe.name,
+        "concept": cell.concept,
+        "seed": cell.seed,
+        "base": model_fingerprint(Diffusion.load(matrix.model)),
+        "settings": {**as_dict(cell.recipe), "precision": "fp32"},
+        **changes,
+    }
+    cell.folder.mkdir(parents=True)
+    cell.file.write_text(json.dumps(facts))
+    return facts
+
+
+def test_a_row_has_one_setting_and_a_table_one_base(tiny_folder: Path, tmp_path: Path) -> None:
+    concepts = ["imagenette/church", "imagenette/garbage-truck"]
+    both = make_matrix(str(tiny_folder), ["uce"], concepts, [0], tmp_path, small(["uce"], lam=5.0))
+    open_folder(both)
+    cell_of(both, 0)
+    cell_of(both, 1)
+    assert run_matrix(both) == []  # precision is settled by the device
+    one = make_matrix(str(tiny_folder), ["uce"], concepts[:1], [0], tmp_path, small(["uce"]))
+    with pytest.raises(UserError, match="cell of uce .*truck, seed 0. with another lam"):
+        run_matrix(one)
+    cells(both)[1].file.unlink()
+    shutil.rmtree(cells(both)[1].folder)
+    cell_of(both, 1, base={"denoiser": "another"})
+    with pytest.raises(UserError, match="another base model"):
+        run_matrix(both)
+
+
+def test_what_a_library_raises_ends_one_cell_alone(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = make_matrix(
+        str(tiny_folder), ["uce", "esd-x"], ["imagenette/church"], [0], tmp_path, small(FIRST)
+    )
+    tried = []
+
+    def broken(task: Task, stages: object, overwrite: bool) -> None:
+        tried.append(task.job.recipe.name)
+        raise ValueError("a tensor is not what it should be")
+
+    monkeypatch.setattr("erase.matrix.execute", broken)
+    first, second = run_matrix(matrix)
+    assert tried == ["uce", "esd-x"]
+    file = cells(matrix)[0].folder / "error.txt"
+    assert "ValueError: a tensor is not what it should be" in first and str(file) in first
+    assert "Traceback" in file.read_text() and "esd-x" in second
+    assert summarise(matrix) == "No cell is finished."
+
+
+def test_flags_that_are_given_again_add_up(tiny_folder: Path) -> None:
+    parse = build_parser().parse_args
+    text = "compare --recipes uce --recipes esd-x,fmn --concepts church --concepts radio"
+    chosen = parse([*text.split(), "--include", "a=x", "b=y", "--include", "c=z"]).compare
+    assert (_names(chosen.recipes), _names(chosen.concepts)) == (
+        ["uce", "esd-x", "fmn"],
+        ["church", "radio"],
+    )
+    assert chosen.include == ["a=x", "b=y", "c=z"]
+    assert parse("eval --images a b --images c".split()).eval.images == ["a", "b", "c"]
 
 
 def test_what_counts_as_nudity_belongs_to_the_matrix(tiny_folder: Path, tmp_path: Path) -> None:

@@ -18,8 +18,16 @@ import torch
 from PIL import Image
 
 from erase import processes
+from erase.devices import accelerator
+from erase.diffusion import Diffusion
+from erase.errors import UserError
+from erase.layout import read_state
 from erase.masks import Mask, unpack
+from erase.saliency import accumulate
 from erase.seeding import generator
+from erase.stages import saliency_losses, training_data
+from erase.task import make_task
+from erase.weights import scoped
 
 RUN = (
     "run --concept mini/church --forget-images 6 --retain-images 6 --steps 3 --batch-size 4 "
@@ -28,6 +36,12 @@ RUN = (
     # Adam would turn the rounding of a gradient near zero into a whole step.
     "--checkpoint-every 2 --optimizer sgd --lr 0.05"
 ).split()
+
+
+def settings(argv: list[str]) -> dict[str, str]:
+    """The recipe values among a command's flags."""
+    given = {k[2:].replace("-", "_"): v for k, v in zip(argv[1::2], argv[2::2], strict=True)}
+    return {k: v for k, v in given.items() if k not in ("concept", "device")}
 
 
 def launch(
@@ -89,7 +103,7 @@ def test_images_are_the_same(runs: tuple[Path, Path]) -> None:
     assert names == {f.relative_to(two) for f in two.glob("eval/*/*/*.png")}
 
 
-def test_the_mask_is_the_same(runs: tuple[Path, Path]) -> None:
+def test_the_mask_is_the_same(runs: tuple[Path, Path], tiny_folder: Path) -> None:
     one, two = (Mask.load(run / "mask.safetensors") for run in runs)
     pairs = [
         [unpack(mask.bits[name], shape) for mask in (one, two)]
@@ -97,6 +111,19 @@ def test_the_mask_is_the_same(runs: tuple[Path, Path]) -> None:
     ]
     total = sum(a.numel() for a, _ in pairs)
     assert sum(int((a != b).sum()) for a, b in pairs) <= max(1e-5 * total, 2)
+    # They differ at the threshold alone, which is found here once more, with the saliency itself.
+    task = make_task(str(tiny_folder), "mini/church", overrides=settings(RUN), out=runs[0])
+    diffusion = Diffusion.load(str(tiny_folder))
+    data = training_data(task.job, diffusion, runs[0])
+    r = task.job.recipe
+    losses = saliency_losses(diffusion, data, w=r.saliency_guidance, batch=r.saliency_batch, seed=0)
+    saliency = accumulate(scoped(diffusion.denoiser, r.scope), losses)
+    flat = torch.cat([saliency[name].flatten() for name in one.shapes if name in saliency])
+    threshold = float(flat.sort(descending=True).values[one.count - 1])
+    for mask in (one, two):
+        for name, values in saliency.items():
+            wrong = (values >= threshold) != mask.dense(name)
+            assert bool(((values - threshold).abs() <= 1e-3 * threshold)[wrong].all()), name
 
 
 def test_the_weights_are_those_of_one_process_at_the_same_batch(
@@ -209,6 +236,39 @@ def test_an_error_ends_all_with_its_message(tiny_folder: Path, tmp_path: Path) -
     assert len(re.findall("^erase: ", done.stderr, re.MULTILINE)) == 1
 
 
+def test_an_error_of_the_second_process_alone_ends_both(tiny_folder: Path, tmp_path: Path) -> None:
+    """It reads the second sixteen images, of which the last is cut short."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for i in range(18):
+        Image.new("RGB", (16, 16), (i, 0, 0)).save(folder / f"{i:02d}.png")
+    whole = (folder / "17.png").read_bytes()
+    (folder / "17.png").write_bytes(whole[: len(whole) // 2])
+    out = tmp_path / "r"
+    argv = [*RUN, "--model", str(tiny_folder), "--out", str(out), "--forget-folder", str(folder)]
+    done = launch(argv)
+    assert done.returncode != 0
+    assert "17.png" in done.stderr and not (out / "model").exists()
+    assert "took too long" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [["--micro-batch", "1"], ["--low-memory"]])
+def test_other_ways_to_train_are_the_same_in_two(
+    tiny_folder: Path, more: list[str], tmp_path: Path
+) -> None:
+    states = []
+    for name, start in (("one", alone), ("two", launch)):
+        out = tmp_path / name
+        done = start([*RUN, *more, "--model", str(tiny_folder), "--out", str(out)])
+        assert done.returncode == 0, done.stderr[-2000:]
+        states.append(read_state(out / "model", "unet"))
+    before = read_state(tiny_folder, "unet")
+    moved = sum(float((states[0][n] - v).abs().sum()) for n, v in before.items())
+    apart = sum(float((states[0][n] - states[1][n]).abs().sum()) for n in before)
+    assert apart + moved > 0 and apart <= (0.05 if "--low-memory" in more else 1e-3) * moved
+
+
 def test_inputs_that_changed_are_told_by_all(
     runs: tuple[Path, Path], tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -253,10 +313,31 @@ def test_alone_there_is_nothing_to_share() -> None:
     assert torch.equal(tensor, kept)
 
 
-def test_fewer_processes_than_asked_for_are_told(tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sharding", ["FSDP", "DEEPSPEED"])
+def test_sharded_weights_are_refused(sharding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As 'accelerate launch' tells its processes that it was asked for."""
+    monkeypatch.setenv(f"ACCELERATE_USE_{sharding}", "true")
+    with pytest.raises(UserError, match=f"{sharding} shards the weights.*MULTI_GPU"):
+        accelerator("cpu", "fp32", False, several=True)
+
+
+LAUNCHERS = {
+    "accelerate": ([str(Path(sys.executable).with_name("accelerate")), "launch"], "{} {}"),
+    "accelerate-launch": ([str(Path(sys.executable).with_name("accelerate-launch"))], "{}={}"),
+    "module": (["-m", "accelerate.commands.launch"], "{} {}"),
+}
+
+
+@pytest.mark.parametrize(
+    "launched", ["accelerate", *(pytest.param(n, marks=pytest.mark.slow) for n in LAUNCHERS)]
+)
+def test_fewer_processes_than_asked_for_are_told(
+    launched: str, tiny_folder: Path, tmp_path: Path
+) -> None:
     # What accelerate does with these flags: it starts one, silently.
-    launcher = [sys.executable, str(Path(sys.executable).with_name("accelerate")), "launch"]
-    launcher += ["--cpu", "--num_processes", "2", "-m", "erase", "generate", "--device", "cpu"]
+    start, form = LAUNCHERS[launched]
+    launcher = [sys.executable, *start, "--cpu", *form.format("--num_processes", 2).split()]
+    launcher += ["-m", "erase", "generate", "--device", "cpu"]
     argv = ["--model", str(tiny_folder), "--prompt", "x", "--out", str(tmp_path / "o")]
     argv += ["--sampling-steps", "1", "--count", "1"]
     done = subprocess.run([*launcher, *argv], capture_output=True, text=True, timeout=300)

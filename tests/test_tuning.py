@@ -162,6 +162,15 @@ def test_no_tables_image_decides_a_setting(tmp_path: Path) -> None:
     assert tuned and shown and not set(tuned) & set(shown)
 
 
+def test_without_a_judge_nothing_is_searched(tmp_path: Path) -> None:
+    from erase.tuning import tuning_matrix
+
+    with pytest.raises(UserError, match="whether 'a photo of a cat' is gone.*--judge"):
+        tuning_matrix(
+            "uce", "some/model", tmp_path, count=1, budget=1, concepts=["a photo of a cat"]
+        )
+
+
 def test_the_best_trial() -> None:
     def score(harmonic: float | None, fid: float | None) -> dict[str, float | None]:
         return {"harmonic": harmonic, "fid": fid}

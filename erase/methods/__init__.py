@@ -30,6 +30,7 @@ class Needs:
         images: roles of the images it trains on.
         weighed: the setting of its own that weighs a role's term; at 0 the images are not needed.
         anchor: whether it needs the anchor's prompts c'.
+        word: whether it must find the concept's word in its prompts.
         loop: whether it trains step by step; a closed form has neither steps nor a mask.
         scope: the only scope that it can change; None leaves the choice.
         mean: whether its loss is a mean over images, so that processes may share a batch out.
@@ -38,6 +39,7 @@ class Needs:
     images: tuple[Role, ...] = ("forget", "retain")
     weighed: Mapping[Role, str] = field(default_factory=dict)
     anchor: bool = True
+    word: bool = False
     loop: bool = True
     scope: str | None = None
     mean: bool = True

@@ -48,7 +48,8 @@ class Config:
     erase_from: str | None = field(
         default=None,
         metadata={
-            "help": "prompt c_from that the concept is erased from; the concept's own if not given"
+            "help": "prompt c_from that the concept is erased from ('' is the empty one); the "
+            "concept's own if not given"
         },
     )
     x_t_model: Literal["moving", "frozen"] = field(
@@ -63,7 +64,7 @@ class Config:
     )
     x_t_steps: int = field(default=50, metadata={"help": "DDIM steps of x_t's sampler", "min": 1})
     x_t_guidance: float = field(
-        default=3.0, metadata={"help": "guidance scale of x_t's sampler; 1 is none", "min": 0.0}
+        default=3.0, metadata={"help": "guidance scale of x_t's sampler; 1 is none", "min": 1.0}
     )
 
 
@@ -110,7 +111,8 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     frozen = diffusion.frozen()
     size = data.batch_size
     empty = data.empty_c.repeat(len(data.own(torch.arange(size))))
-    origin = diffusion.embed([config.erase_from]).float() if config.erase_from else None
+    given = config.erase_from
+    origin = None if given is None else diffusion.embed([given]).float()
     sampling = frozen if config.x_t_model == "frozen" else diffusion
 
     def step(index: int) -> dict[str, Tensor]:

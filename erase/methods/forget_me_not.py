@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from erase.fit import Fit
 
 # The norm is one over the whole batch.
-NEEDS = Needs(images=("forget",), anchor=False, mean=False)
+NEEDS = Needs(images=("forget",), anchor=False, word=True, mean=False)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ def solve(
     """
     import torch
 
-    w0, c, a, kept = (x.double() for x in (w0, c, a, kept))
+    # Small, and not every accelerator has fp64.
+    w0, c, a, kept = (x.cpu().double() for x in (w0, c, a, kept))
     eye = torch.eye(w0.shape[1], dtype=w0.dtype, device=w0.device)
     wanted = w0 @ (e * a.T @ c + p * kept.T @ kept + lam * eye)
     gram = e * c.T @ c + p * kept.T @ kept + lam * eye

@@ -277,9 +277,11 @@ def find_target(concept: Concept, anchor: Concept, pictures: Sequence[Picture]) 
         axis, label = concept.axis, concept.label
     else:
         columns = list(axes_of(pictures))
-        axis, label = columns[0] if len(columns) == 1 else PROMPT, concept.word
+        axis = columns[0] if len(columns) == 1 else PROMPT
+        label = concept.prompts()[0] if axis == PROMPT else concept.word
     if anchor.axis is None:
-        return Target(axis, label, anchor.word or None)
+        whole = axis == PROMPT and anchor.kind == "text"
+        return Target(axis, label, (anchor.prompts()[0] if whole else anchor.word) or None)
     return Target(axis, label, anchor.label if anchor.axis == axis else None)
 
 

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from erase.cli import main
 from erase.conditioning import Conditioning
 from erase.diffusion import Diffusion
 from erase.errors import UserError
 from erase.inversion import invert
+from erase.job import check
 from erase.methods.forget_me_not import Config, erase, loss
+from erase.task import make_task
 from tests.methods.data import PAIRS, make_data, make_fit, moved, weights
 
 
@@ -124,3 +127,22 @@ def test_forget_me_not_after_an_inversion(tiny: Diffusion, tmp_path: Path) -> No
     config = Config(inversion_steps=2)
     erase(tiny, make_data(tiny, "forget"), config, make_fit(tiny, "xattn", tmp_path))
     assert {".attn2." in n for n in moved(before, tiny)} == {True}
+
+
+def test_the_words_are_looked_for_before_anything_is_made(
+    tiny_folder: Path, tiny: Diffusion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The word of this prompt lies behind the 77 tokens that the model reads."""
+    argv = ["run", "--model", str(tiny_folder), "--concept", f"{'so ' * 80}old a [church]"]
+    argv += ["--recipe", "fmn", "--out", str(tmp_path / "r")]
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 2
+    assert "The word 'church' is not in the prompt" in capsys.readouterr().err
+    assert not (tmp_path / "r" / "images").exists()
+    job = make_task(str(tiny_folder), "a photo of a church", recipe="fmn").job
+    check(job, tiny)
+    assert "every word of 'a photo of a church'" in capsys.readouterr().err
+    job = make_task(str(tiny_folder), "a photo of a [church]", recipe="fmn").job
+    check(job, tiny)
+    assert job.words() == ("church",) and not capsys.readouterr().err
