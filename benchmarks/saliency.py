@@ -89,6 +89,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**{**SD14, **(TINY if args.tiny else {})})
+    # As ``Diffusion.load`` lays it out on a CPU.
+    torch.nn.Module.to(unet, memory_format=torch.channels_last)
     unet.requires_grad_(False)
     params = scoped(unet, "full")
     weights = sum(p.numel() for p in params.values())

@@ -260,7 +260,8 @@ def forward_flops(diffusion: Diffusion) -> int:
 
 
 def modes(make: Callable[[], Diffusion], batch: int, steps: int) -> dict[str, Any]:
-    """Steps per second and peak memory of each mode, trained by ``erase.fit`` itself."""
+    """Steps per second of each mode, trained by ``erase.fit`` itself, and the peak memory of the
+    steps and of a batch of the saliency pass."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
@@ -289,6 +290,8 @@ def modes(make: Callable[[], Diffusion], batch: int, steps: int) -> dict[str, An
         if d.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(d.device)
+        losses = saliency_losses(d, data, w=GUIDANCE, batch=batch, seed=0, at_once=batch // turns)
+        accumulate(scoped(d.denoiser, "full"), itertools.islice(losses, turns))
         with tempfile.TemporaryDirectory() as place:
             settings = Settings(steps, LR, optimizer, checkpoint_every=steps)  # type: ignore[arg-type]
             fit = Fit(settings, mask, "full", Path(place), accelerator, part=part)
@@ -354,11 +357,13 @@ def main() -> None:
         peak = next((v for k, v in PEAKS.items() if k in card), None)
         result["modes"] = modes(make, args.batch, args.rounds)
         for name, row in result["modes"].items():
-            share = f", {row['TFLOP/s'] / peak:.0%} of the card's bf16 peak" if peak else ""
             memory = ""
+            if peak is not None:
+                row["share"] = row["TFLOP/s"] / peak
             if "peak GB" in row:
                 bar = f" (bar {row['bar GB']:g})" if row["bar GB"] else ""
                 memory = f", {row['peak GB']:.1f} GB{bar}"
+            share = f", {row['share']:.0%} of the card's bf16 peak" if peak else ""
             print(
                 f"{name}: {row['steps per second']:.2f} steps/s{memory}, "
                 f"{row['TFLOP/s']:.2f} TFLOP/s{share}"

@@ -92,8 +92,8 @@ class Recipe:
     batch_size: int = _setting(8, "images a step, of the concept and retained alike", min=1)
     micro_batch: int | None = _setting(
         None,
-        "images of a role at a time within a step, for less memory and the same result; all if not "
-        "given",
+        "images of a role at a time within a step or a batch of the saliency pass, for less memory "
+        "and the same result; all if not given",
         min=1,
     )
     retain_empty: float = _setting(

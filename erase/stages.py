@@ -211,7 +211,7 @@ def make_mask(
     }
     if r.mask == "saliency":
         masks = []
-        at_once = 1 if r.low_memory else r.saliency_batch
+        at_once = min(r.saliency_batch, r.micro_batch or (1 if r.low_memory else r.saliency_batch))
         for number, (concept, _) in enumerate(job.targets):
             losses = saliency_losses(
                 diffusion,
