@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from erase.errors import UserError
 from erase.eval.stats import Mean, bootstrap
+from erase.eval.verdict import unfinished
 from erase.files import write_json, write_text
 
 SCHEMA = 1
@@ -333,7 +334,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             size += f" × {len(r['seeds'])} ({r['cells']})"
         lines.append("| " + " | ".join([r["recipe"], *cells, size]) + " |")
     if result["unfinished"]:
-        lines += ["", f"Missing: {'; '.join(result['unfinished'])}."]
+        lines += ["", unfinished(result["unfinished"])]
     return "\n".join(lines) + "\n"
 
 

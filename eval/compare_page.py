@@ -70,6 +70,7 @@ def render(
         maps=heat_maps(result),
         grids=grids(result, folders),
         sampling=_sampling(result),
+        unfinished=verdict.unfinished(result["unfinished"]) if result["unfinished"] else "",
         command=command,
     )
     return html
@@ -80,22 +81,26 @@ def lead(result: Mapping[str, Any]) -> list[str]:
     ranks = {n: v for n, v in result["ranking"]["harmonic"].items() if v is not None}
     if not ranks:
         return ["UA, IRA and CRA were not measured: the concepts have no judge."]
-    best = max(ranks, key=lambda name: float(ranks[name]))
+    highest = verdict.percent(max(ranks.values()))
+    best = [name for name in ranks if verdict.percent(ranks[name]) == highest]
     count = result["ranking"]["cells"]
+    has, cells = "share" if len(best) > 1 else "has", "cells" if count > 1 else "cell"
     said = [
-        f"{best} has the highest harmonic mean of UA, IRA and CRA, {verdict.percent(ranks[best])}, "
-        f"over the {count} cell{'s' if count > 1 else ''} that all have."
+        f"{verdict.listed(best)} {has} the highest harmonic mean of UA, IRA and CRA, {highest}, "
+        f"over the {count} {cells} that all have."
     ]
+    few = [p for p in result["paired"] if p["harmonic"] and p["harmonic"]["groups"] < FEW]
+    if few:
+        counts = sorted({p["harmonic"]["groups"] for p in few})
+        number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        said.append(
+            f"{number} concept{'s are' if counts[-1] > 1 else ' is'} too few to tell "
+            f"{few[0]['first']} from {verdict.listed([p['second'] for p in few])}: the differences "
+            "are below."
+        )
     for pair in result["paired"]:
         found = pair["harmonic"]
-        if found is None:
-            continue
-        if found["groups"] < FEW:
-            few = f"{found['groups']} concept{'s' if found['groups'] > 1 else ''}"
-            said.append(
-                f"{pair['first']} against {pair['second']}: "
-                f"{verdict.points(found['value'])} points over {few}, too few to tell."
-            )
+        if found is None or pair in few:
             continue
         if found["low"] > 0 or found["high"] < 0:
             how = "the interval excludes 0"

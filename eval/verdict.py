@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SHOWN = 0.5
@@ -13,6 +14,21 @@ SPACE, MINUS, DASH = "\u00a0", "\u2212", "\u2013"
 
 Figure = Mapping[str, Any] | None
 """``{value, n, low, high}``, or None where not measured."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def unfinished(titles: Sequence[str], named: int = 6) -> str:
+    """Which cells of a comparison are missing, each ``RECIPE, CONCEPT, seed N``: the cells, or, of
+    more than ``named``, how many a recipe lacks."""
+    if len(titles) <= named:
+        return f"Missing: {'; '.join(titles)}."
+    counts = Counter(title.split(",")[0] for title in titles)
+    lacking = ", ".join(f"{count} of {recipe}" for recipe, count in counts.items())
+    return f"{len(titles)} cells are missing: {lacking}."
 
 
 def number(value: float) -> str:

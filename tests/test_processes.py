@@ -329,7 +329,12 @@ LAUNCHERS = {
 
 
 @pytest.mark.parametrize(
-    "launched", ["accelerate", *(pytest.param(n, marks=pytest.mark.slow) for n in LAUNCHERS)]
+    "launched",
+    [
+        "accelerate",
+        pytest.param("accelerate-launch", marks=pytest.mark.slow),
+        pytest.param("module", marks=pytest.mark.slow),
+    ],
 )
 def test_fewer_processes_than_asked_for_are_told(
     launched: str, tiny_folder: Path, tmp_path: Path

@@ -9,6 +9,7 @@ import pytest
 
 from erase.eval.compare import compare
 from erase.eval.compare_page import grids, heat_maps, lead, render
+from erase.eval.verdict import listed, unfinished
 from tests.eval.synthetic import write_run
 from tests.eval.test_compare import cell
 from tests.eval.test_page import Reader
@@ -49,13 +50,27 @@ def test_the_lead_claims_no_more_than_the_intervals(result: dict[str, Any]) -> N
     first, second = lead(result)
     # Harmonic means of (1, .9, 1) and (.8, .9, 1): 0.9643 and 0.8926.
     assert "salun has the highest harmonic mean" in first and "92.8" in first
-    assert second.endswith("points over 2 concepts, too few to tell.")
+    assert second.startswith("2 concepts are too few to tell salun from esd <x>")
     many = [cell("a", f"{i}", 0, 1.0) for i in range(8)]
     worse = compare([*many, *(cell("b", f"{i}", 0, 0.5 + i / 50) for i in range(8))], ["a", "b"])
     assert lead(worse)[1].endswith("the interval excludes 0.")
     mixed = [cell("b", f"{i}", 0, 1.0 if i % 2 else 0.9) for i in range(8)]
     level = [cell("a", f"{i}", 0, 0.95) for i in range(8)]
     assert lead(compare([*level, *mixed], ["a", "b"]))[1].endswith("not distinguishable from 0.")
+
+
+def test_recipes_that_print_the_same_share_the_first_place() -> None:
+    values = {"a": 0.98, "b": 1.0, "c": 1.0}
+    cells = [cell(name, f"{i}", 0, ua) for name, ua in values.items() for i in range(8)]
+    first = lead(compare(cells, list(values)))[0]
+    assert first.startswith("b and c share the highest harmonic mean")
+    assert listed(["a"]) == "a" and listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_many_missing_cells_are_counted() -> None:
+    titles = [f"{name}, mini/{i}, seed 0" for name in ("a", "b") for i in range(5)]
+    assert unfinished(titles[:2]) == "Missing: a, mini/0, seed 0; a, mini/1, seed 0."
+    assert unfinished(titles[:8]) == "8 cells are missing: 5 of a, 3 of b."
 
 
 def test_a_recipe_is_not_spared_the_hard_concepts() -> None:
