@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,9 @@ def modes(make: Callable[[], Diffusion], batch: int, steps: int) -> dict[str, An
         ("low memory", "no", batch, True, "adam"),
         ("low memory, 8 bit", "no", batch, True, "adam8bit"),
     ):
+        if optimizer == "adam8bit" and find_spec("bitsandbytes") is None:
+            print(f"{name}: not measured, bitsandbytes is not installed")
+            continue
         gc.collect()
         bench = prepare(make(), batch)
         d = bench.diffusion

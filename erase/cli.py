@@ -6,6 +6,7 @@ import csv
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,16 @@ from jsonargparse import Namespace
 from erase import processes
 from erase.errors import UserError, nearest
 from erase.parser import build_parser
-from erase.recipe import Recipe, flags, list_methods, list_recipes, load_recipe, make_recipe
+from erase.recipe import (
+    Recipe,
+    default_recipe,
+    flags,
+    list_methods,
+    list_recipes,
+    load_recipe,
+    make_recipe,
+    recipe_for,
+)
 from erase.runs import COMMANDS, read_facts
 
 if TYPE_CHECKING:
@@ -274,6 +284,7 @@ def _task(options: Namespace) -> tuple[Task, bool]:
                 f"There is no method '{options.method}': choose among {', '.join(list_methods())}."
                 f"{nearest(options.method, list_methods())}"
             )
+        recipe = recipe or _recipe_of(options.method, model)
         settings = load_recipe(recipe, {}) if isinstance(recipe, str) else recipe
         if settings and settings.method != options.method:
             raise UserError(
@@ -300,7 +311,6 @@ def _task(options: Namespace) -> tuple[Task, bool]:
     out = options.out
     if everything and out is None:
         from erase.concepts import load_concept
-        from erase.recipe import default_recipe
 
         name = recipe or default_recipe(model, load_concept(str(concept), home))
         out = f"runs/{model}-all-{Path(str(name)).stem}-{seed}"
@@ -312,15 +322,31 @@ def _task(options: Namespace) -> tuple[Task, bool]:
         seed,
         out,
         overrides,
-        forget_folder=options.forget_folder or earlier.get("forget_folder"),
-        retain_folder=options.retain_folder or earlier.get("retain_folder"),
+        forget_folder=options.forget_folder,
+        retain_folder=options.retain_folder,
         retain=options.retain or earlier.get("retain"),
         neighbours=options.neighbours or earlier.get("neighbours"),
         instruments=_instruments(options, earlier),
         compute=_compute(options, kept),
         shared=options.shared,
     )
-    return task, everything
+    # Those of an earlier command, as far as the recipe of this one has a use for them.
+    keys = [f"{role}_folder" for role in task.job.roles()]
+    again: Any = {k: Path(earlier[k]) for k in keys if earlier.get(k) and not options[k]}
+    return replace(task, job=replace(task.job, **again)), everything
+
+
+def _recipe_of(method: str, model: str) -> str | None:
+    """The recipe that a method stands for; None for that of the default one."""
+    if load_recipe(default_recipe(model)).method == method:
+        return None
+    every = [name for name in list_recipes() if not name.endswith("-mini")]
+    own = [name for name in every if load_recipe(name).method == method]
+    if len(own) > 1:
+        raise UserError(
+            f"There are several recipes of '{method}': add --recipe {' or '.join(own)}."
+        )
+    return recipe_for(own[0], model)
 
 
 def _one_or_more(given: list[str] | None) -> str | list[str] | None:

@@ -14,7 +14,7 @@ from erase.errors import UserError, nearest
 from erase.files import digest
 from erase.images import Shared
 from erase.included import place
-from erase.job import check, model_fingerprint
+from erase.job import check, check_images, model_fingerprint
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
 from erase.specs import check_axes
 from erase.task import Task, describe, make_plan, requests, requests_of
@@ -58,11 +58,13 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     acc = accelerator(how.device, recipe.precision, how.deterministic, several=True)
     settled = replace(recipe, precision="bf16" if acc.mixed_precision == "bf16" else "fp32")
     task = replace(task, job=replace(task.job, recipe=settled))
-    how = replace(how, channels_last=how.channels_last or acc.device.type == "cpu")
-    task = replace(task, compute=how)
-    ways: Any = {"channels_last": how.channels_last, "compiled": how.compiled}
+    last = how.channels_last or acc.device.type == "cpu"
+    ways: Any = {"channels_last": last, "compiled": how.compiled}
     diffusion = Diffusion.load(task.model, acc.device, **ways)
-    check(task.job, diffusion)
+    if task.included:
+        check_images(task.job, diffusion)
+    else:
+        check(task.job, diffusion)
     model = model_fingerprint(diffusion)
     plan = make_plan(task, model)
     shared = None

@@ -76,12 +76,16 @@ def memory_told() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        full = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-        if not full and not isinstance(error, MemoryError):
+        # Of a GPU, of torch on a CPU, of Apple's, of Python itself.
+        signs = ("out of memory", "can't allocate memory")
+        full = isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+        if not full:
             raise
+        wanted = re.search(r"allocate (\d+ bytes|[\d.]+ [KMGT]iB)", str(error))
+        more = f" ({wanted[1]} more were asked for)" if wanted else ""
         raise UserError(
-            f"The device's memory is full ({str(error).split('.')[0]}): lower --sampling-batch, "
-            "--batch-size or --micro-batch, or add --low-memory."
+            f"The device's memory is full{more}: lower --sampling-batch, --batch-size or "
+            "--micro-batch, or add --low-memory."
         ) from error
 
 

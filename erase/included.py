@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -17,6 +17,7 @@ from erase.job import EVALUATION_KEYS, SAMPLING_KEYS
 from erase.layout import INDEX, networks, read_state, read_tensors, weight_files
 from erase.recipe import Recipe, as_dict
 from erase.sd_keys import UNET
+from erase.single_file import says_what_it_is
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,7 +73,7 @@ def included_state(path: Path, base: Base) -> dict[str, Tensor]:
     whole = True
     if path.is_dir():
         if (path / INDEX).exists():
-            found = _pipeline(path, base)
+            found = _pipeline(path, base, ())
         else:
             files = weight_files(path).values()
             found = {k: v for f in files if f.suffix != ".json" for k, v in read_tensors(f).items()}
@@ -86,7 +87,7 @@ def included_state(path: Path, base: Base) -> dict[str, Tensor]:
         found = read_tensors(path)
         whole = any(name.startswith(UNET) for name in found)
         if whole:
-            found = _pipeline(path, base)
+            found = _pipeline(path, base, found)
     found = {name.removeprefix(PREFIX): value for name, value in found.items()}
     _check(path, found, before)
     if whole and (lost := sorted(before.keys() - found.keys())):
@@ -110,21 +111,27 @@ def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]
             )
 
 
-def _pipeline(path: Path, base: Base) -> dict[str, Tensor]:
-    """The denoiser of a whole pipeline, of which nothing else may differ from the base's."""
+def _pipeline(path: Path, base: Base, names: Container[str]) -> dict[str, Tensor]:
+    """The denoiser of a whole pipeline, of which nothing else may differ from the base's.
+
+    ``names`` are a single file's tensors.
+    """
     from erase.checkpoint import open_base
 
     with _parts(base) as (place, before):
-        prediction = _prediction(place)
         theirs = open_base(str(path))
-        if not path.is_dir():  # which does not say
-            theirs = replace(theirs, prediction=prediction)
+        if path.is_file() and not says_what_it_is(path):
+            told = base.config or "v_pred" in names
+            prediction = None if told else str(_decisive(place)["prediction_type"])
+            theirs = replace(theirs, config=base.config, prediction=prediction)
         with _parts(theirs) as (other, found):
-            if _prediction(other) != prediction:
-                raise UserError(
-                    f"{path} predicts '{_prediction(other)}' and the base model '{prediction}': "
-                    "give a model that was erased from this base."
-                )
+            ours, own = _decisive(place), _decisive(other)
+            for key, value in ours.items():
+                if own[key] != value:
+                    raise UserError(
+                        f"{path} has the {key} {own[key]}, and the base model {value}: give a "
+                        "model that was erased from this base."
+                    )
             for name in before.keys() - {"unet"}:
                 if name not in found or not _same(before[name], found[name]):
                     raise UserError(
@@ -145,18 +152,42 @@ def _parts(base: Base) -> Iterator[tuple[Path, Mapping[str, Mapping[str, Tensor]
         yield Path(place), base.unpack(Path(place))
 
 
-def _prediction(folder: Path) -> str:
-    file = folder / "scheduler" / "scheduler_config.json"
-    return str(json.loads(file.read_text(encoding="utf-8")).get("prediction_type", "epsilon"))
+DECISIVE: Mapping[str, Mapping[str, Any]] = {
+    "scheduler": {
+        "prediction_type": "epsilon",
+        "num_train_timesteps": 1000,
+        "beta_start": 0.0001,
+        "beta_end": 0.02,
+        "beta_schedule": "linear",
+        "rescale_betas_zero_snr": False,
+    },
+    "vae": {"scaling_factor": 0.18215},
+}
+"""What configurations decide beside the weights, with diffusers' defaults."""
+
+
+def _decisive(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for component, defaults in DECISIVE.items():
+        name = "scheduler_config.json" if component == "scheduler" else "config.json"
+        told = json.loads((folder / component / name).read_text(encoding="utf-8"))
+        found |= {key: told.get(key, default) for key, default in defaults.items()}
+    return found
 
 
 def _same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
-    """Whether two networks are equal, but for the precision that one of them was saved in."""
+    """Whether two networks are equal, but for the precision that they were saved in."""
     if {name for name in ours if "position_ids" not in name} - theirs.keys():
         return False
-    for name in ours.keys() & theirs.keys():
-        a, b = ours[name], theirs[name]
-        coarse = min((a.dtype, b.dtype), key=lambda dtype: dtype.itemsize)
-        if a.shape != b.shape or not bool((a.to(coarse) == b.to(coarse)).all()):
-            return False
-    return True
+    return all(_equal(ours[name], theirs[name]) for name in ours.keys() & theirs.keys())
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
+        return False
+    import torch
+
+    if a.dtype.itemsize == b.dtype.itemsize and a.dtype != b.dtype:  # half and bfloat16
+        return bool(torch.allclose(a.float(), b.float(), rtol=2**-7, atol=2**-24))
+    coarse = min((a.dtype, b.dtype), key=lambda dtype: dtype.itemsize)
+    return bool((a.to(coarse) == b.to(coarse)).all())

@@ -268,26 +268,34 @@ def check(job: Job, diffusion: Diffusion) -> None:
             f"The anchor equals the concept ('{job.concept.name}'): choose another --anchor."
         )
     _check_batch(job)
-    size = job.recipe.size or diffusion.size
-    if size % diffusion.stride:
-        raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
-    check_steps(as_dict(job.recipe), diffusion)
+    check_images(job, diffusion)
     needs = load_method(job.recipe.method).NEEDS
     if job.recipe.low_memory and not needs.mean:
-        print(
-            f"erase: the loss of {job.recipe.method} is one over the whole batch, which "
-            "--low-memory does not change: lower --batch-size for less memory.",
-            file=sys.stderr,
+        _note(
+            f"the loss of {job.recipe.method} is one over the whole batch, which --low-memory does "
+            "not change: lower --batch-size for less memory."
         )
     if needs.word:
         diffusion.token_positions([c for c, _ in job.pairs()], job.words())
         for concept, _ in job.targets:
             if concept.kind == "text" and len(concept.word.split()) > 2:
-                print(
-                    f"erase: every word of '{concept.word}' counts as the concept's: put its own "
-                    "in brackets, as in 'a photo of a [church]'.",
-                    file=sys.stderr,
+                _note(
+                    f"every word of '{concept.word}' counts as the concept's: put its own in "
+                    "brackets, as in 'a photo of a [church]'."
                 )
+
+
+def _note(text: str) -> None:
+    if processes.is_main():
+        print(f"erase: {text}", file=sys.stderr)
+
+
+def check_images(job: Job, diffusion: Diffusion) -> None:
+    """Refuses images that the model can't make; see ``check``."""
+    size = job.recipe.size or diffusion.size
+    if size % diffusion.stride:
+        raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
+    check_steps(as_dict(job.recipe), diffusion)
 
 
 def check_steps(settings: Mapping[str, Any], diffusion: Diffusion) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from erase import processes
 from erase.errors import UserError
-from erase.recipe import Recipe, default_recipe, load_recipe, make_recipe
+from erase.job import SAMPLING_KEYS, check_steps
+from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, make_recipe
 from erase.runs import read_facts
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     from erase.files import atomic
     from erase.sampling import Shot
 
-    _refuse_idle(options, "--prompt")
+    _refuse_idle(options, overrides, "--prompt")
     model = options.model or "mini"
     settings = _settings(options, overrides, model, options.prompt)
     out = Path(options.out or "runs/look")
@@ -47,6 +48,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
         raise UserError(f"{existing[0]} exists: add --overwrite or choose another --out.")
     device = accelerator(options.device, settings.precision, options.deterministic).device
     diffusion = Diffusion.load(model, device, **_ways(options))
+    check_steps(as_dict(settings), diffusion)
     shots = [Shot(options.prompt, seed) for seed in seeds]
     out.mkdir(parents=True, exist_ok=True)
     size = settings.sampling_batch
@@ -79,7 +81,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     from erase.job import model_fingerprint, slug
     from erase.sets import load_set
 
-    _refuse_idle(options, "--set")
+    _refuse_idle(options, overrides, "--set")
     if options.seed is not None:
         raise UserError("--seed has no effect beside --set, whose rows have seeds: leave it out.")
     model = options.model or "mini"
@@ -96,6 +98,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
         options.device, settings.precision, options.deterministic, several=True
     ).device
     diffusion = Diffusion.load(model, device, **_ways(options))
+    check_steps(as_dict(settings), diffusion)
     fingerprint = digest(model_fingerprint(diffusion))
     if options.overwrite and ours:
         if processes.is_main():
@@ -108,12 +111,14 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
         print(f"{len(made)} images in {out}, listed in {MANIFEST}")
 
 
-def _refuse_idle(options: Namespace, beside: str) -> None:
+def _refuse_idle(options: Namespace, overrides: Mapping[str, Any], beside: str) -> None:
     idle = [
         *("concept", "anchor", "method", "retain", "neighbours", "forget_folder", "retain_folder"),
         *("judge", "clip", "features", "lpips", "shared"),
     ]
     ignored = [flag for flag in idle if options.get(flag) is not None]
+    ignored += [f"nudity.{key}" for key, value in vars(options.nudity).items() if value is not None]
+    ignored += [key for key in overrides if key not in (*SAMPLING_KEYS, "precision")]
     if ignored or options.dry_run:
         flag = ignored[0].replace("_", "-") if ignored else "dry-run"
         raise UserError(f"--{flag} has no effect beside {beside}: leave it out.")

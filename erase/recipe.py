@@ -93,7 +93,8 @@ class Recipe:
     micro_batch: int | None = _setting(
         None,
         "images of a role at a time within a step or a batch of the saliency pass, for less memory "
-        "and the same result; all if not given",
+        "and the same result; all if not given (--saliency-sum absolute keeps the pass's batches "
+        "whole)",
         min=1,
     )
     retain_empty: float = _setting(

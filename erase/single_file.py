@@ -265,6 +265,11 @@ def _metadata(file: Path) -> dict[str, str] | None:
     return {str(k): str(v) for k, v in texts.items()}
 
 
+def says_what_it_is(file: Path) -> bool:
+    """Whether a single file carries its configurations, as ours do."""
+    return _metadata(file) is not None
+
+
 def _copy_configs(config: Path, folder: Path) -> None:
     components(config)
     for path, text in _configs(config).items():

@@ -211,7 +211,10 @@ def make_mask(
     }
     if r.mask == "saliency":
         masks = []
-        at_once = min(r.saliency_batch, r.micro_batch or (1 if r.low_memory else r.saliency_batch))
+        at_once = r.micro_batch or (1 if r.low_memory else r.saliency_batch)
+        # The magnitude of a batch's gradient is not that of its parts.
+        whole = r.saliency_sum == "absolute" or at_once > r.saliency_batch
+        at_once = r.saliency_batch if whole else at_once
         for number, (concept, _) in enumerate(job.targets):
             losses = saliency_losses(
                 diffusion,

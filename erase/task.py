@@ -309,13 +309,13 @@ def each(task: Task, anchors: bool) -> list[Task]:
         raise UserError("--concept all needs a family of concepts: it works with --model mini.")
     tasks = []
     for concept in members(home):
-        anchor = task.job.anchor
+        anchor, typed = task.job.anchor, task.anchor
         fits = anchor.kind in ("text", concept.kind) and anchor.name != concept.name
         if not anchors or not fits:
             assert concept.anchor is not None
-            anchor = load_concept(concept.anchor, home)
+            anchor, typed = load_concept(concept.anchor, home), concept.anchor
         job = replace(task.job, concept=concept, anchor=anchor)
         job.pairs()
         place = task.out / slug(concept.name)
-        tasks.append(replace(task, job=job, out=place, concept=concept.name, anchor=anchor.name))
+        tasks.append(replace(task, job=job, out=place, concept=concept.name, anchor=typed))
     return tasks

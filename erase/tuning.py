@@ -103,21 +103,45 @@ def trials(
             f"{budget:g}: give fewer --steps."
         )
     start = spaces()["start"].get(recipe.name, {})
+    most = most_steps(_dearest(recipe, space), budget) if "steps" in space else 0
     points = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed).draw(count)
     found = []
     for number, point in enumerate(points.tolist(), 1):
-        settings = as_dict(recipe)
-        del settings["name"]
+        settings = _unnamed(recipe)
         for (key, spread), u in zip(space.items(), point, strict=True):
             if isinstance(spread, list):
                 settings[key] = spread[min(int(u * len(spread)), len(spread) - 1)]
                 continue
             factor = spread["low"] * (spread["high"] / spread["low"]) ** u
             if key == "steps":
-                settings[key] = max(1, int(factor * most_steps(recipe, budget)))
+                settings[key] = max(1, int(factor * most))
             else:
                 settings[key] = float(f"{start.get(key, settings[key]) * factor:.2g}")
         found.append(make_recipe(f"{recipe.name}-{number}", settings))
+    return found
+
+
+def _overridden(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """The recipe with settings that are of use to a trial at least.
+
+    Raises:
+        UserError: one that is of use to none, or out of range.
+    """
+    space = {k: v for k, v in spaces()[recipe.method].items() if k not in given}
+    checked = as_dict(make_recipe(recipe.name, _unnamed(_dearest(recipe, space)), given))
+    return make_recipe(recipe.name, _unnamed(recipe) | {key: checked[key] for key in given})
+
+
+def _unnamed(recipe: Recipe) -> dict[str, Any]:
+    return {key: value for key, value in as_dict(recipe).items() if key != "name"}
+
+
+def _dearest(recipe: Recipe, space: Mapping[str, Any]) -> Recipe:
+    """The recipe with the choices of the space that cost most, so that every trial fits."""
+    found = recipe
+    for key in (k for k, spread in space.items() if isinstance(spread, list)):
+        choices = [make_recipe(recipe.name, _unnamed(found) | {key: v}) for v in space[key]]
+        found = max(choices, key=lambda one: _training_forwards(one, 1))
     return found
 
 
@@ -150,7 +174,7 @@ def tuning_matrix(
     if count < 1:
         raise UserError(f"--trials {count} is less than 1: ask for at least one.")
     given = overrides or {}
-    recipe = load_recipe(recipe_for(name, model), given)
+    recipe = _overridden(load_recipe(recipe_for(name, model)), given)
     home = family(model)
     if not concepts and home is None:
         raise UserError("No concepts were given: add --concepts with some to tune on.")
@@ -163,10 +187,10 @@ def tuning_matrix(
             f"{', '.join(own)}."
         )
     instruments: Instruments = options.get("instruments", UNNAMED)
-    for name in chosen:
-        if instruments.judge is None and load_concept(name, home).judge is None:
+    for concept in chosen:
+        if instruments.judge is None and load_concept(concept, home).judge is None:
             raise UserError(
-                f"Nothing tells whether '{name}' is gone, by which trials are told apart: add "
+                f"Nothing tells whether '{concept}' is gone, by which trials are told apart: add "
                 "--judge."
             )
     spared: dict[str, Any] = {key: 0 for key in UNASKED if key not in given}

@@ -15,7 +15,9 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from erase.cli import main
+from erase.cli import _task, main
+from erase.parser import build_parser
+from erase.recipe import as_dict, load_recipe
 
 QUICK = (
     "--forget-images 4 --retain-images 4 --steps 2 --batch-size 2 --saliency-batch 2 "
@@ -276,6 +278,42 @@ def test_a_setting_without_effect_is_refused(
     assert "--retain-images has no effect" in fails(capsys, [*argv, "ga", "--retain-images", "5"])
     for flag in ("--guidance-scale", "--x-t-guidance"):
         assert "must be >= 1" in fails(capsys, [*argv, "esd-x", flag, "0.5"])
+
+
+def test_a_method_stands_for_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["run", "--concept", "church", "--out", str(tmp_path / "r"), "--dry-run", "--method"]
+    main([*argv, "uce"])
+    assert "uce-mini" in capsys.readouterr().out
+    main([*argv, "salun"])
+    assert "salun-mini" in capsys.readouterr().out
+    text = fails(capsys, [*argv, "esd"])
+    assert "several recipes of 'esd': add --recipe esd-2025-all or" in text
+
+
+def test_folders_of_an_earlier_recipe_are_not_forced_on_another(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """They were not given now, so that nobody could leave them out."""
+    out, photographs = tmp_path / "r", tmp_path / "p"
+    photographs.mkdir()
+    argv = ["run", "--model", str(tiny_folder), "--concept", "a church", "--anchor", "a hut"]
+    argv += ["--out", str(out)]
+    parse = build_parser().parse_args
+    out.mkdir()
+    given = {"concept": "a church", "anchor": "a hut", "forget_folder": str(photographs)}
+    facts = {"given": given, "recipe": as_dict(load_recipe("salun-sd")), "concept": "a church"}
+    (out / "run.json").write_text(json.dumps({**facts, "model": {"source": str(tiny_folder)}}))
+    assert _task(parse(argv).run)[0].job.forget_folder == photographs
+    assert _task(parse([*argv, "--recipe", "esd-x"]).run)[0].job.forget_folder is None
+
+
+def test_a_quick_look_takes_what_makes_images_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["generate", "--prompt", "x", "--out", str(tmp_path / "o")]
+    for flag, value in (("--lr", "3"), ("--nudity.classes", "esd9"), ("--judge", "mini")):
+        assert f"{flag} has no effect beside --prompt" in fails(capsys, [*argv, flag, value])
+    assert "1000 is not below" in fails(capsys, [*argv, "--sampling-steps", "1000"])
 
 
 def test_more_steps_than_the_model_has(

@@ -101,10 +101,22 @@ def test_a_pipeline_differs_in_its_denoiser_alone(tiny_folder: Path, tmp_path: P
     save_file(before, texts, {"format": "pt"})
     export_single_file(theirs, tmp_path / "one.safetensors")
     included_state(tmp_path / "one.safetensors", base)
+    theirs_too, same = tmp_path / "bf16", open_base(str(theirs))
+    shutil.copytree(theirs, theirs_too)
+    for place, dtype in ((theirs, torch.float16), (theirs_too, torch.bfloat16)):
+        file = place / "text_encoder" / "model.safetensors"
+        save_file({k: v.to(dtype) for k, v in before.items()}, file, {"format": "pt"})
+    included_state(theirs_too, same)
+    save_file(before, texts, {"format": "pt"})
     config = theirs / "scheduler" / "scheduler_config.json"
     facts = json.loads(config.read_text())
     config.write_text(json.dumps({**facts, "prediction_type": "v_prediction"}))
-    with pytest.raises(UserError, match="predicts 'v_prediction' and the base model 'epsilon'"):
+    export_single_file(theirs, tmp_path / "two.safetensors")
+    for place in (theirs, tmp_path / "two.safetensors"):
+        with pytest.raises(UserError, match="prediction_type v_prediction, and the base.* epsilon"):
+            included_state(place, base)
+    config.write_text(json.dumps({**facts, "rescale_betas_zero_snr": True}))
+    with pytest.raises(UserError, match="rescale_betas_zero_snr True, and the base"):
         included_state(theirs, base)
     config.write_text(json.dumps(facts))
     weights = theirs / "unet" / "diffusion_pytorch_model.safetensors"

@@ -122,6 +122,30 @@ def test_saliency_in_parts_is_that_of_the_batch(tiny: Diffusion) -> None:
             torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-5)
 
 
+def test_magnitudes_are_those_of_whole_batches(tiny_folder: Path, tmp_path: Path) -> None:
+    masks = []
+    for name, more in (("whole", {}), ("parts", {"micro_batch": 1})):
+        settings: dict[str, Any] = {
+            **SMALL,
+            "saliency_sum": "absolute",
+            "saliency_batch": 2,
+            **more,
+        }
+        out = tmp_path / name
+        stages = ("images", "mask")
+        erase.run(
+            str(tiny_folder),
+            "a church",
+            "a hut",
+            "salun-sd",
+            out=str(out),
+            stages=stages,
+            **settings,
+        )
+        masks.append(Mask.load(out / "mask.safetensors"))
+    assert all(torch.equal(masks[0].bits[n], masks[1].bits[n]) for n in masks[0].bits)
+
+
 @pytest.mark.parametrize("method", [m for m in list_methods() if load_method(m).NEEDS.loop])
 def test_every_method_trains_so(tiny: Diffusion, method: str, tmp_path: Path) -> None:
     module = load_method(method)

@@ -162,6 +162,20 @@ def test_no_tables_image_decides_a_setting(tmp_path: Path) -> None:
     assert tuned and shown and not set(tuned) & set(shown)
 
 
+def test_what_some_trials_use_may_be_given(tmp_path: Path) -> None:
+    from erase.tuning import tuning_matrix
+
+    recipe, matrix = tuning_matrix(
+        "ga", "mini", tmp_path, count=4, budget=12_000, overrides={"retain_images": 50}
+    )
+    assert recipe.retain_images == 50
+    assert {r.config.alpha for r in matrix.recipes} == {0.0, 1.0}
+    assert max(forwards(r) for r in matrix.recipes) <= 12_000
+    with pytest.raises(UserError, match="--retain-images has no effect"):
+        given = {"retain_images": 50, "alpha": 0.0}
+        tuning_matrix("ga", "mini", tmp_path, count=4, budget=12_000, overrides=given)
+
+
 def test_without_a_judge_nothing_is_searched(tmp_path: Path) -> None:
     from erase.tuning import tuning_matrix
 
