@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from erase.cli import _task, main
+from erase.cli import _names, _task, main
 from erase.parser import build_parser
 from erase.recipe import as_dict, load_recipe
 
@@ -339,9 +339,7 @@ def test_all_with_an_anchor_leaves_the_anchor_its_own(
 
 
 def test_names_with_commas_stand_in_quotes() -> None:
-    from erase.cli import _names
-
-    assert _names('church, "a cat, asleep",radio,') == ["church", "a cat, asleep", "radio"]
+    assert _names(['church, "a cat, asleep",radio,']) == ["church", "a cat, asleep", "radio"]
 
 
 MISTAKES = [

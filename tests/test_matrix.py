@@ -132,7 +132,7 @@ def test_one_failed_cell_does_not_end_the_rest(tiny_folder: Path, tmp_path: Path
     copy |= {"inputs": digest(second.inputs()), "base": {"denoiser": "another"}}
     second.folder.mkdir(parents=True)
     second.file.write_text(json.dumps(copy))
-    with pytest.raises(UserError, match="different base models"):
+    with pytest.raises(UserError, match="made from another base model"):
         summarise(other)
 
 
@@ -193,9 +193,9 @@ def test_bad_input_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path:
     differing = refused(capsys, "--recipes", "esd-x,salun-sd14-nudity", *out)
     assert "differ in" in differing
     nothing = refused(capsys, "--recipes", "uce", "--ratio", "0.5", *out)
-    assert "'ratio' is a setting of none of the recipes" in nothing
+    assert "'ratio' has no effect on any of the recipes" in nothing
     nothing = refused(capsys, "--recipes", "salun-no-mask,esd-x", "--ratio", "0.5", *out)
-    assert "'ratio' is a setting of none of the recipes" in nothing
+    assert "'ratio' has no effect on any of the recipes" in nothing
     alike = refused(capsys, "--recipes", "uce", "--concepts", "church,mini/church", *out)
     assert "share a folder" in alike
     assert "no feature network" in refused(
