@@ -97,13 +97,14 @@ def trials(
     space = {k: v for k, v in spaces()[recipe.method].items() if k not in fixed}
     if not space:
         raise UserError(f"Nothing of {recipe.name} is left to vary: give fewer recipe values.")
-    if forwards(recipe) > budget and "steps" not in space:
+    dearest = _dearest(recipe, space)
+    if forwards(dearest) > budget and "steps" not in space:
         raise UserError(
-            f"{recipe.name} takes {forwards(recipe):.0f} denoiser forwards, more than --forwards "
+            f"{recipe.name} takes {forwards(dearest):.0f} denoiser forwards, more than --forwards "
             f"{budget:g}: give fewer --steps."
         )
     start = spaces()["start"].get(recipe.name, {})
-    most = most_steps(_dearest(recipe, space), budget) if "steps" in space else 0
+    most = most_steps(dearest, budget) if "steps" in space else 0
     points = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed).draw(count)
     found = []
     for number, point in enumerate(points.tolist(), 1):
