@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if processes.is_main() or processes.count() > 1:  # before they meet, all say the same
             print(f"erase: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        # Who reads the output has seen enough, as `head` has; what is left to print is nobody's.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         print(f"erase: {error}: choose a place that can be read and written.", file=sys.stderr)
         sys.exit(2)

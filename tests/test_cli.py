@@ -338,6 +338,18 @@ def test_all_with_an_anchor_leaves_the_anchor_its_own(
     assert "mini/truck -> mini/" in printed and "mini/truck -> mini/truck" not in printed
 
 
+def test_output_that_nobody_reads_to_the_end_is_no_mistake(tmp_path: Path) -> None:
+    argv = ["run", "--concept", "church", "--out", str(tmp_path / "r"), "--dry-run"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "erase", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        said = process.stderr.read().decode()
+    assert process.returncode == 1
+    assert said == ""
+
+
 def test_names_with_commas_stand_in_quotes() -> None:
     assert _names(['church, "a cat, asleep",radio,']) == ["church", "a cat, asleep", "radio"]
 
