@@ -65,7 +65,7 @@ class Diffusion:
             source: see ``checkpoint.open_base``.
             device, dtype, compiled: see the class.
             channels_last: lay feature maps out pixel by pixel, which recent GPUs are faster with;
-                on a CPU, where it takes a fifth off, it is always so.
+                on a CPU, whose convolutions are faster with it, it is always so.
 
         Raises:
             UserError: nothing there, or no Stable Diffusion pipeline.
