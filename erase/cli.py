@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         dispatch(options, args)
         processes.leave()
     except UserError as error:
-        if processes.is_main() or processes.count() > 1:  # before they meet, all say the same
-            print(f"erase: {error}", file=sys.stderr)
+        processes.let_the_first_speak()
+        print(f"erase: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         # Who reads the output has seen enough, as `head` has; what is left to print is nobody's.

@@ -8,6 +8,7 @@ alone writes what is not an image or a measurement of its own.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,6 +65,21 @@ def refuse_several() -> None:
             f"{launched} processes were launched, but this command takes one: start it with "
             "'erase', or 'accelerate launch --num_processes 1'."
         )
+
+
+PATIENCE = 30.0
+"""Seconds that the others give the first process to report a problem they all have."""
+
+
+def let_the_first_speak() -> None:
+    """Holds back what every process finds by itself, before they have met.
+
+    A launcher ends all as soon as one has ended, so a process that left without a word could
+    silence the first. Once the first has spoken, the launcher ends this one where it waits;
+    where nobody does, the problem is this process's own and is its to tell.
+    """
+    if count() == 1 and not is_main():
+        time.sleep(PATIENCE)
 
 
 def is_main() -> bool:

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from erase import processes
+from erase.cli import main
 from erase.devices import accelerator
 from erase.diffusion import Diffusion
 from erase.errors import UserError
@@ -300,6 +301,31 @@ def test_commands_for_one_process_say_so(tiny_folder: Path, tmp_path: Path) -> N
     assert "2 processes were launched, but this command takes one" in done.stderr
     done = launch(["compare", "--recipes", "uce", "--concepts", "church", "--dry-run"])
     assert "2 processes were launched, but this command takes one" in done.stderr
+
+
+@pytest.mark.parametrize(("rank", "waited"), [("0", []), ("1", [processes.PATIENCE])])
+def test_a_process_gives_the_first_time_to_speak_and_then_speaks_itself(
+    rank: str,
+    waited: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A launcher ends all when one ends: the second must not end before the first has spoken."""
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(processes, "_settled", False)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        assert capsys.readouterr().err == ""
+        slept.append(seconds)
+
+    monkeypatch.setattr(processes.time, "sleep", sleep)
+    with pytest.raises(SystemExit) as left:
+        main(["compare", "--recipes", "uce", "--concepts", "church", "--dry-run"])
+    assert left.value.code == 2
+    assert slept == waited
+    assert "2 processes were launched" in capsys.readouterr().err
 
 
 def test_alone_there_is_nothing_to_share() -> None:
