@@ -78,6 +78,10 @@ class Cell:
         folder: the run folder.
         included: a model that others erased, instead of a training.
         content: hash of what the names stand for: concept, anchor, prompts, judges.
+        evidence: the same of what is asked and how it is judged, which the cells of all recipes
+            have in common for a concept.
+        called: the concept's name in what is written.
+        seedless: no seed made the model, so that it stands for all.
     """
 
     recipe: Recipe
@@ -86,6 +90,9 @@ class Cell:
     folder: Path
     included: Path | None = None
     content: str = ""
+    evidence: str = ""
+    called: str = ""
+    seedless: bool = False
 
     @property
     def title(self) -> str:
@@ -124,14 +131,16 @@ def cells(matrix: Matrix) -> list[Cell]:
                 place = matrix.out / "cells" / recipe.name / f"{short}-{seed}"
                 found.append(_with_content(matrix, Cell(recipe, concept, seed, place)))
             for name, pattern in matrix.includes:
-                if seed != matrix.seeds[0] and "{seed}" not in pattern:
+                seedless = "{seed}" not in pattern
+                if seedless and seed != matrix.seeds[0]:
                     continue
                 path = Path(pattern.replace("{concept}", short).replace("{seed}", str(seed)))
                 if not path.exists():
                     raise UserError(f"There is no model {path}: mend --include {name}={pattern}.")
                 place = matrix.out / "cells" / name / f"{short}-{seed}"
                 recipe = replace(matrix.recipes[0], name=name)
-                found.append(_with_content(matrix, Cell(recipe, concept, seed, place, path)))
+                cell = Cell(recipe, concept, seed, place, path, seedless=seedless)
+                found.append(_with_content(matrix, cell))
     return found
 
 
@@ -146,8 +155,10 @@ def _with_content(matrix: Matrix, cell: Cell) -> Cell:
     ]
     measured = task.instruments.identities([job.concept])
     judged = [*measured.pop("judge"), *measured.values()]
-    parts = [asdict(job.concept), asdict(job.anchor), job.retain_prompts(), asked, judged]
-    return replace(cell, content=digest(parts))
+    names = [asdict(job.concept), asdict(job.anchor)]
+    parts = [*names, job.retain_prompts(), asked, judged]
+    evidence = digest([*names, asked, judged])
+    return replace(cell, content=digest(parts), evidence=evidence, called=job.name)
 
 
 def task_of(matrix: Matrix, cell: Cell) -> Task:

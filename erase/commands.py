@@ -169,6 +169,7 @@ def _mask_and_train(
 ) -> None:
     from erase.card import write_card
     from erase.checkpoint import open_base, save_model
+    from erase.fit import logged_seconds
     from erase.masks import Mask
     from erase.stages import make_mask, train, training_data
 
@@ -179,11 +180,12 @@ def _mask_and_train(
         with run.stage("mask", plan):
             make_mask(task.job, diffusion, data, run.path, model)
     if "train" in todo:
-        with run.stage("train", plan):
+        with run.stage("train", plan) as record:
             mask = Mask.load(run.path / "mask.safetensors")
             mask.check_fits(diffusion.denoiser, model["denoiser"])
             base, key = open_base(task.model), plan.digests()["train"]
             state = train(task.job, diffusion, data, mask, run.path, acc, key, base)
+            record["worked"] = logged_seconds(run.path)
             if processes.is_main():
                 save_model(base, state, run.path / "model")
                 write_card(run.path / "model", run.path, base)

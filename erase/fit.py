@@ -241,3 +241,9 @@ class Fit:
             optimizer.load_state_dict(state["optimizer"])
             return list(state["rows"]), int(state["step"])
         return [], 0
+
+
+def logged_seconds(folder: Path) -> float:
+    """Seconds that the steps took whose result is kept, whatever was killed in between."""
+    rows = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    return float(json.loads(rows[-1])["seconds"]) if rows else 0.0

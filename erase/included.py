@@ -56,7 +56,8 @@ def included_state(path: Path, base: Base) -> dict[str, Tensor]:
 
     Accepted are a diffusers pipeline or its ``unet`` folder, a single file in the original key
     layout, a delta file, and a state dict by diffusers' names, whole (SalUn's ``.pt``) or of the
-    trained weights alone (ESD's ``.safetensors``), the rest of which is the base's.
+    trained weights alone (ESD's ``.safetensors``), the rest of which is the base's. A weight that
+    differs from the base's by no more than the precision it was saved in has not moved.
 
     Args:
         path: of the model.
@@ -92,7 +93,19 @@ def included_state(path: Path, base: Base) -> dict[str, Tensor]:
     _check(path, found, before)
     if whole and (lost := sorted(before.keys() - found.keys())):
         raise UserError(f"{path} lacks the weight '{lost[0]}': give the whole model.")
-    return {name: found.get(name, value).float() for name, value in before.items()}
+    return {
+        name: _unrounded(found[name], value) if name in found else value.float()
+        for name, value in before.items()
+    }
+
+
+def _unrounded(theirs: Tensor, ours: Tensor) -> Tensor:
+    """Their weight in fp32, and the base's own value wherever theirs is that in less precision."""
+    import torch
+
+    if theirs.dtype.itemsize >= ours.dtype.itemsize:
+        return theirs.float()
+    return torch.where(theirs == ours.to(theirs.dtype), ours.float(), theirs.float())
 
 
 def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> None:

@@ -13,6 +13,7 @@ from torch.nn.functional import mse_loss
 
 from erase import processes
 from erase.conditioning import Conditioning, join
+from erase.errors import UserError
 
 if TYPE_CHECKING:
     from erase.data import TrainingData
@@ -51,7 +52,7 @@ def invert(
         end: whether ``tokens`` marks the end-of-text token too.
 
     Raises:
-        UserError: a prompt without the word.
+        UserError: a prompt without the word, or too long with the learnt tokens.
     """
     from tqdm import tqdm
 
@@ -66,7 +67,8 @@ def invert(
         slots = places[rows]
 
         def put(v: Tensor, output: Tensor) -> Tensor:
-            return output.masked_scatter(slots[..., None], v.to(output.dtype).repeat(len(rows), 1))
+            times = int(slots.sum()) // len(v)  # a prompt may say the word twice
+            return output.masked_scatter(slots[..., None], v.to(output.dtype).repeat(times, 1))
 
         with ExitStack() as hooks:
             for table, v in zip(tables, learnt, strict=True):
@@ -104,13 +106,23 @@ def _with_slots(
     marked = places.clone()
     for i, prompt in enumerate(prompts):
         text = tokenizer(prompt).input_ids
-        at = next(j for j in range(len(text)) if text[j : j + len(own)] == list(own))
-        row = [*text[:at], *([own[0]] * count), *text[at + len(own) :]][: length - 1]
-        if row[-1] != tokenizer.eos_token_id:
-            row.append(tokenizer.eos_token_id)
+        row: list[int] = []
+        at = 0
+        while at < len(text):
+            if text[at : at + len(own)] == list(own):
+                places[i, len(row) : len(row) + count] = True
+                row += [own[0]] * count
+                at += len(own)
+            else:
+                row.append(text[at])
+                at += 1
+        if len(row) > length:
+            raise UserError(
+                f"The prompt '{prompt}' has {len(row)} tokens with the learnt ones, and the text "
+                f"encoder takes {length}: shorten it, or give fewer --inversion-tokens."
+            )
         for padded in ids:
             padded[i, : len(row)] = torch.tensor(row)
-        places[i, at : at + count] = True
         marked[i] = places[i]
         marked[i, len(row) - 1] |= end
     # Beside the text encoders, wherever those are; what is learnt follows the denoiser.

@@ -9,18 +9,18 @@ OUT/compare.{json,csv,md,tex,html}
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from erase.cell_runs import claimed, clear, run_cell, trouble
 from erase.cells import COMMON, Cell, Matrix, cells, finished, task_of
-from erase.commands import execute
 from erase.concepts import load_concept, members
 from erase.errors import UserError
-from erase.files import digest, write_json, write_text
+from erase.files import write_json, write_text
 from erase.job import model_fingerprint, slug
 from erase.methods import load_method
 from erase.recipe import Recipe, as_dict, idle, load_recipe, recipe_for
@@ -163,7 +163,7 @@ def open_folder(matrix: Matrix) -> None:
                 "--out."
             )
         return
-    if matrix.out.is_dir() and any(matrix.out.iterdir()):
+    if matrix.out.is_dir() and any(not p.name.startswith(".") for p in matrix.out.iterdir()):
         raise UserError(f"--out {matrix.out} holds files that are not a matrix's: choose another.")
     write_json(file, common)
 
@@ -177,32 +177,47 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
     Raises:
         UserError: the folder holds cells that can't stand in one table with these.
     """
+    from erase.eval.compare import read_cells
+
     open_folder(matrix)
     failed = []
     todo = cells(matrix)
     planned = {cell.folder for cell in todo}
-    found = {file.parent: read_facts(file) for file in _cell_files(matrix)}
-    kept = [facts for folder, facts in found.items() if not (overwrite and folder in planned)]
-    base = _base(matrix) if found else None
-    _check_base(matrix, kept, base)
-    _check_rows(matrix, [facts for folder, facts in found.items() if folder not in planned])
+    files = _cell_files(matrix)
+    found = dict(zip([file.parent for file in files], read_cells(files), strict=True))
+    base = cache(lambda: _base(matrix))
+    if found:
+        kept = [facts for folder, facts in found.items() if not (overwrite and folder in planned)]
+        _check_base(matrix, kept, base())
+        _check_rows(matrix, [facts for folder, facts in found.items() if folder not in planned])
     for number, cell in enumerate(todo, 1):
-        facts = finished(cell)
-        if facts is not None and facts["base"] == base:
+        if _settled(cell, base):
             continue
         print(f"[{number}/{len(todo)}] {cell.title} -> {cell.folder}", flush=True)
         try:
-            run_cell(matrix, cell, overwrite)
+            with claimed(cell):
+                # Another process may have made it since.
+                if not _settled(cell, base):
+                    run_cell(matrix, cell, overwrite)
         except (UserError, OSError) as error:
             failed.append(f"{cell.title}: {error}")
             print(f"erase: {error}", file=sys.stderr, flush=True)
         except Exception as error:  # ours, or a library's: the other cells can do without it
-            file = cell.folder / "error.txt"
+            file = trouble(cell)
             write_text(file, traceback.format_exc())
             text = f"{type(error).__name__}: {error} (all of it in {file})"
             failed.append(f"{cell.title}: {text}")
             print(f"erase: {text}", file=sys.stderr, flush=True)
     return failed
+
+
+def _settled(cell: Cell, base: Callable[[], Mapping[str, str]]) -> bool:
+    """Whether nothing is left to do; removes what a kill may have left after the figures."""
+    facts = finished(cell)
+    if facts is None or facts["base"] != base():
+        return False
+    clear(cell)
+    return True
 
 
 def _cell_files(matrix: Matrix) -> list[Path]:
@@ -225,9 +240,19 @@ def _check_base(matrix: Matrix, found: Sequence[Mapping[str, Any]], base: object
 
 
 def _check_rows(matrix: Matrix, found: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses cells of one recipe with different settings."""
+    """Refuses cells of one recipe with different settings, and those of a concept whose prompts or
+    judges have changed since."""
     rows = {r.name: _switched_on(as_dict(r)) for r in matrix.recipes}
+    evidence = {c.called: c.evidence for c in cells(matrix)}
     for cell in found:
+        now = evidence.get(cell["concept"])
+        if now is not None and cell.get("evidence", now) != now:
+            raise UserError(
+                f"{matrix.out} holds a cell of {cell['recipe']} ({cell['concept']}, seed "
+                f"{cell['seed']}) that was measured before the concept, its prompts or its judges "
+                "changed: compare in another --out, or name the recipe and its seed too and add "
+                "--overwrite."
+            )
         own = _switched_on(cell["settings"])
         row = rows.setdefault(cell["recipe"], own)
         if other := sorted(k for k in {*row, *own} if row.get(k) != own.get(k)):
@@ -245,40 +270,6 @@ def _switched_on(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in kept.items() if v is not None and v is not False}
 
 
-def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
-    """Runs one cell, writes ``cell.json`` and keeps the model as a delta."""
-    from erase.checkpoint import open_base
-    from erase.delta import save_delta
-    from erase.eval.compare import cell_facts
-    from erase.layout import read_state
-    from erase.weights import fingerprint_state
-
-    task = task_of(matrix, cell)
-    if cell.file.exists() and not overwrite:
-        raise UserError(
-            f"{cell.file} was made with other settings: add --overwrite or choose another --out."
-        )
-    cell.file.unlink(missing_ok=True)
-    execute(task, ("images", "mask", "train", "generate", "eval"), overwrite)
-    before = open_base(matrix.model).denoiser_state()
-    after = read_state(cell.folder / "model", "unet")
-    delta = cell.folder / "delta.safetensors"
-    moved = 0
-    if fingerprint_state(after) != fingerprint_state(before):
-        moved = save_delta(delta, before, after)
-    found = cell_facts(cell.folder)
-    found |= {
-        "inputs": digest(cell.inputs()),
-        "weights": sum(v.numel() for v in before.values()),
-        "moved": moved,
-        "bytes": delta.stat().st_size if moved else 0,
-    }
-    write_json(cell.file, found)
-    # The delta holds the same model; the training images have served.
-    for name in ("model", "images", "checkpoints"):
-        shutil.rmtree(cell.folder / name, ignore_errors=True)
-
-
 def summarise(matrix: Matrix, command: str = "") -> str:
     """Writes ``compare.{json,csv,md,tex,html}`` over the finished cells.
 
@@ -292,7 +283,8 @@ def summarise(matrix: Matrix, command: str = "") -> str:
     Raises:
         UserError: as ``run_matrix``.
     """
-    from erase.eval.compare import compare, read_cells, write_all
+    from erase.eval.compare import compare, read_cells
+    from erase.eval.compare_tables import write_all
 
     own = cells(matrix)
     done = [cell.folder for cell in own if finished(cell) is not None]
@@ -306,7 +298,12 @@ def summarise(matrix: Matrix, command: str = "") -> str:
     _check_rows(matrix, found)
     names = list(dict.fromkeys([*matrix.names, *(cell["recipe"] for cell in found)]))
     missing = [cell.title for cell in own if finished(cell) is None]
-    result = compare(found, names, missing)
+    others = [
+        f"{c['recipe']}, {c['concept']}, seed {c['seed']}"
+        for c, folder in zip(found, done, strict=True)
+        if folder not in planned
+    ]
+    result = compare(found, names, missing, others)
     runs = {
         (facts["recipe"], facts["concept"], facts["seed"]): folder
         for facts, folder in zip(found, done, strict=True)

@@ -188,14 +188,20 @@ class RunFolder:
     def stage(self, name: str, plan: Plan) -> Iterator[dict[str, Any]]:
         """Records a stage as begun, then as finished with its time and peak memory.
 
+        Its seconds are those of all sittings. A sitting that was killed has not told its own:
+        ``worked``, the seconds that went into what is kept, is the least that it took.
+
         Yields:
-            A dict that takes further facts about the stage.
+            A dict that takes further facts about the stage, ``worked`` among them.
         """
+        earlier = self.stages.get(name, {})
+        # One that was finished is made anew.
+        begun = not earlier.get("finished", False)
         record = {
             "digest": plan.digests()[name],
             "inputs": json.loads(json.dumps(plan.inputs[name])),
             "finished": False,
-            "seconds": float(self.stages.get(name, {}).get("seconds", 0.0)),
+            "seconds": float(earlier.get("seconds", 0.0)) if begun else 0.0,
         }
         self.stages[name] = record
         self.save()
@@ -205,7 +211,8 @@ class RunFolder:
             yield record
             record["finished"] = True
         finally:
-            record["seconds"] = round(record["seconds"] + time.perf_counter() - began, 2)
+            seconds = record["seconds"] + time.perf_counter() - began
+            record["seconds"] = round(max(seconds, record.pop("worked", 0.0)), 2)
             record["peak_memory_mb"] = peak_memory_mb()
             self.save()
 

@@ -22,7 +22,7 @@ from erase.files import write_json, write_text
 from erase.job import EVALUATION_KEYS
 from erase.matrix import make_matrix
 from erase.methods import load_method
-from erase.recipe import Recipe, as_dict, load_recipe, make_recipe, recipe_for
+from erase.recipe import Recipe, as_dict, list_recipes, load_recipe, make_recipe, recipe_for
 from erase.specs import UNNAMED, Instruments
 from erase.task import family
 
@@ -78,7 +78,12 @@ def most_steps(recipe: Recipe, budget: float) -> int:
 
 
 def trials(
-    recipe: Recipe, count: int, budget: float, fixed: Collection[str] = (), seed: int = SEED
+    recipe: Recipe,
+    count: int,
+    budget: float,
+    fixed: Collection[str] = (),
+    seed: int = SEED,
+    start: Mapping[str, float] | None = None,
 ) -> list[Recipe]:
     """The recipes to try, named ``NAME-1`` and on.
 
@@ -88,6 +93,8 @@ def trials(
         budget: most denoiser forwards a trial.
         fixed: settings of the space that keep the recipe's value.
         seed: of the draws.
+        start: values to search around instead of the recipe's own; None takes those that the space
+            has for the bundled recipe of this name.
 
     Raises:
         UserError: the budget is too small, or nothing is left to vary.
@@ -103,7 +110,8 @@ def trials(
             f"{recipe.name} takes {forwards(dearest):.0f} denoiser forwards, more than --forwards "
             f"{budget:g}: give fewer --steps."
         )
-    start = spaces()["start"].get(recipe.name, {})
+    if start is None:
+        start = spaces()["start"].get(recipe.name, {})
     most = most_steps(dearest, budget) if "steps" in space else 0
     points = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed).draw(count)
     found = []
@@ -195,7 +203,10 @@ def tuning_matrix(
                 "--judge."
             )
     spared: dict[str, Any] = {key: 0 for key in UNASKED if key not in given}
-    made = [replace(t, **spared) for t in trials(recipe, count, budget, fixed=set(given))]
+    # Someone's own file of the same name is searched around what it says.
+    start: dict[str, float] | None = None if recipe_for(name, model) in list_recipes() else {}
+    drawn = trials(recipe, count, budget, fixed=set(given), start=start)
+    made = [replace(trial, **spared) for trial in drawn]
     # How many images judge the trials is no setting of the method.
     plain = load_recipe(recipe_for(name, model))
     recipe = replace(recipe, **{key: getattr(plain, key) for key in EVALUATION_KEYS})
@@ -278,4 +289,4 @@ def recipe_text(recipe: Recipe, heading: str) -> str:
     head = "".join(f"# {line}\n" for line in heading.splitlines())
     values = {k: v for k, v in as_dict(recipe).items() if k != "name" and v is not None}
     # TOML's texts, numbers and booleans are JSON's.
-    return head + "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items())
+    return head + "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items())

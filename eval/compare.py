@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,13 +11,13 @@ from typing import Any, NamedTuple
 
 from erase.errors import UserError
 from erase.eval.stats import Mean, bootstrap
-from erase.eval.verdict import unfinished
-from erase.files import write_json, write_text
 
 SCHEMA = 1
 """Number of the layout of ``compare.json``."""
 Cell = Mapping[str, Any]
 """The content of a ``cell.json``."""
+NEEDED = ("recipe", "method", "concept", "seed", "base", "settings", "summary", "fidelity")
+"""What a cell can't be read without."""
 
 
 class Column(NamedTuple):
@@ -173,6 +171,8 @@ def read_cells(files: Sequence[Path]) -> list[dict[str, Any]]:
             cell = json.loads(file.read_text(encoding="utf-8"))
             if cell["schema"] != SCHEMA:
                 raise ValueError(f"layout {cell['schema']}")
+            if lost := [key for key in NEEDED if key not in cell]:
+                raise ValueError(f"no '{lost[0]}'")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{file} can't be read ({error}): remove it and compare again."
@@ -234,15 +234,24 @@ def _plain(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
+def by_place(cells: Sequence[Cell], name: str) -> dict[tuple[str, int], Cell]:
+    """A row's cells by concept and seed; a model that no seed made stands at each of its
+    concept's."""
+    found = {}
+    for cell in (c for c in cells if c["recipe"] == name):
+        concept = cell["concept"]
+        every = {c["seed"] for c in cells if c["concept"] == concept}
+        for seed in every if cell.get("seedless") else {cell["seed"]}:
+            found[concept, seed] = cell
+    return found
+
+
 def paired(cells: Sequence[Cell], first: str, second: str) -> dict[str, Any]:
     """Differences ``first`` minus ``second`` over the concepts and seeds that both have.
 
     Averaged over a concept's seeds, interval by bootstrap over the concepts.
     """
-    by = {
-        name: {(c["concept"], c["seed"]): c for c in cells if c["recipe"] == name}
-        for name in (first, second)
-    }
+    by = {name: by_place(cells, name) for name in (first, second)}
     common = sorted(set(by[first]) & set(by[second]))
     found: dict[str, Any] = {"first": first, "second": second, "cells": len(common)}
     columns = {c.key: c for c in COLUMNS}
@@ -258,20 +267,20 @@ def paired(cells: Sequence[Cell], first: str, second: str) -> dict[str, Any]:
 
 def ranking(cells: Sequence[Cell], names: Sequence[str]) -> dict[str, Any]:
     """Harmonic means over the cells that all recipes have, so that none is spared a hard one."""
-    own = [{(c["concept"], c["seed"]) for c in cells if c["recipe"] == n} for n in names]
-    common = set.intersection(*own) if own else set()
+    own = [by_place(cells, name) for name in names]
+    common = set.intersection(*(set(places) for places in own)) if own else set()
     found = {}
-    for name in names:
-        mean = _mean(
-            [c for c in cells if c["recipe"] == name and (c["concept"], c["seed"]) in common],
-            harmonic,
-        )
+    for name, places in zip(names, own, strict=True):
+        mean = _mean([places[place] for place in sorted(common)], harmonic)
         found[name] = None if mean is None else mean.value
     return {"cells": len(common), "harmonic": found}
 
 
 def compare(
-    cells: Sequence[Cell], order: Sequence[str], unfinished: Sequence[str] = ()
+    cells: Sequence[Cell],
+    order: Sequence[str],
+    unfinished: Sequence[str] = (),
+    others: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The content of ``compare.json``: rows in the order of the recipes, the first one paired
     with every other.
@@ -280,9 +289,15 @@ def compare(
         cells: finished ones.
         order: names of the rows.
         unfinished: titles of the cells that are missing.
+        others: titles of those among ``cells`` that another command made.
     """
     names = [n for n in order if any(c["recipe"] == n for c in cells)]
-    rows = [row(n, [c for c in cells if c["recipe"] == n]) for n in names]
+    places = {n: set(by_place(cells, n)) for n in names}
+    every = set().union(*places.values())
+    rows = [
+        row(n, [c for c in cells if c["recipe"] == n]) | {"complete": places[n] == every}
+        for n in names
+    ]
     return {
         "schema": SCHEMA,
         "model": cells[0]["model"] if cells else None,
@@ -291,109 +306,7 @@ def compare(
         "rows": rows,
         "ranking": ranking(cells, names),
         "unfinished": list(unfinished),
+        "others": list(others),
         "paired": [paired(cells, names[0], other) for other in names[1:]],
         "cells": list(cells),
     }
-
-
-def absent(row: Mapping[str, Any], column: Column) -> str:
-    """What stands in place of a figure: there may be nothing to measure."""
-    untrained = row["method"] in (None, "included") and column.key in ("seconds", "memory")
-    unmoved = row["method"] is None and column.key == "lpips"
-    return "–" if untrained or unmoved else "not measured"
-
-
-def as_text(
-    value: Mapping[str, Any] | None,
-    column: Column,
-    interval: bool = True,
-    absent: str = "not measured",
-) -> str:
-    """A figure as the tables print it, with its interval where there is one."""
-    if value is None:
-        return absent
-
-    def number(v: float) -> str:
-        return f"{v * column.scale:.{column.digits}f}"
-
-    text = number(value["value"])
-    if interval and column.better and value["groups"] > 1 and column.key in PAIRED:
-        text += f" ({number(value['low'])}–{number(value['high'])})"
-    return text
-
-
-def markdown(result: Mapping[str, Any]) -> str:
-    """The table as Markdown."""
-    shown = columns(result)
-    titles = ["recipe", *(c.title for c in shown), "concepts × seeds (cells)"]
-    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
-    for r in (result["base_row"], *result["rows"]):
-        cells = [as_text(r["figures"][c.key], c, absent=absent(r, c)) for c in shown]
-        size = f"{r['concepts']}"
-        if r["method"]:
-            size += f" × {len(r['seeds'])} ({r['cells']})"
-        lines.append("| " + " | ".join([r["recipe"], *cells, size]) + " |")
-    if result["unfinished"]:
-        lines += ["", unfinished(result["unfinished"])]
-    return "\n".join(lines) + "\n"
-
-
-def latex(result: Mapping[str, Any]) -> str:
-    """The table for a paper (booktabs), the best of each column in bold."""
-    shown = [c for c in columns(result) if c.better]
-    lines = [
-        r"\begin{tabular}{l" + "r" * len(shown) + "}",
-        r"\toprule",
-        " & ".join(["recipe", *(c.title.replace("%", r"\%") for c in shown)]) + r" \\",
-        r"\midrule",
-    ]
-    best = {}
-    for c in shown:
-        values = [f["value"] for r in result["rows"] if (f := r["figures"][c.key])]
-        best[c.key] = (max if c.better > 0 else min)(values) if values else None
-    for r in result["rows"]:
-        cells = []
-        for c in shown:
-            figure = r["figures"][c.key]
-            text = as_text(figure, c, interval=False) if figure else "--"
-            same = figure is not None and figure["value"] == best[c.key]
-            cells.append(rf"\textbf{{{text}}}" if same else text)
-        name = r["recipe"].replace("_", r"\_")
-        lines.append(" & ".join([name, *cells]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def table(result: Mapping[str, Any]) -> str:
-    """One CSV line per cell: the raw figures behind the table."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["recipe", "method", "concept", "anchor", "seed", *(c.key for c in COLUMNS)])
-    for cell in result["cells"]:
-        names = [cell[k] for k in ("recipe", "method", "concept", "anchor", "seed")]
-        writer.writerow([*names, *(c.of(cell) for c in COLUMNS)])
-    return out.getvalue()
-
-
-def write_all(
-    folder: Path,
-    result: Mapping[str, Any],
-    runs: Mapping[tuple[str, str, int], Path],
-    command: str,
-) -> str:
-    """Writes ``compare.{json,md,tex,csv,html}``; returns the Markdown table.
-
-    Args:
-        folder: of the matrix.
-        result: of ``compare``.
-        runs: run folders of the cells, by recipe, concept and seed, for the pictures.
-        command: that makes the comparison again.
-    """
-    from erase.eval.compare_page import render
-
-    text = markdown(result)
-    write_text(folder / "compare.html", render(result, runs, command))
-    write_json(folder / "compare.json", result)
-    write_text(folder / "compare.md", text)
-    write_text(folder / "compare.tex", latex(result))
-    write_text(folder / "compare.csv", table(result))
-    return text

@@ -10,7 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from erase.eval import plots, verdict
-from erase.eval.compare import PAIRED, Column, absent, as_text, columns, harmonic
+from erase.eval.compare import PAIRED, Column, columns, harmonic
+from erase.eval.compare_tables import absent, as_text
 from erase.eval.metrics import Picture, read_pictures
 from erase.eval.page import data_uri, spread, template
 
@@ -36,14 +37,15 @@ class Grid:
     Attributes:
         concept: what was erased.
         anchor: what should stand there.
-        rows: name of the model and its pictures, forget prompts first.
+        rows: name of the model and its pictures, forget prompts first; None where it has none of a
+            prompt and seed that the base has.
         forget: how many of each row's pictures are of forget prompts.
         veiled: blurred until clicked.
     """
 
     concept: str
     anchor: str
-    rows: Sequence[tuple[str, Sequence[Shot]]]
+    rows: Sequence[tuple[str, Sequence[Shot | None]]]
     forget: int
     veiled: bool
 
@@ -70,7 +72,10 @@ def render(
         maps=heat_maps(result),
         grids=grids(result, folders),
         sampling=_sampling(result),
-        unfinished=verdict.unfinished(result["unfinished"]) if result["unfinished"] else "",
+        unfinished=verdict.missing(result["unfinished"]) if result["unfinished"] else "",
+        mixed=mixed(result["cells"]),
+        versions=versions(result["cells"]),
+        others=verdict.by_recipe(result["others"]),
         command=command,
     )
     return html
@@ -78,17 +83,20 @@ def render(
 
 def lead(result: Mapping[str, Any]) -> list[str]:
     """What the comparison found, in sentences that claim no more than the intervals allow."""
-    ranks = {n: v for n, v in result["ranking"]["harmonic"].items() if v is not None}
-    if not ranks:
+    if all(r["figures"]["harmonic"] is None for r in result["rows"]):
         return ["UA, IRA and CRA were not measured: the concepts have no judge."]
-    highest = verdict.percent(max(ranks.values()))
-    best = [name for name in ranks if verdict.percent(ranks[name]) == highest]
-    count = result["ranking"]["cells"]
-    has, cells = "share" if len(best) > 1 else "has", "cells" if count > 1 else "cell"
-    said = [
-        f"{verdict.listed(best)} {has} the highest harmonic mean of UA, IRA and CRA, {highest}, "
-        f"over the {count} {cells} that all have."
-    ]
+    ranks = {n: v for n, v in result["ranking"]["harmonic"].items() if v is not None}
+    if ranks:
+        highest = verdict.percent(max(ranks.values()))
+        best = [name for name in ranks if verdict.percent(ranks[name]) == highest]
+        count = result["ranking"]["cells"]
+        has, cells = "share" if len(best) > 1 else "has", "cells" if count > 1 else "cell"
+        said = [
+            f"{verdict.listed(best)} {has} the highest harmonic mean of UA, IRA and CRA, "
+            f"{highest}, over the {count} {cells} that all have."
+        ]
+    else:
+        said = ["No concept was measured for all of the recipes: none of them is called best."]
     few = [p for p in result["paired"] if p["harmonic"] and p["harmonic"]["groups"] < FEW]
     if few:
         counts = sorted({p["harmonic"]["groups"] for p in few})
@@ -241,12 +249,35 @@ def _choose(base: Mapping[tuple[str, str], Picture]) -> list[tuple[str, str]]:
 
 def _shots(
     pictures: Mapping[tuple[str, str], Picture], chosen: Sequence[tuple[str, str]]
-) -> list[Shot]:
+) -> list[Shot | None]:
     return [
-        Shot(data_uri(pictures[k].file), f"{pictures[k].prompt} (seed {pictures[k].seed})")
-        for k in chosen
-        if k in pictures
+        Shot(data_uri(found.file), f"{found.prompt} (seed {found.seed})") if found else None
+        for found in map(pictures.get, chosen)
     ]
+
+
+def mixed(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Says so where the cells were not made alike; empty where they were."""
+    devices = sorted({c["device"] for c in cells})
+    threads = sorted({c["threads"] for c in cells if c.get("threads")})
+    differing = [", ".join(devices)] if len(devices) > 1 else []
+    if len(threads) > 1:
+        differing.append(f"{verdict.listed([str(n) for n in threads])} threads")
+    if not differing:
+        return ""
+    return (
+        f"The cells were made on different machines or settings ({'; '.join(differing)}): seconds "
+        "and memory of the rows can’t be compared."
+    )
+
+
+def versions(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """By package, the versions that cells were made with."""
+    found: dict[str, set[str]] = {}
+    for cell in cells:
+        for name, version in cell["versions"].items():
+            found.setdefault(name, set()).add(version)
+    return {name: " or ".join(sorted(values)) for name, values in found.items()}
 
 
 def _sampling(result: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -49,7 +49,8 @@ def loss_curve(steps: Sequence[Mapping[str, Any]]) -> str:
         axes.plot(*thin(x, smooth), color=colour, linewidth=1.7, label=name)
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
-    axes.set_ylim(bottom=0)
+    if all(s[name] >= 0 for s in steps for name in names):  # an ascent's loss is negative
+        axes.set_ylim(bottom=0)
     axes.margins(x=0)
     if len(names) > 1:
         _legend(axes)

@@ -21,14 +21,18 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def unfinished(titles: Sequence[str], named: int = 6) -> str:
+def missing(titles: Sequence[str], named: int = 6) -> str:
     """Which cells of a comparison are missing, each ``RECIPE, CONCEPT, seed N``: the cells, or, of
     more than ``named``, how many a recipe lacks."""
     if len(titles) <= named:
         return f"Missing: {'; '.join(titles)}."
+    return f"{len(titles)} cells are missing: {by_recipe(titles)}."
+
+
+def by_recipe(titles: Sequence[str]) -> str:
+    """How many cells are each recipe's: ``3 of esd-x, 1 of uce``."""
     counts = Counter(title.split(",")[0] for title in titles)
-    lacking = ", ".join(f"{count} of {recipe}" for recipe, count in counts.items())
-    return f"{len(titles)} cells are missing: {lacking}."
+    return ", ".join(f"{count} of {recipe}" for recipe, count in counts.items())
 
 
 def number(value: float) -> str:

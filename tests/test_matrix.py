@@ -7,11 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from erase.cell_runs import claimed
 from erase.cells import Matrix, cells, finished, task_of
 from erase.cli import _names, main
 from erase.diffusion import Diffusion
 from erase.errors import UserError
+from erase.eval.compare import SCHEMA
 from erase.eval.nudity import Config
 from erase.files import digest
 from erase.job import model_fingerprint
@@ -221,6 +225,10 @@ def cell_of(matrix: Matrix, number: int, **changes: object) -> dict[str, object]
     """Writes a cell as an earlier comparison may have left it."""
     cell = cells(matrix)[number]
     facts = {
+        "schema": SCHEMA,
+        "method": cell.recipe.method,
+        "summary": {},
+        "fidelity": [],
         "inputs": digest(cell.inputs()),
         "recipe": cell.recipe.name,
         "concept": cell.concept,
@@ -263,13 +271,73 @@ def test_what_a_library_raises_ends_one_cell_alone(
         tried.append(task.job.recipe.name)
         raise ValueError("a tensor is not what it should be")
 
-    monkeypatch.setattr("erase.matrix.execute", broken)
-    first, second = run_matrix(matrix)
+    with monkeypatch.context() as patched:
+        patched.setattr("erase.cell_runs.execute", broken)
+        first, second = run_matrix(matrix)
     assert tried == ["uce", "esd-x"]
     file = cells(matrix)[0].folder / "error.txt"
     assert "ValueError: a tensor is not what it should be" in first and str(file) in first
     assert "Traceback" in file.read_text() and "esd-x" in second
     assert summarise(matrix) == "No cell is finished."
+    # What was wrong is mended, and the same command goes on.
+    assert run_matrix(matrix) == []
+    assert not file.exists() and finished(cells(matrix)[0]) is not None
+
+
+def test_what_was_measured_otherwise_stands_in_no_table(tiny_folder: Path, tmp_path: Path) -> None:
+    asked = tmp_path / "asked.csv"
+    asked.write_text("prompt,object\nan old church,church\na red truck,truck\n")
+    concept = tmp_path / "chapel.toml"
+    concept.write_text(
+        'kind = "object"\nword = "church"\ntemplates = ["a {}"]\naxis = "object"\n'
+        f'label = "church"\nevaluation = "{asked}"\nretain = "{_captions(tmp_path)}"\n'
+        'anchor = "a truck"\n'
+    )
+
+    def make(recipes: list[str]) -> Matrix:
+        values = small(recipes, eval_neighbours=0, eval_general=0)
+        return make_matrix(str(tiny_folder), recipes, [str(concept)], [0], tmp_path / "m", values)
+
+    def trained() -> object:
+        run = json.loads((cells(make(FIRST))[0].folder / "run.json").read_text())
+        return run["stages"]["train"]
+
+    assert run_matrix(make(FIRST)) == []
+    delta = cells(make(FIRST))[0].folder / "delta.safetensors"
+    before, training = load_file(delta), trained()
+    asked.write_text(asked.read_text().replace("old", "new"))
+    failed = run_matrix(make(FIRST))
+    assert len(failed) == 2 and all("add --overwrite" in text for text in failed)
+    with pytest.raises(UserError, match="a cell of uce .* before the concept, its prompts"):
+        run_matrix(make(["esd-x"]), overwrite=True)
+    assert run_matrix(make(FIRST), overwrite=True) == []
+    # Other prompts are asked: the model is the one that was kept, trained no second time.
+    assert trained() == training
+    assert all(torch.equal(v, before[k]) for k, v in load_file(delta).items())
+    assert run_matrix(make(["esd-x"])) == []
+
+
+def test_what_a_kill_leaves_behind_a_finished_cell_is_removed(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    arguments = (str(tiny_folder), ["uce"], ["imagenette/church"], [0], tmp_path / "m")
+    matrix = make_matrix(*arguments, small(["uce"]))
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/.matrix.json.7.part").write_text("{")  # a kill before the folder was claimed
+    assert run_matrix(matrix) == []
+    left = cells(matrix)[0].folder / "model"
+    left.mkdir()
+    assert run_matrix(matrix) == [] and not left.exists()
+
+
+def test_a_cell_has_one_maker(tiny_folder: Path, tmp_path: Path) -> None:
+    arguments = (str(tiny_folder), ["uce"], ["imagenette/church"], [0], tmp_path / "m")
+    matrix = make_matrix(*arguments, small(["uce"]))
+    open_folder(matrix)
+    with claimed(cells(matrix)[0]):
+        (failed,) = run_matrix(matrix)
+    assert "Another process is making" in failed
+    assert run_matrix(matrix) == []
 
 
 def test_flags_that_are_given_again_add_up(tiny_folder: Path) -> None:

@@ -85,6 +85,30 @@ def test_a_stage_whose_files_are_gone_is_redone(tmp_path: Path) -> None:
     assert run.finished("images")
 
 
+def test_seconds_are_those_of_all_sittings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 5.0, 100.0, 107.0, 200.0, 203.0, 300.0, 301.0])
+    monkeypatch.setattr("erase.runs.time.perf_counter", lambda: next(now))
+    run = RunFolder.open(tmp_path / "r")
+
+    def seconds() -> float:
+        told = json.loads((tmp_path / "r/run.json").read_text())["stages"]["train"]["seconds"]
+        return float(told)
+
+    with pytest.raises(RuntimeError), run.stage("train", plan()):
+        raise RuntimeError
+    with run.stage("train", plan()):
+        pass
+    assert seconds() == 12.0
+    # Finished: what it takes to make it anew counts alone.
+    with run.stage("train", plan()) as record:
+        record["worked"] = 1.0
+    assert seconds() == 3.0
+    # A sitting that was killed told nothing, but what it left is known.
+    with run.stage("train", plan()) as record:
+        record["worked"] = 40.5
+    assert seconds() == 40.5 and "worked" not in run.stages["train"]
+
+
 def test_run_json_is_whole_json(tmp_path: Path) -> None:
     run = RunFolder.open(tmp_path / "r")
     finish(run, plan())

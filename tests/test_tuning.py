@@ -16,7 +16,7 @@ from erase.errors import UserError
 from erase.eval.clip import mini_clip
 from erase.methods import load_method
 from erase.recipe import RECIPES, as_dict, list_methods, load_recipe
-from erase.tuning import best, forwards, spaces, trials
+from erase.tuning import best, forwards, recipe_text, spaces, trials, tuning_matrix
 from tests.methods.data import make_data, make_fit
 from tests.test_matrix import small
 
@@ -217,6 +217,26 @@ def test_a_search_end_to_end(
     # Fewer images judged the trials; that is no setting of the method.
     assert chosen.eval_forget == load_recipe("uce").eval_forget
     assert [t["settings"]["eval_general"] for t in found["trials"]] == [0, 0]
+
+
+def test_a_recipe_that_is_written_is_read_again(tmp_path: Path) -> None:
+    recipe = load_recipe("esd-x", {"erase_from": 'a 🚲 "here", \\ é'})
+    (tmp_path / "esd-x.toml").write_text(recipe_text(recipe, "Chosen by\nhand"), encoding="utf-8")
+    assert load_recipe(str(tmp_path / "esd-x.toml")) == recipe
+
+
+def test_ones_own_recipe_is_searched_around_its_own_values(tmp_path: Path) -> None:
+    own = load_recipe("esd-x-mini", {"lr": 0.5})
+    (tmp_path / "esd-x-mini.toml").write_text(recipe_text(own, "mine"))
+
+    def rates(name: str) -> list[float]:
+        made = tuning_matrix(name, "mini", tmp_path / "t", count=4, budget=12_000)[1]
+        return [recipe.lr for recipe in made.recipes]
+
+    theirs, ours = rates("esd-x-mini"), rates(str(tmp_path / "esd-x-mini.toml"))
+    assert all(0.05 <= lr <= 5 for lr in ours)
+    for a, b in zip(theirs, ours, strict=True):
+        assert b / a == pytest.approx(0.5 / spaces()["start"]["esd-x-mini"]["lr"], rel=0.1)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:

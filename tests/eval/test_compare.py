@@ -15,14 +15,12 @@ from erase.eval.compare import (
     COLUMNS,
     compare,
     harmonic,
-    latex,
-    markdown,
     paired,
+    ranking,
     read_cells,
     row,
-    table,
-    write_all,
 )
+from erase.eval.compare_tables import latex, markdown, table, write_all
 from erase.eval.stats import bootstrap
 
 
@@ -102,6 +100,17 @@ def test_paired_differences_use_the_cells_that_both_have() -> None:
     assert found["ua"]["low"] == pytest.approx(0.2) and found["ua"]["high"] == pytest.approx(0.4)
 
 
+def test_a_model_that_no_seed_made_stands_at_every_seed() -> None:
+    cells = [cell("a", "x", s, v) for s, v in enumerate((0.6, 0.8, 1.0))]
+    cells.append({**cell("theirs", "x", 0, 0.5), "seedless": True})
+    cells.append({**cell("theirs", "y", 0, 0.5), "seedless": True})  # a has no cell of y
+    found = paired(cells, "a", "theirs")
+    assert found["cells"] == 3 and found["ua"]["value"] == pytest.approx(0.3)
+    ranks = ranking(cells, ["a", "theirs"])
+    three = (harmonic(c) or 0 for c in cells[:3])
+    assert ranks["cells"] == 3 and ranks["harmonic"]["a"] == pytest.approx(sum(three) / 3)
+
+
 @given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=3), min_size=1, max_size=6))
 def test_a_bootstrap_interval_stays_inside_the_groups(groups: list[list[float]]) -> None:
     found = bootstrap(groups)
@@ -141,6 +150,26 @@ def test_the_tables(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "compare.json").read_text())["rows"] == result["rows"]
 
 
+def test_latex_prints_names_and_bold_as_they_are() -> None:
+    def result(*values: tuple[str, str, float]) -> dict[str, Any]:
+        cells = [cell(name, c, 0, ua) for name, c, ua in values]
+        for c in cells:
+            c["fidelity"][0]["name"] = "FID[open_clip:ViT-B-32]"
+        return compare(cells, list(dict.fromkeys(v[0] for v in values)), ["c#1, y, seed 0"])
+
+    # b is spared the concept that a finds hard; a_1 and d print the same.
+    found = result(
+        *((n, c, ua) for n, ua in (("a_1", 0.9996), ("d", 0.9999)) for c in "xy"), ("b&c", "x", 1.0)
+    )
+    lines = latex(found).splitlines()
+    assert lines[0] == "% Missing: c#1, y, seed 0."
+    assert r"FID[open\_clip:ViT-B-32]" in lines[3] and r"UA \%" in lines[3]
+    first = {line.split(" & ")[0]: line.split(" & ")[1] for line in lines[5:8]}
+    assert first == {r"a\_1": r"\textbf{100.0}", "d": r"\textbf{100.0}", r"b\&c": "100.0"}
+    assert [line.split(" & ")[-1] for line in lines[5:8]] == [r"2 \\", r"2 \\", r"1 \\"]
+    assert "| a\\|b |" in markdown(compare([cell("a|b", "x", 0, 1.0)], ["a|b"]))
+
+
 def test_distances_stand_under_their_own_name_and_nudity_where_asked() -> None:
     plain = compare([cell("a", c, 0, 1.0) for c in "xy"], ["a"])
     assert "| FID[mini] |" in markdown(plain) and "nudity" not in markdown(plain)
@@ -152,9 +181,10 @@ def test_distances_stand_under_their_own_name_and_nudity_where_asked() -> None:
 
 
 def test_a_damaged_cell_is_named(tmp_path: Path) -> None:
-    (tmp_path / "cell.json").write_text("{")
-    with pytest.raises(UserError, match="cell.json can't be read"):
-        read_cells([tmp_path / "cell.json"])
+    for text in ("{", '{"schema": 1, "recipe": "a"}', "[]"):
+        (tmp_path / "cell.json").write_text(text)
+        with pytest.raises(UserError, match="cell.json can't be read"):
+            read_cells([tmp_path / "cell.json"])
 
 
 def test_how_far_everyday_captions_moved_stands_in_the_table() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from erase.eval.compare import compare
-from erase.eval.compare_page import grids, heat_maps, lead, render
-from erase.eval.verdict import listed, unfinished
+from erase.eval.compare_page import grids, heat_maps, lead, mixed, render
+from erase.eval.verdict import listed, missing
 from tests.eval.synthetic import write_run
 from tests.eval.test_compare import cell
 from tests.eval.test_page import Reader
@@ -69,8 +69,8 @@ def test_recipes_that_print_the_same_share_the_first_place() -> None:
 
 def test_many_missing_cells_are_counted() -> None:
     titles = [f"{name}, mini/{i}, seed 0" for name in ("a", "b") for i in range(5)]
-    assert unfinished(titles[:2]) == "Missing: a, mini/0, seed 0; a, mini/1, seed 0."
-    assert unfinished(titles[:8]) == "8 cells are missing: 5 of a, 3 of b."
+    assert missing(titles[:2]) == "Missing: a, mini/0, seed 0; a, mini/1, seed 0."
+    assert missing(titles[:8]) == "8 cells are missing: 5 of a, 3 of b."
 
 
 def test_a_recipe_is_not_spared_the_hard_concepts() -> None:
@@ -79,6 +79,35 @@ def test_a_recipe_is_not_spared_the_hard_concepts() -> None:
     found = compare(cells, ["a", "b"], ["b, y, seed 0"])
     assert lead(found)[0].startswith("a has the highest") and "the 1 cell that" in lead(found)[0]
     assert "b, y, seed 0" in Reader(render(found, {}, COMMAND)).text
+
+
+def test_recipes_without_a_common_cell_are_not_ranked() -> None:
+    cells = [cell("a", "x", 0, 1.0), cell("b", "y", 0, 0.9)]
+    assert lead(compare(cells, ["a", "b"])) == [
+        "No concept was measured for all of the recipes: none of them is called best."
+    ]
+    # Those that have common cells are still told apart.
+    cells = [cell(n, f"{i}", 0, ua) for n, ua in (("a", 1.0), ("b", 0.5)) for i in range(6)]
+    told = lead(compare([*cells, cell("c", "y", 0, 1.0)], ["a", "b", "c"]))
+    assert told[0].startswith("No concept") and told[-1].startswith("a against b: +")
+    unmeasured = cell("a", "x", 0, 1.0, 1.0, None)
+    unmeasured["summary"]["erased"] |= {"ua": None, "ira": None}
+    assert "have no judge" in lead(compare([unmeasured], ["a"]))[0]
+
+
+def test_the_page_says_where_cells_were_not_made_alike() -> None:
+    cells = [cell("a", "x", 0, 1.0), {**cell("b", "x", 0, 0.9), "device": "cuda:0"}]
+    cells[1]["versions"] = {"torch": "3"}
+    titles = ["b, x, seed 0"]
+    text = Reader(render(compare(cells, ["a", "b"], others=titles), {}, COMMAND)).text
+    assert "different machines or settings (cpu, cuda:0)" in text and "torch 2 or 3" in text
+    assert "Other commands made 1 of b in the same folder." in text
+    alike = [{**c, "device": "cpu", "threads": n} for c, n in zip(cells, (1, 1), strict=True)]
+    text = Reader(render(compare(alike, ["a", "b"]), {}, COMMAND)).text
+    assert "different machines" not in text and "Other commands" not in text
+    assert "(1 and 2 threads)" in mixed(
+        [{**alike[0], "threads": 2}, alike[1], cells[0] | {"device": "cpu"}]
+    )
 
 
 def test_heat_maps_average_seeds_and_leave_gaps() -> None:
@@ -93,11 +122,26 @@ def test_every_row_of_a_grid_has_the_same_prompts_and_seeds(
 ) -> None:
     (grid,) = grids(result, runs)
     assert [name for name, _ in grid.rows] == ["base model", "salun", "esd <x>"]
-    titles = [[s.title for s in shots] for _, shots in grid.rows]
+    titles = [[s.title for s in shots if s] for _, shots in grid.rows]
     assert titles[0] == titles[1] == titles[2] and len(titles[0]) == 8
     assert grid.forget == 4 and not grid.veiled
     # The erased pictures are not the base's.
-    assert [s.uri for s in grid.rows[0][1]] != [s.uri for s in grid.rows[1][1]]
+    assert [s and s.uri for s in grid.rows[0][1]] != [s and s.uri for s in grid.rows[1][1]]
+
+
+def test_a_picture_that_is_missing_leaves_its_column_empty(tmp_path: Path) -> None:
+    runs = {("salun", "mini/x", 0): write_run(tmp_path / "run")}
+    found = compare([cell("salun", "mini/x", 0, 1.0)], ["salun"])
+    (whole,) = grids(found, runs)
+    lost = next((tmp_path / "run/eval/erased").glob("*/manifest.jsonl"))
+    rows = lost.read_text().splitlines()
+    lost.write_text("\n".join(rows[1:]) + "\n")
+    (grid,) = grids(found, runs)
+    assert [None if s is None else s.title for s in grid.rows[1][1]] == [
+        None,
+        *(s.title for s in whole.rows[1][1][1:] if s),
+    ]
+    render(found, runs, COMMAND)
 
 
 def test_pictures_of_nudity_are_veiled(runs: dict[tuple[str, str, int], Path]) -> None:

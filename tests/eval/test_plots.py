@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from erase.eval.plots import (
     COLOURS,
@@ -29,6 +30,18 @@ def test_running_mean_and_bins() -> None:
     np.testing.assert_allclose(x, [0.5, 2.5, 4.5, 6.5, 8.5])
     np.testing.assert_allclose(means, [0.5, 6.5, 20.5, 42.5, 72.5])
     np.testing.assert_allclose(thin(y, y, 9)[1], y)
+
+
+@pytest.mark.parametrize("loss", [[-0.3, -0.2, -0.25], [-0.3, 0.1, -0.2], [0.1, 0.3, 0.2]])
+def test_a_loss_curve_shows_every_loss(loss: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradient ascent's loss is negative."""
+    seen: list[Figure] = []
+    monkeypatch.setattr("erase.eval.plots.svg", lambda figure, name: str(seen.append(figure)))
+    rows = [{"step": i, "loss": v, "forget": None, "retain": None} for i, v in enumerate(loss)]
+    loss_curve(rows)
+    low, high = seen[0].axes[0].get_ylim()
+    assert low <= min(loss) < max(loss) <= high and low <= 0
+    assert (low == 0) == (min(loss) >= 0)
 
 
 def layers() -> list[dict[str, object]]:

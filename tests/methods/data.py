@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -50,6 +53,17 @@ def make_fit(d: Diffusion, scope: str, folder: Path, **settings: float) -> Fit:
     mask = Mask.full(scoped(d.denoiser, scope), d.denoiser, {"scope": scope})
     chosen = Settings(**{"steps": 2, "lr": 1e-3, **settings})  # type: ignore[arg-type]
     return Fit(chosen, mask, scope, folder, Accelerator(cpu=True))
+
+
+def copied(d: Diffusion) -> Diffusion:
+    """The same model, which moves apart from ``d``."""
+    return replace(d, pipeline=copy.deepcopy(d.pipeline))
+
+
+def losses(folder: Path) -> list[float]:
+    """The loss of each step, as logged."""
+    rows = (folder / "train.jsonl").read_text().splitlines()
+    return [json.loads(row)["loss"] for row in rows]
 
 
 def moved(before: dict[str, torch.Tensor], d: Diffusion) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from erase.diffusion import Diffusion
 from erase.methods.esd import Config, erase, target
 from erase.recipe import load_recipe
 from erase.weights import in_scope
-from tests.methods.data import make_data, make_fit, moved, weights
+from tests.methods.data import copied, losses, make_data, make_fit, moved, weights
 
 
 @pytest.fixture(params=["tiny", "tiny_v"])
@@ -118,3 +119,66 @@ def test_latents_have_the_size_asked_for(tiny: Diffusion, tmp_path: Path) -> Non
     erase(tiny, data, Config(x_t_steps=2), make_fit(tiny, "xattn", tmp_path, steps=1))
     hook.remove()
     assert seen and {shape[2:] for shape in seen} == {(16, 16)}
+
+
+@pytest.mark.parametrize("x_t_model", ["moving", "frozen"])
+def test_who_denoises_x_t_shows_in_the_second_step(
+    tiny: Diffusion, x_t_model: str, tmp_path: Path
+) -> None:
+    """Before the first step both models are the base."""
+    from erase.seeding import generator
+
+    config = Config(x_t_model=x_t_model, x_t_between=False, x_t_steps=6)  # type: ignore[arg-type]
+    data, steps = make_data(tiny, batch_size=1), 3
+    earlier, trained = copied(tiny), copied(tiny)
+    for model, count in ((earlier, steps - 1), (trained, steps)):
+        fit = make_fit(model, "full", tmp_path / str(count), steps=count, lr=0.02)
+        erase(model, data, config, fit)
+    g = generator(0, "esd", steps - 1)
+    done = int(torch.randint(6, (), generator=g))
+    assert done > 0  # else x_t is noise, whoever denoises
+    noise = torch.randn(1, 4, 8, 8, generator=g)
+    c, empty = tiny.embed(["a church"]), tiny.embed([""])
+
+    @torch.no_grad()
+    def third(sampling: Diffusion) -> float:
+        x_t, t, _ = sampling.denoise_to(done, c, empty, steps=6, guidance=3.0, noise=noise)
+        e_c, e_0 = (tiny.denoiser(x_t, t, e.hidden).sample for e in (c, empty))
+        own = earlier.denoiser(x_t, t, c.hidden).sample
+        return float((own - (e_0 - (e_c - e_0))).square().mean())
+
+    right, wrong = (tiny, earlier) if x_t_model == "frozen" else (earlier, tiny)
+    assert losses(tmp_path / str(steps))[-1] == pytest.approx(third(right), rel=1e-3)
+    assert losses(tmp_path / str(steps))[-1] != pytest.approx(third(wrong), rel=1e-2)
+
+
+@pytest.mark.parametrize("between", [True, False])
+def test_t_lies_at_a_sampler_step_or_before_the_one_above(
+    tiny: Diffusion, between: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[tuple[int, int]] = []
+    trained: list[int] = []
+    inner = Diffusion.denoise_to
+
+    def denoise_to(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor, int]:
+        found = inner(*args, **kwargs)
+        starts.append((int(found[1]), found[2]))
+        return found
+
+    monkeypatch.setattr(Diffusion, "denoise_to", denoise_to)
+
+    def note(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        if torch.is_grad_enabled():
+            trained.append(int(args[1].flatten()[0]))
+
+    hook = tiny.denoiser.register_forward_pre_hook(note)
+    config = Config(x_t_between=between, x_t_steps=4, x_t_guidance=1.0)
+    fit = make_fit(tiny, "xattn", tmp_path, steps=12, lr=1e-6)
+    erase(tiny, make_data(tiny, batch_size=1), config, fit)
+    hook.remove()
+    assert len(starts) == len(trained) == 12 and len({t for t, _ in starts}) > 2
+    # Four steps of 250 from 751 down to 1.
+    assert {(t, gap) for t, gap in starts} <= {(751, 249), (501, 250), (251, 250), (1, 250)}
+    away = [t - start for t, (start, _) in zip(trained, starts, strict=True)]
+    assert all(0 <= d < gap for d, (_, gap) in zip(away, starts, strict=True))
+    assert any(away) == between

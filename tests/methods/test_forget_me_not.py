@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from erase.cli import main
 from erase.conditioning import Conditioning
+from erase.data import embed_all
 from erase.diffusion import Diffusion
 from erase.errors import UserError
 from erase.inversion import invert
@@ -120,6 +122,26 @@ def test_an_inversion_that_learns_nothing_is_the_prompt(tiny: Diffusion) -> None
     found = invert(tiny, data, steps=1, tokens=1, lr=1e-12, end=False)
     torch.testing.assert_close(found.c.hidden, data.c.hidden, rtol=1e-4, atol=1e-5)
     assert torch.equal(found.tokens, tiny.token_positions([c for c, _ in PAIRS], "church"))
+
+
+def test_a_word_that_is_said_twice_is_learnt_twice(tiny: Diffusion) -> None:
+    prompts = ("golf flag by a church, church", "a church")
+    own = make_data(tiny, "forget")
+    pairs = tuple((prompt, "a truck") for prompt in prompts)
+    data = replace(own, pairs=pairs, c=embed_all(tiny, prompts))
+    same = invert(tiny, data, steps=1, tokens=1, lr=1e-12, end=False)
+    torch.testing.assert_close(same.c.hidden, data.c.hidden, rtol=1e-4, atol=1e-5)
+    assert torch.equal(same.tokens, tiny.token_positions(prompts, "church"))
+    found = invert(tiny, data, steps=3, tokens=2, lr=0.5, end=True)
+    assert [r.nonzero().flatten().tolist() for r in found.tokens] == [[5, 6, 8, 9, 10], [2, 3, 4]]
+    assert not torch.allclose(found.c.hidden[0, 8], same.c.hidden[0, 7])
+
+
+def test_learnt_tokens_that_do_not_fit_are_refused(tiny: Diffusion) -> None:
+    data = replace(make_data(tiny, "forget"), pairs=((f"a church{' a' * 72}", "a truck"),) * 2)
+    invert(tiny, data, steps=1, tokens=2, lr=1e-3, end=True)  # 77 tokens with start and end
+    with pytest.raises(UserError, match="has 78 tokens .* takes 77.*--inversion-tokens"):
+        invert(tiny, data, steps=1, tokens=3, lr=1e-3, end=True)
 
 
 def test_forget_me_not_after_an_inversion(tiny: Diffusion, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from erase.diffusion import Diffusion
 from erase.methods import concept_ablation, gradient_ascent, load_method
 from erase.recipe import flags, list_methods, list_recipes, load_recipe
 from erase.task import make_task
-from tests.methods.data import make_data, make_fit, moved, weights
+from tests.methods.data import copied, losses, make_data, make_fit, moved, weights
 
 
 def test_gradient_ascent_by_hand(tiny: Diffusion) -> None:
@@ -57,20 +56,31 @@ def test_gradient_ascent_raises_the_loss(tiny_v: Diffusion, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("target", ["moving", "frozen"])
 def test_concept_ablation_by_hand(tiny: Diffusion, target: str, tmp_path: Path) -> None:
+    """The second step tells the targets apart: before the first, both models are the base."""
     data = make_data(tiny, "anchor")
-    base = copy.deepcopy(tiny.denoiser)
     config = concept_ablation.Config(target=target)  # type: ignore[arg-type]
-    concept_ablation.erase(tiny, data, config, make_fit(tiny, "xattn-kv", tmp_path, steps=2))
-    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
-    draw = data.draw("anchor", 0)
-    a = tiny.pipeline.scheduler.alphas_cumprod[draw.t].view(-1, 1, 1, 1)
-    x_t = a**0.5 * draw.x0 + (1 - a) ** 0.5 * draw.noise
-    with torch.no_grad():
-        difference = (
-            base(x_t, draw.t, data.c[draw.prompt].hidden).sample
-            - base(x_t, draw.t, data.anchor_c[draw.prompt].hidden).sample
+    stepped, trained = copied(tiny), copied(tiny)
+    for model, steps in ((stepped, 1), (trained, 2)):
+        place = tmp_path / str(steps)
+        concept_ablation.erase(
+            model, data, config, make_fit(model, "xattn-kv", place, steps=steps, lr=0.05)
         )
-    assert rows[0]["loss"] == pytest.approx(difference.square().mean().item(), rel=1e-4)
+
+    def by_hand(index: int, model: Diffusion, anchor_model: Diffusion) -> float:
+        draw = data.draw("anchor", index)
+        a = tiny.pipeline.scheduler.alphas_cumprod[draw.t].view(-1, 1, 1, 1)
+        x_t = a**0.5 * draw.x0 + (1 - a) ** 0.5 * draw.noise
+        c, anchor_c = (e[draw.prompt].hidden for e in (data.c, data.anchor_c))
+        with torch.no_grad():
+            wanted = anchor_model.denoiser(x_t, draw.t, anchor_c).sample
+            difference = model.denoiser(x_t, draw.t, c).sample - wanted
+        return float(difference.square().mean())
+
+    first, second = losses(tmp_path / "2")
+    assert first == pytest.approx(by_hand(0, tiny, tiny), rel=1e-4)
+    right, wrong = (tiny, stepped) if target == "frozen" else (stepped, tiny)
+    assert second == pytest.approx(by_hand(1, stepped, right), rel=1e-3)
+    assert second != pytest.approx(by_hand(1, stepped, wrong), rel=1e-2)
 
 
 @pytest.mark.parametrize("method", list_methods())

@@ -16,6 +16,7 @@ from erase.fit import Fit, Settings
 from erase.masks import Mask
 from erase.methods.salun import Config, erase, loss
 from erase.weights import scoped
+from tests.methods.data import copied, losses, make_fit
 
 
 @pytest.fixture
@@ -111,3 +112,38 @@ def test_the_concept_moves_to_the_anchor_and_other_weights_stay(
         assert torch.equal(value[~inside], before[name][~inside])
         moved += int((value[inside] != before[name][inside]).sum())
     assert moved > 0.9 * mask.count
+
+
+@pytest.mark.parametrize("target", ["moving", "frozen"])
+@pytest.mark.parametrize("retain_target", ["noise", "frozen"])
+def test_who_answers_shows_in_the_second_step(
+    tiny: Diffusion, data: TrainingData, target: str, retain_target: str, tmp_path: Path
+) -> None:
+    """Before the first step both models are the base."""
+    config = Config(alpha=0.5, target=target, retain_target=retain_target)  # type: ignore[arg-type]
+    stepped, trained = copied(tiny), copied(tiny)
+    for model, steps in ((stepped, 1), (trained, 2)):
+        fit = make_fit(model, "full", tmp_path / str(steps), steps=steps, lr=0.02)
+        erase(model, data, config, fit)
+    batch = data.batch(1)
+    abar = tiny.pipeline.scheduler.alphas_cumprod
+    a, ar = (abar[t].view(-1, 1, 1, 1) for t in (batch.t, batch.retain_t))
+    x_t = a**0.5 * batch.x0 + (1 - a) ** 0.5 * batch.noise
+    xr_t = ar**0.5 * batch.retain_x0 + (1 - ar) ** 0.5 * batch.retain_noise
+
+    @torch.no_grad()
+    def second(anchor_model: Diffusion, noise: bool) -> float:
+        c, anchor_c = batch.c.hidden, batch.anchor_c.hidden
+        wanted = anchor_model.denoiser(x_t, batch.t, anchor_c).sample
+        forget = (stepped.denoiser(x_t, batch.t, c).sample - wanted).square().mean()
+        kept = tiny.denoiser(xr_t, batch.retain_t, batch.retain_c.hidden).sample
+        own = stepped.denoiser(xr_t, batch.retain_t, batch.retain_c.hidden).sample
+        retain = (own - (batch.retain_noise if noise else kept)).square().mean()
+        return float(forget + 0.5 * retain)
+
+    logged = losses(tmp_path / "2")[1]
+    right, wrong = (tiny, stepped) if target == "frozen" else (stepped, tiny)
+    noise = retain_target == "noise"
+    assert logged == pytest.approx(second(right, noise), rel=1e-3)
+    assert logged != pytest.approx(second(wrong, noise), rel=1e-2)
+    assert logged != pytest.approx(second(right, not noise), rel=1e-2)
