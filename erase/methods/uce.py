@@ -7,6 +7,10 @@ For every key and value matrix W of the cross-attention
 with erased pairs (c_i → a_i) and preserved c_j, all of them the text encoder's hidden state of
 the last token before end-of-text. It is the minimum of
 e·Σ‖W·c_i - W0·a_i‖² + p·Σ‖W·c_j - W0·c_j‖² + λ·‖W - W0‖².
+
+Last tokens, λ = 0.5 and e = p = 1 are the published rewrite's, which solves in fp32 and, asked to
+expand its prompts, preserves those of the erased concept too. The first code also summed the pairs
+over all positions behind the last token and the preserved prompts over all 77, with λ = p = 0.1.
 """
 
 from __future__ import annotations
