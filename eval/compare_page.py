@@ -19,6 +19,8 @@ CONCEPTS_SHOWN, FORGET_SHOWN, RETAIN_SHOWN = 5, 4, 4
 """Most concepts with a grid, and pictures in each of its rows."""
 FEW = 6
 """Concepts below which no verdict is given: an interval over so few covers less than it says."""
+ENDS = ("low", "high")
+"""Of an interval."""
 MAPS = (("ua", "UA"), ("ira", "IRA"), ("cra", "CRA"))
 
 
@@ -133,7 +135,7 @@ def _line(row: Mapping[str, Any], shown: Sequence[Column]) -> dict[str, Any]:
 def _interval(found: Mapping[str, Any] | None, column: Column) -> str:
     if found is None or found["groups"] < 2 or column.key not in PAIRED:
         return ""
-    low, high = (f"{found[k] * column.scale:.{column.digits}f}" for k in ("low", "high"))
+    low, high = (f"{found[k] * column.scale:.{column.digits}f}" for k in ENDS)
     return f"{low}{verdict.DASH}{high}"
 
 
@@ -152,15 +154,18 @@ def _pairs(result: Mapping[str, Any]) -> list[dict[str, Any]]:
             if value is None:
                 texts.append((verdict.DASH, "", False))
                 continue
-            shown = [
-                f"{value[k] * column.scale:+.{column.digits}f}".replace("-", verdict.MINUS)
-                for k in ("value", "low", "high")
-            ]
+            shown = [_signed(value[k] * column.scale, column.digits) for k in ("value", *ENDS)]
             clear = value["groups"] >= FEW and (value["low"] > 0 or value["high"] < 0)
             note = f"{shown[1]} to {shown[2]}" if value["groups"] > 1 else ""
             texts.append((shown[0], note, clear))
         found.append({**pair, "texts": texts})
     return found
+
+
+def _signed(value: float, digits: int) -> str:
+    """With its sign, but for what prints as nought."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", verdict.MINUS) if float(text) else text[1:]
 
 
 def _forests(result: Mapping[str, Any]) -> list[tuple[str, Markup]]:

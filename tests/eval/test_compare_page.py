@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,15 @@ def test_the_lead_claims_no_more_than_the_intervals(result: dict[str, Any]) -> N
     mixed = [cell("b", f"{i}", 0, 1.0 if i % 2 else 0.9) for i in range(8)]
     level = [cell("a", f"{i}", 0, 0.95) for i in range(8)]
     assert lead(compare([*level, *mixed], ["a", "b"]))[1].endswith("not distinguishable from 0.")
+
+
+def test_a_difference_that_prints_as_nought_has_no_sign() -> None:
+    cells = [cell("a", f"{i}", 0, 0.5, 0.9999, fid=0.4) for i in range(6)]
+    cells += [cell("b", f"{i}", 0, 0.75, 1.0, fid=0.5) for i in range(6)]
+    page = Reader(render(compare(cells, ["a", "b"]), {}, COMMAND)).text
+    table = page[page.index("against") :]
+    assert "−25.0" in table and "−0.10" in table
+    assert not re.search(r"[−+]0\.0+\b", table)
 
 
 def test_recipes_that_print_the_same_share_the_first_place() -> None:
