@@ -111,12 +111,7 @@ class Job:
 
     def roles(self) -> tuple[Role, ...]:
         """The images that the mask and the method need."""
-        needs = load_method(self.recipe.method).NEEDS
-        needed = set(needs.images)
-        needed -= {r for r, key in needs.weighed.items() if not getattr(self.recipe.config, key)}
-        if self.recipe.mask == "saliency":
-            needed.add("forget")
-        return tuple(role for role in ROLES if role in needed)
+        return roles_of(self.recipe)
 
     def folder(self, role: Role) -> Path | None:
         """The user's own images of a role."""
@@ -128,6 +123,16 @@ class Job:
 
         r = self.recipe
         return Sampler(r.sampler, r.sampling_steps, r.guidance_scale, r.size)
+
+
+def roles_of(recipe: Recipe) -> tuple[Role, ...]:
+    """The images that the mask and the method of a recipe need."""
+    needs = load_method(recipe.method).NEEDS
+    needed = set(needs.images)
+    needed -= {r for r, key in needs.weighed.items() if not getattr(recipe.config, key)}
+    if recipe.mask == "saliency":
+        needed.add("forget")
+    return tuple(role for role in ROLES if role in needed)
 
 
 def _turns(each: Sequence[Sequence[T]]) -> list[T]:

@@ -268,8 +268,8 @@ def _tune_parser(text: str) -> ArgumentParser:
         "--forwards",
         type=float,
         default=12000,
-        help="images that the denoiser may see in a trial's mask and training; one with a gradient "
-        "counts three times (default: 12000)",
+        help="images that the denoiser may see in a trial's mask and training and in its share of "
+        "making the images to train on; one with a gradient counts three times (default: 12000)",
     )
     _add_matrix_flags(parser, "runs/tune-RECIPE")
     return parser

@@ -1,7 +1,8 @@
 """``erase tune``: the same small search for every method, on concepts that no table shows.
 
-Every recipe gets as many trials as any other and at most as many denoiser forwards a trial. The
-trials are a scrambled Sobol sequence over the method's space (``spaces.toml``), run as a matrix.
+Every recipe gets as many trials as any other and at most as many denoiser forwards a trial. Images
+to train on are made once for all trials, and each trial is charged its share. The trials are a
+scrambled Sobol sequence over the method's space (``spaces.toml``), run as a matrix.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from typing import Any
 
 from erase.cells import Matrix, cells, finished
 from erase.concepts import load_concept, members
+from erase.costs import forwards, image_forwards, mask_forwards, training_forwards
 from erase.errors import UserError
 from erase.files import write_json, write_text
 from erase.job import EVALUATION_KEYS
 from erase.matrix import make_matrix
-from erase.methods import load_method
 from erase.recipe import Recipe, as_dict, list_recipes, load_recipe, make_recipe, recipe_for
 from erase.specs import UNNAMED, Instruments
 from erase.task import family
@@ -43,36 +44,19 @@ def spaces() -> Mapping[str, Mapping[str, Any]]:
     return tomllib.loads(SPACES.read_text(encoding="utf-8"))
 
 
-def forwards(recipe: Recipe) -> float:
-    """Denoiser forwards of a run's mask and training; see ``methods.Method.forwards``."""
-    if not load_method(recipe.method).NEEDS.loop:
-        return 0.0
-    return _mask_forwards(recipe) + _training_forwards(recipe, recipe.steps)
-
-
-def _mask_forwards(recipe: Recipe) -> float:
-    if recipe.mask != "saliency":
-        return 0.0
-    return 3.0 * recipe.forget_images * (2 if recipe.saliency_guidance else 1)
-
-
-def _training_forwards(recipe: Recipe, steps: int) -> float:
-    return load_method(recipe.method).forwards(recipe.config, steps, recipe.batch_size)
-
-
-def most_steps(recipe: Recipe, budget: float) -> int:
-    """Steps that the budget pays for, after the mask and whatever else comes first.
+def most_steps(recipe: Recipe, budget: float, images: float = 0.0) -> int:
+    """Steps that the budget pays for, after the images, the mask and whatever else comes first.
 
     Raises:
         UserError: not even one.
     """
-    first = _training_forwards(recipe, 0)
-    each = _training_forwards(recipe, 1) - first
-    steps = int((budget - _mask_forwards(recipe) - first) / each)
+    before = images + mask_forwards(recipe) + training_forwards(recipe, 0)
+    each = training_forwards(recipe, 1) - training_forwards(recipe, 0)
+    steps = int((budget - before) / each)
     if steps < 1:
         raise UserError(
-            f"--forwards {budget:g} does not pay for one step of {recipe.name}: give at least "
-            f"{math.ceil(_mask_forwards(recipe) + first + each)}."
+            f"--forwards {budget:g} does not pay for one step of {recipe.name} and a trial's share "
+            f"of the images: give at least {math.ceil(before + each)}."
         )
     return steps
 
@@ -90,7 +74,7 @@ def trials(
     Args:
         recipe: the settings around which is searched.
         count: number of trials, >= 1.
-        budget: most denoiser forwards a trial.
+        budget: most denoiser forwards a trial, with its share of the images to train on.
         fixed: settings of the space that keep the recipe's value.
         seed: of the draws.
         start: values to search around instead of the recipe's own; None takes those that the space
@@ -105,14 +89,15 @@ def trials(
     if not space:
         raise UserError(f"Nothing of {recipe.name} is left to vary: give fewer recipe values.")
     dearest = _dearest(recipe, space)
-    if forwards(dearest) > budget and "steps" not in space:
+    share = image_forwards(dearest) / count
+    if share + forwards(dearest) > budget and "steps" not in space:
         raise UserError(
-            f"{recipe.name} takes {forwards(dearest):.0f} denoiser forwards, more than --forwards "
-            f"{budget:g}: give fewer --steps."
+            f"{recipe.name} takes {share + forwards(dearest):.0f} denoiser forwards with its share "
+            f"of the images, more than --forwards {budget:g}: give fewer --steps."
         )
     if start is None:
         start = spaces()["start"].get(recipe.name, {})
-    most = most_steps(dearest, budget) if "steps" in space else 0
+    most = most_steps(dearest, budget, share) if "steps" in space else 0
     points = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed).draw(count)
     found = []
     for number, point in enumerate(points.tolist(), 1):
@@ -150,7 +135,7 @@ def _dearest(recipe: Recipe, space: Mapping[str, Any]) -> Recipe:
     found = recipe
     for key in (k for k, spread in space.items() if isinstance(spread, list)):
         choices = [make_recipe(recipe.name, _unnamed(found) | {key: v}) for v in space[key]]
-        found = max(choices, key=lambda one: _training_forwards(one, 1))
+        found = max(choices, key=lambda one: training_forwards(one, 1))
     return found
 
 
@@ -172,7 +157,7 @@ def tuning_matrix(
         model: the base.
         out: folder of the search.
         count: trials.
-        budget: most denoiser forwards of a trial's mask and training.
+        budget: most denoiser forwards of a trial: mask, training and its share of the images.
         concepts: to tune on; none takes those of the family that are marked for it.
         overrides: recipe values of every trial; they are not varied.
         options: ``instruments``, ``compute``, ``retain`` and ``anchor`` of the runs.
@@ -259,13 +244,14 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
     varied = list(spaces()[recipe.method])
     keys = ("ua", "ira", "cra", "harmonic", "fid")
     shown = {c.key: c.title for c in columns({"cells": measured}) if c.key in keys}
-    heads = ["trial", *varied, "forwards", *shown.values()]
+    heads = ["trial", *varied, "forwards", "with images", *shown.values()]
+    share = max(map(image_forwards, matrix.recipes)) / len(matrix.recipes)
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for number, ((trial, _), values) in enumerate(zip(rows, figures, strict=True)):
         settings = as_dict(trial)
         entries = [trial.name + (" ←" if number == winner else "")]
         entries += [str(settings[key]) for key in varied]
-        entries.append(f"{forwards(trial):.0f}")
+        entries += [f"{forwards(trial):.0f}", f"{forwards(trial) + share:.0f}"]
         for key in shown:
             value, scale = values[key], 1 if key == "fid" else 100
             entries.append("" if value is None else f"{scale * value:.{2 if scale == 1 else 1}f}")
