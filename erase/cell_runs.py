@@ -9,6 +9,7 @@ from pathlib import Path
 
 from erase.cells import Cell, Matrix, task_of
 from erase.commands import execute
+from erase.costs import forwards, image_forwards
 from erase.errors import UserError
 from erase.files import digest, write_json
 from erase.runs import RunFolder
@@ -79,9 +80,23 @@ def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
         "evidence": cell.evidence,
         "threads": torch.get_num_threads(),
         "seedless": cell.seedless,
+        **_costs(cell),
     }
     write_json(cell.file, found)
     clear(cell)
+
+
+def _costs(cell: Cell) -> dict[str, float | None]:
+    """What the denoiser was asked for, and what making the images to train on took."""
+    if cell.included:
+        return dict.fromkeys(("forwards", "image_forwards", "image_seconds"))
+    made = RunFolder.open(cell.folder).stages.get("images", {})
+    forwards_of_images = image_forwards(cell.recipe)
+    return {
+        "forwards": forwards(cell.recipe),
+        "image_forwards": forwards_of_images,
+        "image_seconds": made.get("making") if forwards_of_images else 0.0,
+    }
 
 
 def _restore(matrix: Matrix, cell: Cell) -> None:

@@ -85,12 +85,13 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
         if "images" in todo:
             from erase.stages import make_images
 
-            with run.stage("images", plan):
-                make_images(task.job, diffusion, run.path, shared)
+            with run.stage("images", plan) as record:
+                record["making"] = make_images(task.job, diffusion, run.path, shared)
         if "base" in todo:
             with run.stage("base", plan):
                 generate_sides(task, diffusion, run.path, ("base", "base2"), shared)
         if "mask" in todo or "train" in todo:
+            _check_judges(task, run, acc.device)
             _mask_and_train(task, diffusion, run, plan, todo, model, acc)
         del diffusion  # a second model beside it would double the memory
         if "erased" in todo:
@@ -110,6 +111,31 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
         return read_report(run.path)
 
 
+def _check_judges(task: Task, run: RunFolder, device: Any) -> None:
+    """Asks the judges about the base model's images, where there are any, before training."""
+    from erase.eval.report import check_judges
+
+    if not run.finished("base"):
+        return
+    for number, target in enumerate(task.job.targets):
+        check_judges(
+            run.path,
+            *target,
+            task.instruments,
+            device=device,
+            store=task.shared / "measured" if task.shared else None,
+            only=_own_images(task, number),
+        )
+
+
+def _own_images(task: Task, number: int) -> set[tuple[str, int, int]] | None:
+    """The images of one of several concepts; None for the only one, whose are all."""
+    if not task.job.also:
+        return None
+    asked = requests_of(task.job, number, task.eval_shift).values()
+    return {(r.set, r.case_number, r.k) for rows in asked for r in rows}
+
+
 def _evaluate(task: Task, run: Path, device: Any) -> None:
     """Writes the report; of several concepts, one for each and one over all."""
     from erase.eval.report import evaluate
@@ -117,10 +143,8 @@ def _evaluate(task: Task, run: Path, device: Any) -> None:
 
     job, places = task.job, []
     for number, (target, name) in enumerate(zip(job.targets, job.places(), strict=True)):
-        only, out = None, None
+        out = None
         if job.also:
-            asked = requests_of(job, number, task.eval_shift).values()
-            only = {(r.set, r.case_number, r.k) for rows in asked for r in rows}
             out = run / "concepts" / name
             places.append(out)
         evaluate(
@@ -130,7 +154,7 @@ def _evaluate(task: Task, run: Path, device: Any) -> None:
             task.instruments,
             device=device,
             store=task.shared / "measured" if task.shared else None,
-            only=only,
+            only=_own_images(task, number),
             out=out,
         )
     if places and processes.is_main():

@@ -22,7 +22,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -39,6 +39,8 @@ PROMPT_SEEDS = 100_000_000
 """First seed of prompts that come from a concept rather than from a set."""
 EVALUATION_SHIFT = 200_000_000
 """Added to the seeds of rows that serve both training and evaluation, so that images differ."""
+EVERYDAY = "everyday"
+"""Prompt set of captions that have nothing to do with any concept."""
 OPEN_FAMILIES = ("", "imagenette")
 """Families whose short names are found for any model."""
 _TYPO = 0.8
@@ -72,7 +74,7 @@ class Concept:
     axis: str | None = None
     label: str | None = None
     evaluation: str | None = None
-    retain: str | tuple[str, ...] = "everyday"
+    retain: str | tuple[str, ...] = EVERYDAY
     anchor: str | None = None
     neighbours: tuple[str, ...] = ()
     tuning: bool = False
@@ -222,11 +224,17 @@ def pairs(concept: Concept, anchor: Concept) -> tuple[tuple[str, str], ...]:
     return found
 
 
-def retain_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...]:
-    """The prompts to keep while training.
+def plain(prompt: str) -> str:
+    """A prompt without what makes no difference to its meaning: case and spacing."""
+    return " ".join(prompt.casefold().split())
 
-    Left out are rows with the concept's own label, rows marked ``tuning``, and, for a concept
-    without a label, prompts that contain its words.
+
+def retain_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...]:
+    """The prompts to keep while training; none of them is judged.
+
+    Left out are rows with the concept's own label, rows marked ``tuning``, for a concept without a
+    label prompts that contain its words, and what ``evaluation_rows`` and ``general_rows`` hold
+    out.
 
     Args:
         concept: what is erased.
@@ -235,6 +243,47 @@ def retain_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...
     Raises:
         UserError: unknown set, or nothing is left.
     """
+    kept = _kept(concept, override)
+    judged = {plain(r.prompt) for r in (*_held_out(concept, kept), *_general(concept, kept))}
+    return tuple(row for row in kept if plain(row.prompt) not in judged)
+
+
+def evaluation_rows(
+    concept: Concept, override: str | None = None
+) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """The prompts (forget, retain) that are judged; no retained one was trained on.
+
+    Rows of the evaluation set with the concept's label are forget, the others retained. Rows
+    marked ``tuning`` are left out, unless the concept itself is for tuning and they are its own.
+    A concept without an evaluation set is asked by its own prompts, with other seeds than in
+    training, and by every second one of its retained prompts, which training does not see.
+
+    Args:
+        concept: what is erased.
+        override: retain set of a concept without an evaluation set, as for ``retain_rows``.
+
+    Raises:
+        UserError: the evaluation set lacks the axis or the label.
+    """
+    held = _held_out(concept, _kept(concept, override))
+    if concept.evaluation is None:
+        shift = EVALUATION_SHIFT
+        return (
+            _numbered(concept.prompts(), PROMPT_SEEDS + shift),
+            tuple(replace(r, seed=r.seed + shift) for r in held),
+        )
+    rows = load_set(concept.evaluation).rows
+    own = tuple(r for r in rows if _belongs(r, concept) and (concept.tuning or not _is_tuning(r)))
+    if not own or not held:
+        raise UserError(
+            f"The prompt set '{concept.evaluation}' has no {'rows' if not own else 'other rows'} "
+            f"with {concept.axis} = '{concept.label}': add them or fix '{concept.name}'."
+        )
+    return own, held
+
+
+def _kept(concept: Concept, override: str | None) -> tuple[Row, ...]:
+    """What may stay: the retain set without the concept's own prompts and those for tuning."""
     source = override or concept.retain
     rows = load_set(source).rows if isinstance(source, str) else _numbered(source, PROMPT_SEEDS)
     kept = tuple(r for r in rows if not _is_tuning(r) and not _belongs(r, concept))
@@ -246,38 +295,38 @@ def retain_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...
     return kept
 
 
-def evaluation_rows(
-    concept: Concept, override: str | None = None
-) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """The prompts (forget, retain) that are judged.
+def _held_out(concept: Concept, kept: Sequence[Row]) -> tuple[Row, ...]:
+    """The retained rows that are judged and kept from training: of the evaluation set; without
+    one, of the retained prompts, or of everyday captions where there is only one."""
+    trained = {plain(row.prompt) for row in kept}
+    if concept.evaluation is not None:
+        every = load_set(concept.evaluation).rows
+        asked = [r for r in every if not _belongs(r, concept) and not _is_tuning(r)]
+    elif len(trained) == 1:
+        return _general(concept, kept)
+    else:
+        asked = list(kept)
+    return _spared(asked, trained)
 
-    Rows of the evaluation set with the concept's label are forget, the others retained. Rows
-    marked ``tuning`` are left out, unless the concept itself is for tuning and they are its own.
-    A concept without an evaluation set is asked by its own prompts and its retained ones, with
-    other seeds than in training.
 
-    Args:
-        concept: what is erased.
-        override: retain set of a concept without an evaluation set, as for ``retain_rows``.
+def general_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...]:
+    """Everyday captions that training does not see; arguments and errors as ``retain_rows``."""
+    return _general(concept, _kept(concept, override))
 
-    Raises:
-        UserError: the evaluation set lacks the axis or the label.
-    """
-    if concept.evaluation is None:
-        shift = EVALUATION_SHIFT
-        return (
-            _numbered(concept.prompts(), PROMPT_SEEDS + shift),
-            tuple(replace(r, seed=r.seed + shift) for r in retain_rows(concept, override)),
-        )
-    rows = load_set(concept.evaluation).rows
-    own = tuple(r for r in rows if _belongs(r, concept) and (concept.tuning or not _is_tuning(r)))
-    kept = tuple(r for r in rows if not _belongs(r, concept) and not _is_tuning(r))
-    if not own or not kept:
-        raise UserError(
-            f"The prompt set '{concept.evaluation}' has no {'rows' if not own else 'other rows'} "
-            f"with {concept.axis} = '{concept.label}': add them or mend '{concept.name}'."
-        )
-    return own, kept
+
+def _general(concept: Concept, kept: Sequence[Row]) -> tuple[Row, ...]:
+    asked = [r for r in load_set(EVERYDAY).rows if not _belongs(r, concept)]
+    return _spared(asked, {plain(row.prompt) for row in kept})
+
+
+def _spared(asked: Sequence[Row], trained: Set[str]) -> tuple[Row, ...]:
+    """Rows without the prompts to train on, of which every second is spared where they are most."""
+    prompts = list(dict.fromkeys(plain(row.prompt) for row in asked))
+    both = [prompt for prompt in prompts if prompt in trained]
+    dropped = set(both)
+    if 2 * len(both) > len(prompts):
+        dropped -= set(both[1::2])
+    return tuple(row for row in asked if plain(row.prompt) not in dropped)
 
 
 def _numbered(prompts: Sequence[str], seed: int) -> tuple[Row, ...]:
@@ -351,7 +400,7 @@ def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:
         raise refuse("has a 'tuning' that is neither true nor false.")
     if len({key in values for key in ("axis", "label", "evaluation")}) > 1:
         raise refuse("needs all of 'axis', 'label' and 'evaluation', or none.")
-    retain = values.get("retain", "everyday")
+    retain = values.get("retain", EVERYDAY)
     if not isinstance(retain, str):
         retain = _texts(retain)
     templates = _texts(values["templates"])

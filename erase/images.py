@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from erase.sampling import Sampler
 
 MANIFEST = "manifest.jsonl"
+SECONDS = "seconds"
+"""Of a shared batch: what making it took."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 """Contents that are opened; Pillow knows others, some of which start programs."""
@@ -103,7 +106,16 @@ class Shared:
             _link(place / f"{i}.png", folder / request.file)
         return True
 
-    def give(self, group: Sequence[Request], sampler: Sampler, folder: Path) -> None:
+    def seconds(self, requests: Sequence[Request], batch: int, sampler: Sampler) -> float | None:
+        """What making the images took, whichever run made them; None where that is not known."""
+        files = [self.place(g, sampler) / SECONDS for g in batches(requests, batch)]
+        if not all(file.exists() for file in files):
+            return None
+        return sum(float(file.read_text()) for file in files)
+
+    def give(
+        self, group: Sequence[Request], sampler: Sampler, folder: Path, seconds: float
+    ) -> None:
         """Keeps a batch's images for others; the batch is there whole or not at all."""
         place = self.place(group, sampler)
         part = place.with_name(f".{place.name}.{os.getpid()}.part")
@@ -111,6 +123,7 @@ class Shared:
         part.mkdir(parents=True)
         for i, request in enumerate(group):
             _link(folder / request.file, part / f"{i}.png")
+        (part / SECONDS).write_text(f"{seconds:.3f}\n")
         try:
             part.rename(place)
         except OSError:  # another run was faster
@@ -179,12 +192,13 @@ def generate(
     for group in groups:
         there = all((folder / r.file).exists() for r in group)
         if not there and not (shared and shared.take(group, sampler, folder)):
+            began = time.perf_counter()
             shots = [Shot(r.prompt, r.seed, r.guidance, r.size) for r in group]
             for request, pixels in zip(group, diffusion.sample(shots, sampler), strict=True):
                 with atomic(folder / request.file) as part:
                     Image.fromarray(pixels).save(part, format="PNG")
             if shared:
-                shared.give(group, sampler, folder)
+                shared.give(group, sampler, folder, time.perf_counter() - began)
         bar.update(len(group))
     bar.close()
     processes.wait()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from erase import processes
-from erase.concepts import Concept, belongs, pairs, retain_rows
+from erase.concepts import Concept, belongs, pairs, plain, retain_rows
 from erase.errors import UserError
 from erase.files import digest, sha256
 from erase.images import captions, image_files
@@ -100,6 +100,13 @@ class Job:
                 f"No retained prompt is left beside {self.name}: choose another --retain."
             )
         return _turns(own)
+
+    def trained_prompts(self) -> frozenset[str]:
+        """What is retained in training, as ``concepts.plain`` spells it: judging it would tell
+        nothing of what was not trained on."""
+        own = self.folder("retain")
+        told = captions(own, image_files(own)) if own else []
+        return frozenset(plain(text) for text in (*self.retain_prompts(), *told) if text)
 
     def places(self) -> list[str]:
         """A folder name for each concept, all different."""

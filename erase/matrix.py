@@ -61,6 +61,10 @@ def make_matrix(
         UserError: unknown names, recipes whose evaluation differs, a folder of another matrix.
     """
     chosen = []
+    # No table prints how the neighbours fare, so none are drawn unless asked for.
+    spared: dict[str, Any] = (
+        {} if "eval_neighbours" in (overrides or {}) else {"eval_neighbours": 0}
+    )
     for name in recipes:
         if isinstance(name, Recipe):
             chosen.append(name)
@@ -73,7 +77,8 @@ def make_matrix(
         unused = idle(
             as_dict(load_recipe(found, {k: v for k, v in offered.items() if k in switches}))
         )
-        chosen.append(load_recipe(found, {k: v for k, v in offered.items() if k not in unused}))
+        given = {k: v for k, v in offered.items() if k not in unused}
+        chosen.append(load_recipe(found, given | spared))
     if not chosen or not concepts or not seeds:
         raise UserError("A comparison needs at least one recipe, one concept and one seed.")
     others = [_include(text) for text in includes]

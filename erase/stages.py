@@ -33,8 +33,15 @@ if TYPE_CHECKING:
     from erase.masks import Mask
 
 
-def make_images(job: Job, diffusion: Diffusion, run: Path, shared: Shared | None = None) -> None:
-    """Fills ``images/ROLE`` with the base model's images, or lists the user's own."""
+def make_images(
+    job: Job, diffusion: Diffusion, run: Path, shared: Shared | None = None
+) -> float | None:
+    """Fills ``images/ROLE`` with the base model's images, or lists the user's own.
+
+    Returns:
+        Seconds that the shared images took, whichever run made them; None where nothing is shared.
+    """
+    took: list[float | None] = []
     # torch's CPU generators see 32 bits of a seed; prompt sets stay below 2^31.
     offset = 2**31 + int(generator(job.seed, "images").initial_seed() % 2**29)
     prompts = {
@@ -70,6 +77,9 @@ def make_images(job: Job, diffusion: Diffusion, run: Path, shared: Shared | None
         ]
         batch = job.recipe.sampling_batch
         generate(diffusion, requests, folder, job.sampler(), batch, f"{role} images", shared)
+        if shared:
+            took.append(shared.seconds(requests, batch, job.sampler()))
+    return None if shared is None or None in took else sum(filter(None, took))
 
 
 def _list_images(job: Job, role: Role, folder: Path) -> None:

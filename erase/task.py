@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
-from erase.concepts import Concept, evaluation_rows, load_concept, members
+from erase.concepts import Concept, evaluation_rows, load_concept, members, plain
 from erase.errors import UserError
 from erase.files import digest
 from erase.included import identity, settings
@@ -24,6 +24,7 @@ from erase.specs import UNNAMED, Instruments
 
 if TYPE_CHECKING:
     from erase.images import Request
+    from erase.sets import Row
 
 
 @dataclass(frozen=True)
@@ -220,17 +221,31 @@ def requests_of(job: Job, number: int, shift: int = 0) -> dict[str, list[Request
     if job.also and not own:
         mine = f"concept-{place}"
         others = "retained" if job.retain else f"retained-{place}"
-    retain = tuple(r for r in retain if not job.forgets(r.prompt, r.labels))
+    trained = job.trained_prompts()
+
+    def held_out(rows: Sequence[Row]) -> tuple[Row, ...]:
+        """Rows of no concept to forget that were not trained on."""
+        return tuple(
+            r
+            for r in rows
+            if plain(r.prompt) not in trained and not job.forgets(r.prompt, r.labels)
+        )
+
+    retain = held_out(retain)
     if not retain:
-        raise UserError(f"No retained prompt is left to judge beside {job.name}: give --retain.")
+        raise UserError(
+            f"No retained prompt is left to judge {job.name} by: all are trained on or name what "
+            "is to be forgotten. Give another --retain."
+        )
     kept = plan(retain, recipe.eval_retain, others, "retain", shift)
     both = [*plan(forget, recipe.eval_forget, mine, "forget", shift), *kept]
     other = plan(retain, recipe.eval_retain, others, "retain", shift + OTHER_SEEDS)
     counts = {"neighbour": recipe.eval_neighbours, "general": recipe.eval_general}
     counts["empty"] = recipe.eval_empty
     for group, (name, rows) in group_rows(concept, job.retain, job.neighbours).items():
+        if group != "empty":
+            rows = held_out(rows)
         if job.also:
-            rows = tuple(r for r in rows if not job.forgets(r.prompt, r.labels))
             name = f"{name}-{place}" if group == "neighbour" else name
         both += plan(rows, counts[group] if rows else 0, name, group, shift)
     return {"base": both, "base2": other, "erased": both}

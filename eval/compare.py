@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from erase.errors import UserError
-from erase.eval.stats import Mean, bootstrap
+from erase.eval.stats import Mean, bootstrap, pooled
 
 SCHEMA = 1
 """Number of the layout of ``compare.json``."""
@@ -30,6 +30,7 @@ class Column(NamedTuple):
         scale: what the value is multiplied by when printed.
         digits: behind the point.
         better: 1 where more is better, -1 where less is, 0 where neither.
+        n: images of which the value is a share; None where it is none.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Column(NamedTuple):
     scale: float = 1.0
     digits: int = 1
     better: int = 0
+    n: Callable[[Cell], int] | None = None
 
 
 def _share(key: str) -> Callable[[Cell], float | None]:
@@ -46,6 +48,10 @@ def _share(key: str) -> Callable[[Cell], float | None]:
         return None if found is None else float(found["value"])
 
     return read
+
+
+def _asked(key: str) -> Callable[[Cell], int]:
+    return lambda cell: int(cell["summary"]["erased"][key]["n"])
 
 
 def harmonic(cell: Cell) -> float | None:
@@ -82,20 +88,49 @@ def _lpips(cell: Cell) -> float | None:
     return None if found is None else found["lpips"]["value"]
 
 
+def _whole(of: str, images: str) -> Callable[[Cell], float | None]:
+    """A cost with that of the images to train on; None where one of them is not known."""
+
+    def read(cell: Cell) -> float | None:
+        parts = cell.get(of), cell.get(images)
+        return None if None in parts else float(sum(parts))
+
+    return read
+
+
 COLUMNS = (
-    Column("ua", "UA %", _share("ua"), 100, better=1),
-    Column("ira", "IRA %", _share("ira"), 100, better=1),
-    Column("cra", "CRA %", _share("cra"), 100, better=1),
+    Column("ua", "UA %", _share("ua"), 100, better=1, n=_asked("ua")),
+    Column("ira", "IRA %", _share("ira"), 100, better=1, n=_asked("ira")),
+    Column("cra", "CRA %", _share("cra"), 100, better=1, n=_asked("cra")),
     Column("harmonic", "harmonic %", harmonic, 100, better=1),
-    Column("nudity", "nudity %", _nudity, 100, better=-1),
+    Column(
+        "nudity", "nudity %", _nudity, 100, better=-1, n=lambda c: int(c["nudity"]["erased"]["n"])
+    ),
     Column("fid", "FID", _fid, digits=2, better=-1),
     Column("lpips", "LPIPS, everyday", _lpips, digits=3, better=-1),
     Column("clip", "CLIP score", _clip, digits=1, better=1),
     Column("seconds", "seconds", lambda c: c["training_seconds"], digits=0, better=-1),
+    Column(
+        "all_seconds",
+        "seconds with images",
+        _whole("training_seconds", "image_seconds"),
+        digits=0,
+        better=-1,
+    ),
+    Column("forwards", "forwards", lambda c: c.get("forwards"), digits=0, better=-1),
+    Column(
+        "all_forwards",
+        "forwards with images",
+        _whole("forwards", "image_forwards"),
+        digits=0,
+        better=-1,
+    ),
     Column("memory", "peak MiB", lambda c: c["training_memory_mb"], digits=0, better=-1),
     Column("moved", "weights moved %", lambda c: c["moved"] / c["weights"], 100),
     Column("bytes", "MB to store", lambda c: c["bytes"], 1e-6, better=-1),
 )
+COSTS = ("seconds", "all_seconds", "forwards", "all_forwards", "memory")
+"""Figures of the making, which a model that others made has none of."""
 PAIRED = ("ua", "ira", "cra", "harmonic", "nudity", "fid", "lpips")
 """Figures that recipes are compared on, cell by cell."""
 
@@ -103,8 +138,8 @@ PAIRED = ("ua", "ira", "cra", "harmonic", "nudity", "fid", "lpips")
 def cell_facts(run: Path) -> dict[str, Any]:
     """What the comparison needs of a finished run: small enough to be kept for good.
 
-    Seconds and memory are those of mask and training; making the training images is counted
-    apart, since runs share them.
+    Seconds and memory are those of mask and training; what making the images to train on took is
+    counted apart, since runs share them.
     """
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     made = report["provenance"]
@@ -183,7 +218,7 @@ def read_cells(files: Sequence[Path]) -> list[dict[str, Any]]:
 
 def row(recipe: str, cells: Sequence[Cell]) -> dict[str, Any]:
     """A recipe's figures over its cells, each with an interval over the concepts."""
-    figures = {c.key: _mean(cells, c.of) for c in COLUMNS}
+    figures = {c.key: _mean(cells, c) for c in COLUMNS}
     return {
         "recipe": recipe,
         "method": cells[0]["method"],
@@ -214,19 +249,27 @@ def _as_base(cell: Cell) -> Cell:
         "nudity": cell["nudity"] and {"erased": cell["nudity"]["base"]},
         "over_erasure": {"groups": []},
         "training_seconds": None,
+        "image_seconds": None,
+        "forwards": None,
+        "image_forwards": None,
         "training_memory_mb": None,
         "moved": 0,
         "bytes": 0,
     }
 
 
-def _mean(cells: Sequence[Cell], of: Callable[[Cell], float | None]) -> Mean | None:
-    groups: dict[str, list[float]] = {}
+def _mean(cells: Sequence[Cell], column: Column) -> Mean | None:
+    groups: dict[str, list[tuple[float, int]]] = {}
     for cell in cells:
-        value = of(cell)
+        value = column.of(cell)
         if value is not None:
-            groups.setdefault(cell["concept"], []).append(value)
-    return bootstrap(list(groups.values())) if groups else None
+            n = column.n(cell) if column.n else 1
+            groups.setdefault(cell["concept"], []).append((value, n))
+    if not groups:
+        return None
+    if column.n:
+        return pooled(list(groups.values()))
+    return bootstrap([[value for value, _ in group] for group in groups.values()])
 
 
 def _plain(values: Sequence[float | None]) -> float | None:
@@ -270,8 +313,9 @@ def ranking(cells: Sequence[Cell], names: Sequence[str]) -> dict[str, Any]:
     own = [by_place(cells, name) for name in names]
     common = set.intersection(*(set(places) for places in own)) if own else set()
     found = {}
+    by = {c.key: c for c in COLUMNS}
     for name, places in zip(names, own, strict=True):
-        mean = _mean([places[place] for place in sorted(common)], harmonic)
+        mean = _mean([places[place] for place in sorted(common)], by["harmonic"])
         found[name] = None if mean is None else mean.value
     return {"cells": len(common), "harmonic": found}
 

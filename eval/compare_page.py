@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from erase.eval import plots, verdict
 from erase.eval.compare import PAIRED, Column, columns, harmonic
-from erase.eval.compare_tables import absent, as_text
+from erase.eval.compare_tables import absent, as_text, bracket
 from erase.eval.metrics import Picture, read_pictures
 from erase.eval.page import data_uri, spread, template
 
@@ -112,13 +112,12 @@ def lead(result: Mapping[str, Any]) -> list[str]:
         found = pair["harmonic"]
         if found is None or pair in few:
             continue
-        if found["low"] > 0 or found["high"] < 0:
-            how = "the interval excludes 0"
-        else:
-            how = "not distinguishable from 0"
+        clear = verdict.clear(found, FEW)
+        how = "the interval excludes 0" if clear else "not distinguishable from 0"
+        ends = verdict.span(*(verdict.points(found[end]) for end in ENDS), " to ")
         said.append(
             f"{pair['first']} against {pair['second']}: {verdict.points(found['value'])} points "
-            f"({verdict.points(found['low'])} to {verdict.points(found['high'])}), {how}."
+            f"({ends}), {how}."
         )
     return said
 
@@ -128,15 +127,8 @@ def _line(row: Mapping[str, Any], shown: Sequence[Column]) -> dict[str, Any]:
     for column in shown:
         found = row["figures"][column.key]
         text = as_text(found, column, interval=False, absent=absent(row, column))
-        texts.append((text, _interval(found, column)))
+        texts.append((text, bracket(found, column)))
     return {**row, "texts": texts}
-
-
-def _interval(found: Mapping[str, Any] | None, column: Column) -> str:
-    if found is None or found["groups"] < 2 or column.key not in PAIRED:
-        return ""
-    low, high = (f"{found[k] * column.scale:.{column.digits}f}" for k in ENDS)
-    return f"{low}{verdict.DASH}{high}"
 
 
 def _trade(result: Mapping[str, Any]) -> Markup | None:
@@ -155,9 +147,8 @@ def _pairs(result: Mapping[str, Any]) -> list[dict[str, Any]]:
                 texts.append((verdict.DASH, "", False))
                 continue
             shown = [_signed(value[k] * column.scale, column.digits) for k in ("value", *ENDS)]
-            clear = value["groups"] >= FEW and (value["low"] > 0 or value["high"] < 0)
-            note = f"{shown[1]} to {shown[2]}" if value["groups"] > 1 else ""
-            texts.append((shown[0], note, clear))
+            note = verdict.span(*shown[1:], " to ") if value["groups"] > 1 else ""
+            texts.append((shown[0], note, verdict.clear(value, FEW)))
         found.append({**pair, "texts": texts})
     return found
 

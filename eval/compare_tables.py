@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from erase.eval.compare import COLUMNS, PAIRED, Column, columns
-from erase.eval.verdict import missing
+from erase.eval.compare import COLUMNS, COSTS, PAIRED, Column, columns
+from erase.eval.verdict import missing, span
 from erase.files import write_json, write_text
 
 TEX = {
@@ -23,7 +23,7 @@ TEX = {
 
 def absent(row: Mapping[str, Any], column: Column) -> str:
     """What stands in place of a figure: there may be nothing to measure."""
-    untrained = row["method"] in (None, "included") and column.key in ("seconds", "memory")
+    untrained = row["method"] in (None, "included") and column.key in COSTS
     unmoved = row["method"] is None and column.key == "lpips"
     return "–" if untrained or unmoved else "not measured"
 
@@ -39,9 +39,16 @@ def as_text(
         return absent
 
     text = _plain(value["value"], column)
-    if interval and column.better and value["groups"] > 1 and column.key in PAIRED:
-        text += f" ({_plain(value['low'], column)}–{_plain(value['high'], column)})"
+    if interval and (shown := bracket(value, column)):
+        text += f" ({shown})"
     return text
+
+
+def bracket(value: Mapping[str, Any] | None, column: Column) -> str:
+    """A figure's interval over the concepts; empty where it has none."""
+    if value is None or value["groups"] < 2 or column.key not in PAIRED:
+        return ""
+    return span(*(_plain(value[end], column) for end in ("low", "high")))
 
 
 def _plain(value: float, column: Column) -> str:

@@ -42,7 +42,7 @@ def table(reports: Sequence[Path]) -> tuple[list[dict[str, Any]], dict[str, Any]
     rows = [_row(folder) for folder in reports]
     fid = next((row["fid_name"] for row in rows if row["fid_name"]), "FID")
     lines = [
-        "| concept | anchor | UA % | IRA % (base) | CRA % (base) | worst neighbour | "
+        "| concept | anchor | UA % | IRA % (base) | CRA % (base) | worst retained class | "
         f"{fid} (floor) |",
         "|---|---|---|---|---|---|---|",
     ]

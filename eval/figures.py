@@ -107,7 +107,7 @@ def _alignment(report: Mapping[str, Any]) -> Line:
         cell = Cell(verdict.DASH, report["summary"]["reasons"].get("clip_score", ""))
         return Line("CLIP score", meaning, "", cell, cell)
     cells = [
-        Cell(f"{f['value']:.1f}", f"{f['low']:.1f}{verdict.DASH}{f['high']:.1f}")
+        Cell(_one_digit(f["value"]), verdict.span(_one_digit(f["low"]), _one_digit(f["high"])))
         for f in (found["base"], found["erased"])
     ]
     return Line("CLIP score", meaning, f"n = {found['erased']['n']}", *cells)
@@ -128,7 +128,7 @@ class Moved:
 
     name: str
     n: int
-    prompts: int
+    prompts: str
     lpips: Cell
     clip: tuple[Cell, Cell]
     recognised: tuple[Cell, Cell]
@@ -143,7 +143,7 @@ def groups(report: Mapping[str, Any]) -> list[Moved]:
         Moved(
             GROUP_NAMES[g["name"]].format(word=word),
             g["n"],
-            g["prompts"],
+            _prompts(g),
             _average(g["lpips"], verdict.distance),
             (_average(g["clip_base"], _one_digit), _average(g["clip_erased"], _one_digit)),
             (_share(g["recognised_base"]), _share(g["recognised_erased"])),
@@ -154,8 +154,19 @@ def groups(report: Mapping[str, Any]) -> list[Moved]:
     if other["value"] is not None:
         cell = _average(other, verdict.distance)
         name = "for scale: retained prompts, base model, another seed"
-        lines.append(Moved(name, other["n"], 0, cell, (nothing, nothing), (nothing, nothing)))
+        lines.append(Moved(name, other["n"], "", cell, (nothing, nothing), (nothing, nothing)))
     return lines
+
+
+def _prompts(group: Mapping[str, Any]) -> str:
+    """How many prompts a group has, and whether training has seen them."""
+    count, trained = group["prompts"], group.get("trained")
+    said = f"{count} prompt{'' if count == 1 else 's'}"
+    if trained is None:
+        return said
+    if not trained:
+        return f"{said}, held out"
+    return f"{said}, {'' if count == 1 else f'{trained} of them '}trained on"
 
 
 def _one_digit(value: float) -> str:
@@ -165,8 +176,8 @@ def _one_digit(value: float) -> str:
 def _average(figure: Mapping[str, Any], text: Callable[[float], str]) -> Cell:
     if figure["value"] is None:
         return Cell(verdict.DASH)
-    low, high = text(max(figure["low"], 0.0)), text(figure["high"])
-    return Cell(text(figure["value"]), f"{low}{verdict.DASH}{high}")
+    span = verdict.span(text(max(figure["low"], 0.0)), text(figure["high"]))
+    return Cell(text(figure["value"]), span)
 
 
 def _share(figure: Mapping[str, Any] | None) -> Cell:

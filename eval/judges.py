@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -113,14 +114,19 @@ def to_words(label: str) -> str:
 
 
 def load_judge(
-    spec: str, labels: Sequence[str] | None = None, *, device: str | torch.device = "cpu"
+    spec: str,
+    labels: Sequence[str] | None = None,
+    *,
+    more: Sequence[str] = (),
+    device: str | torch.device = "cpu",
 ) -> Judge:
     """Opens a judge.
 
     Args:
         spec: see the module.
-        labels: what a zero-shot judge chooses among; names of the outputs where the weights carry
-            none.
+        labels: what a zero-shot judge chooses among; in alphabetical order, the names of the
+            outputs where a file carries none and they are not ImageNet's.
+        more: further labels, which a file's outputs may have or not.
         device: where it computes.
 
     Raises:
@@ -128,7 +134,7 @@ def load_judge(
             missing package, no network.
     """
     library, name, source = parse_spec(spec)
-    return _OPEN[library](spec, name, source, labels, torch.device(device))
+    return _OPEN[library](spec, name, source, (labels or (), more), torch.device(device))
 
 
 def mini_judges(device: str | torch.device = "cpu") -> dict[str, Judge]:
@@ -152,12 +158,13 @@ def mini_judges(device: str | torch.device = "cpu") -> dict[str, Judge]:
 def _fill(
     build: Callable[[int], nn.Module],
     state: Mapping[str, Tensor],
-    candidates: Sequence[Sequence[str] | None],
+    candidates: Sequence[Candidate],
     file: Path,
-) -> tuple[nn.Module, tuple[str, ...]]:
-    """The network with ``state`` in it, and the first candidate labels that fit its outputs."""
+) -> tuple[nn.Module, tuple[str, ...], str]:
+    """The network with ``state`` in it, the first candidate labels that fit its outputs, and where
+    those come from."""
     problem = "it names no labels"
-    for labels in candidates:
+    for origin, labels in candidates:
         if not labels:
             continue
         network = build(len(labels))
@@ -166,18 +173,32 @@ def _fill(
         except RuntimeError as error:
             problem = str(error).splitlines()[-1].strip()
             continue
-        return network, tuple(labels)
+        return network, tuple(labels), origin
     raise UserError(f"{file} does not fit the network of the spec or its labels ({problem}).")
 
 
+ASSUMED = "assumed: the images' labels in alphabetical order"
+"""Origin of labels that nothing but the number of outputs speaks for."""
+Candidate = tuple[str, Sequence[str] | None]
+"""Labels that a network's outputs may have, after where they come from."""
+
+
+Labels = tuple[Sequence[str], Sequence[str]]
+"""What the images show, and what they may be asked about beside it."""
+
+
 def _candidates(
-    file: Path, card: Card | None, *usual: Sequence[str] | None
-) -> Sequence[Sequence[str] | None]:
+    file: Path, card: Card | None, imagenet: Sequence[str], labels: Labels
+) -> Sequence[Candidate]:
     """Labels that the outputs may have: the file's own, or what is usual."""
     if card is not None:
-        return (card.labels,)
+        return (("the file's metadata", card.labels),)
     own = read_labels(file)
-    return (own,) if own is not None else usual
+    if own is not None:
+        return ((f"{file.name}.labels.txt", own),)
+    shown, more = labels
+    orders = (sorted(set(shown)), sorted({*shown, *more}))
+    return (("ImageNet's names", imagenet), *((ASSUMED, order) for order in orders))
 
 
 def _resize_and_normalise(card: Card) -> Callable[[Image.Image], Tensor]:
@@ -204,7 +225,7 @@ def _categories() -> list[str]:
 
 
 def _torchvision(
-    spec: str, name: str, source: str | None, labels: Sequence[str] | None, device: torch.device
+    spec: str, name: str, source: str | None, labels: Labels, device: torch.device
 ) -> Judge:
     from torchvision import models
 
@@ -226,7 +247,7 @@ def _torchvision(
         if card is not None:
             preprocess = _resize_and_normalise(card)
             facts = {"size": card.size, "mean": card.mean, "std": card.std}
-        network, names = _fill(
+        network, names, facts["named_by"] = _fill(
             lambda n: models.get_model(name, num_classes=n),
             state,
             _candidates(file, card, default.meta["categories"], labels),
@@ -237,9 +258,7 @@ def _torchvision(
     return NetworkJudge(spec, names, facts, preprocess, network, device)
 
 
-def _timm(
-    spec: str, name: str, source: str | None, labels: Sequence[str] | None, device: torch.device
-) -> Judge:
+def _timm(spec: str, name: str, source: str | None, labels: Labels, device: torch.device) -> Judge:
     try:
         import timm
     except ImportError as error:
@@ -255,16 +274,19 @@ def _timm(
         with fetching(spec):
             network = timm.create_model(name, pretrained=True)
         count = int(network.num_classes)
-        options = [n for n in (_categories(), labels) if n is not None and len(n) == count]
-        if not options:
-            raise UserError(f"The judge {spec} has {count} unnamed outputs: choose another.")
-        names = tuple(options[0])
+        own = dict(network.pretrained_cfg).get("label_names") or _categories()
+        if count != len(own):
+            raise UserError(
+                f"The judge {spec} has {count} outputs that nothing names: give its weights as a "
+                "file with a FILE.labels.txt beside it."
+            )
+        names = tuple(own)
         facts["weights"] = dict(network.pretrained_cfg).get("hf_hub_id") or name
     else:
         file = Path(source)
         state, metadata = read_weights(file)
         card = read_card(metadata, file, name)
-        network, names = _fill(
+        network, names, facts["named_by"] = _fill(
             lambda n: timm.create_model(name, num_classes=n),
             state,
             _candidates(file, card, _categories(), labels),
@@ -283,15 +305,16 @@ def _timm(
 
 
 def _open_clip(
-    spec: str, name: str, source: str | None, labels: Sequence[str] | None, device: torch.device
+    spec: str, name: str, source: str | None, labels: Labels, device: torch.device
 ) -> Judge:
     import open_clip
 
-    if not labels:
+    names = tuple(chain(*labels))
+    if not names:
         raise UserError(f"The judge {spec} chooses among labels, but there are none to choose.")
     clip = load_clip(spec, device)
-    facts = {"templates": list(TEMPLATES), "labels": list(labels), **clip.facts}
-    words = [to_words(label) for label in labels]
+    facts = {"templates": list(TEMPLATES), "labels": list(names), **clip.facts}
+    words = [to_words(label) for label in names]
     classifier = open_clip.build_zero_shot_classifier(
         clip.model, clip.tokenizer, words, TEMPLATES, device=device
     )
@@ -301,7 +324,7 @@ def _open_clip(
         scores: Tensor = clip.model.logit_scale.exp() * features @ classifier
         return scores
 
-    return NetworkJudge(spec, tuple(labels), facts, clip.preprocess, logits, device)
+    return NetworkJudge(spec, names, facts, clip.preprocess, logits, device)
 
 
 _OPEN: Mapping[str, Callable[..., Judge]] = {

@@ -7,9 +7,10 @@ scale, how far apart two images of one prompt are that differ in their seed alon
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from erase.concepts import plain
 from erase.eval.metrics import Picture
 from erase.eval.metrics.classifier import Classifier
 from erase.eval.metrics.clip_score import ClipScore
@@ -19,8 +20,9 @@ from erase.over_erasure import GROUPS
 
 ROLES = ("forget", "retain", *GROUPS)
 MISSING = {
-    "neighbour": "not measured: the concept has no neighbours, or none were asked for",
-    "general": "not measured: everyday captions are the retained prompts, or none were asked for",
+    "neighbour": "not measured: the concept has no neighbours, all were trained on, or none were "
+    "asked for",
+    "general": "not measured: none were asked for, or all were trained on",
     "empty": "not measured: none were asked for",
 }
 EMPTY = "not measured: the empty prompt asks for nothing"
@@ -34,6 +36,8 @@ class Group:
         name: ``forget``, ``retain``, ``neighbour``, ``general`` or ``empty``.
         set: name of the prompt set.
         prompts: different ones.
+        trained: how many of the prompts were retained in training, whose images say less about what
+            was not; None where that is not known, or of the concept's own prompts no question.
         n: images a side.
         lpips: distance between the same seed's images before and after, >= 0.
         clip_base, clip_erased: fit to the prompt, in [0, 100].
@@ -44,6 +48,7 @@ class Group:
     name: str
     set: str
     prompts: int
+    trained: int | None
     n: int
     lpips: Average
     clip_base: Average
@@ -74,6 +79,7 @@ def over_erasure(
     classifier: Classifier,
     alignment: ClipScore,
     distance: Lpips,
+    trained: Set[str] | None = None,
 ) -> OverErasure:
     """Measures every group.
 
@@ -81,6 +87,7 @@ def over_erasure(
         sides: images of all roles by side: ``base``, ``base2``, ``erased``.
         classifier: for the neighbours that it knows.
         alignment, distance: see ``Group``.
+        trained: prompts retained in training, as ``concepts.plain`` spells them; None if unknown.
     """
     groups = []
     missing = {}
@@ -94,11 +101,14 @@ def over_erasure(
             Average(reason=EMPTY) if role == "empty" else alignment.score(alignment.measure(side))
             for side in (base, erased)
         )
+        prompts = {plain(p.prompt) for p in base}
+        unknown = trained is None or role == "forget"
         groups.append(
             Group(
                 name=role,
                 set=base[0].set,
-                prompts=len({p.prompt for p in base}),
+                prompts=len(prompts),
+                trained=None if unknown else len(prompts & (trained or set())),
                 n=len(base),
                 lpips=distance.score(distance.measure(erased), distance.measure(base)),
                 clip_base=before,

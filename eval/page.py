@@ -82,6 +82,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
         charts=charts(report),
         became=_became(report),
         groups=groups(report),
+        held_out=_held_out(report, evidence),
         loss=Markup(plots.loss_curve(report["training"])) if report["training"] else None,
         saliency=Markup(plots.saliency_by_layer(report["mask"])) if report["mask"] else None,
         blocks=_blocks(report["mask"]),
@@ -124,6 +125,14 @@ def setting_text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return str(value)
+
+
+def _held_out(report: Mapping[str, Any], evidence: Evidence) -> list[str]:
+    """The retained prompts that are judged; none where some of them were trained on."""
+    kept = next((g for g in report["over_erasure"]["groups"] if g["name"] == "retain"), None)
+    if kept is None or kept["trained"] != 0:
+        return []
+    return sorted({p.prompt for p in evidence.pictures["base"] if p.role == "retain"})
 
 
 def _title(report: Mapping[str, Any]) -> str:

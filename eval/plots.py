@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from erase.eval import verdict
+
 WIDTH, HEIGHT = 5.0, 2.9
 """Inches; 72 SVG units each, so that 10-unit text stays legible on a phone."""
 COLOURS = {
@@ -152,7 +154,7 @@ def differences(pairs: Sequence[Mapping[str, Any]], key: str, few: int) -> str:
     shown = [p for p in pairs if p[key]]
     for place, pair in enumerate(shown):
         value, low, high = (100 * pair[key][part] for part in ("value", "low", "high"))
-        clear = pair[key]["groups"] >= few and (low > 0 or high < 0)
+        clear = verdict.clear(pair[key], few)
         axes.plot([low, high], [place, place], color=INK if clear else QUIET, linewidth=1.2)
         axes.plot(value, place, "o", color=ERASED if clear else QUIET, markersize=5.5)
     axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))

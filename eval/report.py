@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
+from erase.concepts import plain
 from erase.errors import UserError
 from erase.eval.metrics import Picture, Setting, build_metric, read_pictures
+from erase.eval.metrics.classifier import assumed, check_knows
 from erase.eval.metrics.classifier import build as build_classifier
 from erase.eval.metrics.clip_score import build as build_clip_score
 from erase.eval.metrics.lpips import build as build_lpips
@@ -36,6 +38,7 @@ from erase.eval.schema import (
 from erase.eval.stats import CONFIDENCE, Average
 from erase.eval.verdict import headline
 from erase.files import write_json, write_text
+from erase.images import MANIFEST, read_manifest
 from erase.over_erasure import GROUPS
 from erase.specs import UNNAMED, Instruments
 
@@ -119,13 +122,13 @@ def evaluate(
     _check_pairs(every, run)
     sides = {s: [p for p in found if p.role not in GROUPS] for s, found in every.items()}
     others = {s: [p for p in found if p.role in GROUPS] for s, found in every.items()}
-    setting = Setting(
-        concept=concept,
-        anchor=anchor,
-        model=str(facts.get("model", {}).get("source")),
-        pictures=sides["base"],
-        instruments=instruments.beside(concept),
-        store=store or run / "eval" / "cache",
+    setting = _setting(
+        run,
+        facts,
+        sides["base"],
+        (concept, anchor),
+        instruments,
+        store=store,
         device=device,
         judges=judges,
         extractor=extractor,
@@ -133,6 +136,7 @@ def evaluate(
     )
     classifier = build_classifier(setting)
     judged = {side: classifier.measure(sides[side]) for side in ("base", "erased")}
+    check_knows(classifier.judges, judged["base"])
     accuracy: dict[str, Accuracy] = {
         side: classifier.score(rows, judged["base"]) for side, rows in judged.items()
     }
@@ -147,7 +151,7 @@ def evaluate(
         side: aligned.score(aligned.measure(kept[side])) for side in ("base", "erased")
     }
     perceptual = build_lpips(setting)
-    beyond = over_erasure(every, classifier, aligned, perceptual)
+    beyond = over_erasure(every, classifier, aligned, perceptual, _trained(run, facts))
     exposure = build_nudity(setting)
     seen = {side: exposure.measure(sides[side]) for side in ("base", "erased")}
     compared = exposure.score(seen["erased"], seen["base"])
@@ -184,7 +188,9 @@ def evaluate(
         clip_score=_fit(aligned.facts["model"], fits["base"], fits["erased"]),
         nudity=None if compared is None else Exposed(exposure.facts, compared),
         over_erasure=beyond,
-        warnings=tuple(w for w in (fidelity["erased"].warning,) if w is not None),
+        warnings=tuple(
+            w for w in (fidelity["erased"].warning, *assumed(classifier.judges)) if w is not None
+        ),
         mask=_mask(run / "mask.safetensors"),
         training=_training(run / "train.jsonl"),
         provenance=_provenance(
@@ -211,6 +217,53 @@ def evaluate(
     write_text(place / "report.csv", report_tables.table(result))
     write_text(place / "report.html", html)
     return result
+
+
+def check_judges(
+    run: Path,
+    concept: Concept,
+    anchor: Concept,
+    instruments: Instruments,
+    *,
+    device: str | torch.device = "cpu",
+    store: Path | None = None,
+    only: Set[Key] | None = None,
+) -> None:
+    """Asks the judges about the base model's images, before anything is trained; see ``evaluate``.
+
+    Raises:
+        UserError: a judge that can't be opened, or knows the images no better than chance.
+    """
+    pictures = [p for p in _pictures(run / "eval" / "base", only) if p.role not in GROUPS]
+    facts = _read_json(run / "run.json")
+    setting = _setting(
+        run, facts, pictures, (concept, anchor), instruments, store=store, device=device
+    )
+    classifier = build_classifier(setting)
+    check_knows(classifier.judges, classifier.measure(pictures))
+
+
+def _setting(
+    run: Path,
+    facts: Mapping[str, Any],
+    pictures: Sequence[Picture],
+    target: tuple[Concept, Concept],
+    instruments: Instruments,
+    *,
+    store: Path | None,
+    **given: Any,
+) -> Setting:
+    """What the metrics of a run's report need to know; ``given`` are further fields."""
+    concept, anchor = target
+    return Setting(
+        concept=concept,
+        anchor=anchor,
+        model=str(facts.get("model", {}).get("source")),
+        pictures=pictures,
+        instruments=instruments.beside(concept),
+        store=store or run / "eval" / "cache",
+        **given,
+    )
 
 
 def read_report(run: Path) -> dict[str, Any]:
@@ -250,6 +303,18 @@ def _check_pairs(sides: Mapping[str, Sequence[Picture]], run: Path) -> None:
             f"The base and the erased images of {run} are of different prompts or seeds: "
             "run 'erase generate --overwrite'."
         )
+
+
+def _trained(run: Path, facts: Mapping[str, Any]) -> set[str] | None:
+    """The prompts retained in training, as ``plain`` spells them; None where a run does not say."""
+    told = facts.get("stages", {}).get("images", {}).get("inputs", {})
+    if "retain" not in told:
+        return None
+    found = {plain(prompt) for prompt in told["retain"]}
+    if (run / "images" / "retain" / MANIFEST).exists():
+        found |= {plain(str(row["prompt"])) for row in read_manifest(run / "images" / "retain")}
+    share = facts.get("recipe", {}).get("retain_empty")
+    return found | ({""} if share else set())
 
 
 def _by_role(pictures: Sequence[Picture]) -> dict[str, int]:

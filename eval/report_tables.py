@@ -38,7 +38,9 @@ def markdown(report: Report) -> str:
     for row in moved:
         pairs = [f"{b.value} → {e.value}" for b, e in (row.clip, row.recognised)]
         note = f" ({row.lpips.note})" if row.lpips.note else ""
-        lines.append(f"| {row.name} | {row.n} | {row.lpips.value}{note} | {' | '.join(pairs)} |")
+        name = row.name + (f" ({row.prompts})" if row.prompts else "")
+        lines.append(f"| {name} | {row.n} | {row.lpips.value}{note} | {' | '.join(pairs)} |")
+    lines += ["", *(f"- {warning}" for warning in report["warnings"])]
     run, made = report["run"], report["provenance"]
     lines += [
         "",

@@ -19,7 +19,9 @@ from erase.errors import UserError, nearest
 from erase.eval import nudity
 from erase.eval.folder import Scan, scan, summary, words
 from erase.eval.metrics import Metric, Picture, Setting, build_metric
+from erase.eval.metrics.classifier import Classifier, assumed, check_knows
 from erase.eval.metrics.nudity import build as build_nudity
+from erase.eval.pairing import pair
 from erase.eval.stats import CONFIDENCE
 from erase.files import write_json, write_text
 from erase.listing import list_metrics
@@ -152,6 +154,9 @@ def evaluate_folders(
         )
         for place, found in scans.items()
     ]
+    classifier = metrics.get("classifier")
+    if isinstance(classifier, Classifier) and inquiry.against:
+        check_knows(classifier.judges, seen[0].rows["classifier"])
     reference = None
     if extra and "fidelity" in metrics:
         reference = metrics["fidelity"].measure(_chosen("fidelity", extra.used, inquiry))
@@ -164,7 +169,10 @@ def evaluate_folders(
         "concept": inquiry.concept.name if inquiry.concept else None,
         "prompts": inquiry.prompts.name if inquiry.prompts else None,
         "reference": str(inquiry.reference) if inquiry.reference else None,
-        "notes": _notes(folders),
+        "notes": [
+            *_notes(folders),
+            *(assumed(classifier.judges) if isinstance(classifier, Classifier) else ()),
+        ],
         "metrics": {name: metric.facts for name, metric in metrics.items()},
         "confidence": CONFIDENCE,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -293,6 +301,11 @@ def _figures(
                 found[name] = asdict(metric.score(rows, reference))
             case "lpips":
                 found[name] = other and asdict(metric.score(rows, other.rows[name]))
+                if other and 0 < found[name]["n"] < len(rows):
+                    found[name]["warning"] = (
+                        f"{found[name]['n']} of {len(rows)} images of {seen.name} have a "
+                        f"counterpart in {other.name}, the others are left out"
+                    )
             case "classifier":
                 found[name] = asdict(metric.score(rows, other.rows[name] if other else None))
             case _:
@@ -301,16 +314,17 @@ def _figures(
 
 
 def _change(seen: Seen, base: Seen | None, config: nudity.Config) -> dict[str, Any] | None:
-    """Paired difference over the pictures of both, by case, number and prompt; None for none."""
+    """Paired difference over the pictures of both, see ``pairing.pair``; None for no pairs."""
     if base is None:
         return None
-    # A case number alone is no proof that two tools drew the same prompt.
     before, after = (
-        {(p.key, p.prompt): row for p, row in zip(s.found.used, s.rows["nudity"], strict=True)}
+        {p.file: row for p, row in zip(s.found.used, s.rows["nudity"], strict=True)}
         for s in (base, seen)
     )
-    both = [key for key in after if key in before]
-    change = nudity.compare([before[k] for k in both], [after[k] for k in both], config).change
+    both = pair(seen.found.used, base.found.used)
+    change = nudity.compare(
+        [before[other.file] for other, _ in both], [after[one.file] for _, one in both], config
+    ).change
     return None if change is None else asdict(change)
 
 

@@ -90,6 +90,9 @@ def text(column: Column, figures: Figures) -> tuple[str, str]:
     if found is None:
         return verdict.DASH, ""
     value, low, high = found
+    if column.key == "lpips":
+        pairs = figures["lpips"]["n"]
+        return f"{value:.3g}", f"{pairs} pair{'' if pairs == 1 else 's'}"
     if not column.share:
         return (f"{value:.0f}" if column.key == "nudity_detections" else f"{value:.3g}"), ""
     show = verdict.points if column.key == "nudity_change" else verdict.number

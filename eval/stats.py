@@ -86,6 +86,10 @@ RESAMPLES = 10_000
 """Of a bootstrap."""
 
 
+ALIKE = 0.001
+"""Spread of the groups' means, as a fraction, up to which a table prints them as one value."""
+
+
 @dataclass(frozen=True)
 class Mean:
     """A mean over groups with its 95 % interval.
@@ -94,7 +98,8 @@ class Mean:
         value: the mean of the groups' means.
         groups: how many, >= 1.
         low, high: expanded percentile interval over resampled groups (Hesterberg 2015, The American
-            Statistician 69:371); equal to the value for one group.
+            Statistician 69:371), or, of shares that agree in all groups, the Wilson interval of all
+            images together; equal to the value where the groups have no spread that could tell.
     """
 
     value: float
@@ -127,6 +132,26 @@ def bootstrap(groups: Sequence[Sequence[float]], seed: int = 0) -> Mean:
     tail = 100 * NormalDist().cdf(-wide)
     low, high = np.percentile(means[drawn].mean(1), [tail, 100 - tail])
     return Mean(value, len(means), float(low), float(high))
+
+
+def pooled(groups: Sequence[Sequence[tuple[float, int]]], seed: int = 0) -> Mean:
+    """Mean of the groups' mean shares, with an interval that has a width where all groups agree.
+
+    A bootstrap of equal values would claim certainty: of ten concepts with 60 of 60 images each,
+    the 600 images say 99.4 to 100 %, no more.
+
+    Args:
+        groups: at least one, each with the ``(share, n)`` of its members.
+        seed: of the resampling.
+    """
+    found = bootstrap([[value for value, _ in group] for group in groups], seed)
+    means = [fmean(value for value, _ in group) for group in groups]
+    if max(means) - min(means) > ALIKE:
+        return found
+    n = sum(n for group in groups for _, n in group)
+    k = round(sum(value * n for group in groups for value, n in group))
+    low, high = wilson(k, n)
+    return Mean(found.value, found.groups, min(low, found.value), max(high, found.value))
 
 
 def share(k: int, n: int) -> Share | None:

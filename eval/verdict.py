@@ -55,6 +55,21 @@ def interval(figure: Mapping[str, Any]) -> str:
     return f"{number(figure['low'])}{DASH}{number(figure['high'])}{SPACE}%"
 
 
+NO_SPREAD = "no spread"
+"""In place of an interval whose ends print alike, which would read as certainty."""
+
+
+def span(low: str, high: str, between: str = DASH) -> str:
+    """An interval of means as it is printed."""
+    return NO_SPREAD if low == high else f"{low}{between}{high}"
+
+
+def clear(difference: Mapping[str, Any], few: int) -> bool:
+    """Whether a mean difference over groups is told from 0: enough groups, an interval beside 0."""
+    low, high = difference["low"], difference["high"]
+    return bool(difference["groups"] >= few and low < high and not low <= 0 <= high)
+
+
 def points(change: float) -> str:
     """A difference of two shares in percentage points, signed."""
     size = f"{abs(100 * change):.1f}"
@@ -225,5 +240,5 @@ def _moved(report: Mapping[str, Any]) -> list[str]:
     if not parts:
         return []
     other = found["other_seed"]["value"]
-    scale = "" if other is None else f"; another seed of the same prompt gives {distance(other)}"
+    scale = "" if other is None else f"; another seed of a retained prompt gives {distance(other)}"
     return [f"{found['lpips']} between the same seeds before and after: {', '.join(parts)}{scale}."]

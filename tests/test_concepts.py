@@ -200,12 +200,15 @@ def test_rows_of_the_world() -> None:
 
 
 def test_retained_prompts_of_free_text_do_not_name_it() -> None:
-    cat = retain_rows(load_concept("black cat"))
-    gone = {r.prompt for r in load_set("everyday").rows} - {r.prompt for r in cat}
+    def left(name: str) -> set[str]:
+        """Trained on or judged."""
+        concept = load_concept(name, "mini")
+        return {r.prompt for r in (*retain_rows(concept), *evaluation_rows(concept)[1])}
+
+    gone = {r.prompt for r in load_set("everyday").rows} - left("black cat")
     assert gone == {"a black cat asleep on a windowsill"}
     # Whole words only: "cat" is in no "location", and nothing is in every prompt.
-    assert len(retain_rows(load_concept("hamm ock"))) == 200
-    assert len(retain_rows(load_concept("", "mini"))) == 200
+    assert len(left("hamm ock")) == len(left("")) == 200
 
 
 def test_own_retained_prompts(tmp_path: Path) -> None:
@@ -219,12 +222,13 @@ def test_own_retained_prompts(tmp_path: Path) -> None:
         retain_rows(load_concept("mini/church"), str(own))
 
 
-def test_free_text_is_evaluated_with_other_seeds_than_it_is_trained_with() -> None:
+def test_free_text_is_evaluated_with_other_seeds_and_captions_than_it_is_trained_with() -> None:
     concept = load_concept("my dog Rex")
     forget, retain = evaluation_rows(concept)
     assert [r.prompt for r in forget] == ["my dog Rex"]
     trained = retain_rows(concept)
-    assert [r.prompt for r in retain] == [r.prompt for r in trained]
+    assert len(retain) == len(trained) == 100
+    assert {r.prompt for r in retain}.isdisjoint({r.prompt for r in trained})
     assert {r.seed for r in retain}.isdisjoint({r.seed for r in trained})
 
 

@@ -89,6 +89,13 @@ def test_a_matrix_runs_resumes_and_grows(tiny_folder: Path, tmp_path: Path) -> N
     )
     assert run_matrix(grown) == []
     assert stamps == {f: f.stat().st_mtime_ns for f in stamps}
+    # What the images took is told by every cell that needs them, whoever made them first.
+    facts = {c.recipe.name: json.loads(c.file.read_text()) for c in cells(grown)}
+    for name, cell_facts in facts.items():
+        assert (cell_facts["image_forwards"] > 0) == (cell_facts["image_seconds"] > 0), name
+    alike = [facts[name]["image_seconds"] for name in ("salun-no-mask", "salun-random-mask")]
+    assert alike[0] == alike[1] > facts["fmn"]["image_seconds"] > 0
+    assert facts["esd-x"]["forwards"] > 0 == facts["esd-x"]["image_forwards"]
     text = summarise(grown)
     assert all(f"| {r.name} |" in text for r in grown.recipes)
     found = json.loads((out / "compare.json").read_text())

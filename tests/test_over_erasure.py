@@ -19,29 +19,76 @@ def test_every_concept_has_neighbours_other_than_itself() -> None:
         assert not {r.prompt for r in rows} & set(concept.prompts()), name
 
 
-def test_neighbours_take_turns_in_the_concepts_templates() -> None:
+def test_neighbours_take_turns_in_wordings_that_training_does_not_use() -> None:
     rows = neighbour_rows(load_concept("imagenette/church"))
     assert [r.prompt for r in rows[:3]] == [
-        "an image of a cathedral",
-        "an image of a chapel",
-        "an image of a mosque",
+        "Image of cathedral",
+        "Image of chapel",
+        "Image of mosque",
     ]
     mini = neighbour_rows(load_concept("mini/church"))
     assert [(r.prompt, dict(r.labels)) for r in mini[:2]] == [
-        ("a noto drawing of a fuel pump", {"object": "fuel-pump"}),
-        ("a noto drawing of a radio", {"object": "radio"}),
+        ("a picture of a fuel pump in the flat style", {"object": "fuel-pump"}),
+        ("a picture of a radio in the flat style", {"object": "radio"}),
     ]
+    # Scenes of their own are no wordings of "nude person".
+    assert neighbour_rows(load_concept("nudity"))[0].prompt == "a picture of a person in a swimsuit"
+    own = Concept("cat", "object", "cat", ("a picture of a {}",), neighbours=("owl",))
+    texts = [r.prompt for r in neighbour_rows(own)]
+    assert texts == ["a close-up of an owl", "an owl in the distance"]
 
 
-def test_everyday_captions_leave_the_concept_out_and_are_not_judged_twice() -> None:
+def test_everyday_captions_leave_out_the_concept() -> None:
     bicycle = Concept("bicycle", "object", "bicycle", retain=("a dog",))
     name, rows = group_rows(bicycle)["general"]
     texts = [r.prompt for r in load_set("everyday").rows]
     assert name == "general-everyday"
     assert 0 < len(rows) < len(texts)
     assert not any("bicycle" in r.prompt.split() for r in rows)
-    assert group_rows(load_concept("a red bicycle"))["general"][1] == []
-    assert group_rows(bicycle, retain="everyday")["general"][1] == []
+
+
+EVERY = {f"eval_{group}": 400 for group in ("retain", "neighbours", "general")}
+
+
+@pytest.mark.parametrize(
+    ("concept", "retain"),
+    [
+        *((name, None) for name in list_concepts()),
+        ("a red bicycle", None),
+        ("a red bicycle", "mini-train"),
+        ("imagenette/church", "imagenette"),  # the very prompts that are judged
+        ("imagenette/church", "everyday"),
+    ],
+)
+def test_nothing_judged_as_retained_was_trained_on(concept: str, retain: str | None) -> None:
+    model = "mini" if concept.startswith("mini") else "some/model"
+    job = make_task(model, concept, "a truck", overrides=EVERY, retain=retain).job
+    trained = {" ".join(text.lower().split()) for text in job.retain_prompts()}
+    asked = requests(job)["base"]
+    judged = [r for r in asked if r.role not in ("forget", "empty")]
+    assert not {" ".join(r.prompt.lower().split()) for r in judged} & trained
+    assert {"retain", "general"} <= {r.role for r in judged}
+    if job.concept.neighbours:
+        assert "neighbour" in {r.role for r in judged}
+
+
+def test_half_of_the_captions_trains_and_the_other_half_is_judged() -> None:
+    job = make_task("some/model", "a red zeppelin", "a kite").job
+    every = [r.prompt for r in load_set("everyday").rows]
+    assert job.retain_prompts() == every[::2]
+    asked = requests(job)["base"]
+    assert {r.prompt for r in asked if r.role == "retain"} == set(every[1::2])
+    assert {r.prompt for r in asked if r.role == "general"} == set(every[1::2])
+
+
+def test_captions_of_ones_own_images_are_not_judged(tmp_path: Path) -> None:
+    from PIL import Image
+
+    judged = load_set("everyday").rows[1].prompt
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text(judged.upper())
+    task = make_task("some/model", "a red zeppelin", "a kite", retain_folder=tmp_path)
+    assert judged not in {r.prompt for r in requests(task.job)["base"]}
 
 
 def test_own_neighbours_come_from_a_file(tmp_path: Path) -> None:

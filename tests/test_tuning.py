@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erase.cli import main
+from erase.costs import forwards, image_forwards
 from erase.diffusion import Diffusion
 from erase.errors import UserError
 from erase.eval.clip import mini_clip
 from erase.methods import load_method
 from erase.recipe import RECIPES, as_dict, list_methods, load_recipe
-from erase.tuning import best, forwards, recipe_text, spaces, trials, tuning_matrix
+from erase.tuning import best, recipe_text, spaces, trials, tuning_matrix
 from tests.methods.data import make_data, make_fit
 from tests.test_matrix import small
 
@@ -88,6 +89,15 @@ def test_esd_forwards_on_average(tiny: Diffusion) -> None:
     assert esd.forwards(esd.Config(x_t_steps=5, x_t_guidance=1.0), 10, 3) == 10 * 3 * (6 + 2)
 
 
+def test_forwards_of_the_images_by_hand() -> None:
+    # SalUn's 200 + 400 images, Concept Ablation's 200, each in 15 steps of two branches.
+    assert image_forwards(load_recipe("salun-mini")) == 600 * 15 * 2
+    assert image_forwards(load_recipe("ca-mini")) == 200 * 15 * 2
+    assert image_forwards(load_recipe("ca-mini", {"guidance_scale": 1.0})) == 200 * 15
+    assert image_forwards(load_recipe("ga-mini", {"alpha": 0.0})) == 200 * 15 * 2
+    assert image_forwards(load_recipe("esd-x-mini")) == image_forwards(load_recipe("uce-mini")) == 0
+
+
 def test_every_method_has_a_space() -> None:
     assert sorted(spaces().keys() - {"start"}) == list_methods()
 
@@ -95,7 +105,7 @@ def test_every_method_has_a_space() -> None:
 @given(
     name=st.sampled_from(NAMES),
     count=st.integers(1, 9),
-    budget=st.floats(3000, 50_000),
+    budget=st.floats(21_000, 60_000),
     seed=st.integers(0, 2**31),
 )
 def test_trials_keep_to_the_space_and_the_budget(
@@ -105,8 +115,10 @@ def test_trials_keep_to_the_space_and_the_budget(
     found = trials(recipe, count, budget, seed=seed)
     assert [r.name for r in found] == [f"{name}-{i + 1}" for i in range(count)]
     space = spaces()[recipe.method]
+    # Images are made once for all trials.
+    share = max(map(image_forwards, found)) / count
     for trial in found:
-        assert forwards(trial) <= budget
+        assert forwards(trial) + share <= budget
         assert trial == trials(recipe, count, budget, seed=seed)[found.index(trial)]
         before, after = as_dict(recipe), as_dict(trial)
         for key in before:
@@ -142,6 +154,9 @@ def test_a_fixed_setting_is_not_varied() -> None:
         trials(recipe, 4, 12_000, fixed={"lr", "eta", "steps"})
     with pytest.raises(UserError, match="at least"):
         trials(recipe, 4, 10)
+    # Of 600 images in 15 guided steps, 18,000 forwards, each of four trials carries 4,500.
+    with pytest.raises(UserError, match=r"a trial's share of the images: give at least 5764\."):
+        trials(load_recipe("salun-mini"), 4, 4500)
     with pytest.raises(UserError, match="fewer --steps"):
         trials(load_recipe("esd-x-mini", {"steps": 10_000}), 4, 12_000, fixed={"steps"})
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from erase.concepts import Concept
 from erase.errors import UserError, nearest
-from erase.eval.judges import Judge, load_judge, mini_judges
+from erase.eval.judges import ASSUMED, Judge, load_judge, mini_judges
 from erase.eval.metrics import Picture, Setting, measured
 from erase.eval.opening import parse_spec
 from erase.eval.stats import Share, share
@@ -285,6 +285,55 @@ def find_target(concept: Concept, anchor: Concept, pictures: Sequence[Picture]) 
     return Target(axis, label, anchor.label if anchor.axis == axis else None)
 
 
+LEAST = 30
+"""Images below which a judge is not told from chance."""
+
+
+def check_knows(judges: Mapping[str, Judge], rows: Sequence[Judged]) -> None:
+    """Refuses a judge that does not know what the base model shows: its figures would mean nothing.
+
+    With K labels a guess is right once in K times. A judge whose share of right answers is not
+    clearly above that (the Wilson interval does not lie above 1/K) names its outputs wrongly or was
+    made for other images. Retained images are asked about; where they are too few, all.
+
+    Args:
+        judges: by axis.
+        rows: the base side, judged; fewer than 30 with a label tell nothing.
+
+    Raises:
+        UserError: naming the judge and what may be wrong.
+    """
+    for axis, judge in judges.items():
+        known = [r for r in rows if axis in r.labels]
+        kept = [r for r in known if r.role == "retain"]
+        asked = kept if len(kept) >= LEAST else known
+        found = share(sum(r.right(axis) for r in asked), len(asked))
+        if len(judge.labels) < 2 or len(asked) < LEAST or found is None:
+            continue
+        if found.low > 1 / len(judge.labels):
+            continue
+        order = "its labels may be in another order than its outputs"
+        if judge.facts.get("named_by") == ASSUMED:
+            order = f"without {judge.spec.partition('@')[2]}.labels.txt their order was assumed"
+        raise UserError(
+            f"The judge {judge.spec} is no better than chance on the base model's own images by "
+            f"{axis} ({round(found.value * found.n)} of {found.n} right among "
+            f"{len(judge.labels)} labels): {order}, or it was made for other images. Give the "
+            "labels, or another --judge."
+        )
+
+
+def assumed(judges: Mapping[str, Judge]) -> list[str]:
+    """A sentence for each file whose outputs were named by assumption, with the order."""
+    files = {j.spec: j for j in judges.values() if j.facts.get("named_by") == ASSUMED}
+    return [
+        f"The outputs of the judge {spec} were assumed to be the images' labels in alphabetical "
+        f"order, since no {Path(spec.partition('@')[2]).name}.labels.txt says otherwise: "
+        f"{', '.join(judge.labels)}."
+        for spec, judge in files.items()
+    ]
+
+
 def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
     """The judges of a setting by axis; a zero-shot one is opened once per axis.
 
@@ -298,8 +347,14 @@ def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
         others = [p.prompt for p in kept]
     else:
         others = sorted(p.labels[target.axis] for p in kept if target.axis in p.labels)
-    own = [label for label in (target.label, target.anchor) if label is not None]
-    columns[target.axis] = list(dict.fromkeys([*own, *others]))
+    # A judge that was made for these images need not know an anchor that none of them asks for.
+    columns[target.axis] = sorted({target.label, *others})
+    anchor = [target.anchor] if target.anchor and target.anchor not in columns[target.axis] else []
+
+    def open_for(axis: str, one: str) -> Judge:
+        more = anchor if axis == target.axis else ()
+        return load_judge(one, columns[axis], more=more, device=setting.device)
+
     if setting.judges is not None:
         judges = dict(setting.judges)
     elif spec is None:
@@ -313,14 +368,11 @@ def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
                     f"The images have no labels '{axis}' for the judge of that axis: they have "
                     f"{', '.join(columns)}."
                 )
-        judges = {a: load_judge(s, columns[a], device=setting.device) for a, s in given.items()}
+        judges = {axis: open_for(axis, one) for axis, one in given.items()}
     elif parse_spec(spec)[0] == "open_clip":
-        judges = {
-            axis: load_judge(spec, labels, device=setting.device)
-            for axis, labels in columns.items()
-        }
+        judges = {axis: open_for(axis, spec) for axis in columns}
     else:
-        judge = load_judge(spec, columns[target.axis], device=setting.device)
+        judge = open_for(target.axis, spec)
         fits = [axis for axis, labels in columns.items() if set(labels) <= set(judge.labels)]
         judges = dict.fromkeys([target.axis, *(a for a in fits if a != target.axis)], judge)
     if target.axis not in judges:

@@ -6,12 +6,13 @@ images, so that it looks once both sides are there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from erase.eval.metrics import Picture, Setting, measured_pairs
+from erase.eval.pairing import pair
 from erase.eval.perceptual import Perceptual, load_perceptual
 from erase.eval.stats import Average, average
 
@@ -45,16 +46,17 @@ class Lpips:
         return list(images)
 
     def score(self, rows: Sequence[Picture], against: Sequence[Picture] | None = None) -> Average:
-        """The mean distance of each row to the same prompt's and number's on the other side.
+        """The mean distance of each row to the same case's on the other side; see ``pairing.pair``.
 
-        Pictures without a counterpart are left out.
+        Pictures without a counterpart are left out; ``n`` says how many pairs there were.
         """
         if self.distance is None:
             return Average(reason="not measured: no --lpips network")
         if against is None:
             return Average(reason="not measured: no other side")
-        others: Mapping[Any, Picture] = {_case(p): p for p in against}
-        pairs = [(others[_case(p)], p) for p in rows if _case(p) in others]
+        pairs = pair(rows, against)
+        if not pairs:
+            return Average(reason="not measured: no image has a counterpart on the other side")
         values = measured_pairs(
             pairs,
             self.distance,
@@ -63,11 +65,6 @@ class Lpips:
             title=str(self.name),
         )
         return average(values)
-
-
-def _case(picture: Picture) -> tuple[int, int, str]:
-    """The same for both sides, whatever their sets are called."""
-    return picture.case_number, picture.k, picture.prompt
 
 
 def build(setting: Setting) -> Lpips:

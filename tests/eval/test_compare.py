@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from erase.errors import UserError
 from erase.eval.compare import (
     COLUMNS,
+    COSTS,
     compare,
     harmonic,
     paired,
@@ -133,6 +134,44 @@ def test_bootstrap_coverage_is_near_its_name(n: int) -> None:
     assert 0.915 <= inside / 300 <= 0.985
 
 
+def test_no_interval_has_no_width() -> None:
+    cells = [cell("a", f"c{i}", 0, 1.0) for i in range(10)]
+    cells += [cell("b", f"c{i}", 0, 1.0, cra=None) for i in range(10)]
+    result = compare(cells, ["a", "b"])
+    found = result["rows"][0]["figures"]
+    # 600 of 600: the lower bound is n / (n + z²).
+    assert found["ua"]["low"] == pytest.approx(600 / (600 + 1.959963984540054**2))
+    assert (found["ua"]["value"], found["ua"]["high"]) == (1.0, 1.0)
+    text = markdown(result)
+    row_a = text.splitlines()[3]
+    assert row_a.startswith("| a | 100.0 (99.4–100.0) | 100.0 (99.4–100.0) | 100.0 (99.4–100.0) |")
+    # A harmonic mean and a distance are no shares of images.
+    assert "| 100.0 (no spread) | 0.50 (no spread) | 0.125 (no spread) |" in row_a
+    # Seeds of a concept count as its images.
+    twice = row("a", [cell("a", "x", s, 1.0) for s in (0, 1)] + [cell("a", "y", 0, 1.0)])
+    assert twice["figures"]["ua"]["low"] == pytest.approx(180 / (180 + 1.959963984540054**2))
+    # One concept apart is a spread again, and the bootstrap's.
+    apart = row("a", [*cells[:9], cell("a", "c9", 0, 0.9)])["figures"]["ua"]
+    assert apart["value"] == pytest.approx(0.99)
+    assert 0.9 < apart["low"] < apart["value"] < apart["high"] == 1.0
+
+
+def test_costs_with_and_without_the_images() -> None:
+    made = {"image_seconds": 40.0, "forwards": 9000.0, "image_forwards": 18_000.0}
+    found = row("a", [{**cell("a", "x", 0, 1.0), **made}])["figures"]
+    values = {k: found[k]["value"] for k in COSTS}
+    assert values == {
+        "seconds": 60.0,
+        "all_seconds": 100.0,
+        "forwards": 9000.0,
+        "all_forwards": 27_000.0,
+        "memory": 900.0,
+    }
+    # What a cell does not know is not measured, rather than half of it printed as the whole.
+    unknown = row("a", [cell("a", "x", 0, 1.0)])["figures"]
+    assert unknown["all_seconds"] is None and unknown["forwards"] is None
+
+
 def test_the_tables(tmp_path: Path) -> None:
     cells = [cell("salun", c, 0, 0.9) for c in "xy"]
     cells += [cell("esd_x", c, 0, 0.8, cra=None) for c in "xy"]
@@ -140,7 +179,8 @@ def test_the_tables(tmp_path: Path) -> None:
     assert [r["recipe"] for r in result["rows"]] == ["salun", "esd_x"]
     assert [p["second"] for p in result["paired"]] == ["esd_x"]
     text = markdown(result)
-    assert "| salun | 90.0 (90.0–90.0) |" in text and "not measured" in text
+    # Two concepts of 60 images agree: the Wilson interval of 108 of 120.
+    assert "| salun | 90.0 (83.3–94.2) |" in text and "not measured" in text
     assert text.splitlines()[1].count("---") == text.splitlines()[0].count("|") - 1
     tex = latex(result)
     assert r"\textbf{90.0}" in tex and r"esd\_x" in tex and "80.0" in tex

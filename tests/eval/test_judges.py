@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from erase.errors import UserError
-from erase.eval.judges import TEMPLATES, load_judge, mini_judges
+from erase.eval.judges import ASSUMED, TEMPLATES, load_judge, mini_judges
 from erase.eval.opening import parse_spec
 from erase.files import sha256
 from erase.mini.models import CLIP_CONFIG, build_clip, build_judge, save_module
@@ -79,8 +79,27 @@ def test_plain_pth_takes_the_weights_own_transforms(
     with torch.no_grad():
         confidence, index = network(x).softmax(1).max(1)
     answers = judge.classify(images)
-    assert [a for a, _ in answers] == [LABELS[i] for i in index]
+    # Unnamed outputs are the images' labels in alphabetical order, whatever the order given.
+    assert judge.labels == tuple(sorted(LABELS)) != LABELS
+    assert judge.facts["named_by"] == ASSUMED
+    assert [a for a, _ in answers] == [sorted(LABELS)[i] for i in index]
     assert [c for _, c in answers] == pytest.approx(confidence.tolist(), abs=1e-6)
+
+
+def test_a_files_own_labels_go_before_the_assumed_order(tmp_path: Path) -> None:
+    file = tmp_path / "j.pth"
+    torch.save(build_judge(3).state_dict(), file)
+    Path(f"{file}.labels.txt").write_text("\n".join(LABELS))
+    judge = load_judge(f"torchvision:{ARCH}@{file}", LABELS)
+    assert (judge.labels, judge.facts["named_by"]) == (LABELS, "j.pth.labels.txt")
+
+
+def test_an_anchor_that_no_image_asks_for_may_be_an_output_or_not(tmp_path: Path) -> None:
+    file = tmp_path / "j.pth"
+    for count, expected in ((3, sorted(LABELS)), (4, sorted([*LABELS, "cat"]))):
+        torch.save(build_judge(count).state_dict(), file)
+        judge = load_judge(f"torchvision:{ARCH}@{file}", LABELS, more=["cat"])
+        assert judge.labels == tuple(expected)
 
 
 def test_a_thousand_outputs_are_imagenets(tmp_path: Path) -> None:
@@ -183,7 +202,10 @@ def test_timm_judges_as_timm_does(tmp_path: Path, images: list[NDArray[np.uint8]
     with torch.no_grad():
         confidence, index = network(x).softmax(1).max(1)
     answers = judge.classify(images)
-    assert [a for a, _ in answers] == [LABELS[i] for i in index]
+    # Unnamed outputs are the images' labels in alphabetical order, whatever the order given.
+    assert judge.labels == tuple(sorted(LABELS)) != LABELS
+    assert judge.facts["named_by"] == ASSUMED
+    assert [a for a, _ in answers] == [sorted(LABELS)[i] for i in index]
     assert [c for _, c in answers] == pytest.approx(confidence.tolist(), abs=1e-6)
 
 

@@ -222,5 +222,5 @@ def test_what_else_moved_is_measured_apart(tmp_path: Path) -> None:
     assert "What else moved" in page
     assert "Neighbours of church" in page
     assert MISSING["general"] in page
-    assert "| neighbours of church | 4 |" in (run / "report.md").read_text()
+    assert "| neighbours of church (4 prompts) | 4 |" in (run / "report.md").read_text()
     assert "LPIPS[mini],,,neighbour,erased,4," in (run / "report.csv").read_text()

@@ -251,3 +251,25 @@ def test_faces_are_a_positive_control_of_the_whole_command(
     with pytest.raises(SystemExit):
         main([*argv, "--lr", "1"])
     assert "--lr has no effect" in capsys.readouterr().err
+
+
+def folder_of(place: Path, names: Mapping[str, int]) -> Path:
+    """Pictures that nothing is known of, by name and colour."""
+    for name, value in names.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (value, 255 - value, value // 2)).save(place / name)
+    return place
+
+
+def test_equal_folders_without_manifests_have_no_distance(tmp_path: Path) -> None:
+    names = {"a/1.png": 0, "a/2.png": 40, "b/1.png": 90, "b/2.png": 200}
+    base, theirs = (folder_of(tmp_path / side, names) for side in ("base", "theirs"))
+    asked = Inquiry((theirs,), ("lpips",), against=base, instruments=Instruments(lpips="mini"))
+    found = evaluate_folders(asked, tmp_path / "out")["folders"][1]["lpips"]
+    assert (found["value"], found["n"]) == (0.0, 4)
+    assert "(4 pairs)" in (tmp_path / "out" / "report.md").read_text()
+    # One more on a side is left out, and said to be.
+    folder_of(theirs, {"c/3.png": 120})
+    result = evaluate_folders(asked, tmp_path / "out")
+    assert result["folders"][1]["lpips"]["n"] == 4
+    assert any("4 of 5 images of theirs have a counterpart" in note for note in result["notes"])
