@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from erase.conditioning import Conditioning, join
 from erase.errors import UserError
-from erase.sampling import Sampler, Shot, ddim, sampling
+from erase.sampling import Sampler, Shot, ddim, sampling, training_schedule
 from erase.text import Text
 
 VAE_PIXELS = 4 * 512 * 512
@@ -68,11 +68,15 @@ class Diffusion:
                 on a CPU, whose convolutions are faster with it, it is always so.
 
         Raises:
-            UserError: nothing there, or no Stable Diffusion pipeline.
+            UserError: nothing there, no Stable Diffusion pipeline, or one that would be trained
+                on another function than it samples from.
         """
         from erase.checkpoint import load_pipeline
+        from erase.supported import refuse_unsupported
 
         pipeline = load_pipeline(source, dtype)
+        own, xl = pipeline.scheduler.config, hasattr(pipeline, "text_encoder_2")
+        refuse_unsupported(pipeline.unet.config, own, source, xl=xl)
         pipeline.set_progress_bar_config(disable=True)
         loaded = cls(pipeline, source, torch.device(device), dtype, compiled)
         channels_last = channels_last or loaded.device.type == "cpu"
@@ -124,9 +128,7 @@ class Diffusion:
     @cached_property
     def schedule(self) -> Any:
         """The noise schedule √ᾱ of training; the pipeline's sampler may scale x_t otherwise."""
-        from diffusers import DDPMScheduler
-
-        return DDPMScheduler.from_config(self.pipeline.scheduler.config)
+        return training_schedule(self.pipeline.scheduler.config)
 
     def frozen(self) -> Diffusion:
         """The same model with a copy θ0 of the denoiser that training does not move."""

@@ -295,21 +295,31 @@ def check_images(job: Job, diffusion: Diffusion) -> None:
     size = job.recipe.size or diffusion.size
     if size % diffusion.stride:
         raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
-    check_steps(as_dict(job.recipe), diffusion)
+    check_sampling(as_dict(job.recipe), diffusion.pipeline.scheduler)
 
 
-def check_steps(settings: Mapping[str, Any], diffusion: Diffusion) -> None:
-    """Refuses samplers with more steps than the model has timesteps.
+def check_sampling(settings: Mapping[str, Any], scheduler: Any) -> None:
+    """Refuses samplers that don't follow the model's noise schedule, or with too many steps for it.
+
+    Args:
+        settings: a recipe's, by name.
+        scheduler: the model's own.
 
     Raises:
         UserError: naming the setting.
     """
+    from erase.sampling import check_sampler
+
+    steps = int(scheduler.config.num_train_timesteps)
     for key in ("sampling_steps", "x_t_steps"):
-        if settings.get(key, 0) >= diffusion.timesteps:
+        if settings.get(key, 0) >= steps:
             raise UserError(
                 f"--{key.replace('_', '-')} {settings[key]} is not below the model's "
-                f"{diffusion.timesteps} timesteps: choose fewer."
+                f"{steps} timesteps: choose fewer."
             )
+    check_sampler(settings["sampler"], scheduler.config)
+    if "x_t_steps" in settings:
+        check_sampler("ddim", scheduler.config)
 
 
 def check_settings(job: Job) -> None:

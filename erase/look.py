@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from erase import processes
 from erase.errors import UserError
-from erase.job import SAMPLING_KEYS, check_steps
+from erase.job import SAMPLING_KEYS, check_sampling
 from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, make_recipe
 from erase.runs import read_facts
 
@@ -48,7 +48,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
         raise UserError(f"{existing[0]} exists: add --overwrite or choose another --out.")
     device = accelerator(options.device, settings.precision, options.deterministic).device
     diffusion = Diffusion.load(model, device, **_ways(options))
-    check_steps(as_dict(settings), diffusion)
+    check_sampling(as_dict(settings), diffusion.pipeline.scheduler)
     shots = [Shot(options.prompt, seed) for seed in seeds]
     out.mkdir(parents=True, exist_ok=True)
     size = settings.sampling_batch
@@ -98,7 +98,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
         options.device, settings.precision, options.deterministic, several=True
     ).device
     diffusion = Diffusion.load(model, device, **_ways(options))
-    check_steps(as_dict(settings), diffusion)
+    check_sampling(as_dict(settings), diffusion.pipeline.scheduler)
     fingerprint = digest(model_fingerprint(diffusion))
     if options.overwrite and ours:
         if processes.is_main():
