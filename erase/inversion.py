@@ -13,7 +13,7 @@ from torch.nn.functional import mse_loss
 
 from erase import processes
 from erase.conditioning import Conditioning, join
-from erase.errors import UserError
+from erase.errors import UserError, short
 
 if TYPE_CHECKING:
     from erase.data import TrainingData
@@ -105,7 +105,7 @@ def _with_slots(
     places = torch.zeros(len(prompts), length, dtype=torch.bool)
     marked = places.clone()
     for i, prompt in enumerate(prompts):
-        text = tokenizer(prompt).input_ids
+        text = tokenizer(prompt, verbose=False).input_ids
         row: list[int] = []
         at = 0
         while at < len(text):
@@ -118,8 +118,8 @@ def _with_slots(
                 at += 1
         if len(row) > length:
             raise UserError(
-                f"The prompt '{prompt}' has {len(row)} tokens with the learnt ones, and the text "
-                f"encoder takes {length}: shorten it, or give fewer --inversion-tokens."
+                f"The prompt '{short(prompt)}' has {len(row)} tokens with the learnt ones, and the "
+                f"text encoder takes {length}: shorten it, or give fewer --inversion-tokens."
             )
         for padded in ids:
             padded[i, : len(row)] = torch.tensor(row)
