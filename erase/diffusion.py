@@ -7,6 +7,7 @@ noise or the velocity, nor how many text encoders it has.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -250,8 +251,10 @@ class Diffusion:
         steps: int,
         guidance: float,
         noise: Tensor,
+        own: bool = False,
+        generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor, int]:
-        """x_t from pure noise, after the first steps of a deterministic DDIM sampler.
+        """x_t from pure noise, after the first steps of a sampler.
 
         Args:
             done: steps taken, in [0, ``steps``).
@@ -259,26 +262,38 @@ class Diffusion:
             steps: of the whole sampler.
             guidance: classifier-free guidance scale; 1 is none.
             noise: standard normal (B, C, h, w), see ``draw_noise``.
+            own: take the model's own scheduler, as its pipeline would, instead of deterministic
+                DDIM.
+            generator: of what such a scheduler may draw between its steps.
 
         Returns:
-            x_t (B, C, h, w), its timesteps t (B,), and how many timesteps lie between t and the
-            step before it.
+            x_t (B, C, h, w) as the denoiser takes it, its timesteps t (B,), and how many timesteps
+            lie between t and the noisier level before it.
         """
-        scheduler = ddim(self.pipeline.scheduler.config)
+        own_one = self.pipeline.scheduler
+        scheduler = copy.deepcopy(own_one) if own else ddim(own_one.config)
         scheduler.set_timesteps(steps)
+        drawn: dict[str, Any] = {}
+        if generator is not None and "generator" in inspect.signature(scheduler.step).parameters:
+            drawn = {"generator": generator}
         times = scheduler.timesteps.tolist()
+        at = done * scheduler.order
         x_t = noise.to(c.hidden) * scheduler.init_noise_sigma
-        for now in times[:done]:
+        for now in times[:at]:
             t = torch.full((len(c),), now, device=x_t.device)
+            given = scheduler.scale_model_input(x_t, now)
             if guidance > 1:
-                both = self.predict(x_t.repeat(2, 1, 1, 1), t.repeat(2), join([c, empty]))
+                both = self.predict(given.repeat(2, 1, 1, 1), t.repeat(2), join([c, empty]))
                 conditional, unconditional = both.to(x_t).chunk(2)
                 predicted = unconditional + guidance * (conditional - unconditional)
             else:
-                predicted = self.predict(x_t, t, c)
-            x_t = scheduler.step(predicted.to(x_t), now, x_t).prev_sample
-        gap = (times[done - 1] if done else self.timesteps) - times[done]
-        return x_t, torch.full((len(c),), times[done], device=x_t.device), gap
+                predicted = self.predict(given, t, c)
+            x_t = scheduler.step(predicted.to(x_t), now, x_t, **drawn).prev_sample
+        now = times[at]
+        # Multistep samplers may come by the same level twice.
+        before = next((time for time in reversed(times[:at]) if time > now), self.timesteps)
+        t = torch.full((len(c),), now, device=x_t.device)
+        return scheduler.scale_model_input(x_t, now), t, max(1, int(before - now))
 
     def draw_noise(self, count: int, generator: torch.Generator, size: int | None = None) -> Tensor:
         """Standard normal noise (B, C, h, w) for ``count`` images of a side in px."""

@@ -310,7 +310,7 @@ def check_sampling(settings: Mapping[str, Any], scheduler: Any) -> None:
     Raises:
         UserError: naming the setting.
     """
-    from erase.sampling import check_sampler
+    from erase.sampling import check_sampler, follows
 
     steps = int(scheduler.config.num_train_timesteps)
     for key in ("sampling_steps", "x_t_steps"):
@@ -320,8 +320,13 @@ def check_sampling(settings: Mapping[str, Any], scheduler: Any) -> None:
                 f"{steps} timesteps: choose fewer."
             )
     check_sampler(settings["sampler"], scheduler.config)
-    if "x_t_steps" in settings:
+    if not settings.get("x_t_own_sampler", True):
         check_sampler("ddim", scheduler.config)
+    elif "x_t_steps" in settings and not follows(scheduler, scheduler.config):
+        raise UserError(
+            f"The model's own scheduler ({type(scheduler).__name__}) does not follow its noise "
+            "schedule (zero terminal SNR): give --x-t-own-sampler false."
+        )
 
 
 def check_settings(job: Job) -> None:
