@@ -160,10 +160,14 @@ class Diffusion:
         return self.text.last_token(prompts)
 
     def token_positions(
-        self, prompts: Sequence[str], words: str | Sequence[str], end: bool = False
+        self,
+        prompts: Sequence[str],
+        words: str | Sequence[str],
+        end: bool = False,
+        every_end: bool = False,
     ) -> Tensor:
         """Where the tokens of a word stand in each prompt, bool (B, 77); see ``Text.positions``."""
-        return self.text.positions(prompts, words, end)
+        return self.text.positions(prompts, words, end, every_end)
 
     @torch.no_grad()
     def encode(self, images: NDArray[np.uint8]) -> Tensor:

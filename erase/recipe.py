@@ -140,7 +140,7 @@ class Flag(NamedTuple):
         type: of its value.
         default: where neither recipe nor flag gives one; None where there is none.
         metadata: ``help``, ``unit``, ``min``, ``max``, ``above``, ``multiple``, ``choices``,
-            ``optional``.
+            ``optional``, and ``needs``, another setting without which it has no effect.
     """
 
     name: str
@@ -238,6 +238,9 @@ def idle(settings: Mapping[str, Any]) -> frozenset[str]:
     for role, weight in needs.weighed.items():
         if not settings[weight]:
             found |= {f"{role}_images", f"{role}_empty"}
+    for own in fields(config_class(settings["method"])):
+        if "needs" in own.metadata and not settings[own.metadata["needs"]]:
+            found.add(own.name)
     return frozenset(found & settings.keys())
 
 

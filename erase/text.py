@@ -113,7 +113,11 @@ class Text:
         return hidden[torch.arange(len(ids)), ends.to(hidden.device)]
 
     def positions(
-        self, prompts: Sequence[str], words: str | Sequence[str], end: bool = False
+        self,
+        prompts: Sequence[str],
+        words: str | Sequence[str],
+        end: bool = False,
+        every_end: bool = False,
     ) -> Tensor:
         """Where the tokens of a word stand in each prompt: bool (B, 77).
 
@@ -121,6 +125,7 @@ class Text:
             prompts: each with its word, which may be the whole prompt.
             words: of all prompts, or of each; looked for without regard to case.
             end: whether the first end-of-text token counts too.
+            every_end: whether every one does; see ``mark_end``.
 
         Raises:
             UserError: a prompt without the word.
@@ -140,5 +145,19 @@ class Text:
                 )
             for i in starts:
                 row[i : i + len(wanted)] = True
-            row[len(ids) - 1] |= end
+            if end:
+                self.mark_end(row, len(ids), every_end)
         return found.to(self.device)
+
+    def mark_end(self, row: Tensor, length: int, every: bool) -> None:
+        """Marks the end-of-text token of a prompt, in place.
+
+        Args:
+            row: bool (77,), of the first text encoder.
+            length: tokens of the prompt, the end among them.
+            every: mark those too that fill the prompt up, as they do in Stable Diffusion 1; 2
+                fills up with another token.
+        """
+        row[length - 1] = True
+        if every and self.tokenizer.pad_token_id == self.tokenizer.eos_token_id:
+            row[length:] = True
