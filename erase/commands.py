@@ -14,10 +14,11 @@ from erase.errors import UserError, nearest
 from erase.files import digest
 from erase.images import Shared
 from erase.included import place
-from erase.job import check, check_images, model_fingerprint
+from erase.job import check, check_images, model_fingerprint, note
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
 from erase.specs import check_axes
 from erase.task import Task, describe, make_plan, requests, requests_of
+from erase.wording import cut_off, training_prompts
 
 if TYPE_CHECKING:
     from erase.diffusion import Diffusion
@@ -65,6 +66,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
         check_images(task.job, diffusion)
     else:
         check(task.job, diffusion)
+    _tell_cut(task, diffusion)
     model = model_fingerprint(diffusion)
     plan = make_plan(task, model)
     shared = None
@@ -134,6 +136,15 @@ def _own_images(task: Task, number: int) -> set[tuple[str, int, int]] | None:
         return None
     asked = requests_of(task.job, number, task.eval_shift).values()
     return {(r.set, r.case_number, r.k) for rows in asked for r in rows}
+
+
+def _tell_cut(task: Task, diffusion: Diffusion) -> None:
+    """Says which prompts of the evaluation are cut off, besides those that ``check`` told of."""
+    told = {} if task.included else training_prompts(task.job)
+    before = {prompt for each in told.values() for prompt in each}
+    asked = [row.prompt for rows in requests(task.job).values() for row in rows]
+    if text := cut_off(diffusion.text, {"evaluation": [p for p in asked if p not in before]}):
+        note(text)
 
 
 def _evaluate(task: Task, run: Path, device: Any) -> None:

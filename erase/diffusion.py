@@ -7,6 +7,7 @@ noise or the velocity, nor how many text encoders it has.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from erase.conditioning import Conditioning, join
 from erase.errors import UserError
-from erase.sampling import Sampler, Shot, ddim, sampling
+from erase.sampling import Sampler, Shot, ddim, sampling, training_schedule
 from erase.text import Text
 
 VAE_PIXELS = 4 * 512 * 512
@@ -68,11 +69,15 @@ class Diffusion:
                 on a CPU, whose convolutions are faster with it, it is always so.
 
         Raises:
-            UserError: nothing there, or no Stable Diffusion pipeline.
+            UserError: nothing there, no Stable Diffusion pipeline, or one that would be trained
+                on another function than it samples from.
         """
         from erase.checkpoint import load_pipeline
+        from erase.supported import refuse_unsupported
 
         pipeline = load_pipeline(source, dtype)
+        own, xl = pipeline.scheduler.config, hasattr(pipeline, "text_encoder_2")
+        refuse_unsupported(pipeline.unet.config, own, source, xl=xl)
         pipeline.set_progress_bar_config(disable=True)
         loaded = cls(pipeline, source, torch.device(device), dtype, compiled)
         channels_last = channels_last or loaded.device.type == "cpu"
@@ -124,9 +129,7 @@ class Diffusion:
     @cached_property
     def schedule(self) -> Any:
         """The noise schedule √ᾱ of training; the pipeline's sampler may scale x_t otherwise."""
-        from diffusers import DDPMScheduler
-
-        return DDPMScheduler.from_config(self.pipeline.scheduler.config)
+        return training_schedule(self.pipeline.scheduler.config)
 
     def frozen(self) -> Diffusion:
         """The same model with a copy θ0 of the denoiser that training does not move."""
@@ -157,10 +160,14 @@ class Diffusion:
         return self.text.last_token(prompts)
 
     def token_positions(
-        self, prompts: Sequence[str], words: str | Sequence[str], end: bool = False
+        self,
+        prompts: Sequence[str],
+        words: str | Sequence[str],
+        end: bool = False,
+        every_end: bool = False,
     ) -> Tensor:
         """Where the tokens of a word stand in each prompt, bool (B, 77); see ``Text.positions``."""
-        return self.text.positions(prompts, words, end)
+        return self.text.positions(prompts, words, end, every_end)
 
     @torch.no_grad()
     def encode(self, images: NDArray[np.uint8]) -> Tensor:
@@ -248,8 +255,10 @@ class Diffusion:
         steps: int,
         guidance: float,
         noise: Tensor,
+        own: bool = False,
+        generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor, int]:
-        """x_t from pure noise, after the first steps of a deterministic DDIM sampler.
+        """x_t from pure noise, after the first steps of a sampler.
 
         Args:
             done: steps taken, in [0, ``steps``).
@@ -257,26 +266,38 @@ class Diffusion:
             steps: of the whole sampler.
             guidance: classifier-free guidance scale; 1 is none.
             noise: standard normal (B, C, h, w), see ``draw_noise``.
+            own: take the model's own scheduler, as its pipeline would, instead of deterministic
+                DDIM.
+            generator: of what such a scheduler may draw between its steps.
 
         Returns:
-            x_t (B, C, h, w), its timesteps t (B,), and how many timesteps lie between t and the
-            step before it.
+            x_t (B, C, h, w) as the denoiser takes it, its timesteps t (B,), and how many timesteps
+            lie between t and the noisier level before it.
         """
-        scheduler = ddim(self.pipeline.scheduler.config)
+        own_one = self.pipeline.scheduler
+        scheduler = copy.deepcopy(own_one) if own else ddim(own_one.config)
         scheduler.set_timesteps(steps)
+        drawn: dict[str, Any] = {}
+        if generator is not None and "generator" in inspect.signature(scheduler.step).parameters:
+            drawn = {"generator": generator}
         times = scheduler.timesteps.tolist()
+        at = done * scheduler.order
         x_t = noise.to(c.hidden) * scheduler.init_noise_sigma
-        for now in times[:done]:
+        for now in times[:at]:
             t = torch.full((len(c),), now, device=x_t.device)
+            given = scheduler.scale_model_input(x_t, now)
             if guidance > 1:
-                both = self.predict(x_t.repeat(2, 1, 1, 1), t.repeat(2), join([c, empty]))
+                both = self.predict(given.repeat(2, 1, 1, 1), t.repeat(2), join([c, empty]))
                 conditional, unconditional = both.to(x_t).chunk(2)
                 predicted = unconditional + guidance * (conditional - unconditional)
             else:
-                predicted = self.predict(x_t, t, c)
-            x_t = scheduler.step(predicted.to(x_t), now, x_t).prev_sample
-        gap = (times[done - 1] if done else self.timesteps) - times[done]
-        return x_t, torch.full((len(c),), times[done], device=x_t.device), gap
+                predicted = self.predict(given, t, c)
+            x_t = scheduler.step(predicted.to(x_t), now, x_t, **drawn).prev_sample
+        now = times[at]
+        # Multistep samplers may come by the same level twice.
+        before = next((time for time in reversed(times[:at]) if time > now), self.timesteps)
+        t = torch.full((len(c),), now, device=x_t.device)
+        return scheduler.scale_model_input(x_t, now), t, max(1, int(before - now))
 
     def draw_noise(self, count: int, generator: torch.Generator, size: int | None = None) -> Tensor:
         """Standard normal noise (B, C, h, w) for ``count`` images of a side in px."""

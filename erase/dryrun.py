@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -25,21 +25,24 @@ class Sizes:
     Attributes:
         denoiser, others: numbers of weights.
         side: of its images, in px.
+        scheduler: its own sampler.
     """
 
     denoiser: int
     others: int
     side: int
+    scheduler: Any = field(compare=False)
 
 
 def sizes(model: str) -> Sizes | None:
     """The model's sizes; None for one on the hub that was not downloaded yet.
 
     Raises:
-        UserError: there is no such model.
+        UserError: there is no such model, or none that can be trained.
     """
     from erase.checkpoint import open_base
     from erase.layout import networks, skeleton
+    from erase.supported import own_scheduler, refuse_unsupported
 
     try:
         base = open_base(model, fetch=False)
@@ -53,25 +56,36 @@ def sizes(model: str) -> Sizes | None:
             folder = Path(place)
             base.unpack(folder)
         built: dict[str, Any] = {name: skeleton(folder, name) for name in networks(folder)}
+        scheduler = own_scheduler(folder)
+    unet = built["unet"].config
+    refuse_unsupported(unet, scheduler.config, model, xl="text_encoder_2" in built)
     counts = {n: sum(p.numel() for p in net.parameters()) for n, net in built.items()}
     levels = len(built["vae"].config.block_out_channels)
-    side = int(built["unet"].config.sample_size) * 2 ** (levels - 1)
+    side = int(unet.sample_size) * 2 ** (levels - 1)
     denoiser = counts.pop("unet")
-    return Sizes(denoiser, sum(counts.values()), side)
+    return Sizes(denoiser, sum(counts.values()), side, scheduler)
 
 
 def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
     """What the tasks would do, as text; nothing is written, and no model is downloaded.
 
+    What its configuration shows to be impossible is refused as a run would refuse it.
+
     Disk counts images at 2 bytes per pixel (PNG of photographs) and moved weights in fp32; memory
     counts weights, and the saliency's sums or the training's copies, gradients and moments of the
     masked weights, whichever is more, without activations.
+
+    Raises:
+        UserError: there is no such model, or it can't be trained or sampled so.
     """
+    from erase.job import check_sampling
     from erase.task import requests
 
     first = tasks[0]
     recipe = first.job.recipe
     found = sizes(first.model)
+    if found:
+        check_sampling(as_dict(recipe), found.scheduler)
     asked = {side: len(rows) for side, rows in requests(first.job).items()}
     roles = {role: int(getattr(recipe, f"{role}_images")) for role in first.job.roles()}
     needs = load_method(recipe.method).NEEDS

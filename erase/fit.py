@@ -133,10 +133,15 @@ class Fit:
 
     def _gradients(self, step: Step, index: int) -> dict[str, float]:
         """Leaves the step's gradients on the weights, and returns its means over all images."""
+        from accelerate.utils import AutocastKwargs
+
+        # A weight cast under no_grad (CA's target, ESD's x_t) would be cached without its graph,
+        # and the gradient would never reach it: not every torch tells the two apart.
+        uncached = AutocastKwargs(cache_enabled=False)
         total: dict[str, Tensor] = {}
         for turn in range(self.part.turns):
             self.part.turn = turn
-            with self.accelerator.autocast():
+            with self.accelerator.autocast(uncached):
                 values = step(index)
             for name, value in values.items():
                 part = value.detach().float() / self.part.turns

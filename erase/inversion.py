@@ -13,7 +13,8 @@ from torch.nn.functional import mse_loss
 
 from erase import processes
 from erase.conditioning import Conditioning, join
-from erase.errors import UserError
+from erase.errors import UserError, short
+from erase.seeding import generator
 
 if TYPE_CHECKING:
     from erase.data import TrainingData
@@ -34,14 +35,26 @@ class Inversion:
 
 
 def invert(
-    diffusion: Diffusion, data: TrainingData, *, steps: int, tokens: int, lr: float, end: bool
+    diffusion: Diffusion,
+    data: TrainingData,
+    *,
+    steps: int,
+    tokens: int,
+    lr: float,
+    end: bool,
+    every_end: bool = False,
+    random_start: float | None = None,
+    weight_decay: float | None = None,
+    norm: float | None = None,
 ) -> Inversion:
     """Learns ``tokens`` input embeddings for the concept's word; all networks stay as they are.
 
     A model with two text encoders has embeddings v for each.
 
     Minimises MSE(ε, ε_θ(x_t|c_v)) over v on the forget images with AdamW, from the embeddings of
-    the word's own tokens.
+    the word's own tokens, in turn. Forget-Me-Not's code starts those beyond the word's from noise
+    of deviation 1, decays with 0.1, and after each step sets |v| to |v| + λ(0.4 - |v|) with
+    λ = min(1, 100·lr).
 
     Args:
         diffusion: the base model.
@@ -50,6 +63,11 @@ def invert(
         tokens: number of embeddings v, >= 1.
         lr: learning rate.
         end: whether ``tokens`` marks the end-of-text token too.
+        every_end: whether it marks every one; see ``Text.mark_end``.
+        random_start: standard deviation of the noise that tokens beyond the word's start from;
+            None repeats the word's.
+        weight_decay: of the embeddings, >= 0; None is AdamW's own 0.01.
+        norm: that |v| is pulled towards; None leaves it free.
 
     Raises:
         UserError: a prompt without the word, or too long with the learnt tokens.
@@ -59,9 +77,16 @@ def invert(
     tables = [encoder.get_input_embeddings() for _, encoder in diffusion.text.encoders]
     own = diffusion.pipeline.tokenizer(data.words[0], add_special_tokens=False).input_ids
     prompts = [c for c, _ in data.pairs]
-    ids, places, marked = _with_slots(diffusion, prompts, own, tokens, end)
+    ids, places, lengths = _with_slots(diffusion, prompts, own, tokens)
     starts = [table.weight[[own[i % len(own)] for i in range(tokens)]] for table in tables]
-    learnt = [v.detach().float().clone().requires_grad_(True) for v in starts]
+    learnt = [v.detach().float().clone() for v in starts]
+    if random_start is not None:
+        g = generator(data.seed, "inversion", "start")
+        for v in learnt:
+            surplus = v[len(own) :]
+            surplus.copy_(random_start * torch.randn(surplus.shape, generator=g))
+    for v in learnt:
+        v.requires_grad_(True)
 
     def embed(rows: Tensor) -> Conditioning:
         slots = places[rows]
@@ -76,7 +101,10 @@ def invert(
                 hooks.callback(handle.remove)
             return diffusion.text.encode([own[rows] for own in ids]).float()
 
-    optimizer = torch.optim.AdamW(learnt, lr=lr)
+    optimizer = torch.optim.AdamW(
+        learnt, lr=lr, weight_decay=0.01 if weight_decay is None else weight_decay
+    )
+    pull = min(1.0, 100 * lr)
     data = data.whole()  # a few embeddings: every process learns them all
     for index in tqdm(range(steps), desc="inversion", disable=not processes.is_main()):
         draw = data.draw("forget", index, "inversion")
@@ -86,26 +114,34 @@ def invert(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
+        if norm is not None:
+            for v in learnt:
+                long = v.data.norm(dim=-1, keepdim=True)
+                v.data *= (long + pull * (norm - long)) / long
     with torch.no_grad():
         rows = torch.arange(len(places), device=places.device)
         c = join([embed(part) for part in rows.split(64)])
+    marked = places.to(diffusion.device, copy=True)
+    for row, length in zip(marked, lengths, strict=True):
+        if end:
+            diffusion.text.mark_end(row, length, every_end)
     return Inversion(c, marked)
 
 
 def _with_slots(
-    diffusion: Diffusion, prompts: Sequence[str], own: Sequence[int], count: int, end: bool
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Token ids (P, 77) by text encoder, ``count`` slots in the word's place; bool (P, 77): the
-    slots, and the slots with the end."""
+    diffusion: Diffusion, prompts: Sequence[str], own: Sequence[int], count: int
+) -> tuple[list[Tensor], Tensor, list[int]]:
+    """Token ids (P, 77) by text encoder, ``count`` slots in the word's place; where those are, bool
+    (P, 77); how many tokens each prompt has then."""
     tokenizer = diffusion.pipeline.tokenizer
     length = tokenizer.model_max_length
     diffusion.token_positions(prompts, tokenizer.decode(own))  # refuses prompts without the word
     pads = [t.pad_token_id for t, _ in diffusion.text.encoders]
     ids = [torch.full((len(prompts), length), pad) for pad in pads]
     places = torch.zeros(len(prompts), length, dtype=torch.bool)
-    marked = places.clone()
+    lengths = []
     for i, prompt in enumerate(prompts):
-        text = tokenizer(prompt).input_ids
+        text = tokenizer(prompt, verbose=False).input_ids
         row: list[int] = []
         at = 0
         while at < len(text):
@@ -118,14 +154,13 @@ def _with_slots(
                 at += 1
         if len(row) > length:
             raise UserError(
-                f"The prompt '{prompt}' has {len(row)} tokens with the learnt ones, and the text "
-                f"encoder takes {length}: shorten it, or give fewer --inversion-tokens."
+                f"The prompt '{short(prompt)}' has {len(row)} tokens with the learnt ones, and the "
+                f"text encoder takes {length}: shorten it, or give fewer --inversion-tokens."
             )
         for padded in ids:
             padded[i, : len(row)] = torch.tensor(row)
-        marked[i] = places[i]
-        marked[i, len(row) - 1] |= end
-    # Beside the text encoders, wherever those are; what is learnt follows the denoiser.
+        lengths.append(len(row))
+    # Beside the text encoders, wherever those are.
     device = diffusion.text.encoders[0][1].device
     ids = [padded.to(device) for padded in ids]
-    return ids, places.to(device), marked.to(diffusion.device)
+    return ids, places.to(device), lengths

@@ -17,6 +17,7 @@ from erase.files import digest, sha256
 from erase.images import captions, image_files
 from erase.methods import Role, load_method
 from erase.recipe import Recipe, as_dict
+from erase.wording import check_prompts, cut_off, training_prompts
 
 if TYPE_CHECKING:
     from erase.diffusion import Diffusion
@@ -271,19 +272,19 @@ def check(job: Job, diffusion: Diffusion) -> None:
     """Refuses what can't work with this model and these processes.
 
     Raises:
-        UserError: concept and anchor are the same, a size the autoencoder can't take, more steps
-            than the model has timesteps, a batch that can't be shared out, or a prompt without
-            the word that the method looks for.
+        UserError: prompts that the model reads as the same or not to the end of what matters (see
+            ``wording.check_prompts``), a size the autoencoder can't take, a sampler that does not
+            suit the model, a batch that can't be shared out, or a prompt without the word that the
+            method looks for.
     """
-    if any(c == a for c, a in job.pairs()):
-        raise UserError(
-            f"The anchor equals the concept ('{job.concept.name}'): choose another --anchor."
-        )
+    check_prompts(job, diffusion.text)
     _check_batch(job)
     check_images(job, diffusion)
+    if told := cut_off(diffusion.text, training_prompts(job)):
+        note(told)
     needs = load_method(job.recipe.method).NEEDS
     if job.recipe.low_memory and not needs.mean:
-        _note(
+        note(
             f"the loss of {job.recipe.method} is one over the whole batch, which --low-memory does "
             "not change: lower --batch-size for less memory."
         )
@@ -291,13 +292,14 @@ def check(job: Job, diffusion: Diffusion) -> None:
         diffusion.token_positions([c for c, _ in job.pairs()], job.words())
         for concept, _ in job.targets:
             if concept.kind == "text" and len(concept.word.split()) > 2:
-                _note(
+                note(
                     f"every word of '{concept.word}' counts as the concept's: put its own in "
                     "brackets, as in 'a photo of a [church]'."
                 )
 
 
-def _note(text: str) -> None:
+def note(text: str) -> None:
+    """Tells the user something that stops nothing, once, whatever the number of processes."""
     if processes.is_main():
         print(f"erase: {text}", file=sys.stderr)
 
@@ -307,21 +309,36 @@ def check_images(job: Job, diffusion: Diffusion) -> None:
     size = job.recipe.size or diffusion.size
     if size % diffusion.stride:
         raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
-    check_steps(as_dict(job.recipe), diffusion)
+    check_sampling(as_dict(job.recipe), diffusion.pipeline.scheduler)
 
 
-def check_steps(settings: Mapping[str, Any], diffusion: Diffusion) -> None:
-    """Refuses samplers with more steps than the model has timesteps.
+def check_sampling(settings: Mapping[str, Any], scheduler: Any) -> None:
+    """Refuses samplers that don't follow the model's noise schedule, or with too many steps for it.
+
+    Args:
+        settings: a recipe's, by name.
+        scheduler: the model's own.
 
     Raises:
         UserError: naming the setting.
     """
+    from erase.sampling import check_sampler, follows
+
+    steps = int(scheduler.config.num_train_timesteps)
     for key in ("sampling_steps", "x_t_steps"):
-        if settings.get(key, 0) >= diffusion.timesteps:
+        if settings.get(key, 0) >= steps:
             raise UserError(
                 f"--{key.replace('_', '-')} {settings[key]} is not below the model's "
-                f"{diffusion.timesteps} timesteps: choose fewer."
+                f"{steps} timesteps: choose fewer."
             )
+    check_sampler(settings["sampler"], scheduler.config)
+    if not settings.get("x_t_own_sampler", True):
+        check_sampler("ddim", scheduler.config)
+    elif "x_t_steps" in settings and not follows(scheduler, scheduler.config):
+        raise UserError(
+            f"The model's own scheduler ({type(scheduler).__name__}) does not follow its noise "
+            "schedule (zero terminal SNR): give --x-t-own-sampler false."
+        )
 
 
 def check_settings(job: Job) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
 from erase.errors import UserError
-from erase.job import SAMPLING_KEYS, check_steps
+from erase.job import SAMPLING_KEYS, check_sampling
 from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, make_recipe
 from erase.runs import read_facts
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
+    from erase.diffusion import Diffusion
     from erase.sampling import Sampler
 
 
@@ -48,7 +49,8 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
         raise UserError(f"{existing[0]} exists: add --overwrite or choose another --out.")
     device = accelerator(options.device, settings.precision, options.deterministic).device
     diffusion = Diffusion.load(model, device, **_ways(options))
-    check_steps(as_dict(settings), diffusion)
+    check_sampling(as_dict(settings), diffusion.pipeline.scheduler)
+    _tell_cut(diffusion, [options.prompt])
     shots = [Shot(options.prompt, seed) for seed in seeds]
     out.mkdir(parents=True, exist_ok=True)
     size = settings.sampling_batch
@@ -98,7 +100,8 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
         options.device, settings.precision, options.deterministic, several=True
     ).device
     diffusion = Diffusion.load(model, device, **_ways(options))
-    check_steps(as_dict(settings), diffusion)
+    check_sampling(as_dict(settings), diffusion.pipeline.scheduler)
+    _tell_cut(diffusion, [row.prompt for row in prompts.rows])
     fingerprint = digest(model_fingerprint(diffusion))
     if options.overwrite and ours:
         if processes.is_main():
@@ -109,6 +112,14 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
         made = generate(diffusion, asked, out, sampler, batch, model=fingerprint)
     if processes.is_main():
         print(f"{len(made)} images in {out}, listed in {MANIFEST}")
+
+
+def _tell_cut(diffusion: Diffusion, prompts: Sequence[str]) -> None:
+    from erase.job import note
+    from erase.wording import cut_off
+
+    if told := cut_off(diffusion.text, {"given": prompts}):
+        note(told)
 
 
 def _refuse_idle(options: Namespace, overrides: Mapping[str, Any], beside: str) -> None:

@@ -65,10 +65,19 @@ class Recipe:
     mask: Literal["saliency", "none", "random"] = _setting(
         "saliency", "weights that may move: the salient ones, all in scope, or as many at random"
     )
-    scope: Literal["full", "xattn", "xattn-kv", "noxattn", "noxattn-core"] = _setting(
+    scope: Literal[
+        "full",
+        "xattn",
+        "xattn-kv",
+        "noxattn",
+        "noxattn-core",
+        "full-no-norms",
+        "noxattn-no-norms",
+    ] = _setting(
         "full",
         "layers that the mask is drawn from: all, cross-attention (ESD's x), its keys and values "
-        "(x-strict), all but cross-attention (u), that without output and time embedding",
+        "(x-strict), all but cross-attention (u), that without output and time embedding, all and "
+        "u without the norms (2025)",
     )
     ratio: float = _setting(0.5, "share of the scope's weights in the mask", above=0.0, max=1.0)
     saliency_guidance: float = _setting(
@@ -131,7 +140,7 @@ class Flag(NamedTuple):
         type: of its value.
         default: where neither recipe nor flag gives one; None where there is none.
         metadata: ``help``, ``unit``, ``min``, ``max``, ``above``, ``multiple``, ``choices``,
-            ``optional``.
+            ``optional``, and ``needs``, another setting without which it has no effect.
     """
 
     name: str
@@ -229,6 +238,9 @@ def idle(settings: Mapping[str, Any]) -> frozenset[str]:
     for role, weight in needs.weighed.items():
         if not settings[weight]:
             found |= {f"{role}_images", f"{role}_empty"}
+    for own in fields(config_class(settings["method"])):
+        if "needs" in own.metadata and not settings[own.metadata["needs"]]:
+            found.add(own.name)
     return frozenset(found & settings.keys())
 
 

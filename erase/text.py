@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from erase.conditioning import Conditioning
-from erase.errors import UserError
+from erase.errors import UserError, short
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,33 @@ class Text:
         assert empty.pooled is not None
         return Conditioning(torch.zeros_like(empty.hidden), torch.zeros_like(empty.pooled))
 
+    def ids(self, prompts: Sequence[str]) -> list[tuple[tuple[int, ...], ...]]:
+        """What is read of each prompt: its token ids by every tokenizer, cut off at 77."""
+        if not prompts:
+            return []
+        each = [
+            tokenizer(
+                list(prompts), truncation=True, max_length=tokenizer.model_max_length
+            ).input_ids
+            for tokenizer, _ in self.encoders
+        ]
+        return [tuple(map(tuple, rows)) for rows in zip(*each, strict=True)]
+
+    def cut(self, prompts: Iterable[str]) -> list[str]:
+        """The prompts that have more tokens than a text encoder reads."""
+        asked = list(prompts)
+        found: set[int] = set()
+        for tokenizer, _ in self.encoders:
+            # Not verbose: the library would warn of lengths that are only counted here.
+            rows = tokenizer(asked, verbose=False).input_ids if asked else []
+            found |= {i for i, row in enumerate(rows) if len(row) > tokenizer.model_max_length}
+        return [asked[i] for i in sorted(found)]
+
+    def reads(self, prompt: str, word: str) -> bool:
+        """Whether a word, wherever a prompt first says it, is read whole, before the cut."""
+        at = prompt.lower().find(word.lower())
+        return not self.cut([prompt[: at + len(word)] if at >= 0 else prompt])
+
     def last_token(self, prompts: Sequence[str]) -> Tensor:
         """Hidden states (B, D) of the last token before end-of-text; of the start if empty."""
         length = self.tokenizer.model_max_length
@@ -86,7 +113,11 @@ class Text:
         return hidden[torch.arange(len(ids)), ends.to(hidden.device)]
 
     def positions(
-        self, prompts: Sequence[str], words: str | Sequence[str], end: bool = False
+        self,
+        prompts: Sequence[str],
+        words: str | Sequence[str],
+        end: bool = False,
+        every_end: bool = False,
     ) -> Tensor:
         """Where the tokens of a word stand in each prompt: bool (B, 77).
 
@@ -94,6 +125,7 @@ class Text:
             prompts: each with its word, which may be the whole prompt.
             words: of all prompts, or of each; looked for without regard to case.
             end: whether the first end-of-text token counts too.
+            every_end: whether every one does; see ``mark_end``.
 
         Raises:
             UserError: a prompt without the word.
@@ -108,9 +140,24 @@ class Text:
             starts = [i for i in range(len(ids)) if wanted and ids[i : i + len(wanted)] == wanted]
             if not starts:
                 raise UserError(
-                    f"The word '{word}' is not in the prompt '{prompt}': choose prompts with it."
+                    f"The word '{short(word)}' is not in the prompt '{short(prompt)}': choose "
+                    "prompts with it."
                 )
             for i in starts:
                 row[i : i + len(wanted)] = True
-            row[len(ids) - 1] |= end
+            if end:
+                self.mark_end(row, len(ids), every_end)
         return found.to(self.device)
+
+    def mark_end(self, row: Tensor, length: int, every: bool) -> None:
+        """Marks the end-of-text token of a prompt, in place.
+
+        Args:
+            row: bool (77,), of the first text encoder.
+            length: tokens of the prompt, the end among them.
+            every: mark those too that fill the prompt up, as they do in Stable Diffusion 1; 2
+                fills up with another token.
+        """
+        row[length - 1] = True
+        if every and self.tokenizer.pad_token_id == self.tokenizer.eos_token_id:
+            row[length:] = True

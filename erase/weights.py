@@ -10,9 +10,14 @@ from torch import Tensor, nn
 
 from erase.errors import UserError, nearest
 
-SCOPES = ("full", "xattn", "xattn-kv", "noxattn", "noxattn-core")
+SCOPES = (
+    *("full", "xattn", "xattn-kv", "noxattn", "noxattn-core"),
+    *("full-no-norms", "noxattn-no-norms"),
+)
 """All weights; cross-attention (``attn2``); its key and value matrices; all but cross-attention;
-the same without the output layers and the time embedding, as in ESD's first code."""
+the same without the output layers and the time embedding, as in ESD's first code; all, and all but
+cross-attention, without the norms, which are the linear and convolutional layers of ESD's rewrite.
+"""
 
 _CHUNK = 1 << 22
 
@@ -24,7 +29,7 @@ def in_scope(scope: str, name: str) -> bool:
         UserError: there is no such scope.
     """
     parts = name.split(".")
-    cross = "attn2" in parts
+    cross, norm = "attn2" in parts, any("norm" in part for part in parts[:-1])
     match scope:
         case "full":
             return True
@@ -36,6 +41,10 @@ def in_scope(scope: str, name: str) -> bool:
             return not cross
         case "noxattn-core":
             return not cross and parts[0] not in ("time_embedding", "conv_norm_out", "conv_out")
+        case "full-no-norms":
+            return not norm
+        case "noxattn-no-norms":
+            return not cross and not norm
     raise UserError(
         f"Unknown scope '{scope}': use one of {', '.join(SCOPES)}.{nearest(scope, SCOPES)}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_top_equals_one_stable_sort_over_all_weights(
 ) -> None:
     saliency = values_of(layout, seed, levels)
     everything = np.concatenate([v.ravel() for v in saliency.values()])
-    k = math.floor(ratio * everything.size)
+    k = math.floor(Fraction(str(ratio)) * everything.size)
     expected = np.zeros(everything.size, bool)
     expected[np.argsort(-everything, kind="stable")[:k]] = True
     mask = Mask.top(saliency, ratio)
@@ -203,6 +204,14 @@ def test_masks_of_different_models_do_not_combine() -> None:
     a, b = Mask.top({"w": torch.ones(3)}, 1.0), Mask.top({"w": torch.ones(4)}, 1.0)
     with pytest.raises(UserError, match="at 'w'"):
         union(a, b)
+
+
+def test_a_ratio_counts_as_it_is_written() -> None:
+    """In binary, 0.29 · 100 comes out below 29."""
+    saliency = {"w": torch.arange(100.0)}
+    for percent in range(1, 101):
+        mask = Mask.top(saliency, percent / 100)
+        assert (mask.count, mask.random(percent / 100, 0).count) == (percent, percent)
 
 
 @pytest.mark.parametrize("ratio", [0.0, -0.1, 1.0001, float("nan"), float("inf")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 
 from erase.errors import UserError
 from erase.weights import SCOPES, fingerprint, fingerprint_state, in_scope, scoped
+from tests.tiny import UNET, XL_UNET
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,22 @@ def test_scopes_of_a_real_unet(unet: UNet2DConditionModel) -> None:
     assert sorted(found["xattn"] + found["noxattn"]) == sorted(names)
     for keys in found.values():
         assert keys == [n for n in names if n in keys]  # the model's own order
+
+
+@pytest.mark.parametrize("odd", [{}, {**XL_UNET}])
+def test_scopes_without_norms_are_the_linear_and_convolutional_layers(odd: dict[str, Any]) -> None:
+    """As ESD's rewrite chooses its weights: by the class of their layer."""
+    model = UNet2DConditionModel(**{**UNET, **odd})
+    plain = {
+        f"{name}.{own}"
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d)
+        for own, _ in layer.named_parameters()
+    }
+    assert set(scoped(model, "full-no-norms")) == plain
+    assert set(scoped(model, "noxattn-no-norms")) == {n for n in plain if ".attn2." not in n}
+    # x and x-strict have no norms to leave out.
+    assert set(scoped(model, "xattn")) <= plain
 
 
 def test_scope_is_read_from_whole_name_parts() -> None:

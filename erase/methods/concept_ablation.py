@@ -6,6 +6,10 @@ x_t are noised images of the anchor, made by the base model from the prompts c'.
 the model in training under stop-gradient; a frozen copy of the base is the option. The published
 code moves the keys and values of the cross-attention alone at lr 2e-6 times batch size times number
 of GPUs.
+
+Not offered, and part of that code: prior preservation (a denoising loss on images of the anchor
+where anchor and concept share a word, as in "grumpy cat" and "cat"), random flips, and random crops
+with the loss masked to what they show.
 """
 
 from __future__ import annotations

@@ -6,12 +6,20 @@
 x_t is denoised from pure noise to a random one of the sampler's steps, so that no images are
 needed. c_from is c, unless an attribute is erased from something.
 
-The paper and its first code take b = ∅, η = 1, x_t from the model in training, and t anywhere
-between two steps of the sampler. The 2025 rewrite takes b = c_from, η = 2, x_t from the frozen
-model, and t at the step itself; with c_from = c its target at η = 2 is the paper's at η = 1.
+The paper and its first code take b = ∅, η = 1, x_t from the model in training by DDIM, and t
+between two steps. In that code x_t stands at timestep 20(k-1)+1 while t is drawn from
+[20k, 20k+20), one interval noisier; x_t is never pure noise, since one step at least is taken, and
+the first of the 50 timesteps is dropped. Here t lies in the interval that begins at x_t's own
+level, and x_t may be pure noise, which is nearer to the paper.
 
-The variants are scopes: x is ``xattn``, x-strict ``xattn-kv``, u ``noxattn`` (the first code's u:
-``noxattn-core``), all ``full``.
+The 2025 rewrite takes b = c_from, η = 2, x_t from the frozen model by the pipeline's own scheduler
+(PNDM for SD 1.4), t at the step itself, and moves linear and convolutional layers alone, no norms;
+with c_from = c its target at η = 2 is the paper's at η = 1. It differs in what is not offered:
+weights and optimizer in bf16, and images of 1024 px for SD 1.4.
+
+The variants are scopes: x is ``xattn``, x-strict ``xattn-kv`` (neither has norms), u ``noxattn``
+(the first code's u: ``noxattn-core``, the rewrite's: ``noxattn-no-norms``), all ``full`` (the
+rewrite's: ``full-no-norms``).
 """
 
 from __future__ import annotations
@@ -62,7 +70,13 @@ class Config:
         default=True,
         metadata={"help": "draw t between two sampler steps (paper) instead of at a step (2025)"},
     )
-    x_t_steps: int = field(default=50, metadata={"help": "DDIM steps of x_t's sampler", "min": 1})
+    x_t_own_sampler: bool = field(
+        default=False,
+        metadata={
+            "help": "denoise x_t by the model's own scheduler (2025) instead of DDIM (paper)"
+        },
+    )
+    x_t_steps: int = field(default=50, metadata={"help": "steps of x_t's sampler", "min": 1})
     x_t_guidance: float = field(
         default=3.0, metadata={"help": "guidance scale of x_t's sampler; 1 is none", "min": 1.0}
     )
@@ -128,6 +142,8 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
             steps=config.x_t_steps,
             guidance=config.x_t_guidance,
             noise=data.own(diffusion.draw_noise(size, g, data.size)),
+            own=config.x_t_own_sampler,
+            generator=g,
         )
         if config.x_t_between:
             t = t + torch.randint(gap, (), generator=g).to(t.device)

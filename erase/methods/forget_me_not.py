@@ -5,8 +5,11 @@
 over the cross-attention probabilities A of all layers, at the tokens of the concept's word in c.
 x_t are noised images of the concept. The norm is taken over all layers, heads, pixels and tokens
 of a batch at once. The paper minimises the squared norm, the published code the plain one, whose
-gradient does not fade as the attention does. The code also re-steers the end-of-text token and
-runs a textual inversion first; both are options here.
+gradient does not fade as the attention does. The code also re-steers every end-of-text token, which
+on Stable Diffusion 1 are all that fill the prompt up (its own configuration is for 2.1, where one
+is), and runs a textual inversion first; both are options here, and the code's settings of the
+inversion too. Not offered: the code clips gradients at a norm of 1, and crops and flips its images
+at random.
 """
 
 from __future__ import annotations
@@ -40,6 +43,14 @@ class Config:
     end_token: bool = field(
         default=True, metadata={"help": "re-steer the end-of-text token too (as in the code)"}
     )
+    every_end_token: bool = field(
+        default=False,
+        metadata={
+            "help": "re-steer every end-of-text token, those that fill the prompt up included "
+            "(as in the code; they do on Stable Diffusion 1)",
+            "needs": "end_token",
+        },
+    )
     inversion_steps: int = field(
         default=0,
         metadata={"help": "steps of a textual inversion before; 0 is none (code: 500)", "min": 0},
@@ -49,6 +60,26 @@ class Config:
     )
     inversion_lr: float = field(
         default=1e-3, metadata={"help": "learning rate of the inversion", "above": 0.0}
+    )
+    inversion_random_start: float | None = field(
+        default=None,
+        metadata={
+            "help": "standard deviation of the random embeddings that tokens beyond the word's own "
+            "start from (code: 1); the word's own again if not given",
+            "above": 0.0,
+        },
+    )
+    inversion_weight_decay: float | None = field(
+        default=None,
+        metadata={"help": "weight decay of the inversion (code: 0.1); 0.01 if not given", "min": 0},
+    )
+    inversion_norm: float | None = field(
+        default=None,
+        metadata={
+            "help": "norm that each embedding is pulled towards after every step of the inversion "
+            "(code: 0.4); free if not given",
+            "above": 0.0,
+        },
     )
 
 
@@ -80,6 +111,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
         UserError: a forget prompt without the concept's word.
     """
     prompts, c = [c for c, _ in data.pairs], data.c
+    ends = {"end": config.end_token, "every_end": config.every_end_token}
     if config.inversion_steps:
         from erase.inversion import invert
 
@@ -89,11 +121,14 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
             steps=config.inversion_steps,
             tokens=config.inversion_tokens,
             lr=config.inversion_lr,
-            end=config.end_token,
+            **ends,
+            random_start=config.inversion_random_start,
+            weight_decay=config.inversion_weight_decay,
+            norm=config.inversion_norm,
         )
         c, tokens = learnt.c, learnt.tokens
     else:
-        tokens = diffusion.token_positions(prompts, data.words, config.end_token)
+        tokens = diffusion.token_positions(prompts, data.words, **ends)
 
     def step(index: int) -> dict[str, Tensor]:
         draw = data.draw("forget", index)

@@ -6,12 +6,16 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 
 from erase.diffusion import Diffusion
+from erase.errors import UserError
+from erase.job import check
 from erase.methods.esd import Config, erase, target
 from erase.recipe import load_recipe
+from erase.task import make_task
 from erase.weights import in_scope
 from tests.methods.data import copied, losses, make_data, make_fit, moved, weights
 
@@ -73,6 +77,82 @@ def test_latents_are_denoised_by_ddim(d: Diffusion, done: int, guidance: float) 
     assert times[done] + gap == (times[done - 1] if done else 1000)
 
 
+SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        diffusers.PNDMScheduler(**SD, skip_prk_steps=True, steps_offset=1),
+        diffusers.EulerDiscreteScheduler(**SD, timestep_spacing="leading", steps_offset=1),
+        diffusers.DDPMScheduler(**SD, clip_sample=False, steps_offset=1),
+    ],
+    ids=["PNDM", "Euler", "DDPM"],
+)
+@pytest.mark.parametrize("done", [0, 1, 4])
+def test_latents_are_denoised_by_the_models_own_scheduler(
+    tiny: Diffusion, scheduler: Any, done: int
+) -> None:
+    """As the stock pipeline has them when it comes to that step."""
+    noise = tiny.draw_noise(1, torch.Generator().manual_seed(4))
+    stock, seen = copy.copy(tiny.pipeline), []
+    stock.scheduler = copy.deepcopy(scheduler)
+
+    def keep(pipeline: Any, i: int, t: Any, found: dict[str, Any]) -> dict[str, Any]:
+        seen.append(found["latents"])
+        return found
+
+    stock(
+        "a church",
+        latents=noise,
+        num_inference_steps=8,
+        guidance_scale=3.0,
+        output_type="latent",
+        generator=torch.Generator().manual_seed(5),
+        callback_on_step_end=keep,
+    )
+    expected = seen[done - 1] if done else noise * stock.scheduler.init_noise_sigma
+    if "Euler" in type(scheduler).__name__:  # to variance one: x_t / √(σ² + 1)
+        expected = expected / (stock.scheduler.sigmas[done] ** 2 + 1) ** 0.5
+    tiny.pipeline.scheduler = scheduler
+    x_t, t, gap = tiny.denoise_to(
+        done,
+        tiny.embed(["a church"]),
+        tiny.embed([""]),
+        steps=8,
+        guidance=3.0,
+        noise=noise,
+        own=True,
+        generator=torch.Generator().manual_seed(5),
+    )
+    torch.testing.assert_close(x_t, expected, rtol=1e-4, atol=1e-4)
+    assert t.tolist() == [stock.scheduler.timesteps[done]] and gap >= 124
+    assert tiny.pipeline.scheduler is scheduler
+
+
+def test_a_scheduler_off_the_noise_schedule_denoises_no_x_t(tiny: Diffusion) -> None:
+    """PNDM knows nothing of a zero terminal SNR, even where its file speaks of one."""
+    config = {**diffusers.PNDMScheduler(**SD).config, "rescale_betas_zero_snr": True}
+    tiny.pipeline.scheduler = diffusers.PNDMScheduler.from_config(config)
+    job = make_task("m", "a [church]", recipe="esd-2025-x").job
+    with pytest.raises(UserError, match="own scheduler .PNDMScheduler. .*--x-t-own-sampler false"):
+        check(job, tiny)
+    check(make_task("m", "a [church]", recipe="esd-x").job, tiny)
+
+
+def test_the_rewrites_recipes_are_the_rewrites() -> None:
+    for name, scope in {
+        "x": "xattn",
+        "x-strict": "xattn-kv",
+        "u": "noxattn-no-norms",
+        "all": "full-no-norms",
+    }.items():
+        recipe = load_recipe(f"esd-2025-{name}")
+        assert recipe.scope == scope and recipe.config.x_t_own_sampler
+        assert (recipe.steps, recipe.lr, recipe.config.eta) == (200, 5e-5, 2.0)
+    assert not load_recipe("esd-x").config.x_t_own_sampler
+
+
 @pytest.mark.parametrize("name", ["esd-x", "esd-x-strict", "esd-u", "esd-all", "esd-2025-u"])
 def test_a_variant_moves_its_own_layers(tiny: Diffusion, name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name, {"x_t_steps": 3, "steps": 2})
@@ -81,6 +161,8 @@ def test_a_variant_moves_its_own_layers(tiny: Diffusion, name: str, tmp_path: Pa
     erase(tiny, data, recipe.config, make_fit(tiny, recipe.scope, tmp_path))
     changed = moved(before, tiny)
     assert changed and all(in_scope(recipe.scope, n) for n in changed)
+    if name == "esd-2025-u":
+        assert not any("norm" in n for n in changed)
     if name == "esd-x-strict":
         assert all(".attn2.to_k." in n or ".attn2.to_v." in n for n in changed)
     if name == "esd-u":

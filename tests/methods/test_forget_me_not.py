@@ -17,9 +17,12 @@ from erase.diffusion import Diffusion
 from erase.errors import UserError
 from erase.inversion import invert
 from erase.job import check
+from erase.methods import forget_me_not
 from erase.methods.forget_me_not import Config, erase, loss
+from erase.recipe import load_recipe
 from erase.task import make_task
 from tests.methods.data import PAIRS, make_data, make_fit, moved, weights
+from tests.tiny import tiny_sd2
 
 
 def test_attention_is_the_softmax_of_query_times_key(tiny: Diffusion) -> None:
@@ -72,6 +75,78 @@ def test_tokens_of_a_word_are_found(tiny: Diffusion) -> None:
     assert [r.nonzero().flatten().tolist() for r in with_end] == [[2, 3], [5, 7, 8]]
     two = tiny.token_positions(prompts[1:], "golf flag")
     assert two[0].nonzero().flatten().tolist() == [1, 2]
+
+
+def test_every_end_is_marked_where_the_prompt_is_filled_up_with_it(
+    tiny: Diffusion, tmp_path: Path
+) -> None:
+    """As the published code marks: all that equal the end, 72 + 5 of 77 for this prompt."""
+    prompt = "a photo of a church"
+    assert int(tiny.token_positions([prompt], "church", True).sum()) == 1 + 1
+    found = tiny.token_positions([prompt], "church", True, True)[0]
+    assert found.nonzero().flatten().tolist() == [5, *range(6, 77)]  # 72 positions
+    second = Diffusion.load(str(tiny_sd2(tmp_path / "sd2")))  # fills up with "!"
+    found = second.token_positions([prompt], "church", True, True)[0]
+    assert found.nonzero().flatten().tolist() == [5, 6]
+    data = make_data(tiny, "forget")
+    learnt = invert(tiny, data, steps=1, tokens=3, lr=1e-3, end=True, every_end=True)
+    assert learnt.tokens[0].nonzero().flatten().tolist() == [2, 3, 4, *range(5, 77)]
+
+
+def test_the_method_marks_what_it_is_told_to(
+    tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked: list[int] = []
+    inner = forget_me_not.loss
+
+    def seen(probs: Any, tokens: torch.Tensor, squared: bool) -> torch.Tensor:
+        marked.append(int(tokens[0].sum()))
+        return inner(probs, tokens, squared)
+
+    monkeypatch.setattr(forget_me_not, "loss", seen)
+    for i, config in enumerate((Config(end_token=False), Config(), Config(every_end_token=True))):
+        fit = make_fit(tiny, "xattn", tmp_path / str(i), steps=1)
+        erase(tiny, make_data(tiny, "forget", batch_size=1), config, fit)
+    assert marked == [1, 2, 75]  # "a church": its word, the end, and 73 that fill it up
+
+
+def test_the_inversion_of_the_published_code(tiny: Diffusion, monkeypatch: Any) -> None:
+    """Each step: AdamW with its decay, then |v| + 0.1·(0.4 - |v|) at a rate of 1e-3."""
+    seen: list[list[torch.Tensor]] = []
+    inner = torch.optim.AdamW.step
+
+    def step(self: Any, *args: Any) -> Any:
+        [group] = self.param_groups
+        before = [p.detach().clone() for p in group["params"]]
+        assert group["weight_decay"] == 0.1
+        found = inner(self, *args)
+        seen.append([*before, *(p.detach().clone() for p in group["params"])])
+        return found
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    how = {"random_start": 1.0, "weight_decay": 0.1, "norm": 0.4}
+    data = make_data(tiny, "forget")
+    invert(tiny, data, steps=2, tokens=3, lr=1e-3, end=True, **how)  # type: ignore[arg-type]
+    (start, stepped), (pulled, _) = seen
+    church = tiny.pipeline.tokenizer("church", add_special_tokens=False).input_ids
+    table = tiny.pipeline.text_encoder.get_input_embeddings().weight
+    assert torch.equal(start[0], table[church[0]])
+    assert 0.7 < start[1:].std() < 1.3 and not torch.equal(start[1], start[2])
+    norms = stepped.norm(dim=-1)
+    torch.testing.assert_close(pulled.norm(dim=-1), norms + 0.1 * (0.4 - norms))
+    torch.testing.assert_close(pulled / pulled.norm(dim=-1, keepdim=True), stepped / norms[:, None])
+
+
+def test_the_published_settings_are_fmns_and_not_minis() -> None:
+    published = load_recipe("fmn").config
+    assert published.every_end_token and published.inversion_norm == 0.4
+    assert (published.inversion_random_start, published.inversion_weight_decay) == (1.0, 0.1)
+    mini = load_recipe("fmn-mini").config
+    new = (mini.every_end_token, mini.inversion_random_start, mini.inversion_weight_decay)
+    assert new == (False, None, None) and mini.inversion_norm is None
+    with pytest.raises(UserError, match="--every-end-token has no effect on fmn"):
+        load_recipe("fmn", {"end_token": False, "every_end_token": True})
+    assert not load_recipe("fmn", {"end_token": False}).config.end_token
 
 
 def test_a_prompt_without_the_word_is_named(tiny: Diffusion) -> None:

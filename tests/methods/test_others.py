@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from erase.diffusion import Diffusion
 from erase.methods import concept_ablation, gradient_ascent, load_method
@@ -96,6 +101,42 @@ def test_every_method_moves_what_its_mask_lets_it(
     changed = moved(before, d)
     assert changed and all(".attn2.to_k." in n or ".attn2.to_v." in n for n in changed)
     assert (tmp_path / "train.jsonl").exists()
+
+
+@pytest.fixture
+def bf16() -> Iterator[Accelerator]:
+    """A CPU in bf16; the precision is accelerate's global state."""
+    AcceleratorState._reset_state(reset_partial_state=False)
+    yield Accelerator(cpu=True, mixed_precision="bf16")
+    AcceleratorState._reset_state(reset_partial_state=False)
+
+
+@pytest.mark.parametrize("method", sorted({*list_methods()} - {"uce"}))
+def test_bf16_reaches_what_one_backward_in_fp32_reaches(
+    method: str, tiny: Diffusion, tmp_path: Path, bf16: Accelerator
+) -> None:
+    """Autocast's cache of weights loses the graph of those that were first cast without one."""
+    module, other = load_method(method), copied(tiny)
+    data = make_data(tiny, *module.NEEDS.images, batch_size=1)
+    config = module.Config(**({"x_t_steps": 3} if method == "esd" else {}))
+
+    def plainly(denoiser: torch.nn.Module, step: Any) -> None:
+        denoiser.requires_grad_(True)
+        step(0)["loss"].backward()
+
+    module.erase(other, data, config, plainly)  # type: ignore[arg-type]
+    reached = {
+        n for n, p in other.denoiser.named_parameters() if p.grad is not None and bool(p.grad.any())
+    }
+    cached: list[bool] = []
+    hook = tiny.denoiser.register_forward_pre_hook(
+        lambda *_: cached.append(torch.is_autocast_cache_enabled())
+    )
+    before, fit = weights(tiny), make_fit(tiny, "full", tmp_path, steps=1)
+    module.erase(tiny, data, config, replace(fit, accelerator=bf16))
+    hook.remove()
+    assert moved(before, tiny) == reached and len(reached) > 100
+    assert cached and not any(cached)
 
 
 def test_settings_without_effect_are_not_offered() -> None:
