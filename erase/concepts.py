@@ -31,6 +31,7 @@ from typing import Any
 from erase.errors import UserError, nearest
 from erase.prompts import FOLDER
 from erase.sets import SPACING, Row, load_set
+from erase.words import contains, same
 
 CONCEPTS = FOLDER / "concepts"
 KINDS = ("object", "style", "nudity", "person")
@@ -295,14 +296,12 @@ def _belongs(row: Row, concept: Concept) -> bool:
 def belongs(prompt: str, labels: Mapping[str, str], concept: Concept) -> bool:
     """Whether a prompt is the concept's: by its label, or, without one, by the concept's words.
 
+    The words count in whatever form they are written (``words.contains``), and so does the label.
     Keeping a prompt that names the concept would pull against erasing it.
     """
-    if concept.axis is not None and concept.axis in labels:
-        return labels[concept.axis] == concept.label
-    words, text = prompt.lower().split(), concept.word.lower().split()
-    width = len(text)
-    bare = [w.strip(".,;:!?\"'()") for w in words]
-    return bool(text) and any(bare[i : i + width] == text for i in range(len(bare) - width + 1))
+    if concept.axis is not None and concept.label is not None and labels.get(concept.axis):
+        return same(labels[concept.axis], concept.label)
+    return contains(prompt, concept.word)
 
 
 def _read(file: Path, name: str) -> Concept:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from erase import processes
 from erase.errors import UserError
+from erase.notes import note
 
 
 def accelerator(device: str, precision: str, deterministic: bool, *, several: bool = False) -> Any:
@@ -58,10 +58,9 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
         processes.refuse_several()
     asked = _asked_for()
     if asked > processes.count():
-        print(
-            f"erase: {asked} processes were asked for, but {processes.count()} runs: accelerate "
-            "starts several on CPUs only with ACCELERATE_USE_CPU=true and --multi_gpu.",
-            file=sys.stderr,
+        note(
+            f"{asked} processes were asked for, but {processes.count()} runs: accelerate starts "
+            "several on CPUs only with ACCELERATE_USE_CPU=true and --multi_gpu."
         )
     return made
 

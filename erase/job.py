@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from erase.errors import UserError
 from erase.files import digest, sha256
 from erase.images import captions, image_files
 from erase.methods import Role, load_method
+from erase.notes import note as _note
 from erase.recipe import Recipe, as_dict
 
 if TYPE_CHECKING:
@@ -283,11 +283,6 @@ def check(job: Job, diffusion: Diffusion) -> None:
                     f"every word of '{concept.word}' counts as the concept's: put its own in "
                     "brackets, as in 'a photo of a [church]'."
                 )
-
-
-def _note(text: str) -> None:
-    if processes.is_main():
-        print(f"erase: {text}", file=sys.stderr)
 
 
 def check_images(job: Job, diffusion: Diffusion) -> None:
