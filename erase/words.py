@@ -15,8 +15,16 @@ _LETTERS = str.maketrans(
 # Scripts without spaces: each sign is a word.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+(?:'\w+)*")
 _IRREGULAR = {
-    **{"men": "man", "women": "woman", "children": "child", "people": "person", "mice": "mouse"},
-    **{"feet": "foot", "teeth": "tooth", "geese": "goose", "oxen": "ox", "news": "news"},
+    "men": "man",
+    "women": "woman",
+    "children": "child",
+    "people": "person",
+    "mice": "mouse",
+    "feet": "foot",
+    "teeth": "tooth",
+    "geese": "goose",
+    "oxen": "ox",
+    "news": "news",
     **{f"{stem}ves": f"{stem}f" for stem in ("wol", "shel", "hal", "cal", "el", "scar", "thie")},
     **{f"{stem}ves": f"{stem}f" for stem in ("loa", "lea", "hoo", "shea", "dwar", "whar")},
     **{f"{stem}ves": f"{stem}fe" for stem in ("kni", "wi", "li")},
