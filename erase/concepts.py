@@ -28,9 +28,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from erase.errors import UserError, nearest
+from erase.errors import UserError, nearest, reason
+from erase.files import is_hidden
 from erase.prompts import FOLDER
 from erase.sets import SPACING, Row, load_set
+from erase.tables import read_text
 from erase.words import contains, same
 
 CONCEPTS = FOLDER / "concepts"
@@ -114,7 +116,7 @@ def list_concepts(family: str | None = None) -> list[str]:
     names = sorted(
         f.relative_to(CONCEPTS).with_suffix("").as_posix()
         for f in CONCEPTS.rglob("*.toml")
-        if f.name != FAMILY_FILE
+        if f.name != FAMILY_FILE and not is_hidden(f)
     )
     if family is None:
         return names
@@ -320,11 +322,11 @@ def _shared(folder: Path) -> Mapping[str, Mapping[str, Any]]:
 
 def _toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"The concept file {file} can't be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"The concept file {file} is no TOML: {error}.") from error
+        return tomllib.loads(read_text(file, "The concept file"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(
+            f"The concept file {file} is not TOML that can be read ({reason(error)}): fix it."
+        ) from error
 
 
 def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:

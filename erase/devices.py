@@ -105,7 +105,7 @@ def _asked_for() -> int:
     count = given.get("--num_processes") or given.get("--num-processes")
     file = given.get("--config_file") or given.get("--config-file")
     if count is None and file and Path(file).is_file():
-        text = Path(file).read_text(encoding="utf-8")
+        text = Path(file).read_text(encoding="utf-8", errors="replace")
         found = re.search(r"^num_processes: *(\d+)", text, re.MULTILINE)
         count = found[1] if found else None
     return int(count) if count and count.isdigit() else 1

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from erase import processes
+from erase.captions import captions
 from erase.concepts import Concept, belongs, pairs, retain_rows
 from erase.errors import UserError
 from erase.files import digest, sha256
-from erase.images import captions, image_files
+from erase.images import image_files
 from erase.methods import Role, load_method
 from erase.notes import note as _note
 from erase.recipe import Recipe, as_dict
@@ -249,7 +250,8 @@ def listed(job: Job, role: Role) -> list[tuple[str, str, str]]:
         if None in found and len(offered) > 1:
             raise UserError(
                 f"{files[found.index(None)]} has no caption: describe every retained image in "
-                "metadata.jsonl (file_name, text) or in a .txt beside it."
+                "metadata.jsonl or metadata.csv (file_name, text) or in a .txt or .caption beside "
+                "it."
             )
         texts = [text or offered[0] for text in found]
     return [(str(f.resolve()), t, sha256(f)) for f, t in zip(files, texts, strict=True)]

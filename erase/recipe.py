@@ -15,8 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from erase.errors import UserError, nearest
+from erase.errors import UserError, nearest, reason
+from erase.files import is_hidden
 from erase.methods import load_method
+from erase.tables import read_text
 
 if TYPE_CHECKING:
     from erase.concepts import Concept
@@ -159,7 +161,7 @@ class Flag(NamedTuple):
 
 def list_recipes() -> list[str]:
     """Names of the recipes that come with the package."""
-    return sorted(f.stem for f in RECIPES.glob("*.toml"))
+    return sorted(f.stem for f in RECIPES.glob("*.toml") if not is_hidden(f))
 
 
 def list_methods() -> list[str]:
@@ -275,11 +277,11 @@ def load_recipe(name_or_file: str, overrides: Mapping[str, object] | None = None
             "'erase list' shows them; a file of your own ends in .toml."
         )
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"The recipe {file} can't be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"The recipe {file} is no TOML: {error}.") from error
+        values = tomllib.loads(read_text(file, "The recipe"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(
+            f"The recipe {file} is not TOML that can be read ({reason(error)}): fix it."
+        ) from error
     return make_recipe(file.stem, values, overrides)
 
 

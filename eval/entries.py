@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erase.files import sha256
+from erase.files import is_hidden, sha256
 from erase.images import FORMATS, MANIFEST
 from erase.images import SUFFIXES as USUAL
 
@@ -40,7 +40,8 @@ class Defect(StrEnum):
     HIDDEN = "hidden"
     OTHER = "not a picture by its suffix"
     NOT_UTF8 = "name is not UTF-8"
-    NAME = "name is not CASE_K, such as 12_0.png"
+    NAME = "name is not CASE_K, such as 12_0.png, and the prompt set has no column 'file'"
+    FILE = "not in the prompt set's column 'file'"
     CASE = "case number is not in the prompt set"
     SECOND = "second file for the same image"
     PROMPT = "manifest and prompt set differ in the prompt"
@@ -101,7 +102,8 @@ def walk(folder: Path) -> tuple[list[Path], list[Remark]]:
     for place, folders, names in os.walk(folder, onerror=unreadable):
         here = Path(place).relative_to(folder)
         defects = {here / name: _folder_defect(folder / here / name) for name in folders}
-        # Hidden folders hold copies that other programs made, such as notebooks' checkpoints.
+        # Hidden folders hold copies that other programs made, such as notebooks' checkpoints, and
+        # a Mac's archives one of what it keeps beside each file.
         closed = (Defect.HIDDEN, Defect.NOT_UTF8)
         folders[:] = [name for name in folders if defects[here / name] not in closed]
         defects |= {here / name: _file_defect(folder / here / name) for name in names}
@@ -111,7 +113,7 @@ def walk(folder: Path) -> tuple[list[Path], list[Remark]]:
 
 
 def _folder_defect(path: Path) -> Defect | None:
-    if path.name.startswith("."):
+    if path.name.startswith(".") or path.name == "__MACOSX":
         return Defect.HIDDEN
     if not _is_utf8(path.name):
         return Defect.NOT_UTF8
@@ -122,7 +124,7 @@ def _folder_defect(path: Path) -> Defect | None:
 
 
 def _file_defect(path: Path) -> Defect | None:
-    if path.name.startswith("."):
+    if is_hidden(path):
         return Defect.HIDDEN
     if path.suffix.lower() not in SUFFIXES and path.name != MANIFEST:
         return Defect.OTHER

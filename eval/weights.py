@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from erase.errors import UserError
+from erase.tables import read_text
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 """Of the files that can be read."""
@@ -56,10 +57,7 @@ def read_labels(file: Path) -> tuple[str, ...] | None:
     beside = file.with_name(f"{file.name}.labels.txt")
     if not beside.exists():
         return None
-    try:
-        lines = beside.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{beside} can't be read as text ({error}): mend it.") from error
+    lines = read_text(beside, "The labels file").splitlines()
     names = tuple(line.strip() for line in lines if line.strip())
     if not names or len(set(names)) < len(names):
         raise UserError(f"{beside} must hold one label a line, each once, in the outputs' order.")

@@ -261,7 +261,7 @@ SOUND = {"kind": '"object"', "word": '"cat"', "templates": '["a {}"]'}
         ({"retain": "[1]"}, "list as 'retain'"),
         ({"tuning": "1"}, "neither true nor false"),
         ({"axis": '"object"'}, "all of 'axis', 'label' and 'evaluation'"),
-        ({"kind": "object"}, "is no TOML"),
+        ({"kind": "object"}, "is not TOML"),
     ],
 )
 def test_bad_concept_files_are_refused(
@@ -314,3 +314,10 @@ def test_a_label_decides_in_whatever_spelling() -> None:
     # No label at all: the words decide.
     assert belongs("a dog in Van Gogh’s style", {"style": ""}, concept)
     assert not belongs("a dog", {"style": ""}, concept)
+
+
+def test_a_concept_file_as_windows_saves_it(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    text = 'kind = "object"\r\nword = "dog"\r\ntemplates = ["a {}"]\r\n'
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load_concept(str(file)).prompts() == ("a dog",)
