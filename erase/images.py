@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase import processes
-from erase.errors import UserError
+from erase.errors import UserError, reason
 from erase.files import atomic, digest, is_hidden, sha256, write_json, write_text
 from erase.tables import json_lines
 
@@ -313,7 +313,7 @@ def read_image(file: Path, size: int | None = None) -> NDArray[np.uint8]:
         Image.DecompressionBombError,
     ) as error:
         raise UserError(
-            f"{file} can't be read as an image ({error}): remove or replace it."
+            f"{file} can't be read as an image ({reason(error)}): remove or replace it."
         ) from error
     if size is not None and image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)

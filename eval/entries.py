@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from erase.errors import reason
 from erase.files import is_hidden, sha256
 from erase.images import FORMATS, MANIFEST
 from erase.images import SUFFIXES as USUAL
@@ -176,15 +177,15 @@ def look(file: Path) -> tuple[str, list[tuple[Oddity, str]]]:
     except Unusable:
         raise
     except Image.DecompressionBombError as error:
-        raise Unusable(Defect.HUGE, str(error)) from error
+        raise Unusable(Defect.HUGE, reason(error)) from error
     except UnidentifiedImageError as error:
         raise Unusable(Defect.NOT_AN_IMAGE) from error
     except OSError as error:
         # Pillow's own errors have no number; the system's name the whole path in their text.
         defect = Defect.BROKEN if error.errno is None else Defect.UNREADABLE
-        raise Unusable(defect, error.strerror or str(error)) from error
+        raise Unusable(defect, error.strerror or reason(error)) from error
     except Exception as error:  # damaged files make decoders raise anything
-        raise Unusable(Defect.BROKEN, str(error)) from error
+        raise Unusable(Defect.BROKEN, reason(error)) from error
 
 
 def _stored(image: ImageFile.ImageFile) -> Iterator[tuple[Oddity, str]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase.errors import UserError
+from erase.errors import UserError, reason
 from erase.eval.entries import Defect, Oddity, Remark, Unusable, look, order, text, walk
 from erase.eval.metrics import Picture
 from erase.images import MANIFEST
@@ -209,7 +209,7 @@ def _identify(
                     raise ValueError(f"{text(picture.file)} is listed before")
                 listed[picture.file] = picture
             except (ValueError, RecursionError) as error:
-                skipped.append(Remark(manifest, Defect.LINE, f"line {index + 1}: {error}"))
+                skipped.append(Remark(manifest, Defect.LINE, f"line {index + 1}: {reason(error)}"))
     found: list[Picture] = []
     named_rows = _by_file(list(pictures), rows.values())
     for path in {**listed, **pictures}:
