@@ -49,6 +49,6 @@ def fetching(spec: str) -> Iterator[None]:
         yield
     except _FAILURES as error:
         raise UserError(
-            f"The judge {brief(spec, 100)} can't be opened ({reason(error, 100)}): check the spec and "
-            "the network, or give its weights with @FILE."
+            f"The judge {brief(spec, 100)} can't be opened ({reason(error, 100)}): check the spec "
+            "and the network, or give its weights with @FILE."
         ) from error
