@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from erase.columns import NAMES, TEXTS, plain
-from erase.errors import UserError, brief
+from erase.errors import UserError, clipped
 from erase.tables import json_lines, read_csv, read_text
 
 LISTS = ("metadata.jsonl", "metadata.csv")
@@ -77,7 +77,7 @@ def _named(row: Mapping[str, Any], where: str) -> tuple[str, str, str]:
     path = PurePosixPath(image.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.name:
         raise UserError(
-            f"{where} names the file '{brief(image)}', which is not in the folder: give its path "
+            f"{where} names the file '{clipped(image)}', which is not in the folder: give its path "
             "within the folder."
         )
     # A whole path, so that a picture of a subfolder is not taken for one of the same name here.

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from erase.columns import meanings
-from erase.errors import UserError, brief, nearest, reason
+from erase.errors import UserError, clipped, nearest, reason
 from erase.files import is_hidden
 from erase.notes import note
 from erase.prompts import FOLDER
@@ -95,7 +95,7 @@ def load_set(name_or_file: str) -> PromptSet:
         file = Path(name_or_file)
     else:
         raise UserError(
-            f"There is no prompt set '{brief(name_or_file, 100)}'."
+            f"There is no prompt set '{clipped(name_or_file, 100)}'."
             f"{nearest(name_or_file, list_sets())} 'erase list' shows them; a file of your own "
             "ends in .csv."
         )
@@ -119,7 +119,7 @@ def _fetch(spec: str) -> Path:
         ) from error
     files = sorted(f for f in Path(folder).rglob(wanted or "*.csv") if not is_hidden(f))
     if len(files) != 1:
-        found = brief(", ".join(str(f.relative_to(folder)) for f in files), 120) or "none"
+        found = clipped(", ".join(str(f.relative_to(folder)) for f in files), 120) or "none"
         raise UserError(
             f"The dataset '{owner}/{name}' has not one CSV file but {len(files)} ({found}): name "
             f"one with hf:{owner}/{name}/FILE.csv."
@@ -145,8 +145,8 @@ def _rows(file: Path) -> tuple[Row, ...]:
     idle = [c for c in by_meaning.get("idle", []) if any(cells[c].strip() for _, cells in lines)]
     if idle:
         note(
-            f"{what} has the column{'s' if len(idle) > 1 else ''} {brief(', '.join(idle))}, which "
-            "no prompt set decides: give such settings as flags."
+            f"{what} has the column{'s' if len(idle) > 1 else ''} {clipped(', '.join(idle))}, "
+            "which no prompt set decides: give such settings as flags."
         )
     rows: list[Row] = []
     seen: dict[object, str] = {}
@@ -211,7 +211,7 @@ def _number(name: str, text: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise UserError(f"{where} has the {name} '{brief(text)}': it must be a number >= 0.")
+        raise UserError(f"{where} has the {name} '{clipped(text)}': it must be a number >= 0.")
     return value
 
 
@@ -223,7 +223,7 @@ def _whole(name: str, text: str, where: str) -> int:
         or int(digits) >= MAX_SEED
     ):
         raise UserError(
-            f"{where} has the {name} '{brief(text)}': it must be a whole number below 2^32."
+            f"{where} has the {name} '{clipped(text)}': it must be a whole number below 2^32."
         )
     return int(digits)
 
@@ -243,8 +243,8 @@ def _sides(name: str, text: str, where: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)(?:\s*[x×*]\s*(\d+))?", text.lower().removesuffix("px").strip())
     if not found:
         raise UserError(
-            f"{where} has the {name} '{brief(text)}': write 512 or 512x768 (width x height) in px, "
-            "or rename the column if it is a label."
+            f"{where} has the {name} '{clipped(text)}': write 512 or 512x768 (width x height) in "
+            "px, or rename the column if it is a label."
         )
     return _side(name, found[1], where), _side(name, found[2] or found[1], where)
 
@@ -254,7 +254,7 @@ def _file(name: str, text: str, where: str) -> str:
     path = PurePosixPath(unicodedata.normalize("NFC", text).replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise UserError(
-            f"{where} has the {name} '{brief(text)}', which leads outside the image folder: give "
+            f"{where} has the {name} '{clipped(text)}', which leads outside the image folder: give "
             "its path within the folder."
         )
     return path.as_posix()

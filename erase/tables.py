@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erase.errors import UserError, brief, reason
+from erase.errors import UserError, clipped, reason
 
 
 @dataclass(frozen=True)
@@ -117,4 +117,4 @@ def _broken(what: str, lines: Sequence[str], start: int, error: csv.Error) -> st
             f"{what} has a quote in line {opened} that closes before its cell ends, or not at all: "
             "write a quote within quotes twice."
         )
-    return f"{what} is not a CSV file that can be read (line {start}: {brief(str(error))})."
+    return f"{what} is not a CSV file that can be read (line {start}: {clipped(str(error))})."

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from erase.errors import UserError, brief, nearest
+from erase.errors import UserError, clipped, nearest
 from erase.eval.opening import fetching, parse_spec
 from erase.files import digest, is_hidden, sha256
 from erase.notes import note
@@ -50,7 +50,7 @@ def load_clip(spec: str, device: torch.device) -> Clip:
 
     library, name, source = parse_spec(spec)
     if library != "open_clip":
-        raise UserError(f"'{brief(spec)}' is not a CLIP model: write open_clip:NAME[@FILE].")
+        raise UserError(f"'{clipped(spec)}' is not a CLIP model: write open_clip:NAME[@FILE].")
     facts: dict[str, Any] = {}
     quick = False
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -63,7 +63,7 @@ def load_clip(spec: str, device: torch.device) -> Clip:
     elif ":" not in name:
         if name not in (known := open_clip.list_models()):
             raise UserError(
-                f"open_clip has no model '{brief(name)}'.{nearest(name, known)} A model of your "
+                f"open_clip has no model '{clipped(name)}'.{nearest(name, known)} A model of your "
                 "own is open_clip:NAME@FOLDER, with its open_clip_config.json in the folder."
             )
         if path is not None:
@@ -76,15 +76,15 @@ def load_clip(spec: str, device: torch.device) -> Clip:
                 )
             if source is not None and source not in tags:
                 raise UserError(
-                    f"open_clip has no weights '{brief(source)}' for {name}: choose "
-                    f"{brief(', '.join(tags), 120)}, or give a file."
+                    f"open_clip has no weights '{clipped(source)}' for {name}: choose "
+                    f"{clipped(', '.join(tags), 120)}, or give a file."
                 )
             source = source or tags[0]
             quick = bool(open_clip.get_pretrained_cfg(name, source).get("quick_gelu"))
             facts["weights"] = source
     elif path is not None or source is not None:
         raise UserError(
-            f"'{brief(spec)}' names weights twice: write open_clip:NAME@FILE or open_clip:{name}."
+            f"'{clipped(spec)}' names weights twice: write open_clip:NAME@FILE or open_clip:{name}."
         )
     with fetching(spec):
         model, _, preprocess = open_clip.create_model_and_transforms(

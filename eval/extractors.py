@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from erase.errors import UserError, brief, reason
+from erase.errors import UserError, clipped, reason
 from erase.eval.clip import load_clip
 from erase.eval.judges import to_pil
 from erase.eval.metrics.fidelity import STANDARD, Extractor, mini_extractor
@@ -91,7 +91,7 @@ def check_extractor(spec: str) -> None:
         parse_spec(spec)
     elif kind not in ("mini", "inception") or (file and kind == "mini"):
         raise UserError(
-            f"'{brief(spec, 100)}' is not a feature network: write mini, inception[@FILE] or "
+            f"'{clipped(spec, 100)}' is not a feature network: write mini, inception[@FILE] or "
             "open_clip:NAME[@FILE]."
         )
     elif file and not Path(file).is_file():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from erase.errors import UserError, brief, nearest, reason
+from erase.errors import UserError, clipped, nearest, reason
 from erase.eval.weights import SUFFIXES
 
 LIBRARIES = ("torchvision", "timm", "open_clip")
@@ -25,8 +25,8 @@ def parse_spec(spec: str) -> tuple[str, str, str | None]:
     name, at, source = rest.partition("@")
     if library not in LIBRARIES or not name or (at and not source):
         raise UserError(
-            f"'{brief(spec, 100)}' is no judge: write torchvision:ARCH[@FILE], timm:NAME[@FILE] or "
-            f"open_clip:NAME[@FILE].{nearest(library, LIBRARIES)}"
+            f"'{clipped(spec, 100)}' is no judge: write torchvision:ARCH[@FILE], timm:NAME[@FILE] "
+            f"or open_clip:NAME[@FILE].{nearest(library, LIBRARIES)}"
         )
     looks_like_a_file = "/" in source or source.endswith(SUFFIXES) or library != "open_clip"
     if source and looks_like_a_file and not Path(source).exists():
@@ -49,6 +49,6 @@ def fetching(spec: str) -> Iterator[None]:
         yield
     except _FAILURES as error:
         raise UserError(
-            f"The judge {brief(spec, 100)} can't be opened ({reason(error, 100)}): check the spec "
+            f"The judge {clipped(spec, 100)} can't be opened ({reason(error)}): check the spec "
             "and the network, or give its weights with @FILE."
         ) from error

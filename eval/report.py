@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
-from erase.errors import UserError
+from erase.errors import UserError, reason
 from erase.eval.metrics import Picture, Setting, build_metric, read_pictures
 from erase.eval.metrics.classifier import build as build_classifier
 from erase.eval.metrics.clip_score import build as build_clip_score
@@ -224,11 +224,13 @@ def read_report(run: Path) -> dict[str, Any]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
     except OSError as error:
         raise UserError(f"There is no {file}: run 'erase run' first.") from error
-    except ValueError as error:
-        raise UserError(f"{file} can't be read ({error}): run the stage again.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} can't be read ({reason(error)}): run the stage again.") from error
     return found
 
 
