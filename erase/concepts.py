@@ -28,7 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from erase.errors import UserError, nearest, reason
+from erase.errors import UserError, clipped, nearest, reason
 from erase.files import is_hidden
 from erase.prompts import FOLDER
 from erase.sets import SPACING, Row, load_set
@@ -181,8 +181,8 @@ def _marked(text: str) -> Concept:
     found = re.fullmatch(r"([^\[\]]*)\[\s*([^\[\]]*[^\[\]\s])\s*\]([^\[\]]*)", text)
     if not found or "{" in text:
         raise UserError(
-            f"The prompt '{text}' does not mark one word or phrase: put one pair of brackets "
-            "around the concept's own words, as in 'a photo of a [church]'."
+            f"The prompt '{clipped(text)}' does not mark one word or phrase: put one pair of "
+            "brackets around the concept's own words, as in 'a photo of a [church]'."
         )
     before, word, after = found.groups()
     plain = f"{before}{word}{after}"
@@ -338,12 +338,12 @@ def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:
     known = [f.name for f in fields(Concept) if f.name != "name"] + ["slot"]
     for key in values:
         if key not in known:
-            raise refuse(f"has the unknown key '{key}'.{nearest(key, known)}")
+            raise refuse(f"has the unknown key '{clipped(key)}'.{nearest(key, known)}")
     for key in ("kind", "word", "templates"):
         if not values.get(key):
             raise refuse(f"has no '{key}': add it.")
     if values["kind"] not in KINDS:
-        raise refuse(f"has the kind '{values['kind']}': choose from {', '.join(KINDS)}.")
+        raise refuse(f"has the kind '{clipped(values['kind'])}': choose from {', '.join(KINDS)}.")
     texts = ("word", "axis", "label", "evaluation", "anchor", "judge")
     for key in texts:
         if key in values and not isinstance(values[key], str):

@@ -59,7 +59,9 @@ def json_lines(file: Path, what: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(read_text(file, what).split("\n"), 1):
         if line.strip():
             try:
-                yield number, json.loads(line)
+                value = json.loads(line)
+                json.dumps(value, ensure_ascii=False).encode()  # half a character can't be written
+                yield number, value
             except (ValueError, RecursionError) as error:
                 raise UserError(
                     f"{what} {file} can't be read in line {number} ({reason(error)}): fix or "

@@ -146,10 +146,18 @@ def _is_utf8(name: str) -> bool:
     return text(Path(name)) == name
 
 
-def order(path: Path) -> tuple[list[list[str | int]], str]:
+def order(path: Path) -> tuple[list[list[str | tuple[int, str]]], str]:
     """Sorts 2_0.png before 10_0.png; the name itself decides between 1_0.png and 01_0.png."""
     pieces = [re.split("([0-9]+)", part) for part in path.parts]
-    return [[int(p) if i % 2 else p for i, p in enumerate(part)] for part in pieces], str(path)
+    return [[_by_value(p) if i % 2 else p for i, p in enumerate(part)] for part in pieces], str(
+        path
+    )
+
+
+def _by_value(digits: str) -> tuple[int, str]:
+    """Sorts numbers of any length."""
+    bare = digits.lstrip("0")
+    return len(bare), bare
 
 
 def look(file: Path) -> tuple[str, list[tuple[Oddity, str]]]:

@@ -217,9 +217,12 @@ def read_report(run: Path) -> dict[str, Any]:
     """The report of a run.
 
     Raises:
-        UserError: there is none yet.
+        UserError: there is none yet, or it is damaged.
     """
-    return _read_json(run / REPORT)
+    found = _read_json(run / REPORT)
+    if not isinstance(found.get("verdict"), list):
+        raise UserError(f"{run / REPORT} is not a run's report: run the stage again.")
+    return found
 
 
 def _read_json(file: Path) -> dict[str, Any]:
