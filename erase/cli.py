@@ -15,6 +15,7 @@ from jsonargparse import Namespace
 
 from erase import processes
 from erase.errors import UserError, nearest
+from erase.notes import own_words
 from erase.parser import build_parser
 from erase.recipe import (
     Recipe,
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         options = build_parser().parse_args(args)
-        dispatch(options, args)
+        with own_words():
+            dispatch(options, args)
         processes.leave()
     except UserError as error:
         processes.let_the_first_speak()

@@ -14,7 +14,8 @@ from erase.errors import UserError, nearest
 from erase.files import digest
 from erase.images import Shared
 from erase.included import place
-from erase.job import check, check_images, model_fingerprint, note
+from erase.job import check, check_images, model_fingerprint
+from erase.notes import note
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
 from erase.specs import check_axes
 from erase.task import Task, describe, make_plan, requests, requests_of

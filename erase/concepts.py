@@ -28,9 +28,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from erase.errors import UserError, nearest
+from erase.errors import UserError, clipped, nearest, reason
+from erase.files import is_hidden
 from erase.prompts import FOLDER
 from erase.sets import SPACING, Row, load_set
+from erase.tables import read_text
+from erase.words import contains, fold, same
 
 CONCEPTS = FOLDER / "concepts"
 KINDS = ("object", "style", "nudity", "person")
@@ -115,7 +118,7 @@ def list_concepts(family: str | None = None) -> list[str]:
     names = sorted(
         f.relative_to(CONCEPTS).with_suffix("").as_posix()
         for f in CONCEPTS.rglob("*.toml")
-        if f.name != FAMILY_FILE
+        if f.name != FAMILY_FILE and not is_hidden(f)
     )
     if family is None:
         return names
@@ -180,8 +183,8 @@ def _marked(text: str) -> Concept:
     found = re.fullmatch(r"([^\[\]]*)\[\s*([^\[\]]*[^\[\]\s])\s*\]([^\[\]]*)", text)
     if not found or "{" in text:
         raise UserError(
-            f"The prompt '{text}' does not mark one word or phrase: put one pair of brackets "
-            "around the concept's own words, as in 'a photo of a [church]'."
+            f"The prompt '{clipped(text)}' does not mark one word or phrase: put one pair of "
+            "brackets around the concept's own words, as in 'a photo of a [church]'."
         )
     before, word, after = found.groups()
     plain = f"{before}{word}{after}"
@@ -224,11 +227,6 @@ def pairs(concept: Concept, anchor: Concept) -> tuple[tuple[str, str], ...]:
     return found
 
 
-def plain(prompt: str) -> str:
-    """A prompt without what makes no difference to its meaning: case and spacing."""
-    return " ".join(prompt.casefold().split())
-
-
 def retain_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...]:
     """The prompts to keep while training; none of them is judged.
 
@@ -244,8 +242,8 @@ def retain_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...
         UserError: unknown set, or nothing is left.
     """
     kept = _kept(concept, override)
-    judged = {plain(r.prompt) for r in (*_held_out(concept, kept), *_general(concept, kept))}
-    return tuple(row for row in kept if plain(row.prompt) not in judged)
+    judged = {fold(r.prompt) for r in (*_held_out(concept, kept), *_general(concept, kept))}
+    return tuple(row for row in kept if fold(row.prompt) not in judged)
 
 
 def evaluation_rows(
@@ -298,7 +296,7 @@ def _kept(concept: Concept, override: str | None) -> tuple[Row, ...]:
 def _held_out(concept: Concept, kept: Sequence[Row]) -> tuple[Row, ...]:
     """The retained rows that are judged and kept from training: of the evaluation set; without
     one, of the retained prompts, or of everyday captions where there is only one."""
-    trained = {plain(row.prompt) for row in kept}
+    trained = {fold(row.prompt) for row in kept}
     if concept.evaluation is not None:
         every = load_set(concept.evaluation).rows
         asked = [r for r in every if not _belongs(r, concept) and not _is_tuning(r)]
@@ -316,17 +314,17 @@ def general_rows(concept: Concept, override: str | None = None) -> tuple[Row, ..
 
 def _general(concept: Concept, kept: Sequence[Row]) -> tuple[Row, ...]:
     asked = [r for r in load_set(EVERYDAY).rows if not _belongs(r, concept)]
-    return _spared(asked, {plain(row.prompt) for row in kept})
+    return _spared(asked, {fold(row.prompt) for row in kept})
 
 
 def _spared(asked: Sequence[Row], trained: Set[str]) -> tuple[Row, ...]:
     """Rows without the prompts to train on, of which every second is spared where they are most."""
-    prompts = list(dict.fromkeys(plain(row.prompt) for row in asked))
+    prompts = list(dict.fromkeys(fold(row.prompt) for row in asked))
     both = [prompt for prompt in prompts if prompt in trained]
     dropped = set(both)
     if 2 * len(both) > len(prompts):
         dropped -= set(both[1::2])
-    return tuple(row for row in asked if plain(row.prompt) not in dropped)
+    return tuple(row for row in asked if fold(row.prompt) not in dropped)
 
 
 def _numbered(prompts: Sequence[str], seed: int) -> tuple[Row, ...]:
@@ -344,14 +342,12 @@ def _belongs(row: Row, concept: Concept) -> bool:
 def belongs(prompt: str, labels: Mapping[str, str], concept: Concept) -> bool:
     """Whether a prompt is the concept's: by its label, or, without one, by the concept's words.
 
+    The words count in whatever form they are written (``words.contains``), and so does the label.
     Keeping a prompt that names the concept would pull against erasing it.
     """
-    if concept.axis is not None and concept.axis in labels:
-        return labels[concept.axis] == concept.label
-    words, text = prompt.lower().split(), concept.word.lower().split()
-    width = len(text)
-    bare = [w.strip(".,;:!?\"'()") for w in words]
-    return bool(text) and any(bare[i : i + width] == text for i in range(len(bare) - width + 1))
+    if concept.axis is not None and concept.label is not None and labels.get(concept.axis):
+        return same(labels[concept.axis], concept.label)
+    return contains(prompt, concept.word)
 
 
 def _read(file: Path, name: str) -> Concept:
@@ -370,11 +366,11 @@ def _shared(folder: Path) -> Mapping[str, Mapping[str, Any]]:
 
 def _toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"The concept file {file} can't be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"The concept file {file} is no TOML: {error}.") from error
+        return tomllib.loads(read_text(file, "The concept file"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(
+            f"The concept file {file} is not TOML that can be read ({reason(error)}): fix it."
+        ) from error
 
 
 def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:
@@ -386,12 +382,12 @@ def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:
     known = [f.name for f in fields(Concept) if f.name != "name"] + ["slot"]
     for key in values:
         if key not in known:
-            raise refuse(f"has the unknown key '{key}'.{nearest(key, known)}")
+            raise refuse(f"has the unknown key '{clipped(key)}'.{nearest(key, known)}")
     for key in ("kind", "word", "templates"):
         if not values.get(key):
             raise refuse(f"has no '{key}': add it.")
     if values["kind"] not in KINDS:
-        raise refuse(f"has the kind '{values['kind']}': choose from {', '.join(KINDS)}.")
+        raise refuse(f"has the kind '{clipped(values['kind'])}': choose from {', '.join(KINDS)}.")
     texts = ("word", "axis", "label", "evaluation", "anchor", "judge")
     for key in texts:
         if key in values and not isinstance(values[key], str):

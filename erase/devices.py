@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from erase import processes
 from erase.errors import UserError
+from erase.notes import note
 
 
 def accelerator(device: str, precision: str, deterministic: bool, *, several: bool = False) -> Any:
@@ -58,10 +58,9 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
         processes.refuse_several()
     asked = _asked_for()
     if asked > processes.count():
-        print(
-            f"erase: {asked} processes were asked for, but {processes.count()} runs: accelerate "
-            "starts several on CPUs only with ACCELERATE_USE_CPU=true and --multi_gpu.",
-            file=sys.stderr,
+        note(
+            f"{asked} processes were asked for, but {processes.count()} runs: accelerate starts "
+            "several on CPUs only with ACCELERATE_USE_CPU=true and --multi_gpu."
         )
     return made
 
@@ -106,7 +105,7 @@ def _asked_for() -> int:
     count = given.get("--num_processes") or given.get("--num-processes")
     file = given.get("--config_file") or given.get("--config-file")
     if count is None and file and Path(file).is_file():
-        text = Path(file).read_text(encoding="utf-8")
+        text = Path(file).read_text(encoding="utf-8", errors="replace")
         found = re.search(r"^num_processes: *(\d+)", text, re.MULTILINE)
         count = found[1] if found else None
     return int(count) if count and count.isdigit() else 1

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase import processes
-from erase.errors import UserError
-from erase.files import atomic, digest, sha256, write_json, write_text
+from erase.errors import UserError, reason
+from erase.files import atomic, digest, is_hidden, sha256, write_json, write_text
+from erase.tables import json_lines
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -180,7 +182,7 @@ def generate(
     asked: dict[str, object] = {"requests": rows, "sampler": asdict(sampler), "batch": batch}
     plan = digest({**asked, "model": model} if model else asked)
     manifest, marker = folder / MANIFEST, folder / "plan.json"
-    if marker.exists() and json.loads(marker.read_text())["plan"] != plan:
+    if marker.exists() and _plan(marker) != plan:
         raise UserError(f"{folder} holds images of another run: choose another folder.")
     if processes.first(lambda: manifest.exists() and not missing(folder)):
         return read_manifest(folder)
@@ -212,17 +214,56 @@ def generate(
     return read_manifest(folder)
 
 
+def _plan(marker: Path) -> object:
+    """The plan that a folder was begun with; None where the file is damaged."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return json.loads(marker.read_text(encoding="utf-8"))["plan"]
+    return None
+
+
 def read_manifest(folder: Path) -> list[dict[str, object]]:
     """The rows of a folder's manifest.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is damaged.
     """
     manifest = folder / MANIFEST
     if not manifest.exists():
         raise UserError(f"{folder} has no {MANIFEST}: run the stage that makes its images first.")
-    # Not the text's lines: prompts may hold characters that str.splitlines takes for ends.
-    return [json.loads(line) for line in manifest.read_bytes().splitlines() if line]
+    found = []
+    for number, row in json_lines(manifest, "The manifest"):
+        if not isinstance(row, dict) or (bad := _misfit(row)):
+            raise UserError(
+                f"The manifest {manifest} can't be used (line {number}: "
+                f"{bad if isinstance(row, dict) else 'not an object'}): make the images again."
+            )
+        found.append(row)
+    return found
+
+
+_KINDS: Mapping[str, type] = {
+    "file": str,
+    "sha256": str,
+    "set": str,
+    "prompt": str,
+    "role": str,
+    "case_number": int,
+    "k": int,
+    "seed": int,
+    "labels": dict,
+}
+
+
+def _misfit(row: Mapping[str, object]) -> str:
+    """What is wrong with a line of a manifest; empty for one as ``generate`` writes them."""
+    for name, kind in _KINDS.items():
+        if type(row.get(name)) is not kind:
+            return f"'{name}' is missing or of the wrong type"
+    labels = row["labels"]
+    if isinstance(labels, dict) and not all(isinstance(text, str) for text in labels.values()):
+        return "a label that is not text"
+    name = str(row["file"])
+    return "a file outside the folder" if Path(name).name != name or "\0" in name else ""
 
 
 def missing(folder: Path) -> list[Path]:
@@ -236,14 +277,18 @@ def missing(folder: Path) -> list[Path]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder in the order of their names.
+    """The image files of a folder in the order of their names; hidden ones are passed over.
 
     Raises:
         UserError: no such folder, or no images in it.
     """
     if not folder.is_dir():
         raise UserError(f"There is no image folder {folder}: give an existing one.")
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
+    files = sorted(
+        f
+        for f in folder.iterdir()
+        if f.suffix.lower() in SUFFIXES and f.is_file() and not is_hidden(f)
+    )
     if not files:
         kinds = ", ".join(sorted(SUFFIXES))
         raise UserError(f"The folder {folder} has no images ({kinds}): put some there.")
@@ -282,7 +327,7 @@ def read_image(file: Path, size: int | None = None) -> NDArray[np.uint8]:
         Image.DecompressionBombError,
     ) as error:
         raise UserError(
-            f"{file} can't be read as an image ({error}): remove or replace it."
+            f"{file} can't be read as an image ({reason(error)}): remove or replace it."
         ) from error
     if size is not None and image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
@@ -297,24 +342,3 @@ def on_white(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return image.convert("RGB")
-
-
-def captions(folder: Path, files: Sequence[Path]) -> list[str | None]:
-    """What each image shows, from ``metadata.jsonl`` (``file_name``, ``text``) or ``NAME.txt``.
-
-    Raises:
-        UserError: a caption file that can't be read.
-    """
-    known: dict[str, str] = {}
-    listed = folder / "metadata.jsonl"
-    try:
-        if listed.exists():
-            rows = map(json.loads, filter(None, listed.read_bytes().splitlines()))
-            known = {row["file_name"]: str(row["text"]) for row in rows}
-        beside = {f: f.with_suffix(".txt") for f in files}
-        texts = {f: t.read_text(encoding="utf-8").strip() for f, t in beside.items() if t.exists()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"The captions in {folder} can't be read ({error!r}): mend them."
-        ) from error
-    return [known.get(f.name) or texts.get(f) for f in files]

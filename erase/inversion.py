@@ -13,7 +13,7 @@ from torch.nn.functional import mse_loss
 
 from erase import processes
 from erase.conditioning import Conditioning, join
-from erase.errors import UserError, short
+from erase.errors import UserError, clipped
 from erase.seeding import generator
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _with_slots(
                 at += 1
         if len(row) > length:
             raise UserError(
-                f"The prompt '{short(prompt)}' has {len(row)} tokens with the learnt ones, and the "
+                f"The prompt '{clipped(prompt)}' has {len(row)} tokens with the learnt ones, and the "
                 f"text encoder takes {length}: shorten it, or give fewer --inversion-tokens."
             )
         for padded in ids:

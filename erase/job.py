@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -11,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from erase import processes
-from erase.concepts import Concept, belongs, pairs, plain, retain_rows
+from erase.captions import captions
+from erase.concepts import Concept, belongs, pairs, retain_rows
 from erase.errors import UserError
 from erase.files import digest, sha256
-from erase.images import captions, image_files
+from erase.images import image_files
 from erase.methods import Role, load_method
+from erase.notes import note
 from erase.recipe import Recipe, as_dict
 from erase.wording import check_prompts, cut_off, training_prompts
+from erase.words import fold
 
 if TYPE_CHECKING:
     from erase.diffusion import Diffusion
@@ -103,11 +105,11 @@ class Job:
         return _turns(own)
 
     def trained_prompts(self) -> frozenset[str]:
-        """What is retained in training, as ``concepts.plain`` spells it: judging it would tell
+        """What is retained in training, as ``words.fold`` spells it: judging it would tell
         nothing of what was not trained on."""
         own = self.folder("retain")
         told = captions(own, image_files(own)) if own else []
-        return frozenset(plain(text) for text in (*self.retain_prompts(), *told) if text)
+        return frozenset(fold(text) for text in (*self.retain_prompts(), *told) if text)
 
     def places(self) -> list[str]:
         """A folder name for each concept, all different."""
@@ -262,7 +264,8 @@ def listed(job: Job, role: Role) -> list[tuple[str, str, str]]:
         if None in found and len(offered) > 1:
             raise UserError(
                 f"{files[found.index(None)]} has no caption: describe every retained image in "
-                "metadata.jsonl (file_name, text) or in a .txt beside it."
+                "metadata.jsonl or metadata.csv (file_name, text) or in a .txt or .caption beside "
+                "it."
             )
         texts = [text or offered[0] for text in found]
     return [(str(f.resolve()), t, sha256(f)) for f, t in zip(files, texts, strict=True)]
@@ -296,12 +299,6 @@ def check(job: Job, diffusion: Diffusion) -> None:
                     f"every word of '{concept.word}' counts as the concept's: put its own in "
                     "brackets, as in 'a photo of a [church]'."
                 )
-
-
-def note(text: str) -> None:
-    """Tells the user something that stops nothing, once, whatever the number of processes."""
-    if processes.is_main():
-        print(f"erase: {text}", file=sys.stderr)
 
 
 def check_images(job: Job, diffusion: Diffusion) -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from erase.errors import UserError, nearest
+from erase.errors import UserError, clipped, nearest, reason
+from erase.files import is_hidden
 from erase.methods import load_method
+from erase.tables import read_text
 
 if TYPE_CHECKING:
     from erase.concepts import Concept
@@ -168,7 +170,7 @@ class Flag(NamedTuple):
 
 def list_recipes() -> list[str]:
     """Names of the recipes that come with the package."""
-    return sorted(f.stem for f in RECIPES.glob("*.toml"))
+    return sorted(f.stem for f in RECIPES.glob("*.toml") if not is_hidden(f))
 
 
 def list_methods() -> list[str]:
@@ -206,7 +208,7 @@ def config_class(method: str) -> type[Any]:
     methods = list_methods()
     if method not in methods:
         raise UserError(
-            f"There is no method '{method}'.{nearest(method, methods)} "
+            f"There is no method '{clipped(method)}'.{nearest(method, methods)} "
             f"Choose from {', '.join(methods)}."
         )
     return load_method(method).Config
@@ -287,11 +289,11 @@ def load_recipe(name_or_file: str, overrides: Mapping[str, object] | None = None
             "'erase list' shows them; a file of your own ends in .toml."
         )
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"The recipe {file} can't be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"The recipe {file} is no TOML: {error}.") from error
+        values = tomllib.loads(read_text(file, "The recipe"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(
+            f"The recipe {file} is not TOML that can be read ({reason(error)}): fix it."
+        ) from error
     return make_recipe(file.stem, values, overrides)
 
 
@@ -308,7 +310,7 @@ def make_recipe(
     for key, value in given.items():
         if key not in offered:
             raise UserError(
-                f"'{key}' is no setting of the method {method}.{nearest(key, offered)} "
+                f"'{clipped(key)}' is no setting of the method {method}.{nearest(key, offered)} "
                 "'erase run --help' shows them all."
             )
         flag = offered[key]
@@ -379,12 +381,12 @@ def _check(flag: Flag, value: object) -> object:
     # Not isinstance: bool is a subclass of int, and steps = true is a mistake.
     fits = type(value) is flag.type or (flag.type is float and type(value) is int)
     if not fits or (isinstance(value, float) and not math.isfinite(value)):
-        raise UserError(f"{flag.name} is {value!r}: it must be {words[flag.type]}.")
+        raise UserError(f"{flag.name} is {clipped(repr(value))}: it must be {words[flag.type]}.")
     if "choices" in bounds and value not in bounds["choices"]:
         near = nearest(str(value), map(str, bounds["choices"]))
-        raise UserError(f"{flag.name} is {value!r}: it must be {flag.range}.{near}")
+        raise UserError(f"{flag.name} is {clipped(repr(value))}: it must be {flag.range}.{near}")
     if isinstance(value, int | float) and not _inside(value, bounds):
-        raise UserError(f"{flag.name} is {value}: it must be {flag.range}.")
+        raise UserError(f"{flag.name} is {clipped(value)}: it must be {flag.range}.")
     return flag.type(value)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from erase import processes
-from erase.errors import UserError
+from erase.errors import UserError, reason
 from erase.files import digest, write_json
 from erase.images import missing
 
@@ -230,8 +230,8 @@ def read_facts(file: Path) -> dict[str, Any]:
     """
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} can't be read ({error}): choose another --out.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} can't be read ({reason(error)}): choose another --out.") from error
     if not isinstance(facts, dict) or not isinstance(facts.get("stages", {}), dict):
         raise UserError(f"{file} is not a run's: choose another --out.")
     return facts

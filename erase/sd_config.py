@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from erase.errors import UserError
+from erase.notes import Note
 from erase.sd_keys import UNET, VAE
 from erase.sd_layout import KINDS, kind_of_state
 
@@ -146,6 +147,7 @@ def infer(
             f"{source} is of an unusual size and does not state its numbers of attention heads and "
             "normalisation groups, which are guessed; give FILE@FOLDER with the diffusers folder "
             "that does.",
+            Note,
             stacklevel=2,
         )
     scheduler = dict(_EULER if kind == "XL" else SCHEDULER)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
-from erase.concepts import Concept, evaluation_rows, load_concept, members, plain
+from erase.concepts import Concept, evaluation_rows, load_concept, members
 from erase.errors import UserError
 from erase.files import digest
 from erase.included import identity, settings
@@ -21,6 +21,7 @@ from erase.over_erasure import group_rows
 from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, recipe_for
 from erase.runs import Plan, versions
 from erase.specs import UNNAMED, Instruments
+from erase.words import fold
 
 if TYPE_CHECKING:
     from erase.images import Request
@@ -226,9 +227,7 @@ def requests_of(job: Job, number: int, shift: int = 0) -> dict[str, list[Request
     def held_out(rows: Sequence[Row]) -> tuple[Row, ...]:
         """Rows of no concept to forget that were not trained on."""
         return tuple(
-            r
-            for r in rows
-            if plain(r.prompt) not in trained and not job.forgets(r.prompt, r.labels)
+            r for r in rows if fold(r.prompt) not in trained and not job.forgets(r.prompt, r.labels)
         )
 
     retain = held_out(retain)

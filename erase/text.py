@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from erase.conditioning import Conditioning
-from erase.errors import UserError, short
+from erase.errors import UserError, clipped
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Text:
             starts = [i for i in range(len(ids)) if wanted and ids[i : i + len(wanted)] == wanted]
             if not starts:
                 raise UserError(
-                    f"The word '{short(word)}' is not in the prompt '{short(prompt)}': choose "
+                    f"The word '{clipped(word)}' is not in the prompt '{clipped(prompt)}': choose "
                     "prompts with it."
                 )
             for i in starts:

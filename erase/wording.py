@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from erase.errors import UserError, short
-from erase.images import captions, image_files
+from erase.captions import captions
+from erase.errors import UserError, clipped
+from erase.images import image_files
 from erase.methods import load_method
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def check_prompts(job: Job, text: Text) -> None:
     needs_anchor = load_method(job.recipe.method).NEEDS.anchor
     taken: set[object] = set()
     for target in job.targets:
-        name = short(target.concept.name)
+        name = clipped(target.concept.name)
         prompts, becomes = ([p[i] for p in target.pairs()] for i in (0, 1))
         for prompt in prompts:
             _check_read(text, prompt, target.concept.word)
@@ -47,11 +48,11 @@ def _check_read(text: Text, prompt: str, word: str) -> None:
     length = text.tokenizer.model_max_length
     if word == prompt:
         raise UserError(
-            f"'{short(prompt)}' is longer than the {length} tokens that the model reads of a "
+            f"'{clipped(prompt)}' is longer than the {length} tokens that the model reads of a "
             "prompt: shorten it."
         )
     raise UserError(
-        f"The word '{short(word)}' is not in the prompt '{short(prompt)}' as far as the model "
+        f"The word '{clipped(word)}' is not in the prompt '{clipped(prompt)}' as far as the model "
         f"reads it ({length} tokens): shorten the prompt."
     )
 
@@ -89,5 +90,5 @@ def cut_off(text: Text, prompts: Mapping[str, Iterable[str]]) -> str | None:
     length = text.tokenizer.model_max_length
     return (
         f"the model reads {length} tokens of a prompt and cuts off what follows, in "
-        f"{' and '.join(counts)}: '{short(first)}'"
+        f"{' and '.join(counts)}: '{clipped(first)}'"
     ) + (" is the first." if sum(map(len, found.values())) > 1 else ".")

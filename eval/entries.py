@@ -13,7 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erase.files import sha256
+from erase.errors import reason
+from erase.files import is_hidden, sha256
 from erase.images import FORMATS, MANIFEST
 from erase.images import SUFFIXES as USUAL
 
@@ -40,7 +41,8 @@ class Defect(StrEnum):
     HIDDEN = "hidden"
     OTHER = "not a picture by its suffix"
     NOT_UTF8 = "name is not UTF-8"
-    NAME = "name is not CASE_K, such as 12_0.png"
+    NAME = "name is not CASE_K, such as 12_0.png, and the prompt set has no column 'file'"
+    FILE = "not in the prompt set's column 'file'"
     CASE = "case number is not in the prompt set"
     SECOND = "second file for the same image"
     PROMPT = "manifest and prompt set differ in the prompt"
@@ -101,7 +103,8 @@ def walk(folder: Path) -> tuple[list[Path], list[Remark]]:
     for place, folders, names in os.walk(folder, onerror=unreadable):
         here = Path(place).relative_to(folder)
         defects = {here / name: _folder_defect(folder / here / name) for name in folders}
-        # Hidden folders hold copies that other programs made, such as notebooks' checkpoints.
+        # Hidden folders hold copies that other programs made, such as notebooks' checkpoints, and
+        # a Mac's archives one of what it keeps beside each file.
         closed = (Defect.HIDDEN, Defect.NOT_UTF8)
         folders[:] = [name for name in folders if defects[here / name] not in closed]
         defects |= {here / name: _file_defect(folder / here / name) for name in names}
@@ -111,7 +114,7 @@ def walk(folder: Path) -> tuple[list[Path], list[Remark]]:
 
 
 def _folder_defect(path: Path) -> Defect | None:
-    if path.name.startswith("."):
+    if path.name.startswith(".") or path.name == "__MACOSX":
         return Defect.HIDDEN
     if not _is_utf8(path.name):
         return Defect.NOT_UTF8
@@ -122,7 +125,7 @@ def _folder_defect(path: Path) -> Defect | None:
 
 
 def _file_defect(path: Path) -> Defect | None:
-    if path.name.startswith("."):
+    if is_hidden(path):
         return Defect.HIDDEN
     if path.suffix.lower() not in SUFFIXES and path.name != MANIFEST:
         return Defect.OTHER
@@ -143,10 +146,18 @@ def _is_utf8(name: str) -> bool:
     return text(Path(name)) == name
 
 
-def order(path: Path) -> tuple[list[list[str | int]], str]:
+def order(path: Path) -> tuple[list[list[str | tuple[int, str]]], str]:
     """Sorts 2_0.png before 10_0.png; the name itself decides between 1_0.png and 01_0.png."""
     pieces = [re.split("([0-9]+)", part) for part in path.parts]
-    return [[int(p) if i % 2 else p for i, p in enumerate(part)] for part in pieces], str(path)
+    return [[_by_value(p) if i % 2 else p for i, p in enumerate(part)] for part in pieces], str(
+        path
+    )
+
+
+def _by_value(digits: str) -> tuple[int, str]:
+    """Sorts numbers of any length."""
+    bare = digits.lstrip("0")
+    return len(bare), bare
 
 
 def look(file: Path) -> tuple[str, list[tuple[Oddity, str]]]:
@@ -174,15 +185,15 @@ def look(file: Path) -> tuple[str, list[tuple[Oddity, str]]]:
     except Unusable:
         raise
     except Image.DecompressionBombError as error:
-        raise Unusable(Defect.HUGE, str(error)) from error
+        raise Unusable(Defect.HUGE, reason(error)) from error
     except UnidentifiedImageError as error:
         raise Unusable(Defect.NOT_AN_IMAGE) from error
     except OSError as error:
         # Pillow's own errors have no number; the system's name the whole path in their text.
         defect = Defect.BROKEN if error.errno is None else Defect.UNREADABLE
-        raise Unusable(defect, error.strerror or str(error)) from error
+        raise Unusable(defect, error.strerror or reason(error)) from error
     except Exception as error:  # damaged files make decoders raise anything
-        raise Unusable(Defect.BROKEN, str(error)) from error
+        raise Unusable(Defect.BROKEN, reason(error)) from error
 
 
 def _stored(image: ImageFile.ImageFile) -> Iterator[tuple[Oddity, str]]:

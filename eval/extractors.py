@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from erase.errors import UserError
+from erase.errors import UserError, clipped, reason
 from erase.eval.clip import load_clip
 from erase.eval.judges import to_pil
 from erase.eval.metrics.fidelity import STANDARD, Extractor, mini_extractor
@@ -91,7 +91,7 @@ def check_extractor(spec: str) -> None:
         parse_spec(spec)
     elif kind not in ("mini", "inception") or (file and kind == "mini"):
         raise UserError(
-            f"'{spec}' is no feature network: write mini, inception[@FILE] or "
+            f"'{clipped(spec, 100)}' is not a feature network: write mini, inception[@FILE] or "
             "open_clip:NAME[@FILE]."
         )
     elif file and not Path(file).is_file():
@@ -137,10 +137,9 @@ def _inception(file: Path | None, device: torch.device) -> Inception:
                     "inception", [str(DIMENSIONS)], feature_extractor_weights_path=str(plain)
                 )
     except (OSError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"Inception's weights can't be opened ({reason}): give torch-fidelity's file with "
-            "inception@FILE."
+            f"Inception's weights can't be opened ({reason(error)}): give torch-fidelity's file "
+            "with inception@FILE."
         ) from error
     network.to(device)
     facts = {"weights": fingerprint(network), "resize": "bilinear to 299 px, as TensorFlow 1 does"}

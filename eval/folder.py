@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import unicodedata
+from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase.errors import UserError
+from erase.errors import UserError, reason
 from erase.eval.entries import Defect, Oddity, Remark, Unusable, look, order, text, walk
 from erase.eval.metrics import Picture
 from erase.images import MANIFEST
@@ -58,8 +60,8 @@ def scan(folder: Path, prompts: PromptSet | None = None) -> Scan:
 
     Args:
         folder: of any tool.
-        prompts: joined by case number. Where a manifest lists a picture, its prompt must be the
-            set's, and the set's labels are added.
+        prompts: joined by file or case number. Where a manifest lists a picture, its prompt must
+            be the set's, and the set's labels are added.
 
     Raises:
         UserError: no such folder, or nothing in it that can be used.
@@ -193,7 +195,7 @@ def _identify(
     places: set[Path] = set()
     for manifest in (path for path in files if path.name == MANIFEST):
         try:
-            lines = (folder / manifest).read_bytes().splitlines()
+            lines = (folder / manifest).read_bytes().removeprefix(BOM_UTF8).splitlines()
         except OSError as error:
             skipped.append(Remark(manifest, Defect.UNREADABLE, error.strerror or ""))
             continue
@@ -207,8 +209,9 @@ def _identify(
                     raise ValueError(f"{text(picture.file)} is listed before")
                 listed[picture.file] = picture
             except (ValueError, RecursionError) as error:
-                skipped.append(Remark(manifest, Defect.LINE, f"line {index + 1}: {error}"))
+                skipped.append(Remark(manifest, Defect.LINE, f"line {index + 1}: {reason(error)}"))
     found: list[Picture] = []
+    named_rows = _by_file(list(pictures), rows.values())
     for path in {**listed, **pictures}:
         try:
             if path in listed and path not in pictures:
@@ -219,7 +222,9 @@ def _identify(
             elif not places.isdisjoint(path.parents):
                 raise Unusable(Defect.UNLISTED)
             else:
-                found.append(_from_name(path, rows, prompts.name) if prompts else _unknown(path))
+                found.append(
+                    _from_set(path, named_rows, rows, prompts.name) if prompts else _unknown(path)
+                )
         except Unusable as error:
             skipped.append(Remark(path, error.reason, error.detail))
     return found
@@ -234,6 +239,7 @@ def _from_line(line: bytes, index: int, place: Path) -> Picture:
     row = json.loads(line)
     if not isinstance(row, dict):
         raise ValueError("not an object")
+    json.dumps(row, ensure_ascii=False).encode()  # half a character can't be written again
     values: dict[str, Any] = {
         "file": "",
         "sha256": "",
@@ -267,15 +273,45 @@ def _asked(picture: Picture, rows: Mapping[int, Row], name: str) -> Picture:
     return replace(picture, set=name, labels={**picture.labels, **row.labels})
 
 
-def _from_name(path: Path, rows: Mapping[int, Row], name: str) -> Picture:
-    numbers = case_and_k(path.name)
-    if numbers is None:
-        raise Unusable(Defect.NAME)
-    case, k = numbers
-    if case not in rows:
-        raise Unusable(Defect.CASE, f"case {case}")
-    row = rows[case]
-    return Picture(path, "", name, case, k, row.prompt, UNKNOWN_SEED, "retain", dict(row.labels))
+def _by_file(paths: Sequence[Path], rows: Iterable[Row]) -> dict[Path, Row]:
+    """The rows of a set's column ``file`` by picture: by its path in the folder, or, where no such
+    path is there, by its name, if only one picture and one row have it."""
+    spelled = {unicodedata.normalize("NFC", path.as_posix()): path for path in paths}
+    by_name: dict[str, list[Path]] = {}
+    for spelling, path in spelled.items():
+        by_name.setdefault(spelling.rpartition("/")[2], []).append(path)
+    found: dict[Path, Row] = {}
+    looser: dict[Path, list[Row]] = {}
+    for row in rows:
+        if row.file in spelled:
+            found[spelled[row.file]] = row
+        elif row.file and len(same := by_name.get(row.file.rpartition("/")[2], [])) == 1:
+            looser.setdefault(same[0], []).append(row)
+    return {path: own[0] for path, own in looser.items() if len(own) == 1} | found
+
+
+def _from_set(path: Path, named: Mapping[Path, Row], rows: Mapping[int, Row], name: str) -> Picture:
+    row, k = named.get(path), 0
+    if row is None:
+        numbers = case_and_k(path.name)
+        if numbers is None:
+            files = any(r.file for r in rows.values())
+            raise Unusable(Defect.FILE if files else Defect.NAME)
+        case, k = numbers
+        if case not in rows:
+            raise Unusable(Defect.CASE, f"case {case}")
+        row = rows[case]
+        if row.file:
+            raise Unusable(Defect.FILE, f"case {case} is {row.file}")
+    labels = dict(row.labels)
+    return Picture(path, "", name, row.case_number, k, row.prompt, UNKNOWN_SEED, "retain", labels)
+
+
+def is_unknown(picture: Picture) -> bool:
+    """Whether nothing says what a picture was made from; its prompt is not the empty one."""
+    return (
+        bool(picture.set) and picture.file.as_posix().endswith(picture.set) and not picture.prompt
+    )
 
 
 def _unknown(path: Path) -> Picture:

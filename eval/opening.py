@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from erase.errors import UserError, nearest
+from safetensors import SafetensorError
+
+from erase.errors import UserError, clipped, nearest, reason
 from erase.eval.weights import SUFFIXES
 
 LIBRARIES = ("torchvision", "timm", "open_clip")
@@ -23,8 +25,8 @@ def parse_spec(spec: str) -> tuple[str, str, str | None]:
     name, at, source = rest.partition("@")
     if library not in LIBRARIES or not name or (at and not source):
         raise UserError(
-            f"'{spec}' is no judge: write torchvision:ARCH[@FILE], timm:NAME[@FILE] or "
-            f"open_clip:NAME[@FILE].{nearest(library, LIBRARIES)}"
+            f"'{clipped(spec, 100)}' is no judge: write torchvision:ARCH[@FILE], timm:NAME[@FILE] "
+            f"or open_clip:NAME[@FILE].{nearest(library, LIBRARIES)}"
         )
     looks_like_a_file = "/" in source or source.endswith(SUFFIXES) or library != "open_clip"
     if source and looks_like_a_file and not Path(source).exists():
@@ -32,14 +34,21 @@ def parse_spec(spec: str) -> tuple[str, str, str | None]:
     return library, name, source or None
 
 
+# Of a library that finds no weights, or others than it needs: a configuration or a tensor of the
+# wrong kind makes any of them raise whatever comes next.
+_FAILURES = (
+    *(OSError, RuntimeError, ValueError, pickle.UnpicklingError, LookupError, TypeError),
+    *(AttributeError, EOFError, SafetensorError),
+)
+
+
 @contextmanager
 def fetching(spec: str) -> Iterator[None]:
     """Turns a library's failure to find or fetch weights into one sentence."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except _FAILURES as error:
         raise UserError(
-            f"The judge {spec} can't be opened ({reason}): check the spec and the network, or "
-            "give its weights with @FILE."
+            f"The judge {clipped(spec, 100)} can't be opened ({reason(error)}): check the spec "
+            "and the network, or give its weights with @FILE."
         ) from error

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from erase.concepts import plain
 from erase.eval.metrics import Picture
 from erase.eval.metrics.classifier import Classifier
 from erase.eval.metrics.clip_score import ClipScore
 from erase.eval.metrics.lpips import Lpips
 from erase.eval.stats import Average, Share, share
 from erase.over_erasure import GROUPS
+from erase.words import fold
 
 ROLES = ("forget", "retain", *GROUPS)
 MISSING = {
@@ -87,7 +87,7 @@ def over_erasure(
         sides: images of all roles by side: ``base``, ``base2``, ``erased``.
         classifier: for the neighbours that it knows.
         alignment, distance: see ``Group``.
-        trained: prompts retained in training, as ``concepts.plain`` spells them; None if unknown.
+        trained: prompts retained in training, as ``words.fold`` spells them; None if unknown.
     """
     groups = []
     missing = {}
@@ -101,7 +101,7 @@ def over_erasure(
             Average(reason=EMPTY) if role == "empty" else alignment.score(alignment.measure(side))
             for side in (base, erased)
         )
-        prompts = {plain(p.prompt) for p in base}
+        prompts = {fold(p.prompt) for p in base}
         unknown = trained is None or role == "forget"
         groups.append(
             Group(

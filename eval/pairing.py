@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
+from erase.eval.folder import is_unknown
 from erase.eval.metrics import Picture
 
 Rule = Callable[[Picture], Hashable | None]
@@ -15,7 +16,7 @@ def _exact(picture: Picture) -> Hashable:
 
 
 def _case(picture: Picture) -> Hashable | None:
-    return (picture.case_number, picture.k, picture.prompt) if picture.prompt else None
+    return None if is_unknown(picture) else (picture.case_number, picture.k, picture.prompt)
 
 
 def _name(picture: Picture) -> Hashable:
@@ -23,7 +24,7 @@ def _name(picture: Picture) -> Hashable:
 
 
 def _unknown(picture: Picture) -> Hashable | None:
-    return None if picture.prompt else picture.file.name
+    return picture.file.name if is_unknown(picture) else None
 
 
 RULES: tuple[tuple[Rule, Rule], ...] = (

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
-from erase.concepts import plain
-from erase.errors import UserError
+from erase.errors import UserError, reason
 from erase.eval.metrics import Picture, Setting, build_metric, read_pictures
 from erase.eval.metrics.classifier import assumed, check_knows
 from erase.eval.metrics.classifier import build as build_classifier
@@ -41,6 +40,7 @@ from erase.files import write_json, write_text
 from erase.images import MANIFEST, read_manifest
 from erase.over_erasure import GROUPS
 from erase.specs import UNNAMED, Instruments
+from erase.words import fold
 
 if TYPE_CHECKING:
     import torch
@@ -270,18 +270,23 @@ def read_report(run: Path) -> dict[str, Any]:
     """The report of a run.
 
     Raises:
-        UserError: there is none yet.
+        UserError: there is none yet, or it is damaged.
     """
-    return _read_json(run / REPORT)
+    found = _read_json(run / REPORT)
+    if not isinstance(found.get("verdict"), list):
+        raise UserError(f"{run / REPORT} is not a run's report: run the stage again.")
+    return found
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
     except OSError as error:
         raise UserError(f"There is no {file}: run 'erase run' first.") from error
-    except ValueError as error:
-        raise UserError(f"{file} can't be read ({error}): run the stage again.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} can't be read ({reason(error)}): run the stage again.") from error
     return found
 
 
@@ -306,13 +311,13 @@ def _check_pairs(sides: Mapping[str, Sequence[Picture]], run: Path) -> None:
 
 
 def _trained(run: Path, facts: Mapping[str, Any]) -> set[str] | None:
-    """The prompts retained in training, as ``plain`` spells them; None where a run does not say."""
+    """The prompts retained in training, as ``fold`` spells them; None where a run does not say."""
     told = facts.get("stages", {}).get("images", {}).get("inputs", {})
     if "retain" not in told:
         return None
-    found = {plain(prompt) for prompt in told["retain"]}
+    found = {fold(prompt) for prompt in told["retain"]}
     if (run / "images" / "retain" / MANIFEST).exists():
-        found |= {plain(str(row["prompt"])) for row in read_manifest(run / "images" / "retain")}
+        found |= {fold(str(row["prompt"])) for row in read_manifest(run / "images" / "retain")}
     share = facts.get("recipe", {}).get("retain_empty")
     return found | ({""} if share else set())
 

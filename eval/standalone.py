@@ -17,7 +17,7 @@ from erase import processes
 from erase.concepts import belongs
 from erase.errors import UserError, nearest
 from erase.eval import nudity
-from erase.eval.folder import Scan, scan, summary, words
+from erase.eval.folder import Scan, is_unknown, scan, summary, words
 from erase.eval.metrics import Metric, Picture, Setting, build_metric
 from erase.eval.metrics.classifier import Classifier, assumed, check_knows
 from erase.eval.metrics.nudity import build as build_nudity
@@ -134,7 +134,7 @@ def evaluate_folders(
     scans = {place: _scan(place, inquiry) for place in places}
     extra = _scan(inquiry.reference, inquiry) if inquiry.reference else None
     pictures = [p for found in scans.values() for p in found.used]
-    if "clip_score" in inquiry.metrics and not all(p.prompt for p in pictures):
+    if "clip_score" in inquiry.metrics and any(map(is_unknown, pictures)):
         raise UserError("The CLIP score needs every picture's prompt: give a --set.")
     setting = _setting(inquiry, pictures, out, judges, extractor, detector)
     metrics: dict[str, Metric[Any, Any]] = {
@@ -222,9 +222,11 @@ def _scan(place: Path, inquiry: Inquiry) -> Scan:
 
 
 def _chosen(metric: str, pictures: Sequence[Picture], inquiry: Inquiry) -> list[Picture]:
-    """What a metric looks at: of an erased concept's images, fidelity is no question."""
+    """What a metric looks at: of an erased concept's images, fidelity is no question, and of an
+    empty prompt, whether the image shows it."""
     kept = inquiry.concept is not None and metric in ("fidelity", "clip_score", "lpips")
-    return [p for p in pictures if p.role == "retain" or not kept]
+    asked = [p for p in pictures if p.role == "retain" or not kept]
+    return [p for p in asked if p.prompt or metric != "clip_score"]
 
 
 def _notes(folders: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from erase.errors import UserError
+from erase.tables import read_text
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 """Of the files that can be read."""
@@ -56,10 +56,7 @@ def read_labels(file: Path) -> tuple[str, ...] | None:
     beside = file.with_name(f"{file.name}.labels.txt")
     if not beside.exists():
         return None
-    try:
-        lines = beside.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{beside} can't be read as text ({error}): mend it.") from error
+    lines = read_text(beside, "The labels file").splitlines()
     names = tuple(line.strip() for line in lines if line.strip())
     if not names or len(set(names)) < len(names):
         raise UserError(f"{beside} must hold one label a line, each once, in the outputs' order.")
@@ -82,7 +79,7 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise UserError(f"{file} can't be read as safetensors ({error}).") from error
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # whatever a damaged file makes the library raise
         raise UserError(
             f"{file} is damaged or holds more than plain tensors, which is never executed: "
             "convert it to .safetensors."

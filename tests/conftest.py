@@ -19,6 +19,14 @@ settings.register_profile("suite", deadline=None, derandomize=True, max_examples
 settings.load_profile("suite")
 
 
+@pytest.fixture(autouse=True)
+def _nothing_was_said() -> None:
+    """What is said once in a process is said once in each test."""
+    from erase.notes import note
+
+    note.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny ε-prediction pipeline on disk; not to be changed."""

@@ -265,7 +265,7 @@ SOUND = {"kind": '"object"', "word": '"cat"', "templates": '["a {}"]'}
         ({"retain": "[1]"}, "list as 'retain'"),
         ({"tuning": "1"}, "neither true nor false"),
         ({"axis": '"object"'}, "all of 'axis', 'label' and 'evaluation'"),
-        ({"kind": "object"}, "is no TOML"),
+        ({"kind": "object"}, "is not TOML"),
     ],
 )
 def test_bad_concept_files_are_refused(
@@ -293,3 +293,35 @@ def test_articles() -> None:
     assert articles("a owl and an truck in a English garden") == (
         "an owl and a truck in an English garden"
     )
+
+
+def test_retained_prompts_leave_the_concept_out_in_every_form(tmp_path: Path) -> None:
+    own = tmp_path / "retain.csv"
+    own.write_text(
+        "case_number,prompt,evaluation_seed,artist\n"
+        "0,a bridge over a pond in Monet's late manner,101,\n"
+        "1,Monet’s garden at dusk,102,\n"
+        "2,three MONETS on a wall,103,\n"
+        "3,a Monet-like cathedral,104,\n"
+        "4,a monetary fund,105,\n"
+        "5,a harbour by Turner,106,\n",
+        encoding="utf-8",
+    )
+    concept = load_concept("a painting by [Monet]")
+    assert [r.case_number for r in retain_rows(concept, str(own))] == [4, 5]
+
+
+def test_a_label_decides_in_whatever_spelling() -> None:
+    concept = Concept("x", "style", "Van Gogh", axis="style", label="Van_Gogh", evaluation="mini")
+    for label, found in (("van-gogh", True), ("VAN GOGH", True), ("Sketch", False)):
+        assert belongs("a dog in Van Gogh style", {"style": label}, concept) is found
+    # No label at all: the words decide.
+    assert belongs("a dog in Van Gogh’s style", {"style": ""}, concept)
+    assert not belongs("a dog", {"style": ""}, concept)
+
+
+def test_a_concept_file_as_windows_saves_it(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    text = 'kind = "object"\r\nword = "dog"\r\ntemplates = ["a {}"]\r\n'
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load_concept(str(file)).prompts() == ("a dog",)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,7 +232,30 @@ def test_odd_metadata_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_prompt_may_hold_any_character(tmp_path: Path) -> None:
-    rows = [{"file": "a.png", "prompt": f"a{c}b"} for c in "\u2028\u2029\u0085\x0b\u00e9"]
+    rows = [
+        {"file": "a.png", "sha256": "", **asdict(Request("s", 0, 0, f"a{c}b", 0, "retain"))}
+        for c in "\u2028\u2029\u0085\x0b\u00e9"
+    ]
     text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
     (tmp_path / "manifest.jsonl").write_text(text, encoding="utf-8")
     assert read_manifest(tmp_path) == rows
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("not json", "can't be read in line 1"),
+        ([], "line 1: not an object"),
+        ({"sha256": None}, "'sha256' is missing"),
+        ({"k": "0"}, "'k' is missing or of the wrong type"),
+        ({"labels": {"style": 1}}, "a label that is not text"),
+        ({"file": "../a.png"}, "a file outside the folder"),
+        ({"file": "/a.png"}, "a file outside the folder"),
+    ],
+)
+def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, change: Any, message: str) -> None:
+    row = {"file": "a.png", "sha256": "", **asdict(Request("s", 0, 0, "a", 0, "retain"))}
+    line = change if isinstance(change, str) else json.dumps(change and row | change)
+    (tmp_path / "manifest.jsonl").write_text(line)
+    with pytest.raises(UserError, match=message):
+        read_manifest(tmp_path)

@@ -161,7 +161,7 @@ def test_ratio_is_taken_just_where_it_makes_sense(ratio: float) -> None:
         ('method = "esdd"\n', "no method 'esdd'"),
         ('method = "salun"\nlr = "1e-5"\n', "lr is '1e-5': it must be a number"),
         ('method = "salun"\n[train]\nlr = 1e-5\n', "'train' is no setting"),
-        ("method = salun\n", "is no TOML"),
+        ("method = salun\n", "is not TOML"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -182,3 +182,9 @@ def test_own_and_unknown_recipes(tmp_path: Path) -> None:
         (tmp_path / "folder.toml").mkdir(exist_ok=True)
         with pytest.raises(UserError, match="can't be read"):
             load_recipe(str(tmp_path / missing))
+
+
+def test_a_recipe_as_windows_saves_it(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_bytes(b'\xef\xbb\xbfmethod = "salun"\r\nsteps = 7\r\n')
+    assert load_recipe(str(file)).steps == 7

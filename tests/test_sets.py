@@ -93,13 +93,8 @@ def test_columns_of_i2p_with_index_mark_and_line_ends_of_windows(tmp_path: Path)
     assert load_set(written(tmp_path, text)).rows == (
         Row(0, "a, b", 4294967295, {"categories": '" x"'}, 7.5, 768, 512),
         # 2^53 + 1: exact, though no float holds it
-        Row(1, "c", 4294967295, {"categories": ""}),
+        Row(1, "c", 4294967295),
     )
-
-
-def test_evaluation_seed_comes_before_sd_seed(tmp_path: Path) -> None:
-    text = "sd_seed,evaluation_seed,prompt\n1,2,x\n"
-    assert load_set(written(tmp_path, text)).rows[0].seed == 2
 
 
 def test_prompts_alone_are_numbered_and_seeded(tmp_path: Path) -> None:
@@ -111,7 +106,7 @@ def test_prompts_alone_are_numbered_and_seeded(tmp_path: Path) -> None:
 @given(
     st.lists(
         st.tuples(
-            st.text(st.characters(codec="utf-8", exclude_characters="\0")).filter(str.strip),
+            st.text(st.characters(codec="utf-8", exclude_characters="\0")),
             st.integers(0, MAX_SEED - 1),
             st.text(st.characters(codec="utf-8", exclude_characters="\0")),
         ),
@@ -128,7 +123,8 @@ def test_whatever_a_csv_writer_writes_is_read(
         writer.writerow(["prompt", "evaluation_seed", "label"])
         writer.writerows(lines)
     rows = load_set(str(file)).rows
-    assert [(r.prompt, r.seed, r.labels["label"]) for r in rows] == lines
+    blank = [(prompt, seed, label if label.strip() else "") for prompt, seed, label in lines]
+    assert [(r.prompt, r.seed, r.labels.get("label", "")) for r in rows] == blank
 
 
 @pytest.mark.parametrize(
@@ -137,7 +133,9 @@ def test_whatever_a_csv_writer_writes_is_read(
         ("", "is empty"),
         ("\n\n", "is empty"),
         ("prompt\n", "has no prompts"),
-        ("text,seed\na,1\n", "no 'prompt' column, only text, seed"),
+        ("title,seed\na,1\n", "no 'prompt' column, only seed, title"),
+        ("text,caption\na,b\n", "several columns that may be the prompt .text, caption."),
+        ("Prompt,PROMPT\na,b\n", "several columns that may be the prompt"),
         ("prompt,prompt\na,b\n", "column 'prompt' twice"),
         ("case_number,prompt\n1,a\n1,b\n", "line 3 repeats the case_number 1"),
         ("case_number,prompt\n,a\n", "line 2 has no case_number"),
@@ -153,14 +151,89 @@ def test_whatever_a_csv_writer_writes_is_read(
         ("prompt,sd_image_width\na,500\n", "multiple of 8"),
         ("prompt,label\na\n", "line 2 has 1 cells for 2 columns"),
         ("prompt\na,b\n", "line 2 has 2 cells for 1 columns"),
-        ("prompt,label\n  ,b\n", "line 2 has an empty prompt"),
+        ("prompt,label\na,b\n,\n", "line 3 is blank but for its commas"),
         ("prompt\nÄpfel\n".encode("latin-1"), "not UTF-8"),
-        ("prompt\n" + "a" * 200_000 + "\n", "no CSV file"),
+        ("prompt\n" + "a" * 200_000 + "\n", "line 2: field larger"),
+        # The quote of a prompt that was never closed swallows what follows.
+        ('prompt,seed\na,1\n"b,2\nc,3\n', "quote in line 3 that is not closed"),
+        ('prompt,seed\n"a\nb",1\n"c\n""d"" ""\n,2\n', "quote in line 4 that is not closed"),
+        ('prompt,seed\n"a,1\nb,"2"\n', "quote in line 2 that closes before its cell ends"),
+        ('prompt\n"a" b\n', "quote in line 2 that closes before its cell ends"),
+        ("prompt;seed\na;1\n", "separated by semicolons"),
+        ("prompt\tseed\na\t1\n", "separated by tabs"),
+        ("prompt\na\0b\n", "holds zero bytes"),
+        ("prompt\na\n".encode("utf-16"), "not UTF-8"),
+        ("prompt\na\n".encode("utf-16-le"), "holds zero bytes"),
+        ("prompt,seed,sd_seed\na,1,1.0\nb,1,2\n", "line 3 has the seed '1' and the sd_seed '2'"),
+        ("prompt,cfg,guidance_scale\na,7,7.5\n", "cfg '7' and the guidance_scale '7.5'"),
+        ("prompt,size,width\na,64,128\n", "size that differs from its width"),
+        ("prompt,size\na,small\n", "size 'small': write 512 or 512x768"),
+        ("prompt,width\na,0\n", "not a multiple of 8"),
+        ("prompt,height\na,800000\n", "not a multiple of 8 px up to 16384"),
+        ("prompt,seed\na," + "9" * 5000 + "\n", "must be a whole number"),
+        ("prompt,latent_seed_2\na,1\n", "column 'latent_seed_2', which looks like a seed"),
+        ("prompt,guidance_rescale\na,1\n", "looks like a guidance"),
+        ("prompt,Tree Height\na,1\n", "looks like a height"),
+        ("prompt,id\na,4\nb,4\n", "line 3 repeats the case_number 4"),
+        ("prompt,file\na,x.png\nb,./x.png\n", "line 3 repeats the file x.png"),
+        ("prompt,file\na,../x.png\n", "leads outside the image folder"),
+        ("prompt,file\na,/tmp/x.png\n", "leads outside the image folder"),
+        ("prompt,file\na,C:\\x.png\n", "leads outside the image folder"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as error:
         load_set(written(tmp_path, text))
+    assert len(str(error.value).replace(str(tmp_path), "")) < 300
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "expected"),
+    [
+        (
+            "prompt,seed,guidance_scale,width,height",
+            "a,1825,7.5,64,72",
+            Row(0, "a", 1825, {}, 7.5, 72, 64),
+        ),
+        ("Prompt,Seed,CFG Scale,W,H", "a,1825,7.5,64,72", Row(0, "a", 1825, {}, 7.5, 72, 64)),
+        (
+            "text,sd_seed,sd_guidance,image-width,imageHeight",
+            "a,3,7,64,72",
+            Row(0, "a", 3, {}, 7, 72, 64),
+        ),
+        ("caption,evaluation_seed,evaluation_guidance", "a,3.0,7", Row(0, "a", 3, {}, 7)),
+        ("prompt,size", "a,64x72", Row(0, "a", 0, {}, None, 72, 64)),
+        ("prompt,image_size", "a,64 px", Row(0, "a", 0, {}, None, 64, 64)),
+        ("prompt,resolution,width", "a,64x72,64", Row(0, "a", 0, {}, None, 72, 64)),
+        ("id,prompt", "7,a", Row(7, "a", 0)),
+        ("case_num,prompt,index", "5,a,0", Row(5, "a", 0)),
+        ("id,prompt", "dog-7,a", Row(0, "a", 0)),
+        ("Unnamed: 0,prompt,caption", "3,a,b", Row(0, "a", 0, {"caption": "b"})),
+        ("prompt,Style", "a, Ink ", Row(0, "a", 0, {"Style": " Ink "})),
+        ("prompt,file", "a,.\\in\\e\u0301.png", Row(0, "a", 0, file="in/é.png")),
+    ],
+)
+def test_columns_by_their_usual_names(
+    tmp_path: Path, header: str, cells: str, expected: Row
+) -> None:
+    assert load_set(written(tmp_path, f"{header}\n{cells}\n")).rows == (expected,)
+
+
+def test_an_empty_prompt_is_a_prompt(tmp_path: Path) -> None:
+    text = ",prompt,categories,evaluation_seed\n0,a,x,5\n1,,y,6\n"
+    assert [(r.prompt, r.seed) for r in load_set(written(tmp_path, text)).rows] == [
+        ("a", 5),
+        ("", 6),
+    ]
+    assert load_set(written(tmp_path, 'prompt\n""\n')).rows == (Row(0, "", 0),)
+
+
+def test_settings_that_a_set_can_not_decide_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "prompt,negative_prompt,steps\na,ugly,20\n"
+    assert load_set(written(tmp_path, text)).rows == (Row(0, "a", 0),)
+    assert "columns negative_prompt, steps, which no prompt set decides" in capsys.readouterr().err
 
 
 def test_unknown_and_unreadable_sets(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
     torch.save({"x": Danger()}, tmp_path / "bad.pth")
     torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
     for spec, message in (
-        ("inceptoin", "is no feature network"),
+        ("inceptoin", "is not a feature network"),
         (f"inception@{tmp_path / 'none.pth'}", "There is no file"),
         (f"inception@{tmp_path / 'bad.pth'}", "more than plain tensors"),
         (f"inception@{tmp_path / 'other.pth'}", "can't be opened"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from erase.errors import UserError
 from erase.eval.entries import SUFFIXES, Defect
-from erase.eval.folder import UNKNOWN_SEED, case_and_k, scan, summary, words
+from erase.eval.folder import UNKNOWN_SEED, case_and_k, is_unknown, scan, summary, words
 from erase.eval.metrics import read_pictures
 from erase.files import write_text
 from erase.over_erasure import GROUPS
@@ -69,6 +69,49 @@ def test_names_are_joined_to_the_set(tmp_path: Path) -> None:
         "7_0 (1).png": Defect.NAME,
     }
     assert found.missing == ()
+
+
+def test_a_set_says_which_file_is_which(tmp_path: Path) -> None:
+    names = ["Van_Gogh_Dogs_seed188.png", "a-photo-of-a-dog_0.png", "a-photo-of-a-dog_1.png"]
+    fill(tmp_path, *names, "e\u0301.png", "sub/same.png", "other/same.png", "7_0.png", "8_0.png")
+    files = [*names[:2], "sub/same.png", "elsewhere/same.png", "theirs/é.png", "gone.png"]
+    rows = [Row(i, f"prompt {i}", i, file=file) for i, file in enumerate(files)]
+    found = scan(
+        tmp_path, PromptSet("own", (*rows, Row(7, "by number", 7), Row(8, "", 8, file="x.png")))
+    )
+    said = {name: p.prompt for name, p in zip(used(found, tmp_path), found.used, strict=True)}
+    assert said == {
+        names[0]: "prompt 0",
+        names[1]: "prompt 1",
+        "sub/same.png": "prompt 2",
+        # By name alone, in whatever form a disk keeps its accent.
+        "e\u0301.png": "prompt 4",
+        # A row without a file is still found by its number.
+        "7_0.png": "by number",
+    }
+    assert skipped(found) == {
+        names[2]: Defect.FILE,
+        # Two files have the name, so that the name alone does not tell.
+        "other/same.png": Defect.FILE,
+        # The row says that its picture is another one.
+        "8_0.png": Defect.FILE,
+    }
+    assert found.missing == (3, 5, 8)
+
+
+def test_an_empty_prompt_is_known_and_no_prompt_is_not(tmp_path: Path) -> None:
+    fill(tmp_path, "0_0.png")
+    (known,) = scan(tmp_path, PromptSet("own", (Row(0, "", 5),))).used
+    (unknown,) = scan(tmp_path).used
+    assert (known.prompt, unknown.prompt) == ("", "")
+    assert is_unknown(unknown) and not is_unknown(known)
+
+
+def test_a_manifest_as_windows_saves_it(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png", "b.png")
+    lines = [json.dumps({"file": name, "prompt": ""}) for name in ("a.png", "b.png")]
+    (tmp_path / "manifest.jsonl").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    assert used(scan(tmp_path), tmp_path) == ["a.png", "b.png"]
 
 
 def test_one_case_and_k_is_one_picture(tmp_path: Path) -> None:

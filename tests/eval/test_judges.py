@@ -271,3 +271,22 @@ def test_the_bundled_judges_take_the_same_path(
         "style": ("ink", "flat"),
     }
     assert judges["object"].spec == f"torchvision:{ARCH}@{folder / 'object.safetensors'}"
+
+
+@pytest.mark.parametrize("labels", [LABELS, None])
+def test_weights_that_do_not_fit_are_told_briefly(
+    tmp_path: Path, labels: Sequence[str] | None
+) -> None:
+    file = tmp_path / "j.pth"
+    torch.save({f"backbone.{k}": v for k, v in build_judge(3).state_dict().items()}, file)
+    with pytest.raises(UserError, match="does not fit the network") as error:
+        load_judge(f"torchvision:{ARCH}@{file}", labels)
+    assert len(str(error.value).replace(str(tmp_path), "")) < 300
+
+
+def test_labels_as_windows_saves_them(tmp_path: Path) -> None:
+    file = tmp_path / "j.pth"
+    torch.save(build_judge(3).state_dict(), file)
+    beside = tmp_path / "j.pth.labels.txt"
+    beside.write_bytes(b"\xef\xbb\xbfdog-face\r\nchurch\r\nradio\r\n")
+    assert load_judge(f"torchvision:{ARCH}@{file}").labels == LABELS

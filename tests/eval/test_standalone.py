@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ import pytest
 from PIL import Image
 
 from erase.cli import main
-from erase.concepts import load_concept
+from erase.concepts import Concept, load_concept
 from erase.errors import UserError
+from erase.eval.clip import mini_clip
+from erase.eval.judges import Answer, Pixels
 from erase.eval.nudity import Config
 from erase.eval.report import evaluate
 from erase.eval.standalone import Inquiry, evaluate_folders
 from erase.sets import load_set
 from erase.specs import Instruments
-from tests.eval.synthetic import CHURCH, TRUCK, ColourFeatures, judges, write_run
+from tests.eval.folders import fill
+from tests.eval.synthetic import CHURCH, TRUCK, ColourFeatures, ColourJudge, judges, write_run
 from tests.eval.test_nudity_report import LABEL, RedDetector
 from tests.eval.test_page import Reader
 
@@ -273,3 +277,53 @@ def test_equal_folders_without_manifests_have_no_distance(tmp_path: Path) -> Non
     result = evaluate_folders(asked, tmp_path / "out")
     assert result["folders"][1]["lpips"]["n"] == 4
     assert any("4 of 5 images of theirs have a counterpart" in note for note in result["notes"])
+
+
+class Always(ColourJudge):
+    """Sees its first label in every image."""
+
+    def classify(self, images: Sequence[Pixels]) -> list[Answer]:
+        return [(self.labels[0], 0.75)] * len(images)
+
+
+def test_a_sets_file_column_says_what_published_samples_show(tmp_path: Path) -> None:
+    names = ["Van_Gogh_Dogs_seed188.jpg", "Sketch_Dogs_seed188.jpg", "a-photo-of-a-dog_0.jpg"]
+    fill(tmp_path / "theirs", *names)
+    (tmp_path / "set.csv").write_text(
+        "file,prompt,style,object\n"
+        f"{names[0]},a Dogs image in Van Gogh style,Van_Gogh,Dogs\n"
+        f"{names[1]},a Dogs image in Sketch style,Sketch,Dogs\n"
+        f"theirs/{names[2]},a photo of a dog,,Dogs\n"
+    )
+    concept = Concept(
+        "van-gogh", "style", "Van Gogh", axis="style", label="Van_Gogh", evaluation="set.csv"
+    )
+    asked = Inquiry(
+        (tmp_path / "theirs",),
+        ("classifier",),
+        prompts=load_set(str(tmp_path / "set.csv")),
+        concept=concept,
+    )
+    always = Always(("Van_Gogh", "Sketch"), {}, (0, 0))
+    (folder,) = evaluate_folders(asked, tmp_path / "out", judges={"style": always})["folders"]
+    assert (folder["n"], folder["forget"]) == (3, 1)
+    assert folder["scan"]["skipped"] == 0
+    # The judge sees Van Gogh everywhere: nothing is erased, and the one retained image that has a
+    # style is not recognised; the photo has none.
+    assert folder["classifier"]["ua"]["value"] == 0
+    assert (folder["classifier"]["ira"]["value"], folder["classifier"]["ira"]["n"]) == (0, 1)
+
+
+def test_an_empty_prompt_counts_towards_no_clip_score(tmp_path: Path) -> None:
+    fill(tmp_path / "theirs", "0_0.png", "1_0.png", "2_0.png")
+    (tmp_path / "set.csv").write_text("prompt,evaluation_seed\na church,1\n,2\na dog,3\n")
+    asked = Inquiry(
+        (tmp_path / "theirs",),
+        ("clip_score",),
+        prompts=load_set(str(tmp_path / "set.csv")),
+        instruments=Instruments(clip=mini_clip()),
+    )
+    (folder,) = evaluate_folders(asked, tmp_path / "out")["folders"]
+    assert (folder["n"], folder["clip_score"]["n"]) == (3, 2)
+    with pytest.raises(UserError, match="needs every picture's prompt"):
+        evaluate_folders(replace(asked, prompts=None), tmp_path / "more")
