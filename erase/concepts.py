@@ -42,6 +42,8 @@ PROMPT_SEEDS = 100_000_000
 """First seed of prompts that come from a concept rather than from a set."""
 EVALUATION_SHIFT = 200_000_000
 """Added to the seeds of rows that serve both training and evaluation, so that images differ."""
+FEW = 8
+"""Retained prompts below which all train, and everyday captions are judged instead."""
 EVERYDAY = "everyday"
 """Prompt set of captions that have nothing to do with any concept."""
 OPEN_FAMILIES = ("", "imagenette")
@@ -254,7 +256,8 @@ def evaluation_rows(
     Rows of the evaluation set with the concept's label are forget, the others retained. Rows
     marked ``tuning`` are left out, unless the concept itself is for tuning and they are its own.
     A concept without an evaluation set is asked by its own prompts, with other seeds than in
-    training, and by every second one of its retained prompts, which training does not see.
+    training, and by every second one of its retained prompts, which training does not see; by
+    everyday captions where it has fewer than 8.
 
     Args:
         concept: what is erased.
@@ -295,12 +298,12 @@ def _kept(concept: Concept, override: str | None) -> tuple[Row, ...]:
 
 def _held_out(concept: Concept, kept: Sequence[Row]) -> tuple[Row, ...]:
     """The retained rows that are judged and kept from training: of the evaluation set; without
-    one, of the retained prompts, or of everyday captions where there is only one."""
+    one, of the retained prompts, or of everyday captions where those are few."""
     trained = {fold(row.prompt) for row in kept}
     if concept.evaluation is not None:
         every = load_set(concept.evaluation).rows
         asked = [r for r in every if not _belongs(r, concept) and not _is_tuning(r)]
-    elif len(trained) == 1:
+    elif len(trained) < FEW:
         return _general(concept, kept)
     else:
         asked = list(kept)

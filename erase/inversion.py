@@ -154,8 +154,8 @@ def _with_slots(
                 at += 1
         if len(row) > length:
             raise UserError(
-                f"The prompt '{clipped(prompt)}' has {len(row)} tokens with the learnt ones, and the "
-                f"text encoder takes {length}: shorten it, or give fewer --inversion-tokens."
+                f"The prompt '{clipped(prompt)}' has {len(row)} tokens with the learnt ones, and "
+                f"the text encoder takes {length}: shorten it, or give fewer --inversion-tokens."
             )
         for padded in ids:
             padded[i, : len(row)] = torch.tensor(row)
