@@ -18,6 +18,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -86,8 +87,8 @@ def load_set(name_or_file: str) -> PromptSet:
             columns of one meaning that differ, a file outside the image folder.
     """
     if name_or_file in list_sets():
-        file = SETS / f"{name_or_file}.csv"
-    elif name_or_file.startswith("hf:") or (
+        return _bundled(name_or_file)
+    if name_or_file.startswith("hf:") or (
         _HUB_ID.fullmatch(name_or_file) and not Path(name_or_file).exists()
     ):
         file = _fetch(name_or_file.removeprefix("hf:"))
@@ -100,6 +101,12 @@ def load_set(name_or_file: str) -> PromptSet:
             "ends in .csv."
         )
     return PromptSet(file.stem, _rows(file))
+
+
+@cache
+def _bundled(name: str) -> PromptSet:
+    """A set of the package, which does not change meanwhile."""
+    return PromptSet(name, _rows(SETS / f"{name}.csv"))
 
 
 def _fetch(spec: str) -> Path:

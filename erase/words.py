@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 # What no normal form decomposes, and every sign that people write for an apostrophe or a dash.
 _APOSTROPHES = "’‘‛ʼʻʹ′`´＇"
@@ -31,6 +32,7 @@ _IRREGULAR = {
 }
 
 
+@lru_cache(maxsize=2**16)
 def fold(text: str) -> str:
     """A text in one spelling: no case, accents or invisible signs, plain apostrophes and dashes.
 
@@ -60,6 +62,7 @@ def same(a: str, b: str) -> bool:
     )
 
 
+@lru_cache(maxsize=2**16)
 def _words(text: str) -> list[frozenset[str]]:
     """The words of a folded text, each as the singulars that it may stand for."""
     found = []
