@@ -78,7 +78,7 @@ def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
     Raises:
         UserError: there is no such model, or it can't be trained or sampled so.
     """
-    from erase.job import check_sampling
+    from erase.sampling import check_sampling
     from erase.task import requests
 
     first = tasks[0]

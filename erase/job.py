@@ -18,6 +18,7 @@ from erase.images import image_files
 from erase.methods import Role, load_method
 from erase.notes import note
 from erase.recipe import Recipe, as_dict
+from erase.sampling import check_sampling
 from erase.wording import check_prompts, cut_off, training_prompts
 from erase.words import fold
 
@@ -307,35 +308,6 @@ def check_images(job: Job, diffusion: Diffusion) -> None:
     if size % diffusion.stride:
         raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
     check_sampling(as_dict(job.recipe), diffusion.pipeline.scheduler)
-
-
-def check_sampling(settings: Mapping[str, Any], scheduler: Any) -> None:
-    """Refuses samplers that don't follow the model's noise schedule, or with too many steps for it.
-
-    Args:
-        settings: a recipe's, by name.
-        scheduler: the model's own.
-
-    Raises:
-        UserError: naming the setting.
-    """
-    from erase.sampling import check_sampler, follows
-
-    steps = int(scheduler.config.num_train_timesteps)
-    for key in ("sampling_steps", "x_t_steps"):
-        if settings.get(key, 0) >= steps:
-            raise UserError(
-                f"--{key.replace('_', '-')} {settings[key]} is not below the model's "
-                f"{steps} timesteps: choose fewer."
-            )
-    check_sampler(settings["sampler"], scheduler.config)
-    if not settings.get("x_t_own_sampler", True):
-        check_sampler("ddim", scheduler.config)
-    elif "x_t_steps" in settings and not follows(scheduler, scheduler.config):
-        raise UserError(
-            f"The model's own scheduler ({type(scheduler).__name__}) does not follow its noise "
-            "schedule (zero terminal SNR): give --x-t-own-sampler false."
-        )
 
 
 def check_settings(job: Job) -> None:

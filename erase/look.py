@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from erase import processes
 from erase.errors import UserError
-from erase.job import SAMPLING_KEYS, check_sampling
+from erase.job import SAMPLING_KEYS
 from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, make_recipe
 from erase.runs import read_facts
+from erase.sampling import check_sampling
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
