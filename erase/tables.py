@@ -108,10 +108,10 @@ def read_csv(file: Path, what: str) -> Table:
     if len(columns) == 1 and (marks := re.findall("[;\t]", columns[0])):
         mark = "tabs" if marks[0] == "\t" else "semicolons"
         raise UserError(f"{what} {file} is separated by {mark}: save it with commas.")
-    for number, cells in found[1:]:
-        if len(cells) != len(columns):
+    for number, row in found[1:]:
+        if len(row) != len(columns):
             raise UserError(
-                f"{file}, line {number} has {len(cells)} cells for {len(columns)} columns: fix it; "
+                f"{file}, line {number} has {len(row)} cells for {len(columns)} columns: fix it; "
                 "text with a comma stands in double quotes."
             )
     return Table(columns, tuple(found[1:]))
