@@ -21,18 +21,17 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from erase.errors import UserError, clipped, nearest, reason
+from erase.errors import UserError, clipped, nearest
 from erase.files import is_hidden
 from erase.prompts import FOLDER
 from erase.sets import SPACING, Row, load_set
-from erase.tables import read_text
+from erase.tables import read_toml
 from erase.words import contains, fold, same
 
 CONCEPTS = FOLDER / "concepts"
@@ -354,7 +353,7 @@ def belongs(prompt: str, labels: Mapping[str, str], concept: Concept) -> bool:
 
 
 def _read(file: Path, name: str) -> Concept:
-    own = _toml(file)
+    own = read_toml(file, "The concept file")
     values = dict(_shared(file.parent).get(str(own.get("kind")), {}))
     if "templates" in own:
         values.pop("slot", None)  # it belongs to the templates that are replaced
@@ -364,16 +363,7 @@ def _read(file: Path, name: str) -> Concept:
 @cache
 def _shared(folder: Path) -> Mapping[str, Mapping[str, Any]]:
     file = folder / FAMILY_FILE
-    return _toml(file) if file.exists() else {}
-
-
-def _toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(read_text(file, "The concept file"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(
-            f"The concept file {file} is not TOML that can be read ({reason(error)}): fix it."
-        ) from error
+    return read_toml(file, "The concept file") if file.exists() else {}
 
 
 def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import TextIO
 
 from erase import processes
 
@@ -47,6 +48,14 @@ def own_words() -> Iterator[None]:
         logging.getLogger().removeHandler(silent)
 
 
-def _show(message: Warning | str, category: type[Warning], *_: object) -> None:
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Takes the place of ``warnings.showwarning``."""
     if issubclass(category, Note):
         note(str(message))

@@ -7,7 +7,6 @@ own ``Config``, all at the top level. What it leaves out keeps the default.
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
@@ -15,10 +14,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from erase.errors import UserError, clipped, nearest, reason
+from erase.errors import UserError, clipped, nearest
 from erase.files import is_hidden
 from erase.methods import load_method
-from erase.tables import read_text
+from erase.tables import read_toml
 
 if TYPE_CHECKING:
     from erase.concepts import Concept
@@ -288,12 +287,7 @@ def load_recipe(name_or_file: str, overrides: Mapping[str, object] | None = None
             f"There is no recipe '{name_or_file}'.{nearest(name_or_file, list_recipes())} "
             "'erase list' shows them; a file of your own ends in .toml."
         )
-    try:
-        values = tomllib.loads(read_text(file, "The recipe"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(
-            f"The recipe {file} is not TOML that can be read ({reason(error)}): fix it."
-        ) from error
+    values = read_toml(file, "The recipe")
     return make_recipe(file.stem, values, overrides)
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,17 @@ def read_text(file: Path, what: str) -> str:
     if "\0" in text:
         raise UserError(f"{what} {file} holds zero bytes, as UTF-16 does: save it as UTF-8 text.")
     return text
+
+
+def read_toml(file: Path, what: str) -> dict[str, Any]:
+    """The values of a TOML file; arguments and errors as for ``read_text``."""
+    text = read_text(file, what)
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{what} {file} is not TOML that can be read ({reason(error)}): fix it."
+        ) from error
 
 
 def json_lines(file: Path, what: str) -> Iterator[tuple[int, Any]]:
@@ -96,10 +108,10 @@ def read_csv(file: Path, what: str) -> Table:
     if len(columns) == 1 and (marks := re.findall("[;\t]", columns[0])):
         mark = "tabs" if marks[0] == "\t" else "semicolons"
         raise UserError(f"{what} {file} is separated by {mark}: save it with commas.")
-    for number, cells in found[1:]:
-        if len(cells) != len(columns):
+    for number, row in found[1:]:
+        if len(row) != len(columns):
             raise UserError(
-                f"{file}, line {number} has {len(cells)} cells for {len(columns)} columns: fix it; "
+                f"{file}, line {number} has {len(row)} cells for {len(columns)} columns: fix it; "
                 "text with a comma stands in double quotes."
             )
     return Table(columns, tuple(found[1:]))
