@@ -116,7 +116,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
 
 
 def _tell_cut(diffusion: Diffusion, prompts: Sequence[str]) -> None:
-    from erase.job import note
+    from erase.notes import note
     from erase.wording import cut_off
 
     if told := cut_off(diffusion.text, {"given": prompts}):

@@ -92,8 +92,8 @@ def _whole(of: str, images: str) -> Callable[[Cell], float | None]:
     """A cost with that of the images to train on; None where one of them is not known."""
 
     def read(cell: Cell) -> float | None:
-        parts = cell.get(of), cell.get(images)
-        return None if None in parts else float(sum(parts))
+        own, made = cell.get(of), cell.get(images)
+        return None if own is None or made is None else float(own) + float(made)
 
     return read
 

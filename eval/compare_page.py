@@ -114,10 +114,10 @@ def lead(result: Mapping[str, Any]) -> list[str]:
             continue
         clear = verdict.clear(found, FEW)
         how = "the interval excludes 0" if clear else "not distinguishable from 0"
-        ends = verdict.span(*(verdict.points(found[end]) for end in ENDS), " to ")
+        low, high = (verdict.points(found[end]) for end in ENDS)
         said.append(
             f"{pair['first']} against {pair['second']}: {verdict.points(found['value'])} points "
-            f"({ends}), {how}."
+            f"({verdict.span(low, high, ' to ')}), {how}."
         )
     return said
 
@@ -146,9 +146,11 @@ def _pairs(result: Mapping[str, Any]) -> list[dict[str, Any]]:
             if value is None:
                 texts.append((verdict.DASH, "", False))
                 continue
-            shown = [_signed(value[k] * column.scale, column.digits) for k in ("value", *ENDS)]
-            note = verdict.span(*shown[1:], " to ") if value["groups"] > 1 else ""
-            texts.append((shown[0], note, verdict.clear(value, FEW)))
+            shown, low, high = (
+                _signed(value[k] * column.scale, column.digits) for k in ("value", *ENDS)
+            )
+            note = verdict.span(low, high, " to ") if value["groups"] > 1 else ""
+            texts.append((shown, note, verdict.clear(value, FEW)))
         found.append({**pair, "texts": texts})
     return found
 
