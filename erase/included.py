@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,13 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase.errors import UserError, nearest
+from erase.errors import UserError, clipped, nearest
 from erase.files import digest, sha256, write_text
 from erase.job import EVALUATION_KEYS, SAMPLING_KEYS
-from erase.layout import INDEX, networks, read_state, read_tensors, weight_files
+from erase.layout import INDEX, networks, read_json, read_state, weight_files
 from erase.recipe import Recipe, as_dict
 from erase.sd_keys import UNET
 from erase.single_file import says_what_it_is
+from erase.tensors import read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +114,7 @@ def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]
     for name, value in found.items():
         if name not in before:
             raise UserError(
-                f"{path} does not fit the base model, which has no weight '{name}'."
+                f"{path} does not fit the base model, which has no weight '{clipped(name)}'."
                 f"{nearest(name, before)} Give a model that was erased from this base."
             )
         if value.shape != before[name].shape:
@@ -183,7 +183,7 @@ def _decisive(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for component, defaults in DECISIVE.items():
         name = "scheduler_config.json" if component == "scheduler" else "config.json"
-        told = json.loads((folder / component / name).read_text(encoding="utf-8"))
+        told = read_json(folder / component / name)
         found |= {key: told.get(key, default) for key, default in defaults.items()}
     return found
 

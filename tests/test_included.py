@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_refused(tiny_folder: Path, tmp_path: Path) -> None
     save_file({}, tmp_path / "c.safetensors")
     assert "holds no weights" in refused(tmp_path / "c.safetensors")
     torch.save({"x": Danger()}, tmp_path / "d.pt")
-    assert "more than plain tensors" in refused(tmp_path / "d.pt")
+    assert "a dictionary with 'x' and no state dict" in refused(tmp_path / "d.pt")
 
 
 def test_a_pipeline_differs_in_its_denoiser_alone(tiny_folder: Path, tmp_path: Path) -> None:
