@@ -29,9 +29,10 @@ from erase.layout import (
     read_state,
     skeleton,
     tokenizers,
+    weight_files,
 )
 from erase.single_file import unpack
-from erase.tensors import PICKLES, write_state
+from erase.tensors import PICKLES, refuse_pointer, write_state
 from erase.tokenizing import open_tokenizer
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 MINI = "mini"
 FILES = (".safetensors", *PICKLES)
+VARIANTS = ("fp16", "bf16")
+"""Which weights of a hub repository are taken where it has no full ones."""
 PREDICTIONS = ("epsilon", "v_prediction")
 LICENCES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -139,18 +142,41 @@ def mini_folder() -> Path:
 def _model_file(path: Path) -> Path:
     if path.suffix not in FILES or not path.is_file():
         raise UserError(f"{path} is no model file ({', '.join(FILES)}): give one, or a folder.")
+    refuse_pointer(path)
     return path
 
 
 def _download(spec: str, fetch: bool) -> Path:
     """Fetches a pipeline from the hub into its cache, with its card for the licence."""
-    from diffusers import DiffusionPipeline
     from huggingface_hub import hf_hub_download
+
+    folder = _fetched(spec, fetch, None)
+    components(folder)
+    if fetch and not _has_weights(folder):
+        for variant in VARIANTS:
+            with suppress(UserError):  # there is no such variant either
+                folder = _fetched(spec, fetch, variant)
+            if _has_weights(folder):
+                break
+        else:
+            raise UserError(
+                f"The model '{spec}' has no weights on the hub that can be opened (safetensors or "
+                f"PyTorch's own, in full or as {' or '.join(VARIANTS)}): choose another."
+            )
+    with suppress(Exception):  # without a card, the licence is stated as unknown
+        hf_hub_download(spec, "README.md", local_files_only=not fetch)
+    return folder
+
+
+def _fetched(spec: str, fetch: bool, variant: str | None) -> Path:
+    from diffusers import DiffusionPipeline
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         with quiet():
-            folder = Path(DiffusionPipeline.download(spec, local_files_only=not fetch))
+            return Path(
+                DiffusionPipeline.download(spec, variant=variant, local_files_only=not fetch)
+            )
     except Exception as error:  # whatever the hub's client and its http library raise
         causes = list(_causes(error))
         if any(isinstance(e, GatedRepoError) for e in causes):
@@ -167,10 +193,13 @@ def _download(spec: str, fetch: bool) -> Path:
             f"There is no file or folder '{spec}', and the hub can't be asked for it "
             f"({reason(causes[-1])}): check the name and the network."
         ) from error
-    with suppress(Exception):  # without a card, the licence is stated as unknown
-        hf_hub_download(spec, "README.md", local_files_only=not fetch)
-    components(folder)
-    return folder
+
+
+def _has_weights(folder: Path) -> bool:
+    try:
+        return all(weight_files(folder / name) for name in networks(folder))
+    except (OSError, UserError):
+        return False
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -259,8 +288,8 @@ def _open_scheduler(folder: Path) -> Any:
     known = getattr(diffusers, kind, None)
     if not (isinstance(known, type) and issubclass(known, diffusers.SchedulerMixin)):
         raise UserError(
-            f"{folder} has a scheduler of the class {clipped(kind)}, which diffusers "
-            "does not have: update diffusers, or name another."
+            f"{folder} has a scheduler of the class {clipped(kind)}, which is no scheduler of the "
+            "installed diffusers: update diffusers, or name another."
         )
     config = read_json(place / "scheduler_config.json")
     try:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from erase.errors import UserError, clipped, few, reason
 from erase.files import is_plain
-from erase.tensors import PICKLES, read_tensors, refuse_pointer
+from erase.tensors import PICKLES, read_tensors, refuse_pointer, write_state
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,7 +92,7 @@ def components(folder: Path) -> dict[str, tuple[str, str]]:
                 "folder, or set an optional component to [null, null] there."
             )
     for place in (folder, *(folder / name for name in found)):
-        _refuse_code(place)
+        refuse_code(place)
     return found
 
 
@@ -109,8 +109,12 @@ def _component(folder: Path, name: str, value: list[Any]) -> tuple[str, str]:
     return pair[0], pair[1]
 
 
-def _refuse_code(place: Path) -> None:
-    """Refuses a folder that brings Python, or asks for some."""
+def refuse_code(place: Path) -> None:
+    """Refuses a folder that brings Python, or whose configurations ask for some.
+
+    Raises:
+        UserError: it does, or a configuration can't be read.
+    """
     for file in place.iterdir():
         if file.suffix.lower() == ".py":
             raise UserError(
@@ -119,12 +123,21 @@ def _refuse_code(place: Path) -> None:
             )
         told = file.name.endswith("config.json") or file.name == INDEX
         if told and not file.name.startswith("."):
-            asked = next((key for key in _keys(read_json(file)) if key in _CODE), None)
-            if asked is not None:
-                raise UserError(
-                    f"{file} asks for code of its own ('{asked}'), which is never run: remove the "
-                    "entry, or give a model without."
-                )
+            refuse_request(read_json(file), str(file))
+
+
+def refuse_request(config: object, source: str) -> None:
+    """Refuses a configuration by which a library would look for Python of its own.
+
+    Raises:
+        UserError: it is one; ``source`` says whose.
+    """
+    asked = next((key for key in _keys(config) if key in _CODE), None)
+    if asked is not None:
+        raise UserError(
+            f"{source} asks for code of its own ('{asked}'), which is never run: remove the entry, "
+            "or give a model without."
+        )
 
 
 def _keys(value: object) -> Iterator[str]:
@@ -243,7 +256,7 @@ def read_state(folder: Path, component: str) -> dict[str, Tensor]:
     """A component's tensors in the dtypes stored, by today's names (see ``canonical``)."""
     state: dict[str, Tensor] = {}
     for file in weight_files(folder / component).values():
-        if not file.name.endswith(".index.json"):
+        if file.suffix != ".json":
             state |= read_tensors(file)
     return {canonical(component, name): value for name, value in state.items()}
 
@@ -267,7 +280,7 @@ def copy_component(source: Path, target: Path, weights: bool = True) -> None:
 
     Of the weights, only those that diffusers opens by default come along, under the name that it
     looks for: a second copy (variant, pickle) would be larger than its use, and of a denoiser the
-    model before the erasure.
+    model before the erasure. A network's own pickle comes along as safetensors.
 
     Args:
         source, target: component folders.
@@ -278,9 +291,14 @@ def copy_component(source: Path, target: Path, weights: bool = True) -> None:
         for f in source.iterdir()
         if f.is_file() and not _is_weight(f.name) and not f.name.startswith(".")
     }
-    if weights and any(_is_weight(f.name) for f in source.iterdir()):
-        files |= weight_files(source)
     target.mkdir(parents=True, exist_ok=True)
+    if weights and any(_is_weight(f.name) for f in source.iterdir()):
+        found = weight_files(source)
+        if source.name in WEIGHTS and any(f.suffix in PICKLES for f in found.values()):
+            state = read_state(source.parent, source.name)
+            write_state(target / WEIGHTS[source.name], state)
+        else:
+            files |= found
     for name, file in files.items():
         shutil.copyfile(file, target / name)
 

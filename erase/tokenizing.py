@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from erase.errors import UserError, reason
+from erase.errors import UserError, clipped, reason
 from erase.layout import components, read_json
 from erase.tensors import refuse_pointer
 
@@ -29,8 +29,16 @@ def open_tokenizer(folder: Path, name: str) -> Any:
     """
     import transformers
 
-    kind = components(folder)[name][1]
-    place = folder / name
+    kind, place = components(folder)[name][1], folder / name
+    known_class = getattr(transformers, kind, None)
+    if not (
+        isinstance(known_class, type)
+        and issubclass(known_class, transformers.PreTrainedTokenizerBase)
+    ):
+        raise UserError(
+            f"{folder} has a tokenizer of the class {clipped(kind)}, which is no tokenizer of the "
+            "installed transformers: update transformers, or name another."
+        )
     files = next((f for f in VOCABULARIES if all((place / n).is_file() for n in f)), None)
     if files is None:
         raise UserError(
@@ -46,9 +54,7 @@ def open_tokenizer(folder: Path, name: str) -> Any:
     try:
         for file in files:
             refuse_pointer(place / file)
-        opened = getattr(transformers, kind).from_pretrained(
-            place, local_files_only=True, **settings
-        )
+        opened: Any = known_class.from_pretrained(place, local_files_only=True, **settings)
         known = max(opened.get_vocab().values()) + 1
         longest = int(encoder.get("max_position_embeddings", 77))
         if opened.model_max_length > longest:

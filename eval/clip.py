@@ -14,6 +14,7 @@ from torch import Tensor
 from erase.errors import UserError, nearest
 from erase.eval.opening import fetching, parse_spec
 from erase.files import digest, sha256
+from erase.layout import refuse_code, refuse_request
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def load_clip(spec: str, device: torch.device) -> Clip:
     facts: dict[str, Any] = {}
     path = Path(source) if source and Path(source).exists() else None
     if path is not None and path.is_dir():
+        refuse_code(path)
         name, source = f"local-dir:{path}", None
         content = [[f.name, sha256(f)] for f in sorted(path.iterdir()) if f.is_file()]
         facts |= {"folder": str(path), "sha256": digest(content)}
@@ -65,6 +67,8 @@ def load_clip(spec: str, device: torch.device) -> Clip:
         source = source or tags[0]
         facts["weights"] = source
     with fetching(spec):
+        if ":" in name:  # a configuration from elsewhere, whose tokenizer may ask for code
+            refuse_request(open_clip.get_model_config(name), spec)
         model, _, preprocess = open_clip.create_model_and_transforms(
             name, pretrained=source, device=device, weights_only=True
         )

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from erase.errors import UserError, nearest
+from erase.errors import UserError, clipped, nearest
 from erase.eval.clip import load_clip
 from erase.eval.opening import fetching, parse_spec
 from erase.eval.weights import Card, read_card, read_labels, read_weights
@@ -164,7 +164,7 @@ def _fill(
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
-            problem = str(error).splitlines()[-1].strip()
+            problem = clipped(str(error).splitlines()[-1].strip(), 120)
             continue
         return network, tuple(labels)
     raise UserError(f"{file} does not fit the network of the spec or its labels ({problem}).")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from erase.errors import UserError, nearest
+from erase.errors import UserError, nearest, reason
 from erase.eval.weights import SUFFIXES
+from erase.tensors import refuse_pointer
 
 LIBRARIES = ("torchvision", "timm", "open_clip")
 
@@ -29,6 +29,8 @@ def parse_spec(spec: str) -> tuple[str, str, str | None]:
     looks_like_a_file = "/" in source or source.endswith(SUFFIXES) or library != "open_clip"
     if source and looks_like_a_file and not Path(source).exists():
         raise UserError(f"The judge's file {source} does not exist: give the path of one.")
+    if source and Path(source).is_file():
+        refuse_pointer(Path(source))
     return library, name, source or None
 
 
@@ -37,9 +39,10 @@ def fetching(spec: str) -> Iterator[None]:
     """Turns a library's failure to find or fetch weights into one sentence."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except UserError:
+        raise
+    except Exception as error:  # whatever the library, its client or a damaged file raises
         raise UserError(
-            f"The judge {spec} can't be opened ({reason}): check the spec and the network, or "
-            "give its weights with @FILE."
+            f"The judge {spec} can't be opened ({reason(error)}): check the spec and the network, "
+            "or give its weights with @FILE."
         ) from error

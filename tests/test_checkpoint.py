@@ -264,7 +264,7 @@ def test_what_the_hub_refuses(kind: str, message: str, monkeypatch: pytest.Monke
     import huggingface_hub.errors as errors
     from diffusers import DiffusionPipeline
 
-    def download(spec: str, local_files_only: bool = False) -> str:
+    def download(spec: str, **options: Any) -> str:
         cause = getattr(errors, kind).__new__(getattr(errors, kind))
         raise OSError("not fully cached") from cause
 
