@@ -163,8 +163,15 @@ def save_tensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, st
     from safetensors.torch import save_file
 
     file.parent.mkdir(parents=True, exist_ok=True)
+    own: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in state.items():
+        tensor = value.contiguous()
+        # Tied weights of a pickle; safetensors stores each on its own.
+        own[name] = tensor.clone() if tensor.data_ptr() in places else tensor
+        places.add(own[name].data_ptr())
     try:
-        save_file({k: v.contiguous() for k, v in state.items()}, file, metadata)
+        save_file(own, file, metadata)
     except SafetensorError as error:
         for number in FULL:
             if f"os error {number})" in str(error):

@@ -273,6 +273,34 @@ def test_what_the_hub_refuses(kind: str, message: str, monkeypatch: pytest.Monke
         open_base("owner/name")
 
 
+def test_a_repository_of_half_precision_alone_is_fetched(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a variant, diffusers fetches no weights at all, and says nothing."""
+    from diffusers import DiffusionPipeline
+
+    whole = copied(tiny_folder, tmp_path / "whole")
+    only_variant(whole)
+    bare = copied(tiny_folder, tmp_path / "bare")
+    for file in bare.rglob("*.safetensors"):
+        file.unlink()
+    has = {"fp16": whole}
+
+    def download(spec: str, variant: str | None = None, **options: Any) -> str:
+        if variant is None or variant in has:
+            return str(has[variant] if variant else bare)
+        raise ValueError(f"no such modeling files are available for {variant}")
+
+    monkeypatch.setattr(DiffusionPipeline, "download", download)
+    assert open_base("owner/name").path == whole
+    assert open_base("owner/name", fetch=False).path == bare
+    has["bf16"] = has.pop("fp16")
+    assert open_base("owner/name").path == whole
+    has.clear()
+    with pytest.raises(UserError, match="has no weights on the hub that can be opened"):
+        open_base("owner/name")
+
+
 def test_a_model_from_the_hub_is_a_folder_with_a_name(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from erase.errors import UserError
-from erase.tensors import read_tensors
+from erase.tensors import read_tensors, save_tensors
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1.5]).half()}
 
@@ -70,6 +70,16 @@ def test_what_a_file_holds_is_said_shortly(content: Any, said: str, tmp_path: Pa
     with pytest.raises(UserError, match=said) as error:
         read_tensors(tmp_path / "x.pt")
     assert len(str(error.value).replace(str(tmp_path), "")) < 300
+
+
+def test_tied_weights_are_saved_each_on_its_own(tmp_path: Path) -> None:
+    table = torch.arange(6.0).reshape(2, 3)
+    torch.save({"in": table, "out": table, "none": torch.empty(0)}, tmp_path / "x.pt")
+    found = read_tensors(tmp_path / "x.pt")
+    save_tensors(tmp_path / "x.safetensors", found, {})
+    saved = read_tensors(tmp_path / "x.safetensors")
+    assert torch.equal(saved["in"], table)
+    assert torch.equal(saved["out"], table)
 
 
 def test_a_pointer_of_git_lfs_is_said_to_be_one(tmp_path: Path) -> None:
