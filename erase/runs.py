@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from erase import processes
-from erase.errors import UserError
+from erase.errors import UserError, reason
 from erase.files import digest, write_json
 from erase.images import missing
 
@@ -230,11 +230,24 @@ def read_facts(file: Path) -> dict[str, Any]:
     """
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} can't be read ({error}): choose another --out.") from error
-    if not isinstance(facts, dict) or not isinstance(facts.get("stages", {}), dict):
-        raise UserError(f"{file} is not a run's: choose another --out.")
-    return facts
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} can't be read ({reason(error)}): choose another --out.") from error
+    parts = ("stages", "given", "model", "recipe")
+    whole = isinstance(facts, dict) and all(isinstance(facts.get(p, {}), dict) for p in parts)
+    if not whole or not all(map(_is_record, facts.get("stages", {}).values())):
+        raise UserError(f"{file} is not a run's, or is damaged: choose another --out.")
+    found: dict[str, Any] = facts
+    return found
+
+
+def _is_record(stage: object) -> bool:
+    """Whether a value is what ``RunFolder.stage`` records."""
+    return (
+        isinstance(stage, dict)
+        and isinstance(stage.get("digest"), str)
+        and isinstance(stage.get("inputs"), dict)
+        and isinstance(stage.get("seconds", 0.0), (int, float))
+    )
 
 
 def reset_peak_memory() -> None:
