@@ -285,8 +285,9 @@ def _open_scheduler(folder: Path) -> Any:
     import diffusers
 
     kind, place = components(folder)["scheduler"][1], folder / "scheduler"
-    known = getattr(diffusers, kind, None)
-    if not (isinstance(known, type) and issubclass(known, diffusers.SchedulerMixin)):
+    known: Any = getattr(diffusers, kind, None)
+    fits = isinstance(known, type) and issubclass(known, diffusers.SchedulerMixin)
+    if not fits:
         raise UserError(
             f"{folder} has a scheduler of the class {clipped(kind)}, which is no scheduler of the "
             "installed diffusers: update diffusers, or name another."

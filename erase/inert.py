@@ -32,7 +32,7 @@ class Inert:
     def __new__(cls, *_: object, **__: object) -> Inert:
         return object.__new__(cls)
 
-    __init__ = _nothing  # type: ignore[assignment]
+    __init__ = _nothing
     __setstate__ = append = extend = add = __setitem__ = _nothing
 
     def __call__(self, *_: object, **__: object) -> Inert:
@@ -58,7 +58,7 @@ class _Rebuild:
     __setstate__ = _nothing
 
     def __call__(self, *args: object) -> object:
-        return Stored(*args) if len(args) >= 4 else None  # type: ignore[arg-type]
+        return Stored(*args) if len(args) >= 4 else None
 
 
 class _Parameter(_Rebuild):
@@ -146,7 +146,8 @@ class Archive:
         Raises:
             Exception: whatever a damaged file makes of it.
         """
-        dtype, key, count = stored.storage  # type: ignore[misc]
+        storage: Any = stored.storage
+        dtype, key, count = storage
         if key not in self._storages:
             record = self.zip.getinfo(f"{self.prefix}data/{key}")
             size = count * dtype.itemsize
@@ -158,4 +159,5 @@ class Archive:
             flat = torch.frombuffer(values, dtype=dtype) if size else torch.empty(0, dtype=dtype)
             self._storages[key] = flat
         flat = self._storages[key]
-        return torch.as_strided(flat, stored.shape, stored.stride, stored.offset)  # type: ignore[arg-type]
+        view: tuple[Any, Any, Any] = (stored.shape, stored.stride, stored.offset)
+        return torch.as_strided(flat, *view)

@@ -140,8 +140,14 @@ def export_single_file(
     metadata = {METADATA: json.dumps(texts, ensure_ascii=False, sort_keys=True)}
     with atomic(file) as part:
         save_tensors(part, out, metadata)
-    found = (moved, kept) if base is not None else (None, None)
-    return Exported(file, len(out), *found, max(learned, 0))
+    counted = base is not None
+    return Exported(
+        file,
+        len(out),
+        moved if counted else None,
+        kept if counted else None,
+        max(learned, 0),
+    )
 
 
 def _marks(folder: Path) -> list[str]:

@@ -30,11 +30,10 @@ def open_tokenizer(folder: Path, name: str) -> Any:
     import transformers
 
     kind, place = components(folder)[name][1], folder / name
-    known_class = getattr(transformers, kind, None)
-    if not (
-        isinstance(known_class, type)
-        and issubclass(known_class, transformers.PreTrainedTokenizerBase)
-    ):
+    known_class: Any = getattr(transformers, kind, None)
+    base = transformers.PreTrainedTokenizerBase
+    fits = isinstance(known_class, type) and issubclass(known_class, base)
+    if not fits:
         raise UserError(
             f"{folder} has a tokenizer of the class {clipped(kind)}, which is no tokenizer of the "
             "installed transformers: update transformers, or name another."
