@@ -188,6 +188,7 @@ def test_marks_say_what_an_xl_file_predicts(tmp_path: Path) -> None:
         import_single_file(tmp_path / "vpred.safetensors", tmp_path / "no", config=folder)
 
 
+@pytest.mark.filterwarnings("ignore:.*unusual size")
 def test_marks_are_written_and_read_for_every_kind(tiny_v_folder: Path, tmp_path: Path) -> None:
     state = load_file(tiny_single_file(tiny_v_folder, tmp_path / "x.safetensors"))
     assert "v_pred" in state
