@@ -14,28 +14,34 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from erase.errors import UserError, nearest
+from erase.errors import UserError, clipped, nearest, reason
+from erase.files import whole_folder
 from erase.layout import (
     INDEX,
-    PICKLES,
     WEIGHTS,
+    XL,
     components,
     copy_component,
     fitting,
     networks,
     pipeline_class,
+    read_json,
     read_state,
     skeleton,
-    whole_folder,
-    write_state,
+    tokenizers,
+    weight_files,
 )
 from erase.single_file import unpack
+from erase.tensors import PICKLES, refuse_pointer, write_state
+from erase.tokenizing import open_tokenizer
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 MINI = "mini"
 FILES = (".safetensors", *PICKLES)
+VARIANTS = ("fp16", "bf16")
+"""Which weights of a hub repository are taken where it has no full ones."""
 PREDICTIONS = ("epsilon", "v_prediction")
 LICENCES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -136,18 +142,41 @@ def mini_folder() -> Path:
 def _model_file(path: Path) -> Path:
     if path.suffix not in FILES or not path.is_file():
         raise UserError(f"{path} is no model file ({', '.join(FILES)}): give one, or a folder.")
+    refuse_pointer(path)
     return path
 
 
 def _download(spec: str, fetch: bool) -> Path:
     """Fetches a pipeline from the hub into its cache, with its card for the licence."""
-    from diffusers import DiffusionPipeline
     from huggingface_hub import hf_hub_download
+
+    folder = _fetched(spec, fetch, None)
+    components(folder)
+    if fetch and not _has_weights(folder):
+        for variant in VARIANTS:
+            with suppress(UserError):  # there is no such variant either
+                folder = _fetched(spec, fetch, variant)
+            if _has_weights(folder):
+                break
+        else:
+            raise UserError(
+                f"The model '{spec}' has no weights on the hub that can be opened (safetensors or "
+                f"PyTorch's own, in full or as {' or '.join(VARIANTS)}): choose another."
+            )
+    with suppress(Exception):  # without a card, the licence is stated as unknown
+        hf_hub_download(spec, "README.md", local_files_only=not fetch)
+    return folder
+
+
+def _fetched(spec: str, fetch: bool, variant: str | None) -> Path:
+    from diffusers import DiffusionPipeline
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         with quiet():
-            folder = Path(DiffusionPipeline.download(spec, local_files_only=not fetch))
+            return Path(
+                DiffusionPipeline.download(spec, variant=variant, local_files_only=not fetch)
+            )
     except Exception as error:  # whatever the hub's client and its http library raise
         causes = list(_causes(error))
         if any(isinstance(e, GatedRepoError) for e in causes):
@@ -162,22 +191,21 @@ def _download(spec: str, fetch: bool) -> Path:
             ) from error
         raise UserError(
             f"There is no file or folder '{spec}', and the hub can't be asked for it "
-            f"({_first_line(causes[-1])}): check the name and the network."
+            f"({reason(causes[-1])}): check the name and the network."
         ) from error
-    with suppress(Exception):  # without a card, the licence is stated as unknown
-        hf_hub_download(spec, "README.md", local_files_only=not fetch)
-    components(folder)
-    return folder
+
+
+def _has_weights(folder: Path) -> bool:
+    try:
+        return all(weight_files(folder / name) for name in networks(folder))
+    except (OSError, UserError):
+        return False
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def load_pipeline(spec: str, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
@@ -214,13 +242,8 @@ def _assemble(
     """
     import diffusers
 
-    built: dict[str, Any] = {}
     kind = pipeline_class(folder)
-    # No safety checker, and no watermark on the images that are judged.
-    left_out = {
-        "StableDiffusionPipeline": {"safety_checker": None, "requires_safety_checker": False},
-        "StableDiffusionXLPipeline": {"image_encoder": None, "add_watermarker": False},
-    }
+    built: dict[str, Any] = {}
     with quiet():
         for component in networks(folder):
             network: Any = skeleton(folder, component)
@@ -235,21 +258,45 @@ def _assemble(
             values = {name: own.pop(name).to(stored, copy=True) for name in list(own)}
             network.load_state_dict(values, assign=True)
             built[component] = network
-        try:
-            pipeline: DiffusionPipeline = getattr(diffusers, kind).from_pretrained(
-                folder,
-                **built,
-                **left_out[kind],
-                feature_extractor=None,
-                local_files_only=True,
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"The tokenizer or scheduler of {source} can't be opened ({_first_line(error)}): "
-                "restore the model."
-            ) from error
+        for name in tokenizers(folder):
+            built[name] = open_tokenizer(folder, name)
+        # Built part by part: what else a folder names (a safety checker, an image encoder) is
+        # never opened. No watermark on the images that are judged.
+        pipeline: DiffusionPipeline = getattr(diffusers, kind)(
+            **built,
+            scheduler=_open_scheduler(folder),
+            feature_extractor=None,
+            image_encoder=None,
+            **(_xl_options(folder) if kind == XL else _SD_OPTIONS),
+        )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+_SD_OPTIONS: Mapping[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+
+
+def _xl_options(folder: Path) -> dict[str, Any]:
+    told = read_json(folder / INDEX).get("force_zeros_for_empty_prompt", True)
+    return {"force_zeros_for_empty_prompt": bool(told), "add_watermarker": False}
+
+
+def _open_scheduler(folder: Path) -> Any:
+    import diffusers
+
+    kind, place = components(folder)["scheduler"][1], folder / "scheduler"
+    known: Any = getattr(diffusers, kind, None)
+    fits = isinstance(known, type) and issubclass(known, diffusers.SchedulerMixin)
+    if not fits:
+        raise UserError(
+            f"{folder} has a scheduler of the class {clipped(kind)}, which is no scheduler of the "
+            "installed diffusers: update diffusers, or name another."
+        )
+    config = read_json(place / "scheduler_config.json")
+    try:
+        return known.from_config(config)
+    except Exception as error:  # whatever a damaged config makes the library raise
+        raise UserError(f"{place} can't be opened ({reason(error)}): restore the model.") from error
 
 
 @contextmanager
@@ -288,7 +335,7 @@ def save_model(base: Base, state: Mapping[str, Tensor], folder: Path) -> None:
     Raises:
         UserError: ``state`` does not fit the base, or the disk is full.
     """
-    with whole_folder(folder) as part:
+    with whole_folder(folder, INDEX) as part:
         if base.path.is_dir():
             for name in components(base.path):
                 copy_component(base.path / name, part / name, weights=name != "unet")

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from erase.errors import UserError
+from erase.errors import UserError, reason
 from erase.files import atomic
-from erase.layout import save_tensors
+from erase.tensors import read_metadata, save_tensors
 from erase.weights import fingerprint_state
 
 METADATA = "erase.delta"
@@ -85,7 +85,7 @@ def apply_delta(file: Path, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         UserError: the file is no delta, damaged, or was made from another model.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     facts = _facts(file)
     if fingerprint_state(base) != facts["base"]:
@@ -104,21 +104,18 @@ def apply_delta(file: Path, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 moved = torch.from_numpy(bits).bool()
                 value.view(-1)[moved] = opened.get_tensor(f"{name}:values")
                 result[name] = value
-    except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
-        raise UserError(f"{file} is damaged ({error}): get it again.") from error
+    except Exception as error:  # whatever a damaged file makes the libraries raise
+        raise UserError(f"{file} is damaged ({reason(error)}): get it again.") from error
     if fingerprint_state(result) != facts["result"]:
         raise UserError(f"{file} is damaged (its result is not the model it states): get it again.")
     return result
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(file, framework="pt") as opened:
-            facts = json.loads((opened.metadata() or {})[METADATA])
+        facts = json.loads(read_metadata(file)[METADATA])
         return {"base": str(facts["base"]), "result": str(facts["result"])}
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (UserError, LookupError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is no delta file: give one that 'erase export' wrote.") from error
 
 

@@ -42,8 +42,9 @@ def export(
     """
     import torch
 
-    from erase.checkpoint import open_base, save_model
+    from erase.checkpoint import Base, open_base, save_model
     from erase.delta import apply_delta, is_delta, save_delta
+    from erase.included import another_part
     from erase.layout import read_state
     from erase.single_file import export_single_file, import_single_file
 
@@ -67,8 +68,14 @@ def export(
             raise UserError("--delta needs --base, the model that the other was made from.")
         if dtype != "keep":
             raise UserError("--dtype does not go with --delta, which keeps new values in fp32.")
-        before = open_base(base).denoiser_state()
-        count = save_delta(goal, before, read_state(origin, "unet"))
+        before = open_base(base)
+        part = another_part(Base(source, origin), before)
+        if part is not None:
+            raise UserError(
+                f"A delta holds the denoiser alone, and {source} has another {part} than {base}: "
+                "export the whole model, without --delta."
+            )
+        count = save_delta(goal, before.denoiser_state(), read_state(origin, "unet"))
         return f"{goal}: {count:,} moved weights"
     if to_file:
         name = DTYPES[dtype]

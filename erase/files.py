@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and their hashes."""
+"""Files and folders that are written whole or not at all, their names and their hashes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,35 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from glob import escape
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from erase.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a system says where a disk, or the user's share of it, is used up."""
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Says in a sentence that the disk, or the user's quota, is full.
+
+    Raises:
+        UserError: it is, while the block writes ``path``.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise UserError(
+                f"No space left on the disk while writing {path}: free some and run again, "
+                "finished work is kept."
+            ) from error
+        raise
 
 
 @contextmanager
@@ -21,20 +44,86 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    with room_for(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path, mark: str) -> Iterator[Path]:
+    """Yields a temporary folder beside ``folder`` that takes its place when the block ends well.
+
+    Args:
+        folder: new, empty, or an older one, which is replaced.
+        mark: a file that an older one has.
+
+    Raises:
+        UserError: something else is there, another process writes it, or the disk is full.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = folder.resolve()
+    with room_for(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        place = folder.with_name(f".{folder.name}.lock")
+        lock = FileLock(place, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
             raise UserError(
-                f"No space left on the disk while writing {path}: free some and run again, "
-                "finished work is kept."
-            ) from error
-        raise
+                f"Another process is writing {folder}: wait for it, or choose another folder."
+            ) from None
+        try:
+            with _replacing(folder, mark) as part:
+                yield part
+        finally:
+            place.unlink(missing_ok=True)
+            lock.release()
+
+
+@contextmanager
+def _replacing(folder: Path, mark: str) -> Iterator[Path]:
+    """``whole_folder`` for the one process that may write it."""
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():  # killed between the two renames below
+        os.replace(old, folder)
+    if folder.exists():
+        foreign = not folder.is_dir() or (any(folder.iterdir()) and not (folder / mark).is_file())
+        if foreign:
+            raise UserError(f"{folder} exists and has no {mark}: choose another folder.")
+    for left in (old, *folder.parent.glob(f".{escape(folder.name)}.*.part")):
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        part.mkdir()
+        yield part
+        if folder.exists():
+            os.replace(folder, old)
+        try:
+            os.replace(part, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        part.unlink(missing_ok=True)
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def is_plain(name: object) -> bool:
+    """Whether a name that a file states is a name within a folder, on any system."""
+    return (
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and "\0" not in name
+        and PurePosixPath(name).name == name
+        and PureWindowsPath(name).name == name
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,13 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase.errors import UserError, nearest
+from erase.errors import UserError, clipped, nearest
 from erase.files import digest, sha256, write_text
 from erase.job import EVALUATION_KEYS, SAMPLING_KEYS
-from erase.layout import INDEX, networks, read_state, read_tensors, weight_files
+from erase.layout import INDEX, networks, read_json, read_state, tokenizers, weight_files
 from erase.recipe import Recipe, as_dict
 from erase.sd_keys import UNET
 from erase.single_file import says_what_it_is
+from erase.tensors import read_tensors
+from erase.tokenizing import open_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +115,7 @@ def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]
     for name, value in found.items():
         if name not in before:
             raise UserError(
-                f"{path} does not fit the base model, which has no weight '{name}'."
+                f"{path} does not fit the base model, which has no weight '{clipped(name)}'."
                 f"{nearest(name, before)} Give a model that was erased from this base."
             )
         if value.shape != before[name].shape:
@@ -145,18 +146,42 @@ def _pipeline(path: Path, base: Base, names: Container[str]) -> dict[str, Tensor
                         f"{path} has the {key} {own[key]}, and the base model {value}: give a "
                         "model that was erased from this base."
                     )
-            for name in before.keys() - {"unet"}:
-                if name not in found or not _same(before[name], found[name]):
-                    raise UserError(
-                        f"{path} has another {name} than the base model, and a comparison looks at "
-                        "denoisers alone: make its images with 'erase generate --model "
-                        f"{path} --set …' and measure them with 'erase eval --images'."
-                    )
+            name = _another((place, before), (other, found))
+            if name is not None:
+                raise UserError(
+                    f"{path} has another {name} than the base model, and a comparison looks at "
+                    "denoisers alone: make its images with 'erase generate --model "
+                    f"{path} --set …' and measure them with 'erase eval --images'."
+                )
             return dict(found["unet"])
 
 
+def another_part(model: Base, base: Base) -> str | None:
+    """A component beside the denoiser that differs between two models; None where none does.
+
+    Raises:
+        UserError: one of them can't be read.
+    """
+    with _parts(base) as ours, _parts(model) as theirs:
+        return _another(ours, theirs)
+
+
+_Parts = tuple[Path, Mapping[str, Mapping[str, "Tensor"]]]
+
+
+def _another(ours: _Parts, theirs: _Parts) -> str | None:
+    (place, before), (other, found) = ours, theirs
+    for name in before:
+        if name != "unet" and (name not in found or not _same(before[name], found[name])):
+            return name
+    for name in tokenizers(place):
+        if open_tokenizer(place, name).get_vocab() != open_tokenizer(other, name).get_vocab():
+            return name
+    return None
+
+
 @contextmanager
-def _parts(base: Base) -> Iterator[tuple[Path, Mapping[str, Mapping[str, Tensor]]]]:
+def _parts(base: Base) -> Iterator[_Parts]:
     """A folder with the pipeline's configurations, and its tensors by component."""
     if base.path.is_dir():
         yield base.path, {name: read_state(base.path, name) for name in networks(base.path)}
@@ -183,7 +208,7 @@ def _decisive(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for component, defaults in DECISIVE.items():
         name = "scheduler_config.json" if component == "scheduler" else "config.json"
-        told = json.loads((folder / component / name).read_text(encoding="utf-8"))
+        told = read_json(folder / component / name)
         found |= {key: told.get(key, default) for key, default in defaults.items()}
     return found
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import pickle
+import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from erase.errors import UserError
+from erase.errors import UserError, clipped, few, reason
+from erase.files import is_plain
+from erase.tensors import PICKLES, read_tensors, refuse_pointer, write_state
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,9 +25,10 @@ _SD: Mapping[str, tuple[str, str]] = {
     "text_encoder": ("transformers", "CLIPTextModel"),
 }
 _SDXL = {**_SD, "text_encoder_2": ("transformers", "CLIPTextModelWithProjection")}
+XL = "StableDiffusionXLPipeline"
 PIPELINES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "StableDiffusionPipeline": _SD,
-    "StableDiffusionXLPipeline": _SDXL,
+    XL: _SDXL,
 }
 """By pipeline class, the components that have weights and are always there, with their classes."""
 
@@ -39,9 +38,18 @@ WEIGHTS = {
     "text_encoder": "model.safetensors",
     "text_encoder_2": "model.safetensors",
 }
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
-_WEIGHT_SUFFIXES = (".safetensors", *PICKLES, ".msgpack", ".h5", ".onnx", ".index.json")
+_WEIGHT_SUFFIXES = (".safetensors", *PICKLES, ".msgpack", ".h5", ".onnx")
+_WEIGHT = re.compile(
+    r"(diffusion_pytorch_model|model|pytorch_model)(?:\.(\w+))?\.(safetensors|bin)"
+    r"(?:(?:\.(\w+))?(?P<index>\.index)(?:\.(\w+))?\.json)?"
+)
+"""A whole file, or the index of shards; libraries have put the variant in three places."""
+
+LIBRARIES = ("diffusers", "transformers")
+SAFETY_CHECKER = ("stable_diffusion", "StableDiffusionSafetyChecker")
+_CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
+"""Entries of configurations by which libraries look for Python in a model's folder."""
+_CONDITIONS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim", "addition_embed_type")
 
 # The attention of autoencoders saved before diffusers 0.17, as in SD 1.4's own folder.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -51,21 +59,23 @@ _NO_WEIGHT = "text_model.embeddings.position_ids"
 def components(folder: Path) -> dict[str, tuple[str, str]]:
     """The pipeline's components that are not null, with library and class.
 
+    Whatever opens a folder asks here first: one that could make a library run Python is refused.
+
     Raises:
-        UserError: no Stable Diffusion pipeline, or a component's folder is missing.
+        UserError: no Stable Diffusion pipeline, a component's folder is missing, or one is of a
+            class of its own.
     """
     index = _read_index(folder)
     kind = str(index.get("_class_name"))
     if kind not in PIPELINES:
         raise UserError(
-            f"{folder} holds a '{kind}': supported are Stable Diffusion 1, 2 and XL "
+            f"{folder} holds a '{clipped(kind)}': supported are Stable Diffusion 1, 2 and XL "
             f"({', '.join(PIPELINES)})."
         )
-    found = {
-        name: (str(value[0]), str(value[1]))
-        for name, value in index.items()
-        if isinstance(value, list) and len(value) == 2 and all(value)
-    }
+    found = {}
+    for name, value in index.items():
+        if isinstance(value, list) and any(value) and not name.startswith("_"):
+            found[name] = _component(folder, name, value)
     for name, expected in PIPELINES[kind].items():
         if found.get(name) != expected:
             raise UserError(
@@ -73,17 +83,71 @@ def components(folder: Path) -> dict[str, tuple[str, str]]:
                 "pipeline."
             )
     for name in (*_tokenizers(kind), "scheduler"):
-        if found.get(name, ("",))[0] not in ("transformers", "diffusers"):
-            raise UserError(
-                f"{folder} has no {name} that is known: give a Stable Diffusion pipeline."
-            )
+        if name not in found:
+            raise UserError(f"{folder} has no {name}: give a Stable Diffusion pipeline.")
     for name in found:
         if not (folder / name).is_dir():
             raise UserError(
-                f"{folder} lacks the component '{name}' of its {INDEX}: restore the folder, or "
-                "set an optional component to [null, null] there."
+                f"{folder} lacks the component '{clipped(name)}' of its {INDEX}: restore the "
+                "folder, or set an optional component to [null, null] there."
             )
+    for place in (folder, *(folder / name for name in found)):
+        refuse_code(place)
     return found
+
+
+def _component(folder: Path, name: str, value: list[Any]) -> tuple[str, str]:
+    """Library and class of an index entry, if no other code belongs to it."""
+    pair = tuple(value) if all(isinstance(v, str) for v in value) else ()
+    known = len(pair) == 2 and (pair[0] in LIBRARIES or pair == SAFETY_CHECKER)
+    if not known or not pair[1].isidentifier() or not is_plain(name):
+        raise UserError(
+            f"The {INDEX} of {folder} has the component '{clipped(name, 40)}' of "
+            f"{clipped(value)}, which is no class of diffusers or transformers, and no other code "
+            "is run: set it to [null, null] there if the model works without."
+        )
+    return pair[0], pair[1]
+
+
+def refuse_code(place: Path) -> None:
+    """Refuses a folder that brings Python, or whose configurations ask for some.
+
+    Raises:
+        UserError: it does, or a configuration can't be read.
+    """
+    for file in place.iterdir():
+        if file.suffix.lower() == ".py":
+            raise UserError(
+                f"{file} is Python, which libraries may run when they open the model: move it "
+                "away, or give a model without."
+            )
+        told = file.name.endswith("config.json") or file.name == INDEX
+        if told and not file.name.startswith("."):
+            refuse_request(read_json(file), str(file))
+
+
+def refuse_request(config: object, source: str) -> None:
+    """Refuses a configuration by which a library would look for Python of its own.
+
+    Raises:
+        UserError: it is one; ``source`` says whose.
+    """
+    asked = next((key for key in _keys(config) if key in _CODE), None)
+    if asked is not None:
+        raise UserError(
+            f"{source} asks for code of its own ('{asked}'), which is never run: remove the entry, "
+            "or give a model without."
+        )
+
+
+def _keys(value: object) -> Iterator[str]:
+    """Every key, at any depth."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from _keys(inner)
 
 
 def networks(folder: Path) -> tuple[str, ...]:
@@ -120,77 +184,79 @@ def _read_index(folder: Path) -> dict[str, Any]:
     file = folder / INDEX
     if not file.is_file():
         raise UserError(f"{folder} is no pipeline (it has no {INDEX}): give a diffusers folder.")
+    return read_json(file)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model.
+
+    Raises:
+        UserError: it can't be read, or is none.
+    """
     try:
-        index = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} can't be read ({error}): restore the model.") from error
-    if not isinstance(index, dict):
-        raise UserError(f"{file} is no pipeline's index: restore the model.")
-    return index
+        refuse_pointer(file)
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} can't be read ({reason(error)}): restore the model.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file} does not hold a JSON object: restore the model.")
+    return found
 
 
 def weight_files(folder: Path) -> dict[str, Path]:
     """The files that hold a component's weights, by the names that diffusers opens by default.
 
-    Safetensors go before pickles, full files before a variant (``model.fp16.safetensors``).
+    Safetensors go before pickles, whole files before shards, and full ones before a variant
+    (``model.fp16.safetensors``).
 
     Raises:
-        UserError: there are none, or only several variants.
+        UserError: there are none, or only several variants, or an index that can't be followed.
     """
-    for stem in _STEMS:
-        if (file := folder / f"{stem}.safetensors").exists():
-            return {file.name: file}
-    for stem in _STEMS:
-        if (index := folder / f"{stem}.safetensors.index.json").exists():
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            return {name: folder / name for name in (index.name, *sorted(shards))}
-    for stem in _STEMS:
-        if (file := folder / f"{stem}.bin").exists():
-            return {file.name: file}
-    variants = [
-        (stem, file)
-        for stem in _STEMS
-        for file in folder.glob(f"{stem}.*.safetensors")
-        if "non_ema" not in file.name
-    ]
-    if len(variants) == 1:
-        stem, file = variants[0]
-        return {f"{stem}.safetensors": file}
+    found: dict[tuple[str, str, bool], Path] = {}
+    for file in sorted(folder.iterdir()):
+        if match := _WEIGHT.fullmatch(file.name):
+            variant = next((v for v in match.group(2, 4, 6) if v), "")
+            if "non_ema" not in variant:
+                found.setdefault((match[3], variant, bool(match["index"])), file)
+    for suffix in ("safetensors", "bin"):
+        for sharded in (False, True):
+            if file := found.get((suffix, "", sharded)):  # type: ignore[assignment]
+                return _with_shards(file)
+    for suffix in ("safetensors", "bin"):
+        files = {variant: file for (kind, variant, _), file in found.items() if kind == suffix}
+        if len(files) > 1:
+            raise UserError(
+                f"{folder} has weights in several variants only ({few(files)}): rename one of "
+                "them, so that its name has no variant."
+            )
+        if files:
+            return _with_shards(*files.values())
     raise UserError(f"{folder} has no weights (model.safetensors or similar): restore the model.")
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a ``.safetensors`` file or a pickle of plain tensors, on the CPU.
-
-    Raises:
-        UserError: it can't be read, or would need a pickle to be executed.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if file.suffix not in PICKLES:
-            return dict(load_file(file))
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+def _with_shards(file: Path) -> dict[str, Path]:
+    """A file of weights, or an index with its shards, by their names without a variant."""
+    match = _WEIGHT.fullmatch(file.name)
+    assert match
+    name = f"{match[1]}.{match[3]}"
+    if not match["index"]:
+        return {name: file}
+    told = read_json(file).get("weight_map")
+    shards = list(told.values()) if isinstance(told, dict) else []
+    strange = [s for s in shards if not is_plain(s) or not s.endswith(f".{match[3]}")]
+    if not shards or strange:
         raise UserError(
-            f"{file} holds more than plain tensors, and pickles that could run code are never "
-            "opened: use its .safetensors version."
-        ) from error
-    except (OSError, SafetensorError, EOFError, RuntimeError, LookupError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{file} can't be read ({reason}): restore the file.") from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{file} is no state dict of tensors: give a model's weights.")
-    return {str(k): v.detach() for k, v in state.items()}
+            f"{file} must name .{match[3]} files that lie beside it"
+            f"{f', which {few(strange)} is not' if strange else ''}: restore the model."
+        )
+    return {f"{name}.index.json": file, **{s: file.with_name(s) for s in sorted(set(shards))}}
 
 
 def read_state(folder: Path, component: str) -> dict[str, Tensor]:
     """A component's tensors in the dtypes stored, by today's names (see ``canonical``)."""
     state: dict[str, Tensor] = {}
     for file in weight_files(folder / component).values():
-        if not file.name.endswith(".index.json"):
+        if file.suffix != ".json":
             state |= read_tensors(file)
     return {canonical(component, name): value for name, value in state.items()}
 
@@ -209,50 +275,36 @@ def canonical(component: str, name: str) -> str:
     return name
 
 
-def write_state(file: Path, state: Mapping[str, Tensor]) -> None:
-    """Writes a component's weights as safetensors; the same weights give the same bytes.
-
-    Raises:
-        UserError: the disk is full.
-    """
-    save_tensors(file, state, {"format": "pt"})
-
-
-def save_tensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes safetensors with one metadata entry (more would come out in random order)."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        save_file({k: v.contiguous() for k, v in state.items()}, file, metadata)
-    except SafetensorError as error:
-        if f"os error {errno.ENOSPC}" in str(error):
-            raise OSError(errno.ENOSPC, "No space left on device", str(file)) from error
-        raise
-
-
 def copy_component(source: Path, target: Path, weights: bool = True) -> None:
     """Copies a component's files byte for byte.
 
     Of the weights, only those that diffusers opens by default come along, under the name that it
     looks for: a second copy (variant, pickle) would be larger than its use, and of a denoiser the
-    model before the erasure.
+    model before the erasure. A network's own pickle comes along as safetensors.
 
     Args:
         source, target: component folders.
         weights: False leaves the weights to the caller.
     """
-    files = {f.name: f for f in source.iterdir() if f.is_file() and not _is_weight(f.name)}
-    if weights and any(_is_weight(f.name) for f in source.iterdir()):
-        files |= weight_files(source)
+    files = {
+        f.name: f
+        for f in source.iterdir()
+        if f.is_file() and not _is_weight(f.name) and not f.name.startswith(".")
+    }
     target.mkdir(parents=True, exist_ok=True)
+    if weights and any(_is_weight(f.name) for f in source.iterdir()):
+        found = weight_files(source)
+        if source.name in WEIGHTS and any(f.suffix in PICKLES for f in found.values()):
+            state = read_state(source.parent, source.name)
+            write_state(target / WEIGHTS[source.name], state)
+        else:
+            files |= found
     for name, file in files.items():
         shutil.copyfile(file, target / name)
 
 
 def _is_weight(name: str) -> bool:
-    return name.endswith(_WEIGHT_SUFFIXES)
+    return name.endswith(_WEIGHT_SUFFIXES) or ".index." in name
 
 
 def skeleton(folder: Path, component: str) -> nn.Module:
@@ -266,20 +318,42 @@ def skeleton(folder: Path, component: str) -> nn.Module:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     place = folder / component
+    config = read_json(place / "config.json")
+    if component == "unet":
+        _check_denoiser(folder, config)
     network: nn.Module
     try:
         with init_empty_weights(include_buffers=False):
             if component.startswith("text_encoder"):
-                config = CLIPTextConfig.from_pretrained(place, local_files_only=True)
                 projected = component == "text_encoder_2"
-                network = (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+                kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+                network = kind(CLIPTextConfig.from_pretrained(place, local_files_only=True))
             else:
-                kind = UNet2DConditionModel if component == "unet" else AutoencoderKL
-                network = kind.from_config(kind.load_config(place, local_files_only=True))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{place} can't be opened ({reason}): restore the model.") from error
+                built = UNet2DConditionModel if component == "unet" else AutoencoderKL
+                network = built.from_config(config)
+    except Exception as error:  # whatever a damaged config makes the libraries raise
+        raise UserError(f"{place} can't be opened ({reason(error)}): restore the model.") from error
     return network.eval()
+
+
+def _check_denoiser(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuses a denoiser that wants more than a noisy latent, a time and a text."""
+    latents = read_json(folder / "vae" / "config.json").get("latent_channels", 4)
+    channels = [config.get(key, 4) for key in ("in_channels", "out_channels")]
+    if channels != [latents, latents]:
+        raise UserError(
+            f"The denoiser of {folder} has {clipped(channels[0], 20)} input and "
+            f"{clipped(channels[1], 20)} output channels and its latents {clipped(latents, 20)}, "
+            "as in models that inpaint or are given images, which are not supported: give a "
+            "text-to-image model."
+        )
+    usual = {"addition_embed_type": (None, "text_time")}
+    for key in _CONDITIONS:
+        if config.get(key) not in usual.get(key, (None,)):
+            raise UserError(
+                f"The denoiser of {folder} is conditioned on more than a text ({key}), which is "
+                "not supported: give a text-to-image model."
+            )
 
 
 def fitting(
@@ -298,51 +372,8 @@ def fitting(
         ("has misshapen", [n for n in own if n in state and state[n].shape != shapes[own[n]]]),
     ):
         if names:
-            few = ", ".join(f"'{n}'" for n in names[:3])
             raise UserError(
-                f"{source} {what} {component} tensors ({len(names)}, first {few}): it does not "
+                f"{source} {what} {component} tensors ({len(names)}: {few(names)}): it does not "
                 "fit its configuration, give a whole Stable Diffusion model."
             )
     return {own[n]: v for n, v in state.items() if n in own}
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside ``folder`` that takes its place when the block ends well.
-
-    An older pipeline there is replaced.
-
-    Raises:
-        UserError: something else is there, or the disk is full.
-    """
-    folder = folder.resolve()
-    if folder.exists():
-        foreign = not folder.is_dir() or (any(folder.iterdir()) and not (folder / INDEX).is_file())
-        if foreign:
-            raise UserError(f"{folder} exists and is no pipeline: choose another folder.")
-    part = folder.with_name(f".{folder.name}.part")
-    old = folder.with_name(f".{folder.name}.old")
-    if old.exists() and not folder.exists():  # killed between the two renames below
-        os.replace(old, folder)
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-    try:
-        part.mkdir(parents=True)
-        yield part
-        if folder.exists():
-            os.replace(folder, old)
-        try:
-            os.replace(part, folder)
-        except OSError:
-            if old.exists():
-                os.replace(old, folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise UserError(
-                f"No space left on the disk while writing {folder}: free some and run again."
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

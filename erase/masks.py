@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from erase.errors import UserError
+from erase.errors import UserError, reason
 from erase.files import atomic
 from erase.topk import Block, magnitude_blocks, random_blocks, select
 from erase.weights import SCOPES, fingerprint, in_scope
@@ -242,20 +243,22 @@ class Mask:
         Raises:
             UserError: there is no such file, or it holds no mask.
         """
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
 
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                shapes = {n: tuple(s) for n, s in json.loads(metadata["shapes"]).items()}
-                provenance = json.loads(metadata["provenance"])
+                shapes = {
+                    n: tuple(map(index, s)) for n, s in json.loads(metadata["shapes"]).items()
+                }
+                provenance = dict(json.loads(metadata["provenance"]).items())
                 if set(file.keys()) != set(shapes):
                     raise ValueError("names")
                 bits = {name: file.get_tensor(name) for name in shapes}
-        except (OSError, SafetensorError, KeyError, ValueError, AttributeError, TypeError) as error:
+        except Exception as error:  # whatever a damaged file makes the libraries raise
             raise UserError(
-                f"{path} is no mask that can be read ({error}): give a mask.safetensors that "
-                "'erase mask' wrote."
+                f"{path} is not a mask that can be read ({reason(error)}): give a "
+                "mask.safetensors that 'erase mask' wrote."
             ) from error
         return cls(bits, shapes, provenance)
 

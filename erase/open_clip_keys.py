@@ -30,13 +30,14 @@ _QKV = ("q_proj", "k_proj", "v_proj")
 
 
 def from_open_clip(
-    state: Mapping[str, Tensor], layers: int, projects: bool
+    state: Mapping[str, Tensor], layers: int, spare: int, projects: bool
 ) -> tuple[dict[str, Tensor], set[str]]:
     """The tensors under CLIP's names.
 
     Args:
         state: OpenCLIP's tensors, without a prefix.
-        layers: how many blocks are wanted; Stable Diffusion 2 leaves the last one out, since it
+        layers: how many blocks are wanted.
+        spare: how many more there may be; Stable Diffusion 2 leaves the last one out, since it
             reads the hidden states before it.
         projects: whether the projection is wanted.
 
@@ -54,6 +55,8 @@ def from_open_clip(
                 out["text_projection.weight"] = value.T.contiguous()
         elif found := re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", name):
             number, rest = int(found[1]), found[2]
+            if number >= layers + spare:
+                continue
             place = f"text_model.encoder.layers.{number}"
             module, _, kind = rest.rpartition(".")
             if stacked := re.fullmatch(r"attn\.in_proj_(weight|bias)", rest):

@@ -53,6 +53,9 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 """The stages as the command line names them."""
 
 
+RECORD = "run.json"
+
+
 @dataclass(frozen=True)
 class Plan:
     """What each stage would read, hashed; a stage is redone only when its own inputs changed.
@@ -86,7 +89,7 @@ class RunFolder:
         Raises:
             UserError: the path is a file, or holds something else than a run.
         """
-        file = path / "run.json"
+        file = path / RECORD
         if file.exists():
             return cls(path, read_facts(file))
         if path.exists() and not path.is_dir():
@@ -142,16 +145,16 @@ class RunFolder:
         """
         digests = plan.digests()
         changed = [
-            s for s in OUTPUTS if s in self.stages and self.stages[s]["digest"] != digests[s]
+            s for s in OUTPUTS if s in self.stages and self.stages[s].get("digest") != digests[s]
         ]
         if changed and not overwrite:
             what = sorted(
                 {
                     key
                     for s in changed
-                    for key in {*plan.inputs[s], *self.stages[s]["inputs"]}
+                    for key in {*plan.inputs[s], *self.stages[s].get("inputs", {})}
                     if json.loads(json.dumps(plan.inputs[s].get(key)))
-                    != self.stages[s]["inputs"].get(key)
+                    != self.stages[s].get("inputs", {}).get(key)
                 }
             )
             raise UserError(
@@ -219,7 +222,7 @@ class RunFolder:
     def save(self) -> None:
         """Writes ``run.json``; of several processes the first one does."""
         if processes.is_main():
-            write_json(self.path / "run.json", self.facts)
+            write_json(self.path / RECORD, self.facts)
 
 
 def read_facts(file: Path) -> dict[str, Any]:
@@ -232,9 +235,22 @@ def read_facts(file: Path) -> dict[str, Any]:
         facts = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} can't be read ({reason(error)}): choose another --out.") from error
-    if not isinstance(facts, dict) or not isinstance(facts.get("stages", {}), dict):
-        raise UserError(f"{file} is not a run's: choose another --out.")
-    return facts
+    # A comparison's cells keep facts of the same form, with plain values under other keys.
+    parts = ("stages", "given", "model", "recipe") if file.name == RECORD else ("stages",)
+    whole = isinstance(facts, dict) and all(isinstance(facts.get(p, {}), dict) for p in parts)
+    if not whole or not all(map(_is_record, facts.get("stages", {}).values())):
+        raise UserError(f"{file} is not a run's, or is damaged: choose another --out.")
+    found: dict[str, Any] = facts
+    return found
+
+
+def _is_record(stage: object) -> bool:
+    """Whether a value is what ``RunFolder.stage`` records."""
+    return (
+        isinstance(stage, dict)
+        and isinstance(stage.get("inputs", {}), dict)
+        and isinstance(stage.get("seconds", 0.0), (int, float))
+    )
 
 
 def reset_peak_memory() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from erase.errors import UserError
+from erase.errors import UserError, reason
 from erase.notes import Note
 from erase.sd_keys import UNET, VAE
 from erase.sd_layout import KINDS, kind_of_state
@@ -26,6 +26,11 @@ GROUPS, HEADS, HEAD = 32, 8, 64
 VOCABULARY = 49408
 """Of CLIP's tokenizer."""
 _VAE_WIDTHS = [128, 256, 512, 512]
+_VIT_H = (1024, 24)
+"""Width and blocks of OpenCLIP's text tower that Stable Diffusion 2 takes its own from."""
+V_MARK, ZERO_MARK = "v_pred", "ztsnr"
+"""Empty tensors by which programs know a model that predicts the velocity, and one whose noise
+schedule ends without any signal (zero terminal SNR)."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,8 @@ def infer(
     """
     kind = kind_of_state(state, source)
     known = PUBLISHED[kind]
+    if prediction is None and V_MARK in state:
+        prediction = "v_prediction"
     if kind == "2" and prediction is None:
         raise UserError(
             f"{source} is a Stable Diffusion 2, whose file does not say what it predicts: give "
@@ -130,11 +137,11 @@ def infer(
             unet["addition_time_embed_dim"] = (
                 added - texts["text_encoder_2"]["projection_dim"]
             ) // 6
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise UserError(
             f"{source} is no whole Stable Diffusion {kind} model in the original layout (at "
-            f"{error}): give one with denoiser, autoencoder and text encoders, or a diffusers "
-            "folder."
+            f"{reason(error)}): give one with denoiser, autoencoder and text encoders, or a "
+            "diffusers folder."
         ) from error
     if kind == "2" and prediction == "v_prediction":
         unet["sample_size"] = 96
@@ -150,15 +157,17 @@ def infer(
             Note,
             stacklevel=2,
         )
-    scheduler = dict(_EULER if kind == "XL" else SCHEDULER)
-    if kind == "XL" and prediction is None and "v_pred" in state:
-        prediction = "v_prediction"
-    if kind == "XL" and "ztsnr" in state:  # trained down to no signal at all
+    # Of the two, only Euler's knows a schedule that ends without any signal.
+    scheduler = dict(_EULER if kind == "XL" or ZERO_MARK in state else SCHEDULER)
+    if ZERO_MARK in state:
         scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     from erase.mini.models import tokenizer_config
 
     found = {
-        "model_index.json": XL_INDEX if kind == "XL" else MODEL_INDEX,
+        "model_index.json": {
+            **(XL_INDEX if kind == "XL" else MODEL_INDEX),
+            "scheduler": ["diffusers", scheduler["_class_name"]],
+        },
         "scheduler/scheduler_config.json": {
             **scheduler,
             "prediction_type": prediction or "epsilon",
@@ -261,23 +270,26 @@ def _vae(shapes: Mapping[str, tuple[int, ...]], known: Published) -> dict[str, A
     }
 
 
-def _text(shapes: Mapping[str, tuple[int, ...]], spare: int) -> dict[str, Any]:
+def _text(shapes: Mapping[str, tuple[int, ...]], _: int) -> dict[str, Any]:
     shapes = {k.removeprefix("text_model."): v for k, v in shapes.items()}
     return _clip(
         shapes["embeddings.token_embedding.weight"],
         shapes["embeddings.position_embedding.weight"],
         [v for k, v in shapes.items() if k.endswith("mlp.fc1.weight")],
-        spare,
         "quick_gelu",
     )
 
 
 def _open_clip(shapes: Mapping[str, tuple[int, ...]], spare: int) -> dict[str, Any]:
+    blocks = [v for k, v in shapes.items() if k.endswith("mlp.c_fc.weight")]
+    width = shapes["token_embedding.weight"][1]
+    # Published files hold OpenCLIP's whole tower; converters leave out what is not used: the
+    # projection, and the last of ViT-H's 24 blocks.
+    whole = len(blocks) == _VIT_H[1] if width == _VIT_H[0] else "text_projection" in shapes
     found = _clip(
         shapes["token_embedding.weight"],
         shapes["positional_embedding"],
-        [v for k, v in shapes.items() if k.endswith("mlp.c_fc.weight")],
-        spare,
+        blocks[: -spare or None] if whole else blocks,
         "gelu",
     )
     projection = shapes.get("text_projection", (found["projection_dim"],))[-1]
@@ -288,7 +300,6 @@ def _clip(
     tokens: tuple[int, ...],
     positions: tuple[int, ...],
     layers: list[tuple[int, ...]],
-    spare: int,
     act: str,
 ) -> dict[str, Any]:
     vocabulary, width = tokens
@@ -304,7 +315,7 @@ def _clip(
         "max_position_embeddings": positions[0],
         "model_type": "clip_text_model",
         "num_attention_heads": width // math.gcd(HEAD, width),
-        "num_hidden_layers": len(layers) - spare,
+        "num_hidden_layers": len(layers),
         "pad_token_id": VOCABULARY - 1,
         "projection_dim": width,
         "vocab_size": vocabulary,

@@ -6,15 +6,15 @@ encoders.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from erase.errors import UserError
-from erase.layout import canonical, pipeline_class
+from erase.errors import UserError, few
+from erase.layout import canonical, pipeline_class, read_json
 from erase.open_clip_keys import from_open_clip, to_open_clip
 from erase.sd_keys import UNET, VAE, is_attention_matrix, rename, unet_table, vae_table
 
@@ -26,7 +26,7 @@ class Text:
     Attributes:
         prefix: of its tensors.
         open_clip: whether it is in OpenCLIP's layout instead of CLIP's.
-        spare: blocks at its end that the file has and the model does not use.
+        spare: blocks at its end that a file may have and the model does not use.
     """
 
     prefix: str
@@ -49,7 +49,7 @@ def kind_of_folder(folder: Path) -> str:
     """Which of ``KINDS`` a pipeline folder is."""
     if pipeline_class(folder) == "StableDiffusionXLPipeline":
         return "XL"
-    config = json.loads((folder / "text_encoder" / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "text_encoder" / "config.json")
     return "1" if config.get("hidden_act", "quick_gelu") == "quick_gelu" else "2"
 
 
@@ -69,8 +69,10 @@ def kind_of_state(state: Mapping[str, object], source: str) -> str:
     )
 
 
-def to_original(folder: Path, component: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A component's tensors, given by diffusers' names, under the original ones.
+def to_original(
+    folder: Path, component: str, network: nn.Module, state: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors of a component's ``network``, by diffusers' names, under the original ones.
 
     Raises:
         UserError: the layout has no place for one of them.
@@ -79,13 +81,13 @@ def to_original(folder: Path, component: str, state: Mapping[str, Tensor]) -> di
     if text is not None:
         named = to_open_clip(state) if text.open_clip else state
         return {text.prefix + name: value for name, value in named.items()}
-    table = _table(folder, component)
+    table = _table(component, network)
     found = {name: rename(name, table) for name in state}
     lost = [name for name, theirs in found.items() if theirs is None]
     if lost:
         raise UserError(
-            f"The original Stable Diffusion layout has no place for '{lost[0]}' of the {component} "
-            f"({len(lost)} tensors in all): keep the diffusers folder."
+            f"The original Stable Diffusion layout has no place for {few(lost)} of the "
+            f"{component}: keep the diffusers folder."
         )
     return {
         theirs: _convolution(theirs, state[ours])
@@ -95,9 +97,9 @@ def to_original(folder: Path, component: str, state: Mapping[str, Tensor]) -> di
 
 
 def from_original(
-    folder: Path, component: str, state: Mapping[str, Tensor]
+    folder: Path, component: str, network: nn.Module, state: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], set[str]]:
-    """Those tensors of a file that belong to a component, under diffusers' names.
+    """Those tensors of a file that belong to a component's ``network``, under diffusers' names.
 
     Returns:
         The tensors, and the names in ``state`` that the component accounts for.
@@ -108,11 +110,12 @@ def from_original(
         values = {n: state[theirs] for n, theirs in own.items()}
         if not text.open_clip:
             return {canonical(component, n): v for n, v in values.items()}, set(own.values())
-        config = json.loads((folder / component / "config.json").read_text(encoding="utf-8"))
+        config: Any = network.config
+        layers = int(config.num_hidden_layers)
         projects = component == "text_encoder_2"
-        found, known = from_open_clip(values, int(config["num_hidden_layers"]), projects)
+        found, known = from_open_clip(values, layers, text.spare, projects)
         return found, {own[n] for n in known}
-    table = {b: a for a, b in _table(folder, component).items()}
+    table = {b: a for a, b in _table(component, network).items()}
     out, used = {}, set()
     for theirs, value in state.items():
         if (ours := rename(theirs, table)) is not None:
@@ -121,8 +124,8 @@ def from_original(
     return out, used
 
 
-def _table(folder: Path, component: str) -> dict[str, str]:
-    config = json.loads((folder / component / "config.json").read_text(encoding="utf-8"))
+def _table(component: str, network: nn.Module) -> dict[str, str]:
+    config: Any = network.config
     if component == "unet":
         return {a: UNET + b for a, b in unet_table(config).items()}
     return {a: VAE + b for a, b in vae_table(config).items()}

@@ -11,33 +11,33 @@ import json
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from erase.errors import UserError
-from erase.files import atomic
+from erase.errors import UserError, clipped, few, reason
+from erase.files import atomic, whole_folder
 from erase.layout import (
     INDEX,
-    PICKLES,
     WEIGHTS,
     components,
     fitting,
     networks,
+    read_json,
     read_state,
-    read_tensors,
-    save_tensors,
     skeleton,
     tokenizers,
-    whole_folder,
-    write_state,
 )
-from erase.sd_config import infer
+from erase.sd_config import V_MARK, VOCABULARY, ZERO_MARK, infer
 from erase.sd_layout import from_original, to_original
+from erase.tensors import read_metadata, read_tensors, save_tensors, write_state
+from erase.tokenizing import VOCABULARIES, open_tokenizer
 
 METADATA = "erase.pipeline"
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -45,15 +45,23 @@ SCHEDULER = "scheduler/scheduler_config.json"
 _PATH = re.compile(
     r"model_index\.json|(unet|vae|text_encoder(_2)?|tokenizer(_2)?|scheduler)/\w+\.(json|txt)"
 )
-_VOCABULARY = ("vocab.json", "merges.txt", "tokenizer.json")
+_VOCABULARY = tuple(name for files in VOCABULARIES for name in files)
 
 # What training leaves in a checkpoint beside the weights: schedules, the loss, averaged copies.
-_REST_PREFIXES = ("model_ema.", "first_stage_model.loss.")
-_REST = frozenset(
-    """betas alphas_cumprod alphas_cumprod_prev sqrt_alphas_cumprod sqrt_one_minus_alphas_cumprod
-    log_one_minus_alphas_cumprod sqrt_recip_alphas_cumprod sqrt_recipm1_alphas_cumprod
-    denoiser.sigmas v_pred ztsnr posterior_variance posterior_log_variance_clipped
-    posterior_mean_coef1 posterior_mean_coef2 lvlb_weights logvar scale_factor""".split()
+_REST = re.compile(
+    r"""(model_ema|first_stage_model\.loss|loss|denoiser|ddim)[._].+|.+\.position_ids|scale_factor
+    |(alphas|betas|alphas_cumprod|alphas_cumprod_prev|sqrt_alphas_cumprod)|(log_)?sigmas|logvar
+    |(sqrt|log)_one_minus_alphas_cumprod|sqrt_recip(m1)?_alphas_cumprod|lvlb_weights|v_pred|ztsnr
+    |posterior_(variance|log_variance_clipped|mean_coef1|mean_coef2)""",
+    re.VERBOSE,
+)
+# What other programs leave there: parts of CLIP that the model does not use, their own settings.
+_UNUSED = re.compile(
+    r"""(model_sampling|embedding_manager)\..+
+    |cond_stage_model\.(transformer\.)?(logit_scale|text_projection(\.weight)?)
+    |conditioner\.embedders\.0\.(transformer\.)?(logit_scale|text_projection(\.weight)?)
+    |conditioner\.embedders\.1\.(model\.)?logit_scale""",
+    re.VERBOSE,
 )
 
 
@@ -66,15 +74,19 @@ class Exported:
         tensors: how many.
         moved: denoiser weights that differ from the base; None without a base to compare with.
         kept: of those, how many still differ once stored in the file's precision.
+        learned: tokens beyond CLIP's own, which the file's metadata hold.
     """
 
     file: Path
     tensors: int
     moved: int | None = None
     kept: int | None = None
+    learned: int = 0
 
     def __str__(self) -> str:
         text = f"{self.file}: {self.tensors} tensors"
+        if self.learned:
+            text += f" ({self.learned} learned tokens, which only erase can read from a file)"
         if self.moved is None or self.kept is None:
             return text
         share = f" ({self.kept / self.moved:.1%})" if self.moved else ""
@@ -102,7 +114,8 @@ def export_single_file(
     out: dict[str, Tensor] = {}
     for component in networks(folder):
         state = read_state(folder, component)
-        fitting(skeleton(folder, component), component, state, str(folder))
+        network = skeleton(folder, component)
+        fitting(network, component, state, str(folder))
         if component == "unet" and base is not None and not _same_shapes(base, state):
             raise UserError(f"{folder} does not fit the base model: give the one it came from.")
         stored = {}
@@ -111,17 +124,40 @@ def export_single_file(
             if dtype is not None and value.is_floating_point():
                 saved = value.to(dtype)
                 if not torch.isfinite(saved).all():
-                    raise UserError(f"'{name}' does not fit into {dtype}: export it in fp32.")
+                    raise UserError(
+                        f"'{clipped(name)}' does not fit into {dtype}: export it in fp32."
+                    )
             if component == "unet" and base is not None:
                 before = base[name]
                 moved += int((value.float() != before.float()).sum())
                 kept += int((saved != before.to(saved.dtype)).sum())
             stored[name] = saved
-        out |= to_original(folder, component, stored)
-    metadata = {METADATA: json.dumps(_configs(folder), ensure_ascii=False, sort_keys=True)}
+        out |= to_original(folder, component, network, stored)
+    out |= {mark: torch.empty(0) for mark in _marks(folder)}
+    opened = _tokenizers(folder)
+    learned = max(map(len, opened.values())) - VOCABULARY
+    texts = _configs(folder, opened)
+    metadata = {METADATA: json.dumps(texts, ensure_ascii=False, sort_keys=True)}
     with atomic(file) as part:
         save_tensors(part, out, metadata)
-    return Exported(file, len(out), *((moved, kept) if base is not None else ()))
+    counted = base is not None
+    return Exported(
+        file,
+        len(out),
+        moved if counted else None,
+        kept if counted else None,
+        max(learned, 0),
+    )
+
+
+def _marks(folder: Path) -> list[str]:
+    """Names of the empty tensors that tell other programs what the model predicts."""
+    scheduler = read_json(folder / SCHEDULER)
+    told = {
+        V_MARK: scheduler.get("prediction_type") == "v_prediction",
+        ZERO_MARK: bool(scheduler.get("rescale_betas_zero_snr")),
+    }
+    return [mark for mark, holds in told.items() if holds]
 
 
 def import_single_file(
@@ -138,7 +174,7 @@ def import_single_file(
     Raises:
         UserError: the file is no whole Stable Diffusion model.
     """
-    with whole_folder(folder) as part:
+    with whole_folder(folder, INDEX) as part:
         for component, state in unpack(file, part, config, prediction).items():
             write_state(part / component / WEIGHTS[component], state)
 
@@ -164,19 +200,34 @@ def unpack(
     else:
         _write_configs(file, state, folder, prediction)
     components(folder)
-    left = {k for k in state if k not in _REST and not k.startswith(_REST_PREFIXES)}
+    if config is not None and set(state) & {V_MARK, ZERO_MARK} - set(_marks(folder)):
+        raise UserError(
+            f"{file} carries the mark of a model that predicts the velocity ({V_MARK}, "
+            f"{ZERO_MARK}), and the scheduler of {config} does not agree: give the model's own "
+            "folder."
+        )
+    built = {component: skeleton(folder, component) for component in networks(folder)}
+    unused = sorted(name for name in state if _UNUSED.fullmatch(name))
+    left = state.keys() - set(unused)
     parts: dict[str, dict[str, Tensor]] = {}
-    for component in networks(folder):
-        parts[component], used = from_original(folder, component, state)
-        left -= used
+    for component, network in built.items():
+        parts[component], used = from_original(
+            folder, component, network, {name: state[name] for name in left}
+        )
+        left = left - used
+    left = {name for name in left if not _REST.fullmatch(name)}
     if left:
-        few = ", ".join(f"'{k}'" for k in sorted(left)[:3])
         raise UserError(
             f"{file} has {len(left)} tensors that Stable Diffusion's layout has no place for "
-            f"(first {few}): give a model in that layout."
+            f"({few(sorted(left))}): give a model in that layout."
         )
     for component, tensors in parts.items():
-        fitting(skeleton(folder, component), component, tensors, str(file))
+        fitting(built[component], component, tensors, str(file))
+    if unused:
+        warnings.warn(
+            f"{file} also holds {few(unused)}, which the model does not use: passed over.",
+            stacklevel=2,
+        )
     return parts
 
 
@@ -184,9 +235,14 @@ def _same_shapes(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
     return {n: v.shape for n, v in a.items()} == {n: v.shape for n, v in b.items()}
 
 
-def _configs(folder: Path) -> dict[str, str]:
-    """Text of the pipeline's files other than weights, by path; CLIP's own vocabulary left out."""
-    index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+def _configs(folder: Path, opened: Mapping[str, Any]) -> dict[str, str]:
+    """Text of the pipeline's files other than weights, by path; CLIP's own vocabulary left out.
+
+    ``opened`` are its tokenizers.
+    """
+    from erase.mini.models import tokenizer_config
+
+    index = read_json(folder / INDEX)
     kept = (*networks(folder), *tokenizers(folder), "scheduler")
     for name, value in index.items():
         if isinstance(value, list) and name not in kept:
@@ -194,33 +250,32 @@ def _configs(folder: Path) -> dict[str, str]:
     if "requires_safety_checker" in index:
         index["requires_safety_checker"] = False
     texts = {INDEX: json.dumps(index)}
-    own = not all(_has_clip_vocabulary(folder / name) for name in tokenizers(folder))
-    for component in kept:
-        for file in sorted((folder / component).iterdir()):
-            path = f"{component}/{file.name}"
-            if _PATH.fullmatch(path) and (own or file.name not in _VOCABULARY):
-                texts[path] = file.read_text(encoding="utf-8")
+    usual = _clip_vocabulary()
+    own = any(tokenizer.get_vocab() != usual for tokenizer in opened.values())
+    try:
+        for component in kept:
+            for file in sorted((folder / component).iterdir()):
+                path = f"{component}/{file.name}"
+                if _PATH.fullmatch(path) and (own or file.name not in _VOCABULARY):
+                    texts[path] = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} can't be read ({reason(error)}): restore the model.") from error
+    for name, tokenizer in opened.items():
+        settings = tokenizer_config(tokenizer.pad_token)
+        texts.setdefault(f"{name}/tokenizer_config.json", json.dumps(settings, indent=2))
     return texts
 
 
-def _has_clip_vocabulary(folder: Path) -> bool:
+def _tokenizers(folder: Path) -> dict[str, Any]:
+    return {name: open_tokenizer(folder, name) for name in tokenizers(folder)}
+
+
+@cache
+def _clip_vocabulary() -> dict[str, int]:
     from erase.mini.models import build_tokenizer
 
     with tempfile.TemporaryDirectory() as place:
-        build_tokenizer(Path(place))
-        return _vocabulary(folder) == _vocabulary(Path(place))
-
-
-def _vocabulary(folder: Path) -> dict[str, int]:
-    try:
-        if (file := folder / "vocab.json").is_file():
-            return dict(json.loads(file.read_text(encoding="utf-8")))
-        file = folder / "tokenizer.json"  # what transformers writes from version 5 on
-        return dict(json.loads(file.read_text(encoding="utf-8"))["model"]["vocab"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(
-            f"The tokenizer in {folder} can't be read ({error}): restore it."
-        ) from error
+        return dict(build_tokenizer(Path(place)).get_vocab())
 
 
 def _write_configs(
@@ -232,9 +287,6 @@ def _write_configs(
     if texts is None:
         inferred = infer(state, str(file), prediction)
         texts = {path: json.dumps(value, indent=2) for path, value in inferred.items()}
-    elif prediction is not None:
-        scheduler = json.loads(texts[SCHEDULER]) | {"prediction_type": prediction}
-        texts[SCHEDULER] = json.dumps(scheduler, indent=2)
     if not any(f"tokenizer/{name}" in texts for name in _VOCABULARY):
         build_tokenizer(folder / "tokenizer")
         if any(path.startswith("tokenizer_2/") for path in texts):
@@ -243,22 +295,20 @@ def _write_configs(
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
+    if prediction is not None:
+        scheduler = read_json(folder / SCHEDULER) | {"prediction_type": prediction}
+        (folder / SCHEDULER).write_text(json.dumps(scheduler, indent=2), encoding="utf-8")
 
 
 def _metadata(file: Path) -> dict[str, str] | None:
     """The configs in a file's metadata; paths that would lead out of the folder are refused."""
-    from safetensors import safe_open
-
-    if file.suffix in PICKLES:
-        return None
-    with safe_open(file, framework="pt") as opened:
-        text = (opened.metadata() or {}).get(METADATA)
+    text = read_metadata(file).get(METADATA)
     if text is None:
         return None
     try:
         texts = json.loads(text)
         valid = all(isinstance(v, str) and _PATH.fullmatch(k) for k, v in texts.items())
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         valid = False
     if not valid:
         raise UserError(f"{file} has unreadable pipeline metadata: export it again.")
@@ -272,7 +322,7 @@ def says_what_it_is(file: Path) -> bool:
 
 def _copy_configs(config: Path, folder: Path) -> None:
     components(config)
-    for path, text in _configs(config).items():
+    for path, text in _configs(config, _tokenizers(config)).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
     for place in tokenizers(config):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from erase.errors import UserError, clipped, nearest
 from erase.eval.opening import fetching, parse_spec
 from erase.files import digest, is_hidden, sha256
+from erase.layout import refuse_code, refuse_request
 from erase.notes import note
 
 
@@ -56,6 +57,7 @@ def load_clip(spec: str, device: torch.device) -> Clip:
     tags = open_clip.list_pretrained_tags_by_model(name)
     path = Path(source) if source and source not in tags and Path(source).exists() else None
     if path is not None and path.is_dir():
+        refuse_code(path)
         name, source = f"local-dir:{path}", None
         parts = [f for f in sorted(path.iterdir()) if f.is_file() and not is_hidden(f)]
         content = [[f.name, sha256(f)] for f in parts]
@@ -87,6 +89,8 @@ def load_clip(spec: str, device: torch.device) -> Clip:
             f"'{clipped(spec)}' names weights twice: write open_clip:NAME@FILE or open_clip:{name}."
         )
     with fetching(spec):
+        if ":" in name:  # a configuration from elsewhere, whose tokenizer may ask for code
+            refuse_request(open_clip.get_model_config(name), spec)
         model, _, preprocess = open_clip.create_model_and_transforms(
             name,
             pretrained=source,

@@ -23,7 +23,7 @@ from erase.eval.clip import load_clip
 from erase.eval.judges import to_pil
 from erase.eval.metrics.fidelity import STANDARD, Extractor, mini_extractor
 from erase.eval.opening import parse_spec
-from erase.layout import read_tensors
+from erase.tensors import read_tensors
 from erase.weights import fingerprint
 
 DIMENSIONS = 2048

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from erase.errors import UserError, clipped, nearest, reason
 from erase.eval.weights import SUFFIXES
+from erase.tensors import refuse_pointer
 
 LIBRARIES = ("torchvision", "timm", "open_clip")
 
@@ -31,15 +29,9 @@ def parse_spec(spec: str) -> tuple[str, str, str | None]:
     looks_like_a_file = "/" in source or source.endswith(SUFFIXES) or library != "open_clip"
     if source and looks_like_a_file and not Path(source).exists():
         raise UserError(f"The judge's file {source} does not exist: give the path of one.")
+    if source and Path(source).is_file():
+        refuse_pointer(Path(source))
     return library, name, source or None
-
-
-# Of a library that finds no weights, or others than it needs: a configuration or a tensor of the
-# wrong kind makes any of them raise whatever comes next.
-_FAILURES = (
-    *(OSError, RuntimeError, ValueError, pickle.UnpicklingError, LookupError, TypeError),
-    *(AttributeError, EOFError, SafetensorError),
-)
 
 
 @contextmanager
@@ -47,7 +39,9 @@ def fetching(spec: str) -> Iterator[None]:
     """Turns a library's failure to find or fetch weights into one sentence."""
     try:
         yield
-    except _FAILURES as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever the library, its client or a damaged file raises
         raise UserError(
             f"The judge {clipped(spec, 100)} can't be opened ({reason(error)}): check the spec "
             "and the network, or give its weights with @FILE."

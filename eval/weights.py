@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from erase.errors import UserError
+from erase.errors import UserError, clipped, reason
 from erase.tables import read_text
+from erase.tensors import read_metadata, read_tensors
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 """Of the files that can be read."""
@@ -40,10 +40,14 @@ def read_card(metadata: Mapping[str, str], file: Path, arch: str) -> Card | None
             tuple(map(float, card.mean)),
             tuple(map(float, card.std)),
         )
-    except (TypeError, ValueError) as error:
-        raise UserError(f"The 'judge' metadata of {file} can't be read ({error}).") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"The 'judge' metadata of {file} can't be read ({reason(error)})."
+        ) from error
     if card.arch != arch:
-        raise UserError(f"{file} holds a {card.arch}, not a {arch}: name that in the spec.")
+        raise UserError(
+            f"{file} holds a {clipped(card.arch)}, not a {arch}: name that in the spec."
+        )
     return card
 
 
@@ -64,29 +68,11 @@ def read_labels(file: Path) -> tuple[str, ...] | None:
 
 
 def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a weights file; never executes a pickle."""
+    """Tensors and metadata of a weights file; nothing that a pickle names is executed.
+
+    Raises:
+        UserError: it can't be read, or holds no state dict.
+    """
     if file.suffix not in SUFFIXES:
         raise UserError(f"{file} is no weights file: give one of {', '.join(SUFFIXES)}.")
-    if file.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(file, "pt") as opened:
-                names = list(opened.keys())
-                tensors = {name: opened.get_tensor(name) for name in names}
-                return tensors, dict(opened.metadata() or {})
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{file} can't be read as safetensors ({error}).") from error
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes the library raise
-        raise UserError(
-            f"{file} is damaged or holds more than plain tensors, which is never executed: "
-            "convert it to .safetensors."
-        ) from error
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{file} holds no state dict of tensors: save the model's state_dict().")
-    return state, {}
+    return read_tensors(file), read_metadata(file)

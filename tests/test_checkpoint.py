@@ -157,12 +157,12 @@ class Malice:
 def test_no_pickle_is_executed(tiny_folder: Path, tmp_path: Path) -> None:
     mark = tmp_path / "executed"
     torch.save({"state_dict": {}, "x": Malice(mark)}, tmp_path / "x.ckpt")
-    with pytest.raises(UserError, match=r"x\.ckpt holds more than plain tensors"):
+    with pytest.raises(UserError, match=r"x\.ckpt holds an empty dictionary and no state dict"):
         load_pipeline(str(tmp_path / "x.ckpt"))
     folder = copied(tiny_folder, tmp_path / "sd")
     (folder / UNET).unlink()
     torch.save({"x": Malice(mark)}, folder / "unet/diffusion_pytorch_model.bin")
-    with pytest.raises(UserError, match="holds more than plain tensors"):
+    with pytest.raises(UserError, match="holds a dictionary with 'x' and no state dict"):
         load_pipeline(str(folder))
     assert not mark.exists()
 
@@ -184,7 +184,10 @@ def add(folder: Path, name: str, value: Tensor) -> None:
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no index": (lambda f: (f / "model_index.json").unlink(), "is no pipeline"),
     "broken index": (lambda f: (f / "model_index.json").write_text("{"), "can't be read"),
-    "list as index": (lambda f: (f / "model_index.json").write_text("[]"), "no pipeline's index"),
+    "list as index": (
+        lambda f: (f / "model_index.json").write_text("[]"),
+        "does not hold a JSON object",
+    ),
     "another pipeline": (
         lambda f: edit_json(f / "model_index.json", _class_name="FluxPipeline"),
         "holds a 'FluxPipeline'",
@@ -195,7 +198,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "foreign library": (
         lambda f: edit_json(f / "model_index.json", scheduler=["os", "path"]),
-        "no scheduler that is known",
+        "component 'scheduler' of .*no other code is run",
     ),
     "lost component": (lambda f: shutil.rmtree(f / "vae"), "lacks the component 'vae'"),
     "no weights": (lambda f: (f / UNET).unlink(), "has no weights"),
@@ -210,10 +213,17 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: add(f, "conv_out.bias", torch.zeros(9)),
         "has misshapen unet tensors .*'conv_out.bias'",
     ),
-    "broken config": (lambda f: (f / "vae/config.json").write_text("{"), "vae can't be opened"),
-    "no tokenizer files": (
+    "broken config": (
+        lambda f: (f / "vae/config.json").write_text("{"),
+        "vae/config.json can't be read",
+    ),
+    "no scheduler files": (
         lambda f: (f / "scheduler/scheduler_config.json").unlink(),
-        "tokenizer or scheduler of .* can't be opened",
+        "scheduler_config.json can't be read .No such file",
+    ),
+    "no tokenizer files": (
+        lambda f: (f / "tokenizer/merges.txt").unlink(),
+        "tokenizer has neither a tokenizer.json nor a vocab.json with its merges.txt",
     ),
 }
 
@@ -254,12 +264,40 @@ def test_what_the_hub_refuses(kind: str, message: str, monkeypatch: pytest.Monke
     import huggingface_hub.errors as errors
     from diffusers import DiffusionPipeline
 
-    def download(spec: str, local_files_only: bool = False) -> str:
+    def download(spec: str, **options: Any) -> str:
         cause = getattr(errors, kind).__new__(getattr(errors, kind))
         raise OSError("not fully cached") from cause
 
     monkeypatch.setattr(DiffusionPipeline, "download", download)
     with pytest.raises(UserError, match=message):
+        open_base("owner/name")
+
+
+def test_a_repository_of_half_precision_alone_is_fetched(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a variant, diffusers fetches no weights at all, and says nothing."""
+    from diffusers import DiffusionPipeline
+
+    whole = copied(tiny_folder, tmp_path / "whole")
+    only_variant(whole)
+    bare = copied(tiny_folder, tmp_path / "bare")
+    for file in bare.rglob("*.safetensors"):
+        file.unlink()
+    has = {"fp16": whole}
+
+    def download(spec: str, variant: str | None = None, **options: Any) -> str:
+        if variant is None or variant in has:
+            return str(has[variant] if variant else bare)
+        raise ValueError(f"no such modeling files are available for {variant}")
+
+    monkeypatch.setattr(DiffusionPipeline, "download", download)
+    assert open_base("owner/name").path == whole
+    assert open_base("owner/name", fetch=False).path == bare
+    has["bf16"] = has.pop("fp16")
+    assert open_base("owner/name").path == whole
+    has.clear()
+    with pytest.raises(UserError, match="has no weights on the hub that can be opened"):
         open_base("owner/name")
 
 
@@ -377,7 +415,7 @@ def test_other_folders_are_not_replaced(tiny_folder: Path, tmp_path: Path) -> No
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("x")
     for target in ("mine", "mine/thesis.txt"):
-        with pytest.raises(UserError, match="exists and is no pipeline"):
+        with pytest.raises(UserError, match="exists and has no model_index.json"):
             save_model(base, base.denoiser_state(), tmp_path / target)
     assert (tmp_path / "mine/thesis.txt").read_text() == "x"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from erase.cli import main
 from erase.diffusion import Diffusion
@@ -51,6 +53,31 @@ def test_delta_applied_to_the_base_is_the_erased_model(
     export(str(delta), str(tmp_path / "again"), base=str(tiny_folder))
     again = unet(tmp_path / "again")
     assert all(torch.equal(again[k].float(), after[k].float()) for k in after)
+
+
+def test_a_delta_is_of_the_denoiser_alone(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """What else differs would be lost without a word."""
+    from tests.test_single_file import learned
+
+    shutil.copytree(erased, tmp_path / "other")
+    file = tmp_path / "other/vae/diffusion_pytorch_model.safetensors"
+    save_file({k: v + 1 for k, v in load_file(file).items()}, file, {"format": "pt"})
+    shutil.copytree(erased, tmp_path / "token")
+    learned(tmp_path / "token", "added_tokens.json")
+    shutil.copytree(tiny_folder, tmp_path / "words")
+    for name, part in (("other", "vae"), ("token", "text_encoder"), ("words", "tokenizer")):
+        if name == "words":  # the same embeddings under other words
+            vocabulary = tmp_path / "words/tokenizer/vocab.json"
+            known = json.loads(vocabulary.read_text())
+            known["church</w>"], known["truck</w>"] = known["truck</w>"], known["church</w>"]
+            vocabulary.write_text(json.dumps(known))
+        with pytest.raises(UserError, match=f"another {part} than .*without --delta"):
+            export(
+                str(tmp_path / name),
+                str(tmp_path / "d.safetensors"),
+                delta=True,
+                base=str(tiny_folder),
+            )
 
 
 def test_half_precision_says_how_many_edits_survive(

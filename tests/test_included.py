@@ -55,6 +55,23 @@ def test_every_form_gives_the_same_model(tiny_folder: Path, tmp_path: Path) -> N
             assert torch.equal(value, after[key]), (name, key)
 
 
+def test_what_published_code_saves(tiny_folder: Path, tmp_path: Path) -> None:
+    """Concept Ablation's delta, and a denoiser saved within DataParallel."""
+    before, after = erased(tiny_folder)
+    moved = {k: v for k, v in after.items() if "attn2" in k}
+    saved: dict[str, object] = {
+        "delta.bin": {"unet": moved},
+        "delta_token.bin": {"unet": moved, "modifier_token": {}},
+        "parallel.pt": {f"module.{k}": v for k, v in after.items()},
+        "trainer.pt": {"model": {f"module.unet.{k}": v for k, v in after.items()}, "step": 3},
+    }
+    for name, content in saved.items():
+        torch.save(content, tmp_path / name)
+        state = included_state(tmp_path / name, open_base(str(tiny_folder)))
+        assert state.keys() == before.keys()
+        assert all(torch.equal(state[k], after[k]) for k in after), name
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_what_rounding_did_has_not_moved(
     tiny_folder: Path, tmp_path: Path, dtype: torch.dtype
@@ -94,7 +111,7 @@ def test_what_does_not_fit_is_refused(tiny_folder: Path, tmp_path: Path) -> None
     save_file({}, tmp_path / "c.safetensors")
     assert "holds no weights" in refused(tmp_path / "c.safetensors")
     torch.save({"x": Danger()}, tmp_path / "d.pt")
-    assert "more than plain tensors" in refused(tmp_path / "d.pt")
+    assert "a dictionary with 'x' and no state dict" in refused(tmp_path / "d.pt")
 
 
 def test_a_pipeline_differs_in_its_denoiser_alone(tiny_folder: Path, tmp_path: Path) -> None:

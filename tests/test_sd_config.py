@@ -106,9 +106,10 @@ def test_the_other_published_models_are_told_from_their_shapes(kind: str, tmp_pa
     folder = write_configs(kind, tmp_path)
     state: dict[str, Tensor] = {}
     for component in networks(folder):
-        own = skeleton(folder, component).to("meta").state_dict()
+        network = skeleton(folder, component).to("meta")
+        own = network.state_dict()
         named = {canonical(component, name): value for name, value in own.items()}
-        state |= to_original(folder, component, named)
+        state |= to_original(folder, component, network, named)
     if kind == "2":  # the file has the block that is not used, and OpenCLIP's own projection
         start = "cond_stage_model.model.transformer.resblocks."
         last = {n: v for n, v in state.items() if n.startswith(f"{start}22.")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,9 @@ from torch import Tensor
 from erase.checkpoint import load_pipeline, mini_folder
 from erase.errors import UserError
 from erase.layout import networks, pipeline_class, read_state
+from erase.sd_config import infer
 from erase.single_file import METADATA, export_single_file, import_single_file
+from tests import tiny
 from tests.tiny import tiny_sd, tiny_sd2, tiny_sdxl, tiny_single_file
 
 THREE_LEVELS = {
@@ -102,15 +105,185 @@ def test_the_last_block_of_stable_diffusion_2_and_its_projection_are_left_out(
 def test_what_a_stable_diffusion_2_file_predicts_has_to_be_told(tmp_path: Path) -> None:
     folder = tiny_sd2(tmp_path / "model")
     file = tiny_single_file(folder, tmp_path / "x.safetensors")
-    save_file(load_file(file), file)  # without our metadata
+    state = load_file(file)
+    assert state.pop("v_pred").numel() == 0
+    save_file(state, file)  # without our metadata, and our mark
     with pytest.raises(UserError, match="x.safetensors@v_prediction"):
         load_pipeline(str(file))
     with pytest.warns(UserWarning, match="unusual size"):
         found = load_pipeline(f"{file}@v_prediction")
     assert found.scheduler.config.prediction_type == "v_prediction"
     assert found.tokenizer.pad_token == "!"
-    # The last block of the file is the one that is not used.
-    assert found.text_encoder.config.num_hidden_layers == 2
+    # As converters write it: every block of the file is used.
+    assert found.text_encoder.config.num_hidden_layers == 3
+
+
+def sd2_file(folder: Path, file: Path) -> tuple[Path, dict[str, Tensor]]:
+    """Stable Diffusion 2 with heads as they are guessed at this width, and its bare tensors."""
+    unet = {**tiny.UNET, "attention_head_dim": (1, 1), "use_linear_projection": True}
+    text = {**tiny.OPEN_CLIP, "num_attention_heads": 1}
+    tiny._write(folder, text, unet, tiny._scheduler("v_prediction"))
+    return folder, load_file(tiny_single_file(folder, file))
+
+
+@pytest.mark.filterwarnings("ignore:.*unusual size")
+def test_every_block_of_a_converted_stable_diffusion_2_is_used(tmp_path: Path) -> None:
+    """Published files have a block more than is used, and OpenCLIP's projection; converted ones
+    have neither."""
+    folder, state = sd2_file(tmp_path / "sd2", tmp_path / "x.safetensors")
+    blocks = {k.replace("resblocks.2.", "resblocks.3."): v + 1 for k, v in state.items()}
+    files = {
+        "converted": {
+            **state,
+            "cond_stage_model.model.transformer.text_model.embeddings.position_ids": torch.ones(77),
+        },
+        "published": {
+            **blocks,
+            **state,
+            "cond_stage_model.model.text_projection": torch.eye(32),
+            "cond_stage_model.model.logit_scale": torch.tensor(4.6),
+        },
+    }
+    before = states(folder)
+    for name, tensors in files.items():
+        file = tmp_path / f"{name}.safetensors"
+        save_file(tensors, file)
+        import_single_file(file, tmp_path / name, prediction="v_prediction")
+        after = states(tmp_path / name)
+        assert all(same(before[c], after[c]) for c in before), name
+        config = json.loads((tmp_path / name / "text_encoder/config.json").read_text())
+        assert config["num_hidden_layers"] == 3
+    # A block more than the configuration knows is not dropped without a word.
+    more = {k.replace("resblocks.2.", "resblocks.4."): v + 1 for k, v in state.items()}
+    save_file({**more, **files["published"]}, tmp_path / "more.safetensors")
+    with pytest.raises(UserError, match=r"tensors that .* no place for .*resblocks\.4\."):
+        import_single_file(tmp_path / "more.safetensors", tmp_path / "out", config=folder)
+
+
+@pytest.mark.filterwarnings("ignore:.*unusual size")
+def test_marks_say_what_an_xl_file_predicts(tmp_path: Path) -> None:
+    """ComfyUI and Forge know v-prediction and zero terminal SNR by two empty tensors."""
+    from diffusers import EulerDiscreteScheduler
+
+    unet = {**tiny.UNET, **tiny.XL_UNET, "attention_head_dim": (1, 1)}
+    unet["down_block_types"] = ("DownBlock2D", "CrossAttnDownBlock2D")
+    unet["up_block_types"] = ("CrossAttnUpBlock2D", "UpBlock2D")
+    scheduler = EulerDiscreteScheduler.from_config(tiny._scheduler("epsilon").config)
+    folder = tiny._write(tmp_path / "xl", tiny.TEXT, unet, scheduler, second=tiny.SECOND)
+    state = load_file(tiny_single_file(folder, tmp_path / "plain.safetensors"))
+    assert not {"v_pred", "ztsnr"} & state.keys()
+    marks = {name: torch.tensor([]) for name in ("v_pred", "ztsnr")}
+    save_file({**state, **marks}, tmp_path / "vpred.safetensors")
+    import_single_file(tmp_path / "vpred.safetensors", tmp_path / "folder")
+    export_single_file(tmp_path / "folder", tmp_path / "back.safetensors")
+    back = load_file(tmp_path / "back.safetensors")
+    assert all(back[name].numel() == 0 for name in marks)
+    save_file(back, tmp_path / "bare.safetensors")  # what a merge tool leaves
+    import_single_file(tmp_path / "bare.safetensors", tmp_path / "again")
+    for place in ("folder", "again"):
+        found = json.loads((tmp_path / place / "scheduler/scheduler_config.json").read_text())
+        assert found["prediction_type"] == "v_prediction"
+        assert found["rescale_betas_zero_snr"] is True
+    with pytest.raises(UserError, match="carries the mark of a model that predicts the velocity"):
+        import_single_file(tmp_path / "vpred.safetensors", tmp_path / "no", config=folder)
+
+
+@pytest.mark.filterwarnings("ignore:.*unusual size")
+def test_marks_are_written_and_read_for_every_kind(tiny_v_folder: Path, tmp_path: Path) -> None:
+    state = load_file(tiny_single_file(tiny_v_folder, tmp_path / "x.safetensors"))
+    assert "v_pred" in state
+    assert "ztsnr" not in state
+    files = infer({**state, "ztsnr": torch.tensor([])}, "x")
+    scheduler = files["scheduler/scheduler_config.json"]
+    assert scheduler["prediction_type"] == "v_prediction"
+    assert scheduler["rescale_betas_zero_snr"] is True
+    assert files["model_index.json"]["scheduler"] == ["diffusers", scheduler["_class_name"]]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "cond_stage_model.transformer.text_projection.weight",
+        "cond_stage_model.logit_scale",
+        "model_sampling.sigmas",
+        "embedding_manager.embedder.initial_embeddings.*",
+    ],
+)
+def test_what_programs_leave_beside_a_model_is_passed_over_and_named(
+    extra: str, single: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.safetensors"
+    save_file({**load_file(single), extra: torch.eye(32)}, file)
+    with pytest.warns(UserWarning, match=f"also holds '{re.escape(extra)}'.*passed over") as told:
+        import_single_file(file, tmp_path / "out", config=tiny_folder)
+    assert len(told) == 1
+    assert same(
+        read_state(tmp_path / "out", "text_encoder"), read_state(tiny_folder, "text_encoder")
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_training_leaves_beside_a_model_is_nothing_new(
+    single: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    names = """model_ema.decay model_ema.diffusion_modelout2bias betas alphas_cumprod_prev
+        sqrt_recipm1_alphas_cumprod posterior_mean_coef2 first_stage_model.loss.logvar
+        first_stage_model.loss.discriminator.main.0.weight loss.perceptual_loss.lin0.model.1.weight
+        denoiser.sigmas log_sigmas ddim_sigmas logvar scale_factor""".split()
+    file = tmp_path / "x.safetensors"
+    save_file({**load_file(single), **{name: torch.zeros(1) for name in names}}, file)
+    import_single_file(file, tmp_path / "out", config=tiny_folder)
+    for name in ("control_model.input_blocks.0.0.weight", "edm_vpred.sigma_max", "betas2"):
+        save_file({**load_file(single), name: torch.zeros(1)}, file)
+        with pytest.raises(UserError, match=f"1 tensors that .* \\('{name}'\\)"):
+            import_single_file(file, tmp_path / "out", config=tiny_folder)
+
+
+def learned(folder: Path, form: str) -> list[int]:
+    """Teaches a pipeline folder a token, as textual inversion saves it; ids of a prompt with it."""
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer.add_tokens("<cat>")
+    if form == "tokenizer.json":
+        shutil.rmtree(folder / "tokenizer")
+        tokenizer.save_pretrained(folder / "tokenizer")
+    else:
+        (folder / "tokenizer" / form).write_text(json.dumps({"<cat>": 49408}))
+    file, name = folder / "text_encoder/model.safetensors", "embeddings.token_embedding.weight"
+    state = load_file(file)
+    table = state[f"text_model.{name}"]
+    state[f"text_model.{name}"] = torch.cat([table, torch.full((1, table.shape[1]), 0.25)])
+    save_file(state, file, {"format": "pt"})
+    config = folder / "text_encoder/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "vocab_size": 49409}))
+    return list(tokenizer("a <cat> here").input_ids)
+
+
+@pytest.mark.parametrize("form", ["tokenizer.json", "added_tokens.json"])
+def test_learned_tokens_survive_every_export(form: str, tiny_folder: Path, tmp_path: Path) -> None:
+    from erase.checkpoint import open_base, save_model
+
+    folder = tmp_path / "sd"
+    shutil.copytree(tiny_folder, folder)
+    ids = learned(folder, form)
+    assert 49408 in ids
+    assert "1 learned tokens" in str(export_single_file(folder, tmp_path / "x.safetensors"))
+    import_single_file(tmp_path / "x.safetensors", tmp_path / "back")
+    base = open_base(str(folder))
+    save_model(base, base.denoiser_state(), tmp_path / "saved")
+    for place in ("back", "saved"):
+        found = load_pipeline(str(tmp_path / place))
+        assert list(found.tokenizer("a <cat> here").input_ids) == ids
+        table = found.text_encoder.get_input_embeddings().weight
+        assert table.shape[0] == 49409
+        assert table[49408].eq(0.25).all()
+    assert "learned tokens" not in str(export_single_file(tiny_folder, tmp_path / "y.safetensors"))
+    # Tokens without their embeddings would be read past the end of the table.
+    for file in ("config.json", "model.safetensors"):
+        shutil.copy(tiny_folder / "text_encoder" / file, folder / "text_encoder" / file)
+    with pytest.raises(UserError, match="knows 49409 tokens, and the text encoder 49408"):
+        load_pipeline(str(folder))
 
 
 def test_the_user_decides_what_a_file_predicts(single: Path) -> None:
@@ -193,7 +366,7 @@ def test_a_tokenizer_in_one_file_is_recognised(
     assert back(words).input_ids == tokenizer(words).input_ids
     for name in ("tokenizer.json", "vocab.json"):
         (folder / "tokenizer" / name).unlink(missing_ok=True)
-    with pytest.raises(UserError, match="tokenizer in .* can't be read"):
+    with pytest.raises(UserError, match="tokenizer has neither a tokenizer.json nor"):
         export_single_file(folder, tmp_path / "y.safetensors")
 
 
@@ -287,11 +460,11 @@ def test_unknown_and_missing_tensors_are_named(single: Path, tmp_path: Path) -> 
     with safe_open(single, "pt") as opened:
         metadata = opened.metadata()
     save_file({**state, "lora_up.weight": torch.zeros(1)}, tmp_path / "more.safetensors", metadata)
-    with pytest.raises(UserError, match=r"1 tensors that .* \(first 'lora_up.weight'\)"):
+    with pytest.raises(UserError, match=r"1 tensors that .* \('lora_up.weight'\)"):
         import_single_file(tmp_path / "more.safetensors", tmp_path / "back")
     del state["model.diffusion_model.out.2.bias"]
     save_file(state, tmp_path / "less.safetensors", metadata)
-    with pytest.raises(UserError, match=r"lacks unet tensors \(1, first 'conv_out.bias'\)"):
+    with pytest.raises(UserError, match=r"lacks unet tensors \(1: 'conv_out.bias'\)"):
         import_single_file(tmp_path / "less.safetensors", tmp_path / "back")
     assert not list(tmp_path.glob("*back*"))
 

@@ -124,7 +124,7 @@ class Trap:
 def test_no_pickle_is_executed(tmp_path: Path) -> None:
     file, target = tmp_path / "j.pth", tmp_path / "ran"
     torch.save({"state_dict": Trap(target)}, file)
-    with pytest.raises(UserError, match="plain tensors"):
+    with pytest.raises(UserError, match="a dictionary with 'state_dict' and no state dict"):
         load_judge(f"torchvision:{ARCH}@{file}")
     file.write_bytes(pickle.dumps(Trap(target)))
     with pytest.raises(UserError, match="plain tensors"):
@@ -160,6 +160,45 @@ def test_unknown_architectures_name_the_nearest() -> None:
         load_judge("open_clip:ViT-B-32@nope", LABELS)
 
 
+def test_a_judge_trained_on_several_gpus_opens(
+    tmp_path: Path, images: list[NDArray[np.uint8]]
+) -> None:
+    network = build_judge(len(LABELS))
+    plain, parallel = tmp_path / "plain.pth", tmp_path / "parallel.pth"
+    torch.save(network.state_dict(), plain)
+    torch.save({"state_dict": torch.nn.DataParallel(network).state_dict()}, parallel)
+    for file in (plain, parallel):
+        file.with_name(f"{file.name}.labels.txt").write_text("\n".join(LABELS))
+    a, b = (load_judge(f"torchvision:{ARCH}@{file}").classify(images) for file in (plain, parallel))
+    assert a == b
+    torch.save({f"net.{k}": v for k, v in network.state_dict().items()}, plain)
+    with pytest.raises(UserError, match="does not fit the network") as error:
+        load_judge(f"torchvision:{ARCH}@{plain}")
+    assert len(str(error.value).replace(str(tmp_path), "")) < 300
+
+
+def test_a_folder_of_open_clip_brings_no_python(tmp_path: Path) -> None:
+    """Its configuration may ask transformers to run a tokenizer's own code."""
+    place, mark = tmp_path / "clip", tmp_path / "ran"
+    save_module(build_clip(), place / "open_clip_model.safetensors")
+    model = CLIP_CONFIG["model_cfg"]
+    asks = {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}
+    asking = {**model, "text_cfg": {**model["text_cfg"], **asks}}
+    own = {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}, "tokenizer_class": "Evil"}
+    evil = {
+        "evil.py": f"open({str(mark)!r}, 'w')\nclass Evil: pass\n",
+        "open_clip_config.json": json.dumps({**CLIP_CONFIG, "model_cfg": asking}),
+        "tokenizer_config.json": json.dumps(own),
+    }
+    for name, text in evil.items():
+        (place / "open_clip_config.json").write_text(json.dumps(CLIP_CONFIG))
+        (place / name).write_text(text)
+        with pytest.raises(UserError, match=f"{name} (is Python|asks for code of its own)"):
+            load_judge(f"open_clip:x@{place}", LABELS)
+        (place / name).unlink()
+    assert not mark.exists()
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "j.safetensors"
     save_judge(file)
@@ -169,7 +208,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not fit"):
         load_judge(f"torchvision:{ARCH}@{file}", ("two", "labels"))
     file.write_bytes(b"not a tensor in sight")
-    with pytest.raises(UserError, match="can't be read as safetensors"):
+    with pytest.raises(UserError, match="can't be read"):
         load_judge(f"torchvision:{ARCH}@{file}")
     other = tmp_path / "weights.onnx"
     other.touch()
