@@ -277,7 +277,7 @@ def evaluation_rows(
     if not own or not kept:
         raise UserError(
             f"The prompt set '{concept.evaluation}' has no {'rows' if not own else 'other rows'} "
-            f"with {concept.axis} = '{concept.label}': add them or mend '{concept.name}'."
+            f"with {concept.axis} = '{concept.label}': add them or fix '{concept.name}'."
         )
     return own, kept
 
@@ -337,7 +337,7 @@ def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:
     texts = ("word", "axis", "label", "evaluation", "anchor", "judge")
     for key in texts:
         if key in values and not isinstance(values[key], str):
-            raise refuse(f"has a '{key}' that is no text: put it in quotes.")
+            raise refuse(f"has a '{key}' that is not text: put it in quotes.")
     if not isinstance(values.get("tuning", False), bool):
         raise refuse("has a 'tuning' that is neither true nor false.")
     if len({key in values for key in ("axis", "label", "evaluation")}) > 1:
