@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -320,12 +321,23 @@ def _general(concept: Concept, kept: Sequence[Row]) -> tuple[Row, ...]:
 
 
 def _spared(asked: Sequence[Row], trained: Set[str]) -> tuple[Row, ...]:
-    """Rows without the prompts to train on, of which every second is spared where they are most."""
-    prompts = list(dict.fromkeys(fold(row.prompt) for row in asked))
-    both = [prompt for prompt in prompts if prompt in trained]
-    dropped = set(both)
+    """Rows without the prompts to train on, of which half are spared where they are most.
+
+    Rows of one labelling are spared in turn, and of a grid of labels every second field: each
+    label stays on both sides where it can.
+    """
+    prompts = {fold(row.prompt): row for row in reversed(asked)}
+    both = [row for prompt, row in reversed(prompts.items()) if prompt in trained]
+    dropped = {fold(row.prompt) for row in both}
     if 2 * len(both) > len(prompts):
-        dropped -= set(both[1::2])
+        ranks: dict[str, dict[str, int]] = {}
+        seen: Counter[tuple[tuple[str, str], ...]] = Counter()
+        for row in both:
+            labels = tuple(sorted(row.labels.items()))
+            places = [ranks.setdefault(a, {}).setdefault(v, len(ranks[a])) for a, v in labels]
+            if (sum(places) + seen[labels]) % 2:
+                dropped.discard(fold(row.prompt))
+            seen[labels] += 1
     return tuple(row for row in asked if fold(row.prompt) not in dropped)
 
 
@@ -384,7 +396,7 @@ def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:
     texts = ("word", "axis", "label", "evaluation", "anchor", "judge")
     for key in texts:
         if key in values and not isinstance(values[key], str):
-            raise refuse(f"has a '{key}' that is no text: put it in quotes.")
+            raise refuse(f"has a '{key}' that is not text: put it in quotes.")
     if not isinstance(values.get("tuning", False), bool):
         raise refuse("has a 'tuning' that is neither true nor false.")
     if len({key in values for key in ("axis", "label", "evaluation")}) > 1:

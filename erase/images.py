@@ -249,21 +249,24 @@ _KINDS: Mapping[str, type] = {
     "role": str,
     "case_number": int,
     "k": int,
-    "seed": int,
     "labels": dict,
 }
 
 
 def _misfit(row: Mapping[str, object]) -> str:
-    """What is wrong with a line of a manifest; empty for one as ``generate`` writes them."""
+    """What is wrong with a line of a manifest; empty for one as the stages write them."""
     for name, kind in _KINDS.items():
         if type(row.get(name)) is not kind:
             return f"'{name}' is missing or of the wrong type"
     labels = row["labels"]
     if isinstance(labels, dict) and not all(isinstance(text, str) for text in labels.values()):
         return "a label that is not text"
-    name = str(row["file"])
-    return "a file outside the folder" if Path(name).name != name or "\0" in name else ""
+    name, seed = str(row["file"]), row.get("seed")
+    # Of the user's own images there is no seed, and they stay where they are.
+    if type(seed) is not int and not (seed is None and Path(name).is_absolute()):
+        return "'seed' is missing or of the wrong type"
+    outside = Path(name).name != name and seed is not None
+    return "a file outside the folder" if outside or "\0" in name else ""
 
 
 def missing(folder: Path) -> list[Path]:

@@ -21,7 +21,8 @@ from erase.recipe import as_dict, load_recipe
 
 QUICK = (
     "--forget-images 4 --retain-images 4 --steps 2 --batch-size 2 --saliency-batch 2 "
-    "--sampling-steps 2 --sampling-batch 4 --eval-forget 4 --eval-retain 4 --eval-empty 1 "
+    "--sampling-steps 2 --sampling-batch 4 --eval-forget 4 --eval-retain 4 --eval-general 2 "
+    "--eval-empty 1 "
     "--lr 1e-3 --device cpu"
 ).split()
 TASK = ["--concept", "a church", "--anchor", "a truck"]
@@ -51,7 +52,7 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_a_run_leaves_the_promised_folder(finished: Path) -> None:
     for name in ("run.json", "mask.safetensors", "train.jsonl", "report.json", "report.html"):
         assert (finished / name).is_file()
-    for side, count in (("base", 9), ("base2", 4), ("erased", 9)):
+    for side, count in (("base", 11), ("base2", 4), ("erased", 11)):
         assert len(list((finished / "eval" / side).glob("*/*.png"))) == count
     assert not list(finished.rglob("*.part"))
 

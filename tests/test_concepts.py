@@ -254,7 +254,7 @@ SOUND = {"kind": '"object"', "word": '"cat"', "templates": '["a {}"]'}
         ({"tempaltes": "[]"}, "unknown key 'tempaltes'. Did you mean 'templates'"),
         ({"name": '"x"'}, "unknown key 'name'"),
         ({"word": '""'}, "has no 'word'"),
-        ({"word": "3"}, "'word' that is no text"),
+        ({"word": "3"}, "'word' that is not text"),
         ({"kind": '"thing"'}, "kind 'thing': choose from object"),
         ({"templates": '["a cat"]'}, "one {} each"),
         ({"templates": '["{} {}"]'}, "one {} each"),

@@ -251,6 +251,7 @@ def test_a_prompt_may_hold_any_character(tmp_path: Path) -> None:
         ({"labels": {"style": 1}}, "a label that is not text"),
         ({"file": "../a.png"}, "a file outside the folder"),
         ({"file": "/a.png"}, "a file outside the folder"),
+        ({"file": "../a.png", "seed": None}, "'seed' is missing"),
     ],
 )
 def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, change: Any, message: str) -> None:

@@ -209,7 +209,7 @@ def test_bad_input_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "'ratio' has no effect on any of the recipes" in nothing
     alike = refused(capsys, "--recipes", "uce", "--concepts", "church,mini/church", *out)
     assert "share a folder" in alike
-    assert "no feature network" in refused(
+    assert "is not a feature network" in refused(
         capsys, "--recipes", "uce", "--features", "incepton", *out
     )
     assert "less than 1" in refused(capsys, "--recipes", "uce", "--seeds", "0", *out)
