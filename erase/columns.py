@@ -17,7 +17,14 @@ def _of(*roots: str) -> tuple[str, ...]:
 NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt",),
     "case": ("case_number", "case_num", "case_no"),
-    "seed": (*_of("seed", "seeds"), "random_seed", "manual_seed", "noise_seed", "global_seed"),
+    "seed": (
+        *_of("seed", "seeds"),
+        "random_seed",
+        "manual_seed",
+        "noise_seed",
+        "global_seed",
+        "rng",
+    ),
     "guidance": _of("guidance", "guidance_scale", "cfg", "cfg_scale"),
     "width": _of("width", "w"),
     "height": _of("height", "h"),

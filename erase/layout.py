@@ -183,7 +183,7 @@ def _tokenizers(kind: str) -> tuple[str, ...]:
 def _read_index(folder: Path) -> dict[str, Any]:
     file = folder / INDEX
     if not file.is_file():
-        raise UserError(f"{folder} is no pipeline (it has no {INDEX}): give a diffusers folder.")
+        raise UserError(f"{folder} is not a pipeline (it has no {INDEX}): give a diffusers folder.")
     return read_json(file)
 
 
@@ -307,8 +307,13 @@ def _is_weight(name: str) -> bool:
     return name.endswith(_WEIGHT_SUFFIXES) or ".index." in name
 
 
-def skeleton(folder: Path, component: str) -> nn.Module:
+def skeleton(folder: Path, component: str, source: str = "") -> nn.Module:
     """A component's network without values (meta tensors), as its config describes it.
+
+    Args:
+        folder: of the pipeline.
+        component: with weights.
+        source: what the user calls the model, where that is not the folder.
 
     Raises:
         UserError: the config can't be read.
@@ -320,7 +325,7 @@ def skeleton(folder: Path, component: str) -> nn.Module:
     place = folder / component
     config = read_json(place / "config.json")
     if component == "unet":
-        _check_denoiser(folder, config)
+        check_denoiser(config, read_json(folder / "vae" / "config.json"), source or str(folder))
     network: nn.Module
     try:
         with init_empty_weights(include_buffers=False):
@@ -336,22 +341,30 @@ def skeleton(folder: Path, component: str) -> nn.Module:
     return network.eval()
 
 
-def _check_denoiser(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuses a denoiser that wants more than a noisy latent, a time and a text."""
-    latents = read_json(folder / "vae" / "config.json").get("latent_channels", 4)
-    channels = [config.get(key, 4) for key in ("in_channels", "out_channels")]
+def check_denoiser(unet: Mapping[str, Any], vae: Mapping[str, Any], source: str) -> None:
+    """Refuses a denoiser that wants more than a noisy latent, a time and a text.
+
+    Args:
+        unet, vae: their configurations.
+        source: the model in messages.
+
+    Raises:
+        UserError: it inpaints, is given images, or is conditioned on something else.
+    """
+    latents = vae.get("latent_channels", 4)
+    channels = [unet.get(key, 4) for key in ("in_channels", "out_channels")]
     if channels != [latents, latents]:
         raise UserError(
-            f"The denoiser of {folder} has {clipped(channels[0], 20)} input and "
+            f"The denoiser of {source} has {clipped(channels[0], 20)} input and "
             f"{clipped(channels[1], 20)} output channels and its latents {clipped(latents, 20)}, "
             "as in models that inpaint or are given images, which are not supported: give a "
             "text-to-image model."
         )
     usual = {"addition_embed_type": (None, "text_time")}
     for key in _CONDITIONS:
-        if config.get(key) not in usual.get(key, (None,)):
+        if unet.get(key) not in usual.get(key, (None,)):
             raise UserError(
-                f"The denoiser of {folder} is conditioned on more than a text ({key}), which is "
+                f"The denoiser of {source} is conditioned on more than a text ({key}), which is "
                 "not supported: give a text-to-image model."
             )
 

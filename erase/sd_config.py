@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from erase.errors import UserError, reason
+from erase.layout import check_denoiser
 from erase.notes import Note
 from erase.sd_keys import UNET, VAE
 from erase.sd_layout import KINDS, kind_of_state
@@ -146,6 +147,7 @@ def infer(
     if kind == "2" and prediction == "v_prediction":
         unet["sample_size"] = 96
         vae["sample_size"] = 96 * 2 ** (len(vae["block_out_channels"]) - 1)
+    check_denoiser(unet, vae, source)
     widths = [unet["block_out_channels"], vae["block_out_channels"]]
     if widths != [known.denoiser, _VAE_WIDTHS] or known.text != [
         text["hidden_size"] for text in texts.values()

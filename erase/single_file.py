@@ -34,6 +34,7 @@ from erase.layout import (
     skeleton,
     tokenizers,
 )
+from erase.notes import Note
 from erase.sd_config import V_MARK, VOCABULARY, ZERO_MARK, infer
 from erase.sd_layout import from_original, to_original
 from erase.tensors import read_metadata, read_tensors, save_tensors, write_state
@@ -206,7 +207,7 @@ def unpack(
             f"{ZERO_MARK}), and the scheduler of {config} does not agree: give the model's own "
             "folder."
         )
-    built = {component: skeleton(folder, component) for component in networks(folder)}
+    built = {name: skeleton(folder, name, str(file)) for name in networks(folder)}
     unused = sorted(name for name in state if _UNUSED.fullmatch(name))
     left = state.keys() - set(unused)
     parts: dict[str, dict[str, Tensor]] = {}
@@ -226,6 +227,7 @@ def unpack(
     if unused:
         warnings.warn(
             f"{file} also holds {few(unused)}, which the model does not use: passed over.",
+            Note,
             stacklevel=2,
         )
     return parts

@@ -18,7 +18,7 @@ from erase.inert import Archive, Inert, Stored
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
-_NESTS = ("state_dict", "model_state_dict", "model", "unet")
+_NESTS = ("state_dict", "model_state_dict", "state_dict_ema", "model", "net", "unet")
 """Where programs keep the weights beside an optimizer and the like."""
 _BESIDE_UNET = ("text_encoder", "modifier_token")
 """What else than a denoiser published code for custom models may have trained."""
@@ -57,7 +57,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     except UserError:
         raise
     except Exception as error:  # whatever a damaged file makes the libraries raise
-        raise UserError(f"{file} can't be read ({reason(error)}): restore the file.") from error
+        raise UserError(
+            f"{file} can't be read ({reason(error)}): it is damaged, or not a file of tensors."
+        ) from error
     for name, value in state.items():
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise UserError(
@@ -136,7 +138,7 @@ def _state_dict(loaded: Any, file: Path) -> dict[str, Any]:
                 "taken: give the whole model as a diffusers folder."
             )
         found = found[key]
-    if not found or not isinstance(found, dict) or not all(map(_is_tensor, found.values())):
+    if not isinstance(found, dict) or not found or not all(map(_is_tensor, found.values())):
         raise UserError(
             f"{file} holds {_described(found)} and no state dict of tensors: save the model's "
             "state_dict()."
@@ -154,7 +156,7 @@ def _described(found: object) -> str:
     if not isinstance(found, dict):
         return f"'{clipped(type(found).__name__)}'"
     others = [name for name, value in found.items() if not _is_tensor(value)]
-    return f"a dictionary with {few(others)}" if others else "an empty dictionary"
+    return f"a dictionary with {few(others, 2)}" if others else "an empty dictionary"
 
 
 def save_tensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase.errors import UserError, reason
+from erase.errors import UserError, clipped, reason
 from erase.eval.entries import Defect, Oddity, Remark, Unusable, look, order, text, walk
 from erase.eval.metrics import Picture
 from erase.images import MANIFEST
@@ -101,6 +101,12 @@ def scan(folder: Path, prompts: PromptSet | None = None) -> Scan:
     if not used:
         if not skipped:
             raise UserError(f"The folder {folder} is empty: give one that holds images.")
+        # A manifest that can't be read is why its pictures are not listed.
+        if line := next((r for r in skipped if r.reason is Defect.LINE), None):
+            raise UserError(
+                f"{folder} has no picture that can be used: a line of {text(line.path)} can't be "
+                f"read ({clipped(line.detail, 100)}); each needs 'file' and 'prompt', as texts."
+            )
         [(reason, count)] = Counter(remark.reason for remark in skipped).most_common(1)
         raise UserError(
             f"{folder} has no picture that can be used: "

@@ -11,6 +11,7 @@ labels in alphabetical order, as torchvision's ImageFolder numbers them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -171,10 +172,22 @@ def _fill(
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
-            problem = clipped(str(error).splitlines()[-1].strip(), 120)
+            problem = _misfit(str(error), len(labels))
             continue
         return network, tuple(labels), origin
     raise UserError(f"{file} does not fit the network of the spec or its labels ({problem}).")
+
+
+def _misfit(told: str, labels: int) -> str:
+    """Why weights do not fit a network, from what torch says of it."""
+    first, *problems = told.splitlines()
+    sizes = [
+        re.search(r"size mismatch for .* with shape torch\.Size\(\[(\d+)", p) for p in problems
+    ]
+    outputs = {found[1] for found in sizes if found}
+    if all(sizes) and len(outputs) == 1:
+        return f"it has {min(outputs)} outputs, and there are {labels} labels"
+    return clipped((problems or [first])[-1].strip(), 120)
 
 
 ASSUMED = "assumed: the images' labels in alphabetical order"

@@ -182,7 +182,7 @@ def add(folder: Path, name: str, value: Tensor) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no index": (lambda f: (f / "model_index.json").unlink(), "is no pipeline"),
+    "no index": (lambda f: (f / "model_index.json").unlink(), "is not a pipeline"),
     "broken index": (lambda f: (f / "model_index.json").write_text("{"), "can't be read"),
     "list as index": (
         lambda f: (f / "model_index.json").write_text("[]"),

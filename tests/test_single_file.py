@@ -18,6 +18,7 @@ from torch import Tensor
 from erase.checkpoint import load_pipeline, mini_folder
 from erase.errors import UserError
 from erase.layout import networks, pipeline_class, read_state
+from erase.notes import Note
 from erase.sd_config import infer
 from erase.single_file import METADATA, export_single_file, import_single_file
 from tests import tiny
@@ -214,7 +215,8 @@ def test_what_programs_leave_beside_a_model_is_passed_over_and_named(
 ) -> None:
     file = tmp_path / "x.safetensors"
     save_file({**load_file(single), extra: torch.eye(32)}, file)
-    with pytest.warns(UserWarning, match=f"also holds '{re.escape(extra)}'.*passed over") as told:
+    # Of the kind that the command line prints.
+    with pytest.warns(Note, match=f"also holds '{re.escape(extra)}'.*passed over") as told:
         import_single_file(file, tmp_path / "out", config=tiny_folder)
     assert len(told) == 1
     assert same(

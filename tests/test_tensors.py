@@ -57,9 +57,10 @@ def test_a_prefix_of_some_names_is_a_name(tmp_path: Path) -> None:
     ("content", "said"),
     [
         ([1, 2], "holds 'list' and no state dict"),
+        (torch.ones(3), "holds 'Tensor' and no state dict"),
         ({}, "holds an empty dictionary"),
         ({"epoch": 3, "lr": 0.1}, "holds a dictionary with 'epoch', 'lr' and no state dict"),
-        ({f"key {i}": i for i in range(5000)}, "'key 2' and 4997 more"),
+        ({f"key {i}": i for i in range(5000)}, "'key 1' and 4998 more"),
         ({"unet": STATE, "modifier_token": {"<new>": torch.ones(2)}}, "a trained modifier_token"),
         ({"unet": STATE, "text_encoder": {"a": torch.ones(2)}}, "a trained text_encoder"),
         ({"a": torch.eye(2).to_sparse()}, "'a' in a form other than plain numbers"),

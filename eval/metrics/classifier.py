@@ -364,6 +364,12 @@ def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
     elif (given := axis_specs(spec)) is not None:
         for axis in given:
             if axis not in columns:
+                alone = {p.labels[axis] for p in kept if axis in p.labels}
+                if alone:
+                    raise UserError(
+                        f"The retained images have one label alone on '{axis}' ('{min(alone)}'), "
+                        f"of which its judge has nothing to tell: leave {axis}= out of --judge."
+                    )
                 raise UserError(
                     f"The images have no labels '{axis}' for the judge of that axis: they have "
                     f"{', '.join(columns)}."

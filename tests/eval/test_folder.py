@@ -271,6 +271,13 @@ def test_folders_that_hold_nothing(tmp_path: Path) -> None:
         scan(tmp_path, PROMPTS)
 
 
+def test_a_manifest_that_can_not_be_read_is_the_reason(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png", "b.png")
+    listing(tmp_path, {"image": "a.png", "caption": "x"})
+    with pytest.raises(UserError, match=r"line of manifest\.jsonl .*line 1: no file.*'prompt'"):
+        scan(tmp_path)
+
+
 def test_notes_are_by_name_where_the_manifest_is_not(tmp_path: Path) -> None:
     fill(tmp_path, "ä2.png", "ä10.png")
     listing(tmp_path, *({"file": f"ä{i}.png", "prompt": ""} for i in (10, 2)))

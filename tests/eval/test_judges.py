@@ -205,7 +205,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"holds a {ARCH}, not a resnet18"):
         load_judge(f"torchvision:resnet18@{file}")
     save_file(build_judge(3).state_dict(), file)
-    with pytest.raises(UserError, match="does not fit"):
+    with pytest.raises(UserError, match="it has 3 outputs, and there are 2 labels"):
         load_judge(f"torchvision:{ARCH}@{file}", ("two", "labels"))
     file.write_bytes(b"not a tensor in sight")
     with pytest.raises(UserError, match="can't be read"):
