@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -130,6 +131,8 @@ def test_other_ways_to_store_a_folder(
     assert all(same(a[c], b[c]) for c in NETWORKS)
     base = open_base(str(folder))
     save_model(base, base.denoiser_state(), tmp_path / "out")
+    if change is no_prefix and int(transformers.__version__.split(".")[0]) < 5:
+        return  # which itself can't read such a base
     stock = states(DiffusionPipeline.from_pretrained(tmp_path / "out"))
     assert all(same(a[c], stock[c]) for c in NETWORKS)
 
