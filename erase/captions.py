@@ -34,7 +34,8 @@ def captions(folder: Path, files: Sequence[Path]) -> list[str | None]:
             for image, text, where in read(listed):
                 _add(found, image, text, where)
     for file in files:
-        for suffix in BESIDE:
+        # Windows' programs write suffixes in capitals, which other systems tell apart.
+        for suffix in (*BESIDE, *(suffix.upper() for suffix in BESIDE)):
             if (beside := file.with_suffix(suffix)).exists():
                 _add(found, _spelled(file.name), read_text(beside, _WHAT).strip(), str(beside))
     return [found.get(_spelled(file.name), ("", ""))[0] or None for file in files]

@@ -119,6 +119,11 @@ def open_base(spec: str, fetch: bool = True) -> Base:
     if at and not path.exists() and Path(file).expanduser().is_file():
         if config in PREDICTIONS:
             return Base(spec, _model_file(Path(file).expanduser()), prediction=config)
+        if not Path(config).expanduser().exists():
+            raise UserError(
+                f"What stands after @ in '{clipped(spec)}' is neither a diffusers folder nor one "
+                f"of {', '.join(PREDICTIONS)}: give one of these."
+            )
         components(Path(config).expanduser())
         return Base(spec, _model_file(Path(file).expanduser()), Path(config).expanduser())
     if path.exists():

@@ -112,6 +112,11 @@ def _unrounded(theirs: Tensor, ours: Tensor) -> Tensor:
 def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> None:
     if not found:
         raise UserError(f"{path} holds no weights: give an erased model.")
+    if all("lora" in name.lower() for name in found):
+        raise UserError(
+            f"{path} is a LoRA, an adapter rather than a model: merge it into the base and give "
+            "the whole model."
+        )
     for name, value in found.items():
         if name not in before:
             raise UserError(
@@ -122,6 +127,11 @@ def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]
             raise UserError(
                 f"{path} does not fit the base model: '{name}' is {tuple(value.shape)} there and "
                 f"{tuple(before[name].shape)} here. Give a model that was erased from this base."
+            )
+        if not value.isfinite().all():
+            raise UserError(
+                f"{path} has weights that are not finite, in '{clipped(name)}': its training went "
+                "wrong, or the file is damaged."
             )
 
 

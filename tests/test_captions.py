@@ -41,7 +41,7 @@ def test_lists_of_a_folder(tmp_path: Path, name: str, content: str, mark: str) -
     assert said(tmp_path) == ["a cat", None, "a dog, old"]
 
 
-@pytest.mark.parametrize("suffix", [".txt", ".caption"])
+@pytest.mark.parametrize("suffix", [".txt", ".caption", ".TXT"])
 def test_texts_beside_images_as_windows_saves_them(tmp_path: Path, suffix: str) -> None:
     fill(tmp_path, *NAMES)
     (tmp_path / f"1{suffix}").write_bytes(b"\xef\xbb\xbf" + "a d\u00f6g\r\n".encode())

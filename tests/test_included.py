@@ -72,6 +72,18 @@ def test_what_published_code_saves(tiny_folder: Path, tmp_path: Path) -> None:
         assert all(torch.equal(state[k], after[k]) for k in after), name
 
 
+def test_what_is_no_denoiser_is_said(tiny_folder: Path, tmp_path: Path) -> None:
+    _, after = erased(tiny_folder)
+    base, file = open_base(str(tiny_folder)), tmp_path / "m.safetensors"
+    save_file({"unet.a.lora_A.weight": torch.ones(2), "unet.a.lora_B.weight": torch.ones(2)}, file)
+    with pytest.raises(UserError, match="is a LoRA"):
+        included_state(file, base)
+    name = next(k for k in after if "attn2" in k)
+    save_file({name: torch.full_like(after[name], torch.nan)}, file)
+    with pytest.raises(UserError, match="not finite"):
+        included_state(file, base)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_what_rounding_did_has_not_moved(
     tiny_folder: Path, tmp_path: Path, dtype: torch.dtype

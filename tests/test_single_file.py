@@ -109,6 +109,8 @@ def test_what_a_stable_diffusion_2_file_predicts_has_to_be_told(tmp_path: Path) 
     state = load_file(file)
     assert state.pop("v_pred").numel() == 0
     save_file(state, file)  # without our metadata, and our mark
+    with pytest.raises(UserError, match="neither a diffusers folder nor one of epsilon, v_predict"):
+        load_pipeline(f"{file}@v_pred")
     with pytest.raises(UserError, match="x.safetensors@v_prediction"):
         load_pipeline(str(file))
     with pytest.warns(UserWarning, match="unusual size"):
