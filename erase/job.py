@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from erase import processes
 from erase.captions import captions
-from erase.concepts import Concept, belongs, pairs, retain_rows
+from erase.concepts import Concept, belongs, pairs
 from erase.errors import UserError
 from erase.files import digest, sha256
+from erase.held_out import retain_rows
 from erase.images import image_files
 from erase.methods import Role, load_method
 from erase.notes import note

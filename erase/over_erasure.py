@@ -18,11 +18,10 @@ from erase.concepts import (
     Concept,
     articles,
     belongs,
-    evaluation_rows,
-    general_rows,
     list_concepts,
     load_concept,
 )
+from erase.held_out import evaluation_rows, general_rows
 from erase.sets import SPACING, Row, load_set
 
 GROUPS = ("neighbour", "general", "empty")

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
-from erase.concepts import Concept, evaluation_rows, load_concept, members
+from erase.concepts import Concept, load_concept, members
 from erase.errors import UserError
 from erase.files import digest
+from erase.held_out import evaluation_rows
 from erase.included import identity, settings
 from erase.job import SAMPLING_KEYS, Job, Target, check_settings, inputs, slug
 from erase.methods import load_method

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from erase import processes
 from erase.errors import UserError, reason
+from erase.eval.judge_checks import assumed, check_knows
 from erase.eval.metrics import Picture, Setting, build_metric, read_pictures
-from erase.eval.metrics.classifier import assumed, check_knows
 from erase.eval.metrics.classifier import build as build_classifier
 from erase.eval.metrics.clip_score import build as build_clip_score
 from erase.eval.metrics.lpips import build as build_lpips

@@ -18,8 +18,9 @@ from erase.concepts import belongs
 from erase.errors import UserError, nearest
 from erase.eval import nudity
 from erase.eval.folder import Scan, is_unknown, scan, summary, words
+from erase.eval.judge_checks import assumed, check_knows
 from erase.eval.metrics import Metric, Picture, Setting, build_metric
-from erase.eval.metrics.classifier import Classifier, assumed, check_knows
+from erase.eval.metrics.classifier import Classifier
 from erase.eval.metrics.nudity import build as build_nudity
 from erase.eval.pairing import pair
 from erase.eval.stats import CONFIDENCE

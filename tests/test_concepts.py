@@ -11,14 +11,13 @@ from erase.concepts import (
     Concept,
     articles,
     belongs,
-    evaluation_rows,
     list_concepts,
     load_concept,
     members,
     pairs,
-    retain_rows,
 )
 from erase.errors import UserError
+from erase.held_out import evaluation_rows, retain_rows
 from erase.mini import world
 from erase.sets import list_sets, load_set
 

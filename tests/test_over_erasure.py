@@ -47,50 +47,6 @@ def test_everyday_captions_leave_out_the_concept() -> None:
     assert not any("bicycle" in r.prompt.split() for r in rows)
 
 
-EVERY = {f"eval_{group}": 400 for group in ("retain", "neighbours", "general")}
-
-
-@pytest.mark.parametrize(
-    ("concept", "retain"),
-    [
-        *((name, None) for name in list_concepts()),
-        ("a red bicycle", None),
-        ("a red bicycle", "mini-train"),
-        ("imagenette/church", "imagenette"),  # the very prompts that are judged
-        ("imagenette/church", "everyday"),
-    ],
-)
-def test_nothing_judged_as_retained_was_trained_on(concept: str, retain: str | None) -> None:
-    model = "mini" if concept.startswith("mini") else "some/model"
-    job = make_task(model, concept, "a truck", overrides=EVERY, retain=retain).job
-    trained = {" ".join(text.lower().split()) for text in job.retain_prompts()}
-    asked = requests(job)["base"]
-    judged = [r for r in asked if r.role not in ("forget", "empty")]
-    assert not {" ".join(r.prompt.lower().split()) for r in judged} & trained
-    assert {"retain", "general"} <= {r.role for r in judged}
-    if job.concept.neighbours:
-        assert "neighbour" in {r.role for r in judged}
-
-
-def test_half_of_the_captions_trains_and_the_other_half_is_judged() -> None:
-    job = make_task("some/model", "a red zeppelin", "a kite").job
-    every = [r.prompt for r in load_set("everyday").rows]
-    assert job.retain_prompts() == every[::2]
-    asked = requests(job)["base"]
-    assert {r.prompt for r in asked if r.role == "retain"} == set(every[1::2])
-    assert {r.prompt for r in asked if r.role == "general"} == set(every[1::2])
-
-
-def test_captions_of_ones_own_images_are_not_judged(tmp_path: Path) -> None:
-    from PIL import Image
-
-    judged = load_set("everyday").rows[1].prompt
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    (tmp_path / "a.txt").write_text(judged.upper())
-    task = make_task("some/model", "a red zeppelin", "a kite", retain_folder=tmp_path)
-    assert judged not in {r.prompt for r in requests(task.job)["base"]}
-
-
 def test_own_neighbours_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "near.csv"
     file.write_text("prompt\na tower\na church tower\n")
