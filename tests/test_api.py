@@ -14,7 +14,7 @@ def test_five_lines_of_python(tiny_folder: Path, tmp_path: Path) -> None:
     report = erase.run(
         model=str(tiny_folder), concept="a church", anchor="a truck", out=str(out),
         forget_images=2, retain_images=2, steps=1, batch_size=1, sampling_steps=1,
-        eval_forget=2, eval_retain=2, eval_empty=2,
+        eval_forget=2, eval_retain=2, eval_general=2, eval_empty=2,
     )  # fmt: skip
     assert report["summary"]["erased"]["ua"] is None
     model = erase.Diffusion.load(str(out / "model"))
