@@ -27,6 +27,7 @@ from erase.layout import (
     pipeline_class,
     read_json,
     read_state,
+    settle_precision,
     skeleton,
     tokenizers,
     weight_files,
@@ -327,7 +328,8 @@ def quiet() -> Iterator[None]:
 def save_model(base: Base, state: Mapping[str, Tensor], folder: Path) -> None:
     """Writes a model with another denoiser as a folder that stock diffusers opens.
 
-    Everything else, a safety checker included, is copied from the base as it is. A denoiser
+    Everything else, a safety checker included, is copied from the base as it is, but for the
+    precision that configurations state (see ``settle_precision``). A denoiser
     tensor of which any weight changed is stored in fp32, since half precision would round small
     edits away; every other one is the base's own, bit by bit. Weights that did not change thus
     equal the base file's in value.
@@ -354,6 +356,7 @@ def save_model(base: Base, state: Mapping[str, Tensor], folder: Path) -> None:
             for component, tensors in states.items():
                 write_state(part / component / WEIGHTS[component], tensors)
         write_state(part / "unet" / WEIGHTS["unet"], merged(before, state))
+        settle_precision(part)
 
 
 def merged(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Tensor]:

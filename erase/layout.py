@@ -303,6 +303,31 @@ def copy_component(source: Path, target: Path, weights: bool = True) -> None:
         shutil.copyfile(file, target / name)
 
 
+def settle_precision(folder: Path) -> None:
+    """States fp32 for every network of a pipeline that says what precision it was stored in.
+
+    transformers opens a network in the precision that its configuration states, diffusers the
+    others in fp32: left as it is, a pipeline of half-precision files can't be called.
+    """
+    for file in folder.glob("*/config.json"):
+        before = read_json(file)
+        after = _in_fp32(before)
+        if after != before:
+            text = json.dumps(after, indent=2, ensure_ascii=False) + "\n"
+            file.write_text(text, encoding="utf-8")
+
+
+def _in_fp32(config: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            value = _in_fp32(value)
+        elif key in ("dtype", "torch_dtype") and isinstance(value, str):
+            value = "float32"
+        found[key] = value
+    return found
+
+
 def _is_weight(name: str) -> bool:
     return name.endswith(_WEIGHT_SUFFIXES) or ".index." in name
 

@@ -31,6 +31,7 @@ from erase.layout import (
     networks,
     read_json,
     read_state,
+    settle_precision,
     skeleton,
     tokenizers,
 )
@@ -178,6 +179,7 @@ def import_single_file(
     with whole_folder(folder, INDEX) as part:
         for component, state in unpack(file, part, config, prediction).items():
             write_state(part / component / WEIGHTS[component], state)
+        settle_precision(part)
 
 
 def unpack(

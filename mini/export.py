@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from erase.layout import settle_precision
 from erase.mini import world
 from erase.mini.models import CLIP_CONFIG, build_scheduler, build_tokenizer, save_module
 
@@ -43,6 +44,7 @@ def export_model(vae: nn.Module, encoder: nn.Module, unet: nn.Module, folder: Pa
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder)
+    settle_precision(folder)
     # CLIP's two text files instead of the far larger joint one that transformers writes.
     shutil.rmtree(folder / "tokenizer")
     folder.with_name("tokenizer.part").rename(folder / "tokenizer")

@@ -43,6 +43,8 @@ def test_stock_diffusers_opens_it_with_the_classes_of_stable_diffusion() -> None
     import open_clip
 
     assert ids == open_clip.tokenize(["an ink drawing of an owl"])[0, : len(ids)].tolist()
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("an ink drawing of an owl", num_inference_steps=2).images[0].size == (64, 64)
 
 
 @pytest.mark.parametrize(("name", "axis"), [("object", 0), ("style", 1), ("strict", 0)])
