@@ -27,7 +27,7 @@ from erase.recipe import (
     make_recipe,
     recipe_for,
 )
-from erase.runs import COMMANDS, read_facts
+from erase.runs import COMMANDS, check_stages, read_facts
 
 if TYPE_CHECKING:
     from erase.cells import Matrix
@@ -154,6 +154,7 @@ def _stages(command: str, options: Namespace) -> None:
     stages = list(COMMANDS) if command == "run" else [command]
     if options.get("stages"):
         stages = options.stages.split(",")
+        check_stages(stages)
     task, everything = _task(options)
     tasks = each(task, options.anchor is not None) if everything else [task]
     if options.dry_run:

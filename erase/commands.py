@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from erase import processes
 from erase.devices import accelerator, memory_told
-from erase.errors import UserError, nearest
+from erase.errors import UserError
 from erase.files import digest
 from erase.images import Shared
 from erase.included import place
 from erase.job import check, check_images, model_fingerprint
 from erase.notes import note
-from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, versions
+from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, check_stages, versions
 from erase.specs import check_axes
 from erase.task import Task, describe, make_plan, requests, requests_of
 from erase.wording import cut_off, training_prompts
@@ -46,12 +46,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
     task.instruments.check()
     labels = (r.labels for r in requests(task.job)["base"] if r.role == "retain")
     check_axes(task.instruments.judge, labels)
-    for name in stages:
-        if name not in COMMANDS:
-            raise UserError(
-                f"There is no stage '{name}': choose among {', '.join(COMMANDS)}."
-                f"{nearest(name, COMMANDS)}"
-            )
+    check_stages(stages)
     asked = {stage for name in stages for stage in COMMANDS[name]}
     wanted = [stage for stage in OUTPUTS if stage in asked]
     recipe = task.job.recipe

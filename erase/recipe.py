@@ -116,7 +116,7 @@ class Recipe:
     )
     checkpoint_every: int = _setting(100, "steps between checkpoints", min=1)
     eval_forget: int = _setting(200, "images of forget prompts a side in the report", min=0)
-    eval_retain: int = _setting(200, "images of retained prompts a side in the report", min=0)
+    eval_retain: int = _setting(200, "images of retained prompts a side in the report", min=1)
     eval_neighbours: int = _setting(100, "images a side of prompts close to the concept", min=0)
     eval_general: int = _setting(200, "images a side of everyday captions", min=0)
     eval_empty: int = _setting(50, "images a side of the empty prompt", min=0)

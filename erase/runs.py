@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from erase import processes
-from erase.errors import UserError, reason
+from erase.errors import UserError, clipped, nearest, reason
 from erase.files import digest, write_json
 from erase.images import missing
 
@@ -54,6 +54,20 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 
 
 RECORD = "run.json"
+
+
+def check_stages(names: Sequence[str]) -> None:
+    """Refuses names that are no stage's.
+
+    Raises:
+        UserError: naming the nearest one.
+    """
+    for name in names:
+        if name not in COMMANDS:
+            raise UserError(
+                f"There is no stage '{clipped(name)}': choose from {', '.join(COMMANDS)}."
+                f"{nearest(name, COMMANDS)}"
+            )
 
 
 @dataclass(frozen=True)

@@ -474,3 +474,13 @@ def test_a_setting_that_is_on_or_off_needs_no_value(
 ) -> None:
     main(["run", "--model", "mini", "--concept", "church", "--dry-run", *given, "--seed", "1"])
     assert f"low_memory = {expected}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_unknown_stages_and_nothing_to_retain_are_sentences(
+    more: tuple[str, ...], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    task = ["run", "--concept", "mini/church", "--out", str(tmp_path / "r"), *more]
+    assert "There is no stage 'trian'" in fails(capsys, [*task, "--stages", "images,trian"])
+    assert "Did you mean 'train'?" in fails(capsys, [*task, "--stages", "trian"])
+    assert "eval_retain" in fails(capsys, [*task, "--eval-retain", "0"])
