@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,8 +42,15 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    """What there is for users, so that completion finds it before it is imported."""
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     """Imports on first use, so that ``erase --help`` does not wait for torch."""
+    if name == "__version__":
+        return version("erase-diffusion")
     if name not in _HOMES:
         raise AttributeError(f"module 'erase' has no attribute '{name}'")
     return getattr(import_module(f"erase.{_HOMES[name]}"), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import HelpFormatter
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
@@ -21,8 +22,14 @@ SETS = "a name, a .csv file or a dataset of the hub"
 class Parser(ArgumentParser):
     """Says what is wrong in one sentence instead of printing the usage of fifty flags."""
 
-    def __init__(self, text: str, usage: str) -> None:
-        super().__init__(description=text, usage=usage, formatter_class=HelpFormatter)
+    def __init__(self, text: str, usage: str, version: str | None = None) -> None:
+        super().__init__(
+            prog="erase",
+            description=text,
+            usage=usage,
+            formatter_class=HelpFormatter,
+            version=version,
+        )
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises what the parser found wrong, with the nearest flag."""
@@ -48,7 +55,7 @@ STAGE_HELP = {
 def build_parser() -> ArgumentParser:
     """The whole command line."""
     text = "Erase a concept from a text-to-image diffusion model, and prove it."
-    parser = Parser(text, "erase COMMAND [options]")
+    parser = Parser(text, "erase COMMAND [options]", version("erase-diffusion"))
     commands = parser.add_subcommands(dest="command", required=True)
     for name, text in STAGE_HELP.items():
         commands.add_subcommand(name, _stage_parser(name, text), help=text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,6 @@ def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="no_such_thing"):
         erase.no_such_thing  # noqa: B018
     assert all(getattr(erase, name) for name in erase.__all__)
+    # Completion finds what is imported on first use, and nothing else.
+    assert dir(erase) == sorted([*erase.__all__, "__version__"])
+    assert erase.__version__ == version("erase-diffusion")

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -484,3 +485,10 @@ def test_unknown_stages_and_nothing_to_retain_are_sentences(
     assert "There is no stage 'trian'" in fails(capsys, [*task, "--stages", "images,trian"])
     assert "Did you mean 'train'?" in fails(capsys, [*task, "--stages", "trian"])
     assert "eval_retain" in fails(capsys, [*task, "--eval-retain", "0"])
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"erase {version('erase-diffusion')}\n"
