@@ -68,7 +68,7 @@ def test_notes_are_sentences_and_libraries_are_silent(
         for _ in range(2):
             warnings.warn("x is of an unusual size.", Note, stacklevel=1)
             warnings.warn("a path/to/library.py:7", UserWarning, stacklevel=1)
-            logging.getLogger("some.library").warning("Failed to load")
+            logging.getLogger("some.package").warning("Failed to load")
             note("a judge's weights are of an unknown kind.")
     assert capsys.readouterr().err == (
         "erase: x is of an unusual size.\nerase: a judge's weights are of an unknown kind.\n"
