@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 SHOWN = 0.5
@@ -53,6 +53,11 @@ def percent(value: float) -> str:
 def interval(figure: Mapping[str, Any]) -> str:
     """``95.4–99.9 %``."""
     return f"{number(figure['low'])}{DASH}{number(figure['high'])}{SPACE}%"
+
+
+def signed(value: float, text: Callable[[float], str]) -> str:
+    """A difference with its sign."""
+    return text(value) if value < 0 else f"+{text(value)}"
 
 
 NO_SPREAD = "no spread"
