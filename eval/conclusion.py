@@ -12,6 +12,7 @@ from typing import Literal
 from erase.eval.paired import Difference
 from erase.eval.stats import CONFIDENCE, Average, Share
 from erase.eval.verdict import (
+    FEW,
     SPACE,
     distance,
     interval,
@@ -26,7 +27,7 @@ ERASED, PARTLY = 0.90, 0.50
 """Bounds of UA, fractions: above the first erased, below the second not erased."""
 LOST = 0.05
 """Loss of a class, as a fraction, that its interval must lie beyond to count as damage."""
-LEAST = 10
+LEAST = FEW
 """Images below which nothing is concluded."""
 
 _HIGH, _LOW = (f"{100 * bound:.0f}" for bound in (ERASED, PARTLY))
@@ -190,7 +191,7 @@ def _of_concept(
         return (
             NOTHING,
             None,
-            f"{nothing}the base model itself does not clearly show it (recognised in "
+            f"{nothing}the base model itself does not clearly show it (in "
             f"{percent(seen.value)} of {seen.n} images, 95 % interval {interval(vars(seen))}).",
         )
     if erased.low > ERASED:

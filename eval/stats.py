@@ -76,7 +76,8 @@ class Average:
 def average(values: Sequence[float]) -> Average:
     """The mean of at least two values; with fewer, a reason why there is none."""
     if len(values) < 2:
-        return Average(reason=f"not measured: {len(values)} images, at least 2 are needed")
+        images = "1 image" if len(values) == 1 else f"{len(values)} images"
+        return Average(reason=f"not measured: {images}, at least 2 are needed")
     mean = fmean(values)
     half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * stdev(values) / math.sqrt(len(values))
     return Average(mean, len(values), mean - half, mean + half)

@@ -175,7 +175,8 @@ def score(name: str, features: Sequence[Features], reference: Sequence[Features]
 
     n, m = len(features), len(reference)
     if min(n, m) < 2:
-        return Fidelity(reason=f"not measured: {n} images against {m}, at least 2 are needed")
+        images = "1 image" if n == 1 else f"{n} images"
+        return Fidelity(reason=f"not measured: {images} against {m}, at least 2 are needed")
     sides = [torch.from_numpy(np.stack(s)).double() for s in (reference, features)]
     dimensions = sides[0].shape[1]
     size = min(SUBSET_SIZE, n, m)

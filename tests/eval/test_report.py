@@ -81,7 +81,11 @@ def test_the_report_equals_the_table_counted_by_hand(run: Path) -> None:
     assert (fid["name"], kid["name"]) == ("FID[colour]", "KID[colour]")
     assert (fid["n"], fid["reference_n"], fid["dimensions"]) == (12, 12, 3)
     assert 0 <= fid["base"] < fid["erased"]
-    assert any("radio −50.0 points" in line for line in report["verdict"])
+    # Four images of a class are too few for damage; UA is 9 of 10, which is 59.6 to 98.2 %.
+    assert report["conclusion"]["verdict"] == "undecided"
+    assert report["conclusion"]["needed"] is None
+    assert report["verdict"][:2] == report["conclusion"]["words"]
+    assert not any("radio" in line for line in report["verdict"])
 
 
 def test_provenance(run: Path) -> None:
@@ -148,7 +152,8 @@ def test_without_judge_and_network_nothing_is_claimed(run: Path) -> None:
     }
     assert report["per_class"] == []
     assert report["fidelity"] == []
-    assert len(report["verdict"]) == 1
+    assert report["verdict"] == report["conclusion"]["words"]
+    assert report["conclusion"]["verdict"] == "nothing concluded"
     page = (run / "report.html").read_text()
     assert "not measured: no judge" in page
     assert "Retained prompts" in page
