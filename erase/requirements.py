@@ -101,3 +101,24 @@ def check_report(report: Mapping[str, Any], required: Mapping[str, float]) -> No
         lines += unmet(one, required, one["concept"]["name"] if several else None)
     if lines:
         raise RequirementError("\n".join(lines))
+
+
+def check_folders(result: Mapping[str, Any], required: Mapping[str, float]) -> None:
+    """Holds every folder of ``erase eval --images`` but the base side to the requirements.
+
+    Where no concept's labels were judged, UA is 1 - the share of flagged images.
+
+    Raises:
+        RequirementError: some are not met.
+    """
+    lines: list[str] = []
+    for folder in result["folders"]:
+        if folder["name"] != result["base"]:
+            figures = dict(folder.get("classifier") or {})
+            exposed = folder.get("nudity")
+            if not figures.get("ua") and exposed and exposed["share"]:
+                share = exposed["share"]
+                figures["ua"] = {"value": 1 - share["value"], "n": share["n"]}
+            lines += unmet({"summary": {"erased": figures}}, required, folder["name"])
+    if lines:
+        raise RequirementError("\n".join(lines))

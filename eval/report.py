@@ -41,6 +41,8 @@ from erase.files import write_json, write_text
 from erase.images import MANIFEST, read_manifest
 from erase.over_erasure import GROUPS
 from erase.places import without_places
+from erase.result import Report as Result
+from erase.result import load_report
 from erase.specs import UNNAMED, Instruments
 from erase.words import fold
 
@@ -284,16 +286,13 @@ def _setting(
     )
 
 
-def read_report(run: Path) -> dict[str, Any]:
+def read_report(run: Path) -> Result:
     """The report of a run.
 
     Raises:
         UserError: there is none yet, or it is damaged.
     """
-    found = _read_json(run / REPORT)
-    if not isinstance(found.get("verdict"), list):
-        raise UserError(f"{run / REPORT} is not a run's report: run the stage again.")
-    return found
+    return load_report(run / REPORT)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
