@@ -227,7 +227,7 @@ def evaluate(
     result: dict[str, Any] = json.loads(json.dumps(asdict(report)))
     result["verdict"] = [*result["conclusion"]["words"], *headline(result)]
     told = result["provenance"]
-    result = without_places(result, told["metrics"], told["model"], told["recipe"])
+    result = without_places(result, told["metrics"], told["model"], result["run"])
     if not processes.is_main():
         return result
     html = render(result, Evidence(sides, judged, flagged, others), run)
@@ -399,6 +399,7 @@ def _run(facts: Mapping[str, Any], concept: Concept, anchor: Concept) -> dict[st
         "method": recipe.get("method"),
         "recipe": recipe.get("name"),
         "seed": facts.get("seed"),
+        "neighbours": facts.get("given", {}).get("neighbours"),
     }
 
 

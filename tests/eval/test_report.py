@@ -97,6 +97,7 @@ def test_provenance(run: Path) -> None:
         "method": "salun",
         "recipe": "quick",
         "seed": 3,
+        "neighbours": None,
     }
     made = report["provenance"]
     assert made["image_seeds"] == {"base": [100, 211], "base2": [700, 711], "erased": [100, 211]}
