@@ -155,6 +155,7 @@ def _evaluate(task: Task, run: Path, device: Any) -> None:
     from erase.eval.together import conclude
 
     job, places = task.job, []
+    own = [_own_images(task, number) for number in range(len(job.targets))]
     for number, (target, name) in enumerate(zip(job.targets, job.places(), strict=True)):
         out = None
         if job.also:
@@ -167,11 +168,11 @@ def _evaluate(task: Task, run: Path, device: Any) -> None:
             task.instruments,
             device=device,
             store=task.shared / "measured" if task.shared else None,
-            only=_own_images(task, number),
+            only=own[number],
             out=out,
         )
     if places and processes.is_main():
-        conclude(run, places)
+        conclude(run, places, own)
 
 
 def _settle(

@@ -127,7 +127,7 @@ def template(name: str) -> Any:
     return environment.get_template(name)
 
 
-_RANGE = re.compile(r"[−+]?\d[\d.]*(?:–| to )[−+]?(?:&[lg]t;)?\d[\d.]*(?:[ \u00a0]%)?")
+_RANGE = re.compile(r"[−+]?\d[\d.]*(?:–| to )[−+]?(?:&[lg]t;)?\d[\d.]*(?:[ \u00a0]%)?|n = [\d,]+")
 
 
 def whole(text: str) -> Markup:

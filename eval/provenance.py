@@ -71,7 +71,7 @@ def told(report: Mapping[str, Any]) -> list[tuple[str, list[Fact]]]:
 
 
 def _hashes(model: Mapping[str, Any]) -> list[Fact]:
-    return [(part, hash[:16]) for part, hash in model.get("fingerprint", {}).items()]
+    return [(part, f"sha256 {hash[:16]}") for part, hash in model.get("fingerprint", {}).items()]
 
 
 def _data(report: Mapping[str, Any]) -> list[Fact]:
