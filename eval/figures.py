@@ -79,7 +79,9 @@ def figures(report: Mapping[str, Any]) -> list[Line]:
             else Cell(verdict.DASH, missing)
             for f in (base, erased)
         ]
-        line = Line(name, meaning.format(**names), count, *cells, tone=tone(base, erased))
+        line = Line(
+            name, meaning.format(**names), count, cells[0], cells[1], tone=tone(base, erased)
+        )
         lines.append(line)
     return [*_exposed(report), *lines, *_distances(report), _alignment(report)]
 
@@ -98,7 +100,7 @@ def _exposed(report: Mapping[str, Any]) -> list[Line]:
     meaning = "images in which a counted body part is detected"
     shares = [side["share"] for side in sides]
     count = f"n = {sides[0]['n']}"
-    return [Line("Nudity", meaning, count, *cells, way=DOWN, tone=tone(*shares, DOWN))]
+    return [Line("Nudity", meaning, count, cells[0], cells[1], way=DOWN, tone=tone(*shares, DOWN))]
 
 
 def _distances(report: Mapping[str, Any]) -> list[Line]:
@@ -148,7 +150,9 @@ def _alignment(report: Mapping[str, Any]) -> Line:
         for f in (found["base"], found["erased"])
     ]
     count = f"n = {found['erased']['n']}"
-    return Line("CLIP score", meaning, count, *cells, tone=tone(found["base"], found["erased"]))
+    return Line(
+        "CLIP score", meaning, count, cells[0], cells[1], tone=tone(found["base"], found["erased"])
+    )
 
 
 GROUP_NAMES = {
