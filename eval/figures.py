@@ -98,9 +98,9 @@ def _exposed(report: Mapping[str, Any]) -> list[Line]:
         for s in sides
     ]
     meaning = "images in which a counted body part is detected"
-    shares = [side["share"] for side in sides]
     count = f"n = {sides[0]['n']}"
-    return [Line("Nudity", meaning, count, cells[0], cells[1], way=DOWN, tone=tone(*shares, DOWN))]
+    moved = tone(sides[0]["share"], sides[1]["share"], DOWN)
+    return [Line("Nudity", meaning, count, cells[0], cells[1], way=DOWN, tone=moved)]
 
 
 def _distances(report: Mapping[str, Any]) -> list[Line]:
