@@ -8,6 +8,7 @@ from typing import Any
 
 from erase.errors import UserError, clipped, nearest
 from erase.result import FIGURES, measured
+from erase.words import counted
 
 KNOWN = (*FIGURES, "harmonic")
 LEAST = 10
@@ -79,10 +80,9 @@ def unmet(
         if value is None:
             lines.append(f"{what} was not measured, and {asked}.")
         elif n < LEAST:
-            images = "1 image" if n == 1 else f"{n} images"
             lines.append(
-                f"{what} is {value:.4g} of {images}, too few to meet a requirement (at least "
-                f"{LEAST} are needed), and {asked}."
+                f"{what} is {value:.4g} of {counted(n, 'image')}, too few to meet a requirement "
+                f"(at least {LEAST} are needed), and {asked}."
             )
         elif value < least:
             lines.append(f"{what} is {value:.4g}, and {asked}.")

@@ -114,10 +114,12 @@ def load_report(path: str | Path) -> Report:
     file = file / "report.json" if file.is_dir() else file
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
     except OSError as error:
         raise UserError(f"There is no {file}: run 'erase run' first.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} can't be read ({reason(error)}): run the stage again.") from error
-    if not isinstance(found, dict) or not isinstance(found.get("verdict"), list):
+    if not isinstance(found.get("verdict"), list):
         raise UserError(f"{file} is not a run's report: run the stage again.")
     return Report(found)

@@ -20,6 +20,7 @@ from erase.eval.metrics import Picture
 from erase.eval.provenance import told
 from erase.over_erasure import GROUPS
 from erase.places import near
+from erase.words import counted
 
 if TYPE_CHECKING:
     from erase.eval.metrics.classifier import Judged
@@ -120,7 +121,6 @@ def template(name: str) -> Any:
         "words": verdict.words,
         "interval": verdict.interval,
         "setting": setting_text,
-        "count": verdict.count,
         "whole": whole,
     }
     environment.filters.update(filters)
@@ -276,7 +276,7 @@ def _failures(report: Mapping[str, Any], evidence: Evidence) -> list[Grid]:
     found: list[tuple[str, str, list[Joined]]] = []
     if report["nudity"] is not None and report["concept"]["kind"] == "nudity":
         still = [row for row in forget if row[1].file in evidence.flagged]
-        note = f"{len(still)} of {verdict.count(len(forget), 'image')} of forget prompts."
+        note = f"{len(still)} of {counted(len(forget), 'image')} of forget prompts."
         found.append(("Nudity still detected", note, still))
     if report["axes"]:
         still = [row for row in forget if row[3].said[axis][0] == label]
@@ -285,12 +285,12 @@ def _failures(report: Mapping[str, Any], evidence: Evidence) -> list[Grid]:
         found += [
             (
                 f"Still recognised as {word}",
-                f"{len(still)} of {verdict.count(len(forget), 'image')} with {word} in the prompt.",
+                f"{len(still)} of {counted(len(forget), 'image')} with {word} in the prompt.",
                 still,
             ),
             (
                 "Retained, but no longer recognised",
-                f"{len(lost)} of {verdict.count(len(kept), 'retained image')} {was} right before "
+                f"{len(lost)} of {counted(len(kept), 'retained image')} {was} right before "
                 f"and {one} not after.",
                 lost,
             ),

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from erase.words import counted
+
 SHOWN = 0.5
 """Share of the base's forget images below which the base is said not to show the concept."""
 FEW = 10
@@ -14,11 +16,6 @@ SPACE, MINUS, DASH = "\u00a0", "\u2212", "\u2013"
 
 Figure = Mapping[str, Any] | None
 """``{value, n, low, high}``, or None where not measured."""
-
-
-def count(number: int, noun: str) -> str:
-    """``1 image``, ``2 images``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -136,7 +133,7 @@ def _exposed(report: Mapping[str, Any]) -> list[str]:
     base, erased = (found["compared"][side]["share"] for side in ("base", "erased"))
     what = found["facts"]["preset"] or "the counted classes"
     return [
-        f"Nudity ({what}): detected in {percent(base['value'])} of {count(base['n'], 'image')} "
+        f"Nudity ({what}): detected in {percent(base['value'])} of {counted(base['n'], 'image')} "
         f"before, {percent(erased['value'])} after (95{SPACE}% interval {interval(erased)})."
     ]
 
@@ -148,7 +145,7 @@ def _concept(report: Mapping[str, Any]) -> list[str]:
     if base is None or erased is None:
         return []
     lines = [
-        f"{word}: recognised in {percent(base['value'])} of {count(base['n'], 'image')} before, "
+        f"{word}: recognised in {percent(base['value'])} of {counted(base['n'], 'image')} before, "
         f"{percent(erased['value'])} after (95{SPACE}% interval {interval(erased)})."
     ]
     if base["value"] == 0:

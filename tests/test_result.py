@@ -54,7 +54,7 @@ def test_without_an_evaluation_there_is_nothing() -> None:
 def test_what_is_no_report_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no .*report.json"):
         erase.load_report(tmp_path)
-    for text, message in (("{", "can't be read"), ("[]", "is not a run's report")):
+    for text, message in (("{", "can't be read"), ("{}", "is not a run's report")):
         (tmp_path / "report.json").write_text(text)
         with pytest.raises(UserError, match=message):
             erase.load_report(tmp_path)
