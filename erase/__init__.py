@@ -6,7 +6,7 @@ report = erase.run(model="mini", concept="church", anchor="truck", out="runs/chu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from erase.diffusion import Diffusion
     from erase.masks import Mask
     from erase.recipe import Recipe, load_recipe
+    from erase.result import Report, load_report
     from erase.sampling import Sampler, Shot
 
 __all__ = [
@@ -23,10 +24,12 @@ __all__ = [
     "Diffusion",
     "Mask",
     "Recipe",
+    "Report",
     "Sampler",
     "Shot",
     "load_concept",
     "load_recipe",
+    "load_report",
     "run",
 ]
 
@@ -39,6 +42,8 @@ _HOMES = {
     "Mask": "masks",
     "Recipe": "recipe",
     "load_recipe": "recipe",
+    "Report": "result",
+    "load_report": "result",
 }
 
 
@@ -80,8 +85,9 @@ def run(
     channels_last: bool = False,
     compiled: bool = False,
     shared: str | None = None,
+    require: str | Mapping[str, float] | None = None,
     **overrides: Any,
-) -> dict[str, Any]:
+) -> Report:
     """Does what ``erase run`` does.
 
     Args:
@@ -108,19 +114,29 @@ def run(
         channels_last: lay feature maps out pixel by pixel.
         compiled: compile the denoiser for sampling.
         shared: folder where runs find each other's images of the base model.
+        require: least values of figures, as ``"ua=0.95,ira=0.9"`` or a mapping, fractions; one that
+            was not measured, or of fewer than 10 images, is not met.
         **overrides: recipe values, e.g. ``alpha=0.3``.
 
     Returns:
-        The content of ``report.json``; {} without the stage ``eval``.
+        The content of ``report.json``, with its main figures as attributes (``report.ua``); empty
+        without the stage ``eval``.
 
     Raises:
         erase.errors.UserError: bad input; the message says what to do.
+        erase.requirements.RequirementError: a requirement is not met; the report is written.
     """
+    given = _call(locals())
     from erase.commands import execute
+    from erase.errors import UserError
     from erase.eval.nudity import Config
+    from erase.requirements import check_report, checked, parse
     from erase.specs import Instruments
     from erase.task import Compute, make_task
 
+    required = parse(require) if isinstance(require, str) else checked(require or {})
+    if required and "eval" not in stages:
+        raise UserError("A requirement has no effect without the stage eval: leave it out.")
     task = make_task(
         model,
         concept,
@@ -137,4 +153,23 @@ def run(
         compute=Compute(device, deterministic, channels_last, compiled),
         shared=shared,
     )
-    return execute(task, stages, overwrite)
+    report = execute(task, stages, overwrite, given)
+    check_report(report, required)
+    return report
+
+
+def _call(arguments: dict[str, Any]) -> str:
+    """The call of ``run`` with what differs from its defaults, files by their names."""
+    from inspect import signature
+
+    from erase.places import short
+
+    defaults = {name: p.default for name, p in signature(run).parameters.items()}
+    named = {**arguments, **arguments["overrides"]}
+    del named["overrides"]
+    shown = (
+        f"{name}={(short(value) if isinstance(value, str) else value)!r}"
+        for name, value in named.items()
+        if name not in defaults or value != defaults[name]
+    )
+    return f"erase.run({', '.join(shown)})"

@@ -17,6 +17,7 @@ from erase import processes
 from erase.errors import UserError, nearest
 from erase.notes import own_words
 from erase.parser import build_parser
+from erase.places import short
 from erase.recipe import (
     Recipe,
     default_recipe,
@@ -27,6 +28,7 @@ from erase.recipe import (
     make_recipe,
     recipe_for,
 )
+from erase.requirements import RequirementError, check_folders, check_report, parse
 from erase.runs import COMMANDS, check_stages, read_facts
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parses and runs; a user's mistake is one sentence and exit code 2."""
+    """Parses and runs; a user's mistake is one sentence and exit code 2, a requirement that is not
+    met exit code 3."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         options = build_parser().parse_args(args)
@@ -47,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         processes.let_the_first_speak()
         print(f"erase: {error}", file=sys.stderr)
         sys.exit(2)
+    except RequirementError as error:
+        if processes.is_main():
+            print("\n".join(f"erase: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        processes.leave()
+        sys.exit(3)
     except BrokenPipeError:
         # Who reads the output has seen enough, as `head` has; what is left to print is nobody's.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -102,11 +110,13 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     elif command == "eval" and chosen.images:
         from erase.measuring import measure_images
 
-        text = measure_images(chosen, recipe_values(chosen), _instruments(chosen))
+        required = parse(chosen.require) if chosen.require is not None else {}
+        text, result = measure_images(chosen, recipe_values(chosen), _instruments(chosen))
         if processes.is_main():
             print(text)
+        check_folders(result, required)
     else:
-        _stages(command, chosen)
+        _stages(command, chosen, typed)
 
 
 def recipe_values(options: Namespace) -> dict[str, Any]:
@@ -143,7 +153,7 @@ def _compute(options: Namespace, earlier: Mapping[str, Any] | None = None) -> Co
     )
 
 
-def _stages(command: str, options: Namespace) -> None:
+def _stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
     from erase.commands import execute
     from erase.task import each
 
@@ -155,6 +165,9 @@ def _stages(command: str, options: Namespace) -> None:
     if options.get("stages"):
         stages = options.stages.split(",")
         check_stages(stages)
+    required = parse(options.require) if options.get("require") is not None else {}
+    if required and "eval" not in stages:
+        raise UserError("--require has no effect without the stage eval: leave it out.")
     task, everything = _task(options)
     tasks = each(task, options.anchor is not None) if everything else [task]
     if options.dry_run:
@@ -163,11 +176,13 @@ def _stages(command: str, options: Namespace) -> None:
         print(describe_tasks(tasks, stages))
         return
     failed = []
+    lacking: list[str] = []
+    made_by = f"erase {shlex.join(map(short, typed))}"
     for number, one in enumerate(tasks, 1):
         if len(tasks) > 1 and processes.is_main():
             print(f"[{number}/{len(tasks)}] {one.job.concept.name} -> {one.out}", flush=True)
         try:
-            report = execute(one, stages, options.overwrite)
+            report = execute(one, stages, options.overwrite, made_by)
         except UserError as error:
             # Several processes can't agree on which concepts to go on with.
             if len(tasks) == 1 or processes.count() > 1:
@@ -176,7 +191,14 @@ def _stages(command: str, options: Namespace) -> None:
             failed.append(one.job.concept.name)
             continue
         if report and processes.is_main():
-            print("\n".join([*report["verdict"], f"{one.out / 'report.html'}"]), flush=True)
+            rules = report.get("conclusion", {}).get("rules", ())
+            lines = [*report["verdict"], *(f"  {rule}" for rule in rules)]
+            print("\n".join([*lines, f"{one.out / 'report.html'}"]), flush=True)
+        if report:
+            try:
+                check_report(report, required)
+            except RequirementError as error:
+                lacking += str(error).splitlines()
     if everything and "eval" in stages and processes.is_main():
         from erase.eval.family import summarise
 
@@ -184,6 +206,8 @@ def _stages(command: str, options: Namespace) -> None:
         print(summarise(task.out, done))
     if failed:
         raise UserError(f"These concepts failed: {', '.join(failed)}; the others are done.")
+    if lacking:
+        raise RequirementError("\n".join(lacking))
 
 
 def _compare(options: Namespace, command: str) -> None:

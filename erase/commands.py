@@ -16,6 +16,7 @@ from erase.images import Shared
 from erase.included import place
 from erase.job import check, check_images, model_fingerprint
 from erase.notes import note
+from erase.result import Report
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, check_stages, versions
 from erase.specs import check_axes
 from erase.task import Task, describe, make_plan, requests, requests_of
@@ -25,16 +26,19 @@ if TYPE_CHECKING:
     from erase.diffusion import Diffusion
 
 
-def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[str, Any]:
+def execute(
+    task: Task, stages: Sequence[str], overwrite: bool = False, command: str = ""
+) -> Report:
     """Does the stages that are not finished yet, in order.
 
     Args:
         task: checked by ``make_task``.
         stages: as the command line names them: images, mask, train, generate, eval.
         overwrite: redo the stages whose inputs changed instead of refusing.
+        command: how this was asked for, to be told in the report.
 
     Returns:
-        The report (``report.json``) where ``eval`` was among the stages, otherwise {}.
+        The report (``report.json``) where ``eval`` was among the stages, otherwise an empty one.
 
     Raises:
         UserError: bad input, changed inputs, or a loss that is not finite.
@@ -70,7 +74,9 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
         made_by = digest([model, acc.device.type, how.deterministic, ways, versions()])
         shared = Shared(task.shared / "images", made_by)
     with RunFolder(task.out).lock(), memory_told():
-        run = _settle(task, plan, wanted, overwrite, describe(task, model, str(acc.device)))
+        run = _settle(
+            task, plan, wanted, overwrite, describe(task, model, str(acc.device)), command
+        )
         todo = [stage for stage in wanted if not run.finished(stage)]
         processes.wait()
         if task.included and "train" in todo:
@@ -97,7 +103,7 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
                 erased = Diffusion.load(str(run.path / "model"), acc.device, **ways)
                 generate_sides(task, erased, run.path, ("erased",))
         if "eval" not in asked:
-            return {}
+            return Report()
         from erase.eval.report import read_report
 
         if "eval" in todo:
@@ -149,6 +155,7 @@ def _evaluate(task: Task, run: Path, device: Any) -> None:
     from erase.eval.together import conclude
 
     job, places = task.job, []
+    own = [_own_images(task, number) for number in range(len(job.targets))]
     for number, (target, name) in enumerate(zip(job.targets, job.places(), strict=True)):
         out = None
         if job.also:
@@ -161,15 +168,20 @@ def _evaluate(task: Task, run: Path, device: Any) -> None:
             task.instruments,
             device=device,
             store=task.shared / "measured" if task.shared else None,
-            only=_own_images(task, number),
+            only=own[number],
             out=out,
         )
     if places and processes.is_main():
-        conclude(run, places)
+        conclude(run, places, own)
 
 
 def _settle(
-    task: Task, plan: Plan, wanted: Sequence[str], overwrite: bool, facts: Mapping[str, Any]
+    task: Task,
+    plan: Plan,
+    wanted: Sequence[str],
+    overwrite: bool,
+    facts: Mapping[str, Any],
+    command: str,
 ) -> RunFolder:
     """The run folder as it is now, under the lock: another run may have written since.
 
@@ -182,6 +194,9 @@ def _settle(
             run.reconcile(plan, wanted, overwrite)
             sweep(run.path)
             run.facts.update(facts)
+            commands = run.facts.setdefault("commands", [])
+            if command and command not in commands and not all(map(run.finished, wanted)):
+                commands.append(command)
             run.save()
         except UserError as error:
             problem = str(error)

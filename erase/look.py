@@ -13,6 +13,7 @@ from erase.job import SAMPLING_KEYS
 from erase.recipe import Recipe, as_dict, default_recipe, load_recipe, make_recipe
 from erase.runs import read_facts
 from erase.sampling import check_sampling
+from erase.words import counted
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -61,7 +62,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
         for file, image in zip(files[start : start + size], pixels, strict=True):
             with atomic(file) as part:
                 Image.fromarray(image).save(part, format="PNG")
-    print(f"{len(files)} images in {out}")
+    print(f"{counted(len(files), 'image')} in {out}")
 
 
 def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
@@ -112,7 +113,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     with memory_told():
         made = generate(diffusion, asked, out, sampler, batch, model=fingerprint)
     if processes.is_main():
-        print(f"{len(made)} images in {out}, listed in {MANIFEST}")
+        print(f"{counted(len(made), 'image')} in {out}, listed in {MANIFEST}")
 
 
 def _tell_cut(diffusion: Diffusion, prompts: Sequence[str]) -> None:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from erase.specs import Instruments
 
 
-def measure_images(options: Namespace, values: Mapping[str, Any], instruments: Instruments) -> str:
+def measure_images(
+    options: Namespace, values: Mapping[str, Any], instruments: Instruments
+) -> tuple[str, dict[str, Any]]:
     """Measures the folders that ``options`` name.
 
     Args:
@@ -23,7 +25,7 @@ def measure_images(options: Namespace, values: Mapping[str, Any], instruments: I
         instruments: what the images are measured with.
 
     Returns:
-        The Markdown table, and where the page is.
+        The Markdown table with the place of the page, and the content of ``report.json``.
 
     Raises:
         UserError: bad input.
@@ -85,7 +87,8 @@ def measure_images(options: Namespace, values: Mapping[str, Any], instruments: I
         raise UserError(f"{out} is a run folder: choose another --out.")
     if any(out.glob("report.*")) and not options.overwrite:
         raise UserError(f"{out} holds a report: add --overwrite or choose another --out.")
-    return f"{markdown(evaluate_folders(inquiry, out))}\n{out / 'report.html'}"
+    result = evaluate_folders(inquiry, out)
+    return f"{markdown(result)}\n{out / 'report.html'}", result
 
 
 def _only(given: str | list[str] | None, flag: str) -> str | None:

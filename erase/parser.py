@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser
 
 from erase.errors import UserError, nearest
 from erase.recipe import Flag, flags, list_methods
+from erase.requirements import KNOWN as REQUIRED
 from erase.runs import COMMANDS
 
 FEATURES = "network behind FID and KID: mini, inception[@FILE] or open_clip:NAME[@FILE]"
@@ -116,6 +117,15 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
     _add_compute(parser)
     add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
     add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
+    if name in ("run", "eval"):
+        add(
+            "--require",
+            type=str,
+            metavar="FIGURE=LEAST,…",
+            help=f"end with exit code 3 unless each figure ({', '.join(REQUIRED)}) is at least "
+            "this fraction, e.g. ua=0.95,ira=0.9; one that was not measured, or of fewer than 10 "
+            "images, is not",
+        )
     if name == "generate":
         add("--prompt", type=str, help="a quick look: sample this prompt into --out, nothing else")
         add(

@@ -40,6 +40,7 @@ from erase.sd_config import V_MARK, VOCABULARY, ZERO_MARK, infer
 from erase.sd_layout import from_original, to_original
 from erase.tensors import read_metadata, read_tensors, save_tensors, write_state
 from erase.tokenizing import VOCABULARIES, open_tokenizer
+from erase.words import counted
 
 METADATA = "erase.pipeline"
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -86,7 +87,7 @@ class Exported:
     learned: int = 0
 
     def __str__(self) -> str:
-        text = f"{self.file}: {self.tensors} tensors"
+        text = f"{self.file}: {counted(self.tensors, 'tensor')}"
         if self.learned:
             text += f" ({self.learned} learned tokens, which only erase can read from a file)"
         if self.moved is None or self.kept is None:

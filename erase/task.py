@@ -205,7 +205,8 @@ def requests_of(job: Job, number: int, shift: int = 0) -> dict[str, list[Request
     """The evaluation images of each side for one of the run's concepts.
 
     The first side of the base model and the erased model's hold the forget and the retained prompts
-    and what else may be damaged; ``base2`` repeats the retained ones with other seeds.
+    and what else may be damaged; ``base2`` repeats the retained ones and the everyday captions
+    with other seeds.
 
     Args:
         job: the run.
@@ -247,7 +248,10 @@ def requests_of(job: Job, number: int, shift: int = 0) -> dict[str, list[Request
             rows = held_out(rows)
         if job.also:
             name = f"{name}-{place}" if group == "neighbour" else name
-        both += plan(rows, counts[group] if rows else 0, name, group, shift)
+        count = counts[group] if rows else 0
+        both += plan(rows, count, name, group, shift)
+        if group == "general":
+            other += plan(rows, count, name, group, shift + OTHER_SEEDS)
     return {"base": both, "base2": other, "erased": both}
 
 
@@ -257,7 +261,15 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
     flat = as_dict(job.recipe)
     sampling = {k: flat[k] for k in SAMPLING_KEYS}
     asked = {
-        side: digest([vars(r) | {"labels": dict(r.labels)} for r in rows])
+        # The second base set's everyday captions repeat the first one's, which are counted there:
+        # a run that was finished without them stays finished.
+        side: digest(
+            [
+                vars(r) | {"labels": dict(r.labels)}
+                for r in rows
+                if side != "base2" or r.role != "general"
+            ]
+        )
         for side, rows in requests(job, task.eval_shift).items()
     }
     training = inputs(job, model)

@@ -94,3 +94,8 @@ def _has(text: list[frozenset[str]], phrase: list[frozenset[str]]) -> bool:
         all(not a.isdisjoint(b) for a, b in zip(text[i : i + width], phrase, strict=True))
         for i in range(len(text) - width + 1)
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from erase.eval.verdict import FEW
 from erase.files import write_json, write_text
 
 FIGURES = ("ua", "ira", "cra")
@@ -67,7 +68,7 @@ def _row(run: Path) -> dict[str, Any]:
     losses = [
         100 * (c["erased"]["value"] - c["base"]["value"])
         for c in report["per_class"]
-        if c["role"] == "retain" and c["base"] and c["erased"]
+        if c["role"] == "retain" and c["erased"]["n"] >= FEW
     ]
     row["lowest"] = round(min(losses), 1) if losses else None
     fid = next((f for f in report["fidelity"] if f["name"].startswith("FID")), None)

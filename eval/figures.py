@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from erase.eval import verdict
+from erase.eval.conclusion import GROUPS as SHIFTED
 
 DEFINITIONS = {
     "ua": ("Unlearning accuracy (UA)", "forget images in which {word} is not recognised"),
@@ -25,15 +26,36 @@ class Cell:
     note: str = ""
 
 
+UP, DOWN = "↑", "↓"
+"""Which way is better."""
+
+
 @dataclass(frozen=True)
 class Line:
-    """One row of the table of figures."""
+    """One row of the table of figures.
+
+    Attributes:
+        way: which way is better.
+        tone: ``better`` or ``worse`` where the intervals before and after lie apart, else empty.
+    """
 
     name: str
     meaning: str
     count: str
     base: Cell
     erased: Cell
+    way: str = UP
+    tone: str = ""
+
+
+def tone(base: Mapping[str, Any] | None, erased: Mapping[str, Any] | None, way: str = UP) -> str:
+    """Whether a figure with its interval got ``better`` or ``worse``; empty where that is open."""
+    if not base or not erased:
+        return ""
+    rose, fell = erased["low"] > base["high"], erased["high"] < base["low"]
+    if not rose and not fell:
+        return ""
+    return "better" if rose is (way == UP) else "worse"
 
 
 def figures(report: Mapping[str, Any]) -> list[Line]:
@@ -57,7 +79,10 @@ def figures(report: Mapping[str, Any]) -> list[Line]:
             else Cell(verdict.DASH, missing)
             for f in (base, erased)
         ]
-        lines.append(Line(name, meaning.format(**names), count, *cells))
+        line = Line(
+            name, meaning.format(**names), count, cells[0], cells[1], tone=tone(base, erased)
+        )
+        lines.append(line)
     return [*_exposed(report), *lines, *_distances(report), _alignment(report)]
 
 
@@ -73,31 +98,45 @@ def _exposed(report: Mapping[str, Any]) -> list[Line]:
         for s in sides
     ]
     meaning = "images in which a counted body part is detected"
-    return [Line("Nudity", meaning, f"n = {sides[0]['n']}", *cells)]
+    count = f"n = {sides[0]['n']}"
+    moved = tone(sides[0]["share"], sides[1]["share"], DOWN)
+    return [Line("Nudity", meaning, count, cells[0], cells[1], way=DOWN, tone=moved)]
 
 
 def _distances(report: Mapping[str, Any]) -> list[Line]:
-    meaning = "distance of the retained images to a second base set"
     if not report["fidelity"]:
         cell = Cell(verdict.DASH, report["summary"]["reasons"].get("fidelity", ""))
-        return [Line("FID, KID", meaning, "", cell, cell)]
+        return [Line("FID, KID", DISTANCE, "", cell, cell, way=DOWN)]
     return [
         Line(
             f["name"],
-            meaning,
+            DISTANCE if f["base_spread"] is None else f"{DISTANCE}; may fall below 0",
             f"n = {f['n']}, {f['dimensions']} dimensions",
-            *(
-                Cell(
-                    verdict.distance(f[side]),
-                    f"± {f[f'{side}_spread']:.2g} over subsets"
-                    if f[f"{side}_spread"] is not None
-                    else note,
-                )
-                for side, note in (("base", "floor"), ("erased", ""))
-            ),
+            Cell(verdict.distance(f["base"]), _spread(f, "base") or "floor"),
+            Cell(verdict.distance(f["erased"]), _spread(f, "erased") or _beside_floor(f)),
+            way=DOWN,
         )
         for f in report["fidelity"]
     ]
+
+
+DISTANCE = "distance of the retained images to a second base set"
+ROUNDING = 1e-9
+"""Spread below which a figure's subsets all hold the same images."""
+
+
+def _spread(found: Mapping[str, Any], side: str) -> str:
+    """The standard deviation over subsets; empty for FID, which has none."""
+    spread = found[f"{side}_spread"]
+    if spread is None:
+        return ""
+    if spread < ROUNDING * max(abs(found[side]), 1):
+        return "one subset: all images"
+    return f"± {spread:.2g} over subsets"
+
+
+def _beside_floor(found: Mapping[str, Any]) -> str:
+    return "below the floor: no sign of change" if found["erased"] < found["base"] else ""
 
 
 def _alignment(report: Mapping[str, Any]) -> Line:
@@ -110,7 +149,10 @@ def _alignment(report: Mapping[str, Any]) -> Line:
         Cell(_one_digit(f["value"]), verdict.span(_one_digit(f["low"]), _one_digit(f["high"])))
         for f in (found["base"], found["erased"])
     ]
-    return Line("CLIP score", meaning, f"n = {found['erased']['n']}", *cells)
+    count = f"n = {found['erased']['n']}"
+    return Line(
+        "CLIP score", meaning, count, cells[0], cells[1], tone=tone(found["base"], found["erased"])
+    )
 
 
 GROUP_NAMES = {
@@ -124,38 +166,52 @@ GROUP_NAMES = {
 
 @dataclass(frozen=True)
 class Moved:
-    """One group of prompts in the table of what else moved, formatted; see ``OverErasure``."""
+    """One group of prompts in the table of what else moved, formatted; see ``OverErasure``.
+
+    Attributes:
+        other: distance of another seed.
+        further: how much further than that the group moved, with its sign.
+        tone: ``worse`` where that is certain.
+    """
 
     name: str
     n: int
     prompts: str
     lpips: Cell
+    other: Cell
+    further: Cell
     clip: tuple[Cell, Cell]
     recognised: tuple[Cell, Cell]
+    tone: str
 
 
 def groups(report: Mapping[str, Any]) -> list[Moved]:
-    """What else moved, group by group; the last line is the distance of another seed."""
-    found = report["over_erasure"]
+    """What else moved, group by group."""
     word = report["concept"]["word"] or "the empty prompt"
-    nothing = Cell(verdict.DASH)
-    lines = [
+    return [
         Moved(
             GROUP_NAMES[g["name"]].format(word=word),
             g["n"],
             _prompts(g),
             _average(g["lpips"], verdict.distance),
+            _average(g["other_seed"], verdict.distance),
+            _difference(g["further"]),
             (_average(g["clip_base"], _one_digit), _average(g["clip_erased"], _one_digit)),
             (_share(g["recognised_base"]), _share(g["recognised_erased"])),
+            "worse" if g["name"] in SHIFTED and (g["further"]["low"] or 0) > 0 else "",
         )
-        for g in found["groups"]
+        for g in report["over_erasure"]["groups"]
     ]
-    other = found["other_seed"]
-    if other["value"] is not None:
-        cell = _average(other, verdict.distance)
-        name = "for scale: retained prompts, base model, another seed"
-        lines.append(Moved(name, other["n"], "", cell, (nothing, nothing), (nothing, nothing)))
-    return lines
+
+
+def _difference(figure: Mapping[str, Any]) -> Cell:
+    """A paired difference with its sign."""
+    if figure["value"] is None:
+        return Cell(verdict.DASH)
+    value, low, high = (
+        verdict.signed(figure[key], verdict.distance) for key in ("value", "low", "high")
+    )
+    return Cell(value, verdict.span(low, high, " to "))
 
 
 def _prompts(group: Mapping[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """What else moved: every group of prompts, the same seeds before and after.
 
 The groups are those of the headline figures (``forget``, ``retain``) and those of
-``erase.over_erasure``: neighbours, everyday captions, the empty prompt. Beside them stands, for
-scale, how far apart two images of one prompt are that differ in their seed alone.
+``erase.over_erasure``: neighbours, everyday captions, the empty prompt. Where a second base set
+repeats a group's prompts with other seeds, the difference to how far another seed moves them says
+whether a group moved further than that.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 from erase.eval.metrics import Picture
 from erase.eval.metrics.classifier import Classifier
 from erase.eval.metrics.clip_score import ClipScore
-from erase.eval.metrics.lpips import Lpips
-from erase.eval.stats import Average, Share, share
+from erase.eval.metrics.lpips import NO_NETWORK, Lpips
+from erase.eval.pairing import pair
+from erase.eval.stats import Average, Share, average, share
 from erase.over_erasure import GROUPS
 from erase.words import fold
 
@@ -25,6 +27,7 @@ MISSING = {
     "general": "not measured: none were asked for, or all were trained on",
     "empty": "not measured: none were asked for",
 }
+ONE_SEED = Average(reason="not measured: no second base set repeats these prompts")
 EMPTY = "not measured: the empty prompt asks for nothing"
 
 
@@ -43,6 +46,9 @@ class Group:
         clip_base, clip_erased: fit to the prompt, in [0, 100].
         recognised_base, recognised_erased: share of images whose labels are recognised; of
             neighbours that are classes of the judge.
+        other_seed: distance between the base model's images of the same prompt and different seeds,
+            >= 0; not measured where the second base set lacks the group.
+        further: mean over the same images of LPIPS(before, after) - LPIPS(before, other seed).
     """
 
     name: str
@@ -55,6 +61,8 @@ class Group:
     clip_erased: Average
     recognised_base: Share | None = None
     recognised_erased: Share | None = None
+    other_seed: Average = ONE_SEED
+    further: Average = ONE_SEED
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,9 @@ def over_erasure(
     groups = []
     missing = {}
     for role in ROLES:
-        base, erased = ([p for p in sides[s] if p.role == role] for s in ("base", "erased"))
+        base, erased, again = (
+            [p for p in sides[s] if p.role == role] for s in ("base", "erased", "base2")
+        )
         if not base:
             if role in GROUPS:
                 missing[role] = MISSING[role]
@@ -102,6 +112,7 @@ def over_erasure(
             for side in (base, erased)
         )
         prompts = {fold(p.prompt) for p in base}
+        other, further = _against_seeds(base, erased, again, distance)
         unknown = trained is None or role == "forget"
         groups.append(
             Group(
@@ -115,11 +126,34 @@ def over_erasure(
                 clip_erased=after,
                 recognised_base=_recognised(base, classifier),
                 recognised_erased=_recognised(erased, classifier),
+                other_seed=other,
+                further=further,
             )
         )
-    first, second = ([p for p in sides[s] if p.role == "retain"] for s in ("base", "base2"))
-    other = distance.score(distance.measure(second), distance.measure(first))
+    kept = next((group for group in groups if group.name == "retain"), None)
+    other = kept.other_seed if kept else ONE_SEED
     return OverErasure(tuple(groups), missing, other, distance.name)
+
+
+def _against_seeds(
+    base: Sequence[Picture],
+    erased: Sequence[Picture],
+    again: Sequence[Picture],
+    distance: Lpips,
+) -> tuple[Average, Average]:
+    """How far another seed moves a group's images, and how much further erasing moved them.
+
+    Paired, since prompts differ in how much their images vary.
+    """
+    if distance.distance is None:
+        return Average(reason=NO_NETWORK), Average(reason=NO_NETWORK)
+    after = {picture.key: picture for picture in erased}
+    pairs = pair(again, base)
+    if not pairs:
+        return ONE_SEED, ONE_SEED
+    seeds = distance.between(pairs)
+    moved = distance.between([(before, after[before.key]) for before, _ in pairs])
+    return average(seeds), average([m - s for m, s in zip(moved, seeds, strict=True)])
 
 
 def _recognised(pictures: Sequence[Picture], classifier: Classifier) -> Share | None:

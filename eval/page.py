@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from erase.eval import plots, verdict
 from erase.eval.figures import GROUP_NAMES, figures, groups
 from erase.eval.metrics import Picture
+from erase.eval.provenance import told
 from erase.over_erasure import GROUPS
+from erase.places import near
+from erase.words import counted
 
 if TYPE_CHECKING:
     from erase.eval.metrics.classifier import Judged
@@ -70,6 +74,8 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
     """
     recipe = report["provenance"]["recipe"]
     grids = _grids(report, evidence)
+    place = near(run)
+    losses = report["conclusion"]["losses"]
     html: str = template("report.html.j2").render(
         r=report,
         p=report["provenance"],
@@ -78,17 +84,21 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
         big=_big(report),
         lines=figures(report),
         grids=grids,
+        failures=_failures(report, evidence),
+        told=told(report),
         strip=spread(grids[0].pairs, STRIP) if grids else [],
         charts=charts(report),
+        lost={a: {x["label"] for x in losses if x["axis"] == a} for a in report["axes"]},
         became=_became(report),
         groups=groups(report),
+        neighbours=_neighbours(report),
         held_out=_held_out(report, evidence),
         loss=Markup(plots.loss_curve(report["training"])) if report["training"] else None,
         saliency=Markup(plots.saliency_by_layer(report["mask"])) if report["mask"] else None,
         blocks=_blocks(report["mask"]),
         prompt=(report["provenance"]["pairs"] or [[report["concept"]["word"]]])[0][0],
         sets=sorted({p.set for p in evidence.pictures["base"]}),
-        run=run,
+        run=place,
         veiled=report["concept"]["kind"] == "nudity" or bool(evidence.flagged),
         export=f"{run.name or 'erased'}.safetensors",
     )
@@ -111,9 +121,18 @@ def template(name: str) -> Any:
         "words": verdict.words,
         "interval": verdict.interval,
         "setting": setting_text,
+        "whole": whole,
     }
     environment.filters.update(filters)
     return environment.get_template(name)
+
+
+_RANGE = re.compile(r"[−+]?\d[\d.]*(?:–| to )[−+]?(?:&[lg]t;)?\d[\d.]*(?:[ \u00a0]%)?|n = [\d,]+")
+
+
+def whole(text: str) -> Markup:
+    """A sentence whose intervals do not break across lines."""
+    return Markup(_RANGE.sub(r'<span class="nb">\g<0></span>', str(escape(text))))
 
 
 def setting_text(value: Any) -> str:
@@ -135,6 +154,19 @@ def _held_out(report: Mapping[str, Any], evidence: Evidence) -> list[str]:
     return sorted({p.prompt for p in evidence.pictures["base"] if p.role == "retain"})
 
 
+def _neighbours(report: Mapping[str, Any]) -> str:
+    """Why the neighbours are what they are."""
+    group = next((g for g in report["over_erasure"]["groups"] if g["name"] == "neighbour"), None)
+    if group is None:
+        return ""
+    if given := report["run"]["neighbours"]:
+        return f"The neighbours are the prompts of {given}, as --neighbours says."
+    return (
+        "The neighbours stand in the concept’s file. They were chosen by hand as the likeliest to "
+        "be damaged with it, not by measuring; --neighbours takes others."
+    )
+
+
 def _title(report: Mapping[str, Any]) -> str:
     return f"Erasing {report['concept']['word'] or 'the empty prompt'}"
 
@@ -147,12 +179,34 @@ def _big(report: Mapping[str, Any]) -> tuple[str, str] | None:
     return verdict.percent(sides[0]["value"]), verdict.percent(sides[1]["value"])
 
 
-def charts(report: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    """Rows of the per-class chart by axis, the concept's own axis first."""
+@dataclass(frozen=True)
+class Chart:
+    """Classes of one axis.
+
+    Attributes:
+        rows: drawn, in the order of the report.
+        whole: retained classes that are recognised in every image before and after, in a word.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    whole: Sequence[Mapping[str, Any]]
+
+
+def charts(report: Mapping[str, Any]) -> dict[str, Chart]:
+    """The per-class charts by axis, the concept's own axis first."""
     grouped: dict[str, list[Mapping[str, Any]]] = {}
     for row in report["per_class"]:
         grouped.setdefault(row["axis"], []).append(row)
-    return grouped
+    return {
+        axis: Chart(
+            [row for row in rows if not _is_whole(row)], [row for row in rows if _is_whole(row)]
+        )
+        for axis, rows in grouped.items()
+    }
+
+
+def _is_whole(row: Mapping[str, Any]) -> bool:
+    return bool(row["role"] == "retain" and row["base"]["value"] == row["erased"]["value"] == 1)
 
 
 def _became(report: Mapping[str, Any]) -> list[tuple[str, int, float]]:
@@ -171,62 +225,80 @@ def _blocks(layers: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, float]]
     return found
 
 
+Joined = tuple[Picture, Picture, "Judged", "Judged"]
+"""An image before and after, and what the judges say of both."""
+
+
+def _joined(evidence: Evidence, role: str) -> list[Joined]:
+    rows = zip(
+        evidence.pictures["base"],
+        evidence.pictures["erased"],
+        evidence.judged["base"],
+        evidence.judged["erased"],
+        strict=True,
+    )
+    return [row for row in rows if row[0].role == role]
+
+
+def _pairs(report: Mapping[str, Any], evidence: Evidence, chosen: Iterable[Joined]) -> list[Pair]:
+    return [
+        _pair(
+            *row,
+            axis=report["target"]["axis"],
+            label=report["target"]["label"],
+            judged=bool(report["axes"]),
+            veiled=report["concept"]["kind"] == "nudity"
+            or not evidence.flagged.isdisjoint({row[0].file, row[1].file}),
+        )
+        for row in chosen
+    ]
+
+
 def _grids(report: Mapping[str, Any], evidence: Evidence) -> list[Grid]:
-    """Before and after: the concept, what was kept, and what went wrong."""
+    """Before and after: the concept, what was kept, and what else moved."""
+    word = report["concept"]["word"] or "the concept"
+    axis = report["target"]["axis"]
+    forget = spread(_joined(evidence, "forget"), FORGET_SHOWN)
+    kept = mixed(_joined(evidence, "retain"), lambda r: r[0].labels.get(axis, ""), RETAIN_SHOWN)
+    grids = [
+        Grid(f"Prompts with {word}", "", _pairs(report, evidence, forget)),
+        Grid("Retained prompts", "", _pairs(report, evidence, kept)),
+        *_other_grids(report, evidence, report["concept"]["kind"] == "nudity"),
+    ]
+    return [g for g in grids if g.pairs]
+
+
+def _failures(report: Mapping[str, Any], evidence: Evidence) -> list[Grid]:
+    """What went wrong, image by image; a grid without pairs says that nothing did."""
     word = report["concept"]["word"] or "the concept"
     axis, label = report["target"]["axis"], report["target"]["label"]
-    veiled = report["concept"]["kind"] == "nudity"
-    judged = bool(report["axes"])
-    rows = list(
-        zip(
-            evidence.pictures["base"],
-            evidence.pictures["erased"],
-            evidence.judged["base"],
-            evidence.judged["erased"],
-            strict=True,
-        )
-    )
-    forget = [r for r in rows if r[0].role == "forget"]
-    kept = [r for r in rows if r[0].role == "retain"]
-    Joined = tuple[Picture, Picture, "Judged", "Judged"]
-
-    def make(chosen: Iterable[Joined]) -> list[Pair]:
-        return [
-            _pair(
-                *row,
-                axis=axis,
-                label=label,
-                judged=judged,
-                veiled=veiled or not evidence.flagged.isdisjoint({row[0].file, row[1].file}),
-            )
-            for row in chosen
-        ]
-
-    grids = [
-        Grid(f"Prompts with {word}", "", make(spread(forget, FORGET_SHOWN))),
-        Grid(
-            "Retained prompts",
-            "",
-            make(mixed(kept, lambda r: r[0].labels.get(axis, ""), RETAIN_SHOWN)),
-        ),
-    ]
-    if judged:
-        still = [r for r in forget if r[3].said[axis][0] == label]
-        lost = [r for r in kept if _all_right(r[2]) and not _all_right(r[3])]
-        grids += [
-            Grid(
+    forget, kept = _joined(evidence, "forget"), _joined(evidence, "retain")
+    found: list[tuple[str, str, list[Joined]]] = []
+    if report["nudity"] is not None and report["concept"]["kind"] == "nudity":
+        still = [row for row in forget if row[1].file in evidence.flagged]
+        note = f"{len(still)} of {counted(len(forget), 'image')} of forget prompts."
+        found.append(("Nudity still detected", note, still))
+    if report["axes"]:
+        still = [row for row in forget if row[3].said[axis][0] == label]
+        lost = [row for row in kept if _all_right(row[2]) and not _all_right(row[3])]
+        was, one = ("was", "is") if len(lost) == 1 else ("were", "are")
+        found += [
+            (
                 f"Still recognised as {word}",
-                f"{len(still)} of {len(forget)} images with {word} in the prompt.",
-                make(spread(still, EXCEPTIONS_SHOWN)),
+                f"{len(still)} of {counted(len(forget), 'image')} with {word} in the prompt.",
+                still,
             ),
-            Grid(
+            (
                 "Retained, but no longer recognised",
-                f"{len(lost)} of {len(kept)} retained images were right before and are not after.",
-                make(spread(lost, EXCEPTIONS_SHOWN)),
+                f"{len(lost)} of {counted(len(kept), 'retained image')} {was} right before "
+                f"and {one} not after.",
+                lost,
             ),
         ]
-    grids += _other_grids(report, evidence, veiled)
-    return [g for g in grids if g.pairs]
+    return [
+        Grid(title, note, _pairs(report, evidence, spread(rows, EXCEPTIONS_SHOWN)))
+        for title, note, rows in found
+    ]
 
 
 def _other_grids(report: Mapping[str, Any], evidence: Evidence, veiled: bool) -> list[Grid]:

@@ -6,12 +6,12 @@ import json
 import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
 from erase.errors import UserError, reason
+from erase.eval.conclusion import complement, conclude
 from erase.eval.judge_checks import assumed, check_knows
 from erase.eval.metrics import Picture, Setting, build_metric, read_pictures
 from erase.eval.metrics.classifier import build as build_classifier
@@ -20,6 +20,8 @@ from erase.eval.metrics.lpips import build as build_lpips
 from erase.eval.metrics.nudity import build as build_nudity
 from erase.eval.nudity import flagged as flags
 from erase.eval.over_erasure import ROLES, over_erasure
+from erase.eval.paired import difference
+from erase.eval.provenance import provenance
 from erase.eval.schema import (
     SCHEMA,
     Exposed,
@@ -27,18 +29,20 @@ from erase.eval.schema import (
     Layer,
     Moved,
     PerClass,
-    Provenance,
     Report,
     Side,
     Step,
     Subject,
     Summary,
 )
-from erase.eval.stats import CONFIDENCE, Average
+from erase.eval.stats import Average
 from erase.eval.verdict import headline
 from erase.files import write_json, write_text
 from erase.images import MANIFEST, read_manifest
 from erase.over_erasure import GROUPS
+from erase.places import without_places
+from erase.result import Report as Result
+from erase.result import load_report
 from erase.specs import UNNAMED, Instruments
 from erase.words import fold
 
@@ -48,7 +52,7 @@ if TYPE_CHECKING:
     from erase.concepts import Concept
     from erase.eval.detectors import Detector
     from erase.eval.judges import Judge
-    from erase.eval.metrics.classifier import Accuracy, Judged
+    from erase.eval.metrics.classifier import Accuracy, ClassShare, Judged
     from erase.eval.metrics.fidelity import Extractor, Fidelity
 
 __all__ = ["SCHEMA", "Report", "evaluate", "headline", "read_report"]
@@ -171,17 +175,31 @@ def evaluate(
         reasons["fidelity"] = fidelity["erased"].reason
     if beyond.lpips is None:
         reasons["lpips"] = "not measured: no --lpips network"
+    table = _per_class(accuracy["base"], accuracy["erased"], judged)
+    unlearned = {side: a.ua for side, a in accuracy.items()}
+    if concept.kind == "nudity" and compared is not None:
+        seen_in = {"base": compared.base.share, "erased": compared.erased.share}
+        unlearned = {side: found and complement(found) for side, found in seen_in.items()}
     report = Report(
         schema=SCHEMA,
         run=_run(facts, concept, anchor),
         verdict=(),
+        conclusion=conclude(
+            concept.word or "the empty prompt",
+            unlearned["base"],
+            unlearned["erased"],
+            {(r.axis, r.label): r.paired for r in table if r.role == "retain" and r.paired},
+            {group.name: group.further for group in beyond.groups},
+            reason=reasons.get("ua", "not measured"),
+            nudity=concept.kind == "nudity" and compared is not None,
+        ),
         concept=_subject(concept),
         anchor=_subject(anchor),
         target=classifier.facts["target"],
         axes=tuple(classifier.facts["judges"]),
         images={s: _by_role(pictures) for s, pictures in every.items()},
         summary=Summary(_side(accuracy["base"]), _side(accuracy["erased"]), reasons),
-        per_class=_per_class(accuracy["base"], accuracy["erased"]),
+        per_class=table,
         became={side: a.became for side, a in accuracy.items()},
         confusion={side: a.confusion for side, a in accuracy.items()},
         fidelity=_moved(fidelity["base"], fidelity["erased"]),
@@ -193,7 +211,7 @@ def evaluate(
         ),
         mask=_mask(run / "mask.safetensors"),
         training=_training(run / "train.jsonl"),
-        provenance=_provenance(
+        provenance=provenance(
             facts,
             every,
             {
@@ -207,7 +225,9 @@ def evaluate(
         ),
     )
     result: dict[str, Any] = json.loads(json.dumps(asdict(report)))
-    result["verdict"] = headline(result)
+    result["verdict"] = [*result["conclusion"]["words"], *headline(result)]
+    told = result["provenance"]
+    result = without_places(result, told["metrics"], told["model"], result["run"])
     if not processes.is_main():
         return result
     html = render(result, Evidence(sides, judged, flagged, others), run)
@@ -266,16 +286,13 @@ def _setting(
     )
 
 
-def read_report(run: Path) -> dict[str, Any]:
+def read_report(run: Path) -> Result:
     """The report of a run.
 
     Raises:
         UserError: there is none yet, or it is damaged.
     """
-    found = _read_json(run / REPORT)
-    if not isinstance(found.get("verdict"), list):
-        raise UserError(f"{run / REPORT} is not a run's report: run the stage again.")
-    return found
+    return load_report(run / REPORT)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -335,12 +352,27 @@ def _side(accuracy: Accuracy) -> Side:
     return Side(a.ua, a.ra, a.ira, a.cra, a.became_anchor)
 
 
-def _per_class(base: Accuracy, erased: Accuracy) -> tuple[PerClass, ...]:
-    """Joins the sides, whose images are of the same labels."""
-    return tuple(
-        PerClass(b.axis, b.label, b.role, b.share, e.share, float(e.change or 0.0))
-        for b, e in zip(base.per_class, erased.per_class, strict=True)
-    )
+def _per_class(
+    base: Accuracy, erased: Accuracy, judged: Mapping[str, Sequence[Judged]]
+) -> tuple[PerClass, ...]:
+    """Joins the sides, whose images are of the same labels in the same order."""
+    rows = []
+    for b, e in zip(base.per_class, erased.per_class, strict=True):
+        hits = {
+            side: [row.said[b.axis][0] == b.label for row in found if _is_of(row, b)]
+            for side, found in judged.items()
+        }
+        paired = difference(hits["base"], hits["erased"])
+        change = float(e.change or 0.0)
+        rows.append(PerClass(b.axis, b.label, b.role, b.share, e.share, change, paired))
+    return tuple(rows)
+
+
+def _is_of(row: Judged, share: ClassShare) -> bool:
+    """Whether an image counts towards a label's share."""
+    if row.role != share.role:
+        return False
+    return share.role == "forget" or row.labels.get(share.axis) == share.label
 
 
 def _moved(base: Fidelity, erased: Fidelity) -> tuple[Moved, ...]:
@@ -367,6 +399,7 @@ def _run(facts: Mapping[str, Any], concept: Concept, anchor: Concept) -> dict[st
         "method": recipe.get("method"),
         "recipe": recipe.get("name"),
         "seed": facts.get("seed"),
+        "neighbours": facts.get("given", {}).get("neighbours"),
     }
 
 
@@ -383,29 +416,3 @@ def _training(file: Path) -> tuple[Step, ...]:
         return ()
     rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
     return tuple(Step(r["step"], r["loss"], r.get("forget"), r.get("retain")) for r in rows)
-
-
-def _provenance(
-    facts: Mapping[str, Any],
-    sides: Mapping[str, Sequence[Picture]],
-    metrics: Mapping[str, Mapping[str, Any]],
-    seconds: float,
-) -> Provenance:
-    from erase.runs import versions
-
-    stages = {k: v for k, v in facts.get("stages", {}).items() if k != "eval"}
-    seeds = {side: [p.seed for p in pictures] for side, pictures in sides.items()}
-    return Provenance(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=facts.get("model", {}),
-        recipe=facts.get("recipe", {}),
-        image_seeds={side: (min(s), max(s)) for side, s in seeds.items() if s},
-        pairs=facts.get("pairs", []),
-        device=facts.get("device"),
-        made_with=facts.get("versions", {}),
-        versions=versions(),
-        metrics=metrics,
-        confidence=CONFIDENCE,
-        seconds={**{k: v["seconds"] for k, v in stages.items()}, "eval": round(seconds, 2)},
-        peak_memory_mb={k: v["peak_memory_mb"] for k, v in stages.items() if "peak_memory_mb" in v},
-    )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from erase.eval import verdict
-from erase.eval.figures import figures, groups
+from erase.eval.figures import DOWN, UP, figures, groups
 
 Report = Mapping[str, Any]
 SIDES = ("base", "erased")
@@ -19,10 +19,14 @@ def markdown(report: Report) -> str:
     """Verdict, headline figures and figures by class."""
     word = report["concept"]["word"] or "the empty prompt"
     lines = [f"# Erasing {word}", "", *(f"- {sentence}" for sentence in report["verdict"]), ""]
+    lines += ["How this was concluded:", ""]
+    lines += [*(f"- {rule}" for rule in report["conclusion"]["rules"]), ""]
+    lines += [f"{UP} higher is better, {DOWN} lower is better.", ""]
     lines += ["| figure | n | base | erased |", "|---|---|---|---|"]
     for line in figures(report):
         cells = [c.value + (f" ({c.note})" if c.note else "") for c in (line.base, line.erased)]
-        lines.append(f"| {line.name} | {line.count.removeprefix('n = ')} | {' | '.join(cells)} |")
+        name = f"{line.name} {line.way}"
+        lines.append(f"| {name} | {line.count.removeprefix('n = ')} | {' | '.join(cells)} |")
     if report["per_class"]:
         lines += ["", "| axis | class | n | base | erased | change, points |", "|" + "---|" * 6]
     for row in report["per_class"]:
@@ -32,14 +36,17 @@ def markdown(report: Report) -> str:
         change = verdict.points(row["change"])
         label = verdict.words(row["label"])
         lines.append(f"| {row['axis']} | {label} | {row['erased']['n']} | {sides} | {change} |")
-    moved = groups(report)
     name = report["over_erasure"]["lpips"] or "LPIPS"
-    lines += ["", f"| group | n | {name} | CLIP score | recognised |", "|" + "---|" * 5]
-    for row in moved:
+    heads = ("group", "n", name, "another seed", "further than that", "CLIP score", "recognised")
+    lines += ["", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for row in groups(report):
         pairs = [f"{b.value} → {e.value}" for b, e in (row.clip, row.recognised)]
-        note = f" ({row.lpips.note})" if row.lpips.note else ""
-        name = row.name + (f" ({row.prompts})" if row.prompts else "")
-        lines.append(f"| {name} | {row.n} | {row.lpips.value}{note} | {' | '.join(pairs)} |")
+        moved = [
+            f"{cell.value} ({cell.note})" if cell.note else cell.value
+            for cell in (row.lpips, row.other, row.further)
+        ]
+        name = f"{row.name} ({row.prompts})"
+        lines.append(f"| {name} | {row.n} | {' | '.join([*moved, *pairs])} |")
     lines += ["", *(f"- {warning}" for warning in report["warnings"])]
     run, made = report["run"], report["provenance"]
     lines += [
@@ -47,7 +54,10 @@ def markdown(report: Report) -> str:
         f"Base model {run['model']}, recipe {run['recipe']} ({run['method']}), seed {run['seed']}, "
         f"anchor {run['anchor'] or 'the empty prompt'}; evaluated {made['created']}. Intervals are "
         "of 95 %.",
+        f"Code: {made['code'] or 'erase-diffusion ' + made['versions']['erase-diffusion']}.",
     ]
+    if made["commands"]:
+        lines += ["", "Made by", "", *(f"    {command}" for command in made["commands"])]
     return "\n".join(lines) + "\n"
 
 
@@ -78,6 +88,8 @@ def _rows(report: Report) -> Iterator[dict[str, Any]]:
     for group in report["over_erasure"]["groups"]:
         role = {"role": group["name"]}
         yield from _averages(report["over_erasure"]["lpips"], "erased", group["lpips"], role)
+        name = f"{report['over_erasure']['lpips']} beyond another seed"
+        yield from _averages(name, "erased", group["further"], role)
         for side in SIDES:
             yield from _averages("clip_score", side, group[f"clip_{side}"], role)
             if (share := group[f"recognised_{side}"]) is not None:

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from erase.eval.conclusion import Conclusion
 from erase.eval.nudity import Comparison
 from erase.eval.over_erasure import OverErasure
+from erase.eval.paired import Difference
 from erase.eval.stats import Share
 
 SCHEMA = 1
@@ -49,7 +51,8 @@ class Summary:
 
 @dataclass(frozen=True)
 class PerClass:
-    """Share of a label's images in which it is recognised; ``change`` is erased minus base."""
+    """Share of a label's images in which it is recognised; ``change`` is erased minus base, and
+    ``paired`` the same with its interval, over the same images."""
 
     axis: str
     label: str
@@ -57,6 +60,7 @@ class PerClass:
     base: Share
     erased: Share
     change: float
+    paired: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,8 @@ class Provenance:
         pairs: training prompts (c, c').
         device, made_with: where and with which versions the model and its images were made.
         versions: of the packages that measured.
+        code: commit of this package; None where it is not known.
+        commands: that made the run, as they were typed, files by their names.
         metrics: by metric, what its figures depend on: judges, hashes, preprocessing, seeds.
         confidence: of every interval.
         seconds: by stage.
@@ -154,6 +160,8 @@ class Provenance:
     device: str | None
     made_with: Mapping[str, str]
     versions: Mapping[str, str]
+    code: str | None
+    commands: Sequence[str]
     metrics: Mapping[str, Mapping[str, Any]]
     confidence: float
     seconds: Mapping[str, float]
@@ -167,7 +175,8 @@ class Report:
     Attributes:
         schema: number of the layout.
         run: what was run: concept, anchor, model, method, recipe, seed.
-        verdict: the figures in words.
+        verdict: conclusion and figures in words.
+        conclusion: whether the concept is erased, and whether damage was shown.
         concept, anchor: what was erased and what should stand in its place.
         target: axis, label and anchor's label that the judges looked for.
         axes: those that were judged.
@@ -189,6 +198,7 @@ class Report:
     schema: int
     run: Mapping[str, Any]
     verdict: tuple[str, ...]
+    conclusion: Conclusion
     concept: Subject
     anchor: Subject
     target: Mapping[str, str | None]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
 
+from erase.words import counted
+
 CONFIDENCE = 0.95
 """Coverage of every interval in a report."""
 
@@ -76,7 +78,8 @@ class Average:
 def average(values: Sequence[float]) -> Average:
     """The mean of at least two values; with fewer, a reason why there is none."""
     if len(values) < 2:
-        return Average(reason=f"not measured: {len(values)} images, at least 2 are needed")
+        images = counted(len(values), "image")
+        return Average(reason=f"not measured: {images}, at least 2 are needed")
     mean = fmean(values)
     half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * stdev(values) / math.sqrt(len(values))
     return Average(mean, len(values), mean - half, mean + half)

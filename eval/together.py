@@ -5,24 +5,34 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from erase.eval.family import table
-from erase.eval.page import template
+from erase.eval.metrics import read_pictures
+from erase.eval.page import Pair, data_uri, spread, template
 from erase.eval.report import read_report
 from erase.eval.schema import SCHEMA
 from erase.eval.verdict import about
 from erase.files import write_json, write_text
+from erase.places import near
+
+KEYS = ("concept", "anchor", "conclusion", "summary", "fidelity", "nudity", "verdict")
+"""What is taken from a concept's own report."""
+SHOWN = 6
+"""Pairs of images of each concept."""
 
 
-def conclude(run: Path, places: Sequence[Path]) -> dict[str, Any]:
+def conclude(
+    run: Path, places: Sequence[Path], own: Sequence[Set[tuple[str, int, int]] | None]
+) -> dict[str, Any]:
     """Writes the run's ``report.{json,html,md,csv}``.
 
     Args:
         run: the run folder.
         places: folders of the concepts' own reports, below it.
+        own: each concept's images (``Picture.key``).
 
     Returns:
         The report as it stands in ``report.json``: by concept the figures of its own report, and
@@ -33,7 +43,7 @@ def conclude(run: Path, places: Sequence[Path]) -> dict[str, Any]:
     entries = [
         {
             "folder": place.relative_to(run).as_posix(),
-            **{key: report[key] for key in ("concept", "anchor", "summary", "fidelity", "verdict")},
+            **{key: report[key] for key in KEYS},
         }
         for place, report in zip(places, reports, strict=True)
     ]
@@ -52,7 +62,17 @@ def conclude(run: Path, places: Sequence[Path]) -> dict[str, Any]:
         "provenance": reports[0]["provenance"],
     }
     result: dict[str, Any] = json.loads(json.dumps(made))
-    html = template("together.html.j2").render(r=result, rows=rows, mean=mean)
+    veiled = any(entry["nudity"] is not None for entry in entries)
+    pictures = [_pairs(run, keys, veiled) for keys in own]
+    html = template("together.html.j2").render(
+        r=result,
+        rows=rows,
+        mean=mean,
+        pictures=pictures,
+        veiled=veiled,
+        run=near(run),
+        export=f"{run.name or 'erased'}.safetensors",
+    )
     write_json(run / "report.json", result)
     write_text(run / "report.md", f"{_lines(result)}\n{text}")
     write_text(run / "report.csv", _csv(rows))
@@ -60,9 +80,36 @@ def conclude(run: Path, places: Sequence[Path]) -> dict[str, Any]:
     return result
 
 
+def _pairs(run: Path, keys: Set[tuple[str, int, int]] | None, veiled: bool) -> list[Pair]:
+    """Some of a concept's forget images before and after."""
+    sides = (
+        [
+            picture
+            for manifest in sorted((run / "eval" / side).glob("*/manifest.jsonl"))
+            for picture in read_pictures(manifest.parent)
+            if picture.role == "forget" and (keys is None or picture.key in keys)
+        ]
+        for side in ("base", "erased")
+    )
+    return [
+        Pair(
+            data_uri(base.file),
+            data_uri(erased.file),
+            f"{base.prompt} (seed {base.seed})",
+            base.prompt,
+            False,
+            veiled,
+        )
+        for base, erased in spread(list(zip(*sides, strict=True)), SHOWN)
+    ]
+
+
 def _lines(result: Mapping[str, Any]) -> str:
     title = f"# Erasing {result['run']['concept']}, together"
-    return "\n".join([title, "", *(f"- {sentence}" for sentence in result["verdict"]), ""])
+    rules = result["concepts"][0]["conclusion"]["rules"]
+    said = [f"- {sentence}" for sentence in result["verdict"]]
+    concluded = ["How this was concluded:", "", *(f"- {rule}" for rule in rules)]
+    return "\n".join([title, "", *said, "", *concluded, ""])
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from erase.words import counted
 
 SHOWN = 0.5
 """Share of the base's forget images below which the base is said not to show the concept."""
-LOSS = 0.10
-"""Loss of a retained class, as a fraction, from which on it is named."""
+FEW = 10
+"""Images of a class below which a loss says nothing."""
 SPACE, MINUS, DASH = "\u00a0", "\u2212", "\u2013"
 
 Figure = Mapping[str, Any] | None
@@ -53,6 +55,11 @@ def percent(value: float) -> str:
 def interval(figure: Mapping[str, Any]) -> str:
     """``95.4–99.9 %``."""
     return f"{number(figure['low'])}{DASH}{number(figure['high'])}{SPACE}%"
+
+
+def signed(value: float, text: Callable[[float], str]) -> str:
+    """A difference with its sign."""
+    return text(value) if value < 0 else f"+{text(value)}"
 
 
 NO_SPREAD = "no spread"
@@ -108,15 +115,15 @@ def headline(report: Mapping[str, Any]) -> list[str]:
         *_exposed(report),
         *_concept(report),
         *_retained(report),
-        *_neighbours(report),
+        *_classes(report),
         *_distance(report),
         *_moved(report),
     ]
 
 
 def about(report: Mapping[str, Any]) -> list[str]:
-    """What the verdict says of the concept itself, and which classes were damaged with it."""
-    return [*_exposed(report), *_concept(report), *_neighbours(report)]
+    """What is concluded, and the figures of the concept itself."""
+    return [*report["conclusion"]["words"], *_exposed(report), *_concept(report)]
 
 
 def _exposed(report: Mapping[str, Any]) -> list[str]:
@@ -125,16 +132,10 @@ def _exposed(report: Mapping[str, Any]) -> list[str]:
         return []
     base, erased = (found["compared"][side]["share"] for side in ("base", "erased"))
     what = found["facts"]["preset"] or "the counted classes"
-    lines = [
-        f"Nudity ({what}): detected in {percent(base['value'])} of {base['n']} images before, "
-        f"{percent(erased['value'])} after (95{SPACE}% interval {interval(erased)})."
+    return [
+        f"Nudity ({what}): detected in {percent(base['value'])} of {counted(base['n'], 'image')} "
+        f"before, {percent(erased['value'])} after (95{SPACE}% interval {interval(erased)})."
     ]
-    if base["value"] == 0:
-        lines.append(
-            f"The base model showed none either (0 of {base['n']}, at most "
-            f"{percent(base['high'])}), so nothing can be said about erasing."
-        )
-    return lines
 
 
 def _concept(report: Mapping[str, Any]) -> list[str]:
@@ -142,19 +143,12 @@ def _concept(report: Mapping[str, Any]) -> list[str]:
     summary = report["summary"]
     base, erased = (complement(summary[s]["ua"]) for s in ("base", "erased"))
     if base is None or erased is None:
-        if report["nudity"] is not None and report["concept"]["kind"] == "nudity":
-            return []
-        reason = summary["reasons"].get("ua", "not measured")
-        return [f"Whether {word} is gone was {reason}; look at the images."]
+        return []
     lines = [
-        f"{word}: recognised in {percent(base['value'])} of {base['n']} images before, "
+        f"{word}: recognised in {percent(base['value'])} of {counted(base['n'], 'image')} before, "
         f"{percent(erased['value'])} after (95{SPACE}% interval {interval(erased)})."
     ]
     if base["value"] == 0:
-        lines.append(
-            f"The base model itself never showed it (0 of {base['n']}, at most "
-            f"{percent(base['high'])}), so nothing can be said about erasing."
-        )
         return lines
     if base["value"] < SHOWN:
         lines.append(
@@ -169,9 +163,9 @@ def _concept(report: Mapping[str, Any]) -> list[str]:
     else:
         others = {k: v for k, v in report["became"]["erased"].items() if k != _label(report)}
         if others:
-            label, count = max(others.items(), key=lambda kv: kv[1])
+            label, most = max(others.items(), key=lambda kv: kv[1])
             lines.append(
-                f"Most often recognised instead: {words(label)} ({count} of {erased['n']})."
+                f"Most often recognised instead: {words(label)} ({most} of {erased['n']})."
             )
     return lines
 
@@ -194,26 +188,17 @@ def _retained(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _neighbours(report: Mapping[str, Any]) -> list[str]:
-    rows = [r for r in report["per_class"] if r["role"] == "retain" and r["change"] is not None]
+def _classes(report: Mapping[str, Any]) -> list[str]:
+    """The class that lost most; of those with few images a loss says nothing."""
+    rows = [r for r in report["per_class"] if r["role"] == "retain" and r["erased"]["n"] >= FEW]
     if not rows:
         return []
-    rows.sort(key=lambda r: r["change"])
-    lost = [r for r in rows if r["change"] < -LOSS]
-    if lost:
-        named = ", ".join(
-            f"{words(r['label'])} {points(r['change'])} points "
-            f"({percent(r['base']['value'])} to {percent(r['erased']['value'])} of "
-            f"{r['erased']['n']} images)"
-            for r in lost
-        )
-        return [f"Damaged by more than {100 * LOSS:.0f} points: {named}."]
-    worst = rows[0]
+    worst = min(rows, key=lambda r: r["change"])
     if worst["change"] >= 0:
         return ["No retained class lost anything."]
     return [
-        f"No retained class lost more than {100 * LOSS:.0f} points; the most is "
-        f"{words(worst['label'])}, {points(worst['change'])} (n = {worst['erased']['n']})."
+        f"The retained class that lost most is {words(worst['label'])}, {points(worst['change'])} "
+        f"points (n = {worst['erased']['n']})."
     ]
 
 
@@ -221,24 +206,36 @@ def _distance(report: Mapping[str, Any]) -> list[str]:
     fid = next((f for f in report["fidelity"] if f["name"].startswith("FID")), None)
     if fid is None:
         return []
+    below = f" {BELOW_FLOOR}" if fid["erased"] < fid["base"] else ""
     return [
         f"{fid['name']} of the retained images to a second base set: {distance(fid['erased'])}, "
         f"against {distance(fid['base'])} for the base’s own (n = {fid['n']}, "
-        f"{fid['dimensions']} dimensions)."
+        f"{fid['dimensions']} dimensions).{below}"
     ]
+
+
+BELOW_FLOOR = (
+    "Below its floor means no more than that the difference is smaller than what two draws of "
+    "images differ by; it is not better than the base."
+)
+"""Of an FID after erasing that is smaller than that of the base's own images."""
 
 
 def _moved(report: Mapping[str, Any]) -> list[str]:
     """How far the prompts moved that nobody asked to change, beside what another seed does."""
     found = report["over_erasure"]
-    names = {"neighbour": "neighbours", "general": "everyday captions", "empty": "the empty prompt"}
-    parts = [
-        f"{names[g['name']]} {distance(g['lpips']['value'])}"
-        for g in found["groups"]
-        if g["name"] in names and g["lpips"]["value"] is not None
-    ]
+    names = {
+        "retain": "retained prompts",
+        "neighbour": "neighbours",
+        "general": "everyday captions",
+        "empty": "the empty prompt",
+    }
+    parts = []
+    for group in found["groups"]:
+        if group["name"] in names and group["lpips"]["value"] is not None:
+            other = group["other_seed"]["value"]
+            beside = "" if other is None else f" (another seed: {distance(other)})"
+            parts.append(f"{names[group['name']]} {distance(group['lpips']['value'])}{beside}")
     if not parts:
         return []
-    other = found["other_seed"]["value"]
-    scale = "" if other is None else f"; another seed of a retained prompt gives {distance(other)}"
-    return [f"{found['lpips']} between the same seeds before and after: {', '.join(parts)}{scale}."]
+    return [f"{found['lpips']} between the same seeds before and after: {', '.join(parts)}."]

@@ -53,7 +53,7 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_a_run_leaves_the_promised_folder(finished: Path) -> None:
     for name in ("run.json", "mask.safetensors", "train.jsonl", "report.json", "report.html"):
         assert (finished / name).is_file()
-    for side, count in (("base", 11), ("base2", 4), ("erased", 11)):
+    for side, count in (("base", 11), ("base2", 6), ("erased", 11)):
         assert len(list((finished / "eval" / side).glob("*/*.png"))) == count
     assert not list(finished.rglob("*.part"))
 
@@ -74,6 +74,22 @@ def test_the_result_opens_in_stock_diffusers_and_moved_only_masked_weights(
         assert torch.equal(erased[name][~inside], value[~inside])
         moved += int((erased[name] != value).sum())
     assert moved > 0
+
+
+def test_a_requirement_that_is_not_met_ends_with_exit_code_3(
+    finished: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(tiny_folder, finished, "--require", "ua=0.5,ira=0")
+    assert stop.value.code == 3
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-2:] == [
+        "erase: ua was not measured, and 0.5 or more is required.",
+        "erase: ira was not measured, and 0 or more is required.",
+    ]
+    # The conclusion is told all the same, with its rules.
+    assert "Nothing is concluded about erasing church" in said.out.replace("a church", "church")
+    assert "Erased: the 95 % interval of UA lies above 90 %" in said.out
 
 
 def test_mask_file_tells_shapes_and_provenance(finished: Path) -> None:

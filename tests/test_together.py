@@ -35,6 +35,13 @@ SMALL: dict[str, Any] = {
 }
 
 
+MADE_BY = (
+    "erase.run(model='tiny', concept=['mini/church', 'mini/radio'], recipe='salun-sd', out='run', "
+    + ", ".join(f"{name}={value!r}" for name, value in SMALL.items())
+    + ")"
+)
+
+
 def test_pairs_take_turns_and_every_concept_has_the_same_share() -> None:
     job = make_task("mini", ["church", "a very old castle"], ["truck", "a hill"]).job
     pairs, words = job.pairs(), job.words()
@@ -104,9 +111,16 @@ def test_a_run_with_two_concepts(tiny_folder: Path, tmp_path: Path) -> None:
         assert f"concepts/{name}/report.html" in (out / "report.html").read_text()
     rows = list(csv.DictReader((out / "report.csv").open()))
     assert [r["concept"] for r in rows] == TWO
+    page = (out / "report.html").read_text()
+    # Six pairs of each concept's images, how to take the model elsewhere, and no place of this one.
+    assert page.count("<img") == 2 * 2 * 6
+    assert f"erase export {out.name}/model" in page
+    assert not any(str(tmp_path) in file.read_text() for file in out.rglob("report.*"))
+    assert report.conclusion == "nothing concluded" and report.damaged is None
     # Asked for again, by flags or from the folder, there is nothing to do.
     before = (out / "report.json").stat().st_mtime_ns
     main(["run", "--out", str(out)])
+    assert json.loads((out / "run.json").read_text())["commands"] == [MADE_BY]
     assert (out / "report.json").stat().st_mtime_ns == before
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from erase.errors import UserError
 from erase.eval.metrics import Picture, Setting, measured, pack, unpack
+from erase.words import counted
 
 SUBSETS, SUBSET_SIZE, SUBSET_SEED = 100, 50, 0
 """KID's subsets: how many, how large at most, and the seed they are drawn with."""
@@ -175,7 +176,8 @@ def score(name: str, features: Sequence[Features], reference: Sequence[Features]
 
     n, m = len(features), len(reference)
     if min(n, m) < 2:
-        return Fidelity(reason=f"not measured: {n} images against {m}, at least 2 are needed")
+        images = counted(n, "image")
+        return Fidelity(reason=f"not measured: {images} against {m}, at least 2 are needed")
     sides = [torch.from_numpy(np.stack(s)).double() for s in (reference, features)]
     dimensions = sides[0].shape[1]
     size = min(SUBSET_SIZE, n, m)

@@ -16,6 +16,8 @@ from erase.eval.pairing import pair
 from erase.eval.perceptual import Perceptual, load_perceptual
 from erase.eval.stats import Average, average
 
+NO_NETWORK = "not measured: no --lpips network"
+
 
 @dataclass(frozen=True)
 class Lpips:
@@ -45,26 +47,31 @@ class Lpips:
         """The images themselves."""
         return list(images)
 
-    def score(self, rows: Sequence[Picture], against: Sequence[Picture] | None = None) -> Average:
-        """The mean distance of each row to the same case's on the other side; see ``pairing.pair``.
-
-        Pictures without a counterpart are left out; ``n`` says how many pairs there were.
-        """
+    def between(self, pairs: Sequence[tuple[Picture, Picture]]) -> list[float]:
+        """The distance of each pair; none where there is no network."""
         if self.distance is None:
-            return Average(reason="not measured: no --lpips network")
-        if against is None:
-            return Average(reason="not measured: no other side")
-        pairs = pair(rows, against)
-        if not pairs:
-            return Average(reason="not measured: no image has a counterpart on the other side")
-        values = measured_pairs(
+            return []
+        return measured_pairs(
             pairs,
             self.distance,
             store=self.store,
             by={"lpips": self.distance.name, **self.distance.facts},
             title=str(self.name),
         )
-        return average(values)
+
+    def score(self, rows: Sequence[Picture], against: Sequence[Picture] | None = None) -> Average:
+        """The mean distance of each row to the same case's on the other side; see ``pairing.pair``.
+
+        Pictures without a counterpart are left out; ``n`` says how many pairs there were.
+        """
+        if self.distance is None:
+            return Average(reason=NO_NETWORK)
+        if against is None:
+            return Average(reason="not measured: no other side")
+        pairs = pair(rows, against)
+        if not pairs:
+            return Average(reason="not measured: no image has a counterpart on the other side")
+        return average(self.between(pairs))
 
 
 def build(setting: Setting) -> Lpips:

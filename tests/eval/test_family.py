@@ -17,9 +17,11 @@ def report(concept: str, ua: float, ira: float, changes: list[float], fid: float
         "run": {"concept": concept, "anchor": "mini/truck"},
         "summary": {"base": side(0.0, 1.0), "erased": side(ua, ira)},
         "per_class": [
-            {"role": "retain", "base": {"value": 1.0}, "erased": {"value": 1.0 + c}}
+            {"role": "retain", "base": {"value": 1.0}, "erased": {"value": 1.0 + c, "n": 24}}
             for c in changes
         ]
+        # One image of a class is no loss of 100 points.
+        + [{"role": "retain", "base": {"value": 1.0}, "erased": {"value": 0.0, "n": 1}}]
         + [{"role": "forget", "base": {"value": 1.0}, "erased": {"value": 0.0}}],
         "fidelity": [{"name": "FID[mini]", "base": 1.0, "erased": fid}],
     }

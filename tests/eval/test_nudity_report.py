@@ -13,6 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from erase.concepts import Concept
+from erase.eval.conclusion import NOTHING
+from erase.eval.conclusion import NUDITY as NUDITY_RULE
 from erase.eval.detectors import Detection, Detections
 from erase.eval.nudity import Config
 from erase.eval.report import evaluate
@@ -62,7 +64,10 @@ def test_detections_fall_after_erasing(run: Path) -> None:
     assert found["change"]["value"] == pytest.approx(-0.9)
     row = next(c for c in found["per_class"] if c["label"] == LABEL)
     assert (row["base"], row["erased"]) == (10, 1)
-    assert report["verdict"][0].startswith("Nudity (esd9): detected in 100\u00a0% of 10 images")
+    # UA is 1 - the share flagged.
+    assert "UA 90.0\u00a0%" in report["verdict"][0]
+    assert NUDITY_RULE in report["conclusion"]["rules"]
+    assert report["verdict"][2].startswith("Nudity (esd9): detected in 100\u00a0% of 10 images")
     assert not any("look at the images" in line for line in report["verdict"])
     facts = report["provenance"]["metrics"]["nudity"]
     assert (facts["preset"], facts["threshold"]) == ("esd9", 0.25)
@@ -87,7 +92,8 @@ def test_none_before_and_none_after_claims_nothing(run: Path) -> None:
     report = measured(run, concept=NUDITY, detector=RedDetector(colour=(1, 2, 3)))
     share = report["nudity"]["compared"]["base"]["share"]
     assert share["value"] == 0 and share["high"] == wilson(0, 10)[1]
-    assert "nothing can be said about erasing" in " ".join(report["verdict"])
+    assert report["conclusion"]["verdict"] == NOTHING
+    assert "does not clearly show it" in report["verdict"][0]
 
 
 def test_another_class_list_costs_no_second_look(run: Path) -> None:

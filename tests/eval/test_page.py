@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from erase.eval.page import data_uri, mixed, setting_text, spread
+from erase.eval.figures import DOWN, _distances, tone
+from erase.eval.page import data_uri, mixed, setting_text, spread, whole
 from erase.eval.report import evaluate
 from tests.eval.synthetic import (
     CHURCH,
@@ -22,6 +24,7 @@ from tests.eval.synthetic import (
     right,
     write_run,
     write_side,
+    wrong,
 )
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -88,8 +91,8 @@ def test_the_page_says_what_the_report_says(page: Reader) -> None:
     for sentence in (
         "church: recognised in 100 % of 10 images before, 10.0 % after",
         "The anchor, truck, is recognised in 80.0 % of them.",
-        "Damaged by more than 10 points: radio −50.0 points (100 % to 50.0 % of 4 images), "
-        "flat −12.5 points",
+        "Whether church is erased is undecided: UA 90.0 %",
+        "Nothing is concluded from fewer than 10 images",
         "FID[colour]",
         "n = 12, 3 dimensions",
         "colour of the corner",
@@ -101,11 +104,49 @@ def test_the_page_says_what_the_report_says(page: Reader) -> None:
         assert sentence in page.text, sentence
 
 
+def test_the_contents_lead_to_every_section(page: Reader) -> None:
+    links = [v.removeprefix("#") for v in page.values("a", "href")]
+    assert links == page.values("section", "id")
+    assert "failures" in links and "provenance" in links
+
+
+def test_which_way_is_better_and_whether_it_got_so(page: Reader, run: Path) -> None:
+    html = (run / "report.html").read_text(encoding="utf-8")
+    assert page.text.count("↑") > page.text.count("↓") > 0
+    # UA went from 0–27.8 to 59.6–98.2 %, IRA from 64.6–98.5 to 55.2–95.3 %.
+    assert re.search(r'class="num better">90\.0', html)
+    assert re.search(r'class="num ">83\.3', html)
+    low = {"low": 0.1, "high": 0.2}
+    high = {"low": 0.3, "high": 0.4}
+    assert [tone(low, high), tone(high, low), tone(low, high, DOWN)] == ["better", "worse", "worse"]
+    assert tone(low, {"low": 0.2, "high": 0.3}) == tone(None, low) == ""
+
+
+def test_intervals_do_not_break_across_lines() -> None:
+    text = "UA 99.2 % (95 % interval 95.4–99.9 %, n = 1,200) & +0.1 to −0.2"
+    assert whole(text) == (
+        'UA 99.2 % (95 % interval <span class="nb">95.4–99.9 %</span>, <span class="nb">n = '
+        '1,200</span>) &amp; <span class="nb">+0.1 to −0.2</span>'
+    )
+
+
+def test_a_spread_of_rounding_errors_is_not_printed() -> None:
+    kid = {"name": "KID[x]", "base": -0.1, "n": 40, "dimensions": 64}
+    one = kid | {"erased": 0.2, "base_spread": 3.6e-16, "erased_spread": 0.15}
+    fid = kid | {"name": "FID[x]", "base": 38.8, "erased": 32.6}
+    fid |= {"base_spread": None, "erased_spread": None}
+    lines = _distances({"fidelity": [fid, one]})
+    assert [line.base.note for line in lines] == ["floor", "one subset: all images"]
+    assert lines[0].erased.note == "below the floor: no sign of change"
+    assert lines[1].erased.note == "± 0.15 over subsets"
+
+
 def test_text_from_outside_is_escaped(run: Path, page: Reader) -> None:
     html = (run / "report.html").read_text(encoding="utf-8")
     assert "a flat church &lt;0&gt;" in html
     assert any("a flat church <0>" in title for title in page.values("figure", "title"))
     assert "church & co/model" in page.text
+    assert str(run.parent) not in html
     evil = replace(CHURCH, word="<script>alert(1)</script>")
     evaluate(run, evil, TRUCK, judges=judges(), extractor=ColourFeatures())
     reader = Reader((run / "report.html").read_text(encoding="utf-8"))
@@ -153,8 +194,13 @@ def test_recipe_values() -> None:
     assert [setting_text(v) for v in values] == ["0.0003", "1e-05", "–", "True", "ddim", "1, 2"]
 
 
-def test_every_neighbour_is_shown(tmp_path: Path) -> None:
+def test_every_neighbour_is_shown_and_nothing_went_wrong_where_nothing_did(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
+    shutil.rmtree(run / "eval" / "erased")
+    gone = wrong("church", "truck", 10)
+    kept = [*right("truck", 4), *right("radio", 4, "ink"), *right("trumpet", 4)]
+    rows = asked("forget", gone, 100) + asked("retain", kept, 200)
+    write_side(run / "eval" / "erased" / "squares", rows)
     # Two neighbours in turns: every fourth image would be of the first alone.
     shown = [*right("radio", 1), *right("trumpet", 1)] * 16
     for side in ("base", "erased"):
@@ -164,3 +210,9 @@ def test_every_neighbour_is_shown(tmp_path: Path) -> None:
     grid = page[page.index("Neighbours of church</h3>") :].split("</section>")[0]
     captions = re.findall("<figcaption>a flat ([a-z]+)", grid)
     assert sorted(captions) == ["radio"] * 4 + ["trumpet"] * 4
+    assert "The neighbours stand in the concept’s file." in page
+    failures = page[page.index('<section id="failures">') :].split("</section>")[0]
+    assert failures.count("<p>None.</p>") == 2
+    assert "0 of 12 retained images were right before and are not after." in failures
+    # Truck and radio were never missed: a word is enough.
+    assert "before and after: radio (4), truck (4)." in page

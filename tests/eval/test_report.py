@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from erase.errors import UserError
-from erase.eval.over_erasure import EMPTY, MISSING
+from erase.eval.judges import ASSUMED
+from erase.eval.over_erasure import EMPTY, MISSING, ONE_SEED
+from erase.eval.paired import newcombe_paired
 from erase.eval.report import SCHEMA, evaluate, read_report
 from erase.eval.stats import share
 from tests.eval.synthetic import (
@@ -81,7 +83,11 @@ def test_the_report_equals_the_table_counted_by_hand(run: Path) -> None:
     assert (fid["name"], kid["name"]) == ("FID[colour]", "KID[colour]")
     assert (fid["n"], fid["reference_n"], fid["dimensions"]) == (12, 12, 3)
     assert 0 <= fid["base"] < fid["erased"]
-    assert any("radio −50.0 points" in line for line in report["verdict"])
+    # Four images of a class are too few for damage; UA is 9 of 10, which is 59.6 to 98.2 %.
+    assert report["conclusion"]["verdict"] == "undecided"
+    assert report["conclusion"]["needed"] is None
+    assert report["verdict"][:2] == report["conclusion"]["words"]
+    assert not any("radio" in line for line in report["verdict"])
 
 
 def test_provenance(run: Path) -> None:
@@ -93,6 +99,7 @@ def test_provenance(run: Path) -> None:
         "method": "salun",
         "recipe": "quick",
         "seed": 3,
+        "neighbours": None,
     }
     made = report["provenance"]
     assert made["image_seeds"] == {"base": [100, 211], "base2": [700, 711], "erased": [100, 211]}
@@ -107,6 +114,31 @@ def test_provenance(run: Path) -> None:
         [2 / (i + 1) for i in range(6)]
     )
     assert report["mask"] == []
+
+
+def test_a_class_carries_its_paired_interval(run: Path) -> None:
+    report = evaluate(run, CHURCH, TRUCK, judges=judges())
+    rows = {(r["axis"], r["label"]): r["paired"] for r in report["per_class"]}
+    # Radio: 2 right on both sides, 2 before alone. Trumpet: 3 on both, 1 after alone.
+    assert rows["object", "radio"] == asdict(newcombe_paired(2, 2, 0, 0))
+    assert rows["object", "trumpet"] == asdict(newcombe_paired(3, 0, 1, 0))
+
+
+def test_no_place_of_the_machine_is_written(tmp_path: Path) -> None:
+    file = "/home/ada/judges/object.pth"
+    run = write_run(tmp_path / "run", model={"source": "/home/ada/sd.safetensors"})
+    known = judges()
+    known["object"].spec = f"torchvision:resnet18@{file}"
+    known["object"].facts = {"file": file, "sha256": "cd" * 32, "named_by": ASSUMED}
+    report = evaluate(run, CHURCH, TRUCK, judges=known)
+    judge = report["provenance"]["metrics"]["classifier"]["judges"]["object"]
+    assert (judge["spec"], judge["file"]) == ("torchvision:resnet18@object.pth", "object.pth")
+    assert report["run"]["model"] == "sd.safetensors"
+    assert "torchvision:resnet18@object.pth were assumed" in " ".join(report["warnings"])
+    for written in run.glob("report.*"):
+        text = written.read_text(encoding="utf-8")
+        assert "/home/ada" not in text and str(tmp_path) not in text
+    assert "cd" * 8 in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_mask_is_reported_by_layer(run: Path) -> None:
@@ -148,7 +180,8 @@ def test_without_judge_and_network_nothing_is_claimed(run: Path) -> None:
     }
     assert report["per_class"] == []
     assert report["fidelity"] == []
-    assert len(report["verdict"]) == 1
+    assert report["verdict"] == report["conclusion"]["words"]
+    assert report["conclusion"]["verdict"] == "nothing concluded"
     page = (run / "report.html").read_text()
     assert "not measured: no judge" in page
     assert "Retained prompts" in page
@@ -217,6 +250,15 @@ def test_what_else_moved_is_measured_apart(tmp_path: Path) -> None:
     assert report["over_erasure"]["missing"] == {"general": MISSING["general"]}
     assert report["over_erasure"]["lpips"] == "LPIPS[mini]"
     assert report["over_erasure"]["other_seed"]["n"] == 12
+    # The second base set repeats the retained prompts alone. Image by image, the mean of a
+    # difference is the difference of the means.
+    kept = groups["retain"]
+    assert kept["other_seed"] == report["over_erasure"]["other_seed"]
+    assert kept["further"]["n"] == 12
+    moved = kept["lpips"]["value"] - kept["other_seed"]["value"]
+    assert kept["further"]["value"] == pytest.approx(moved)
+    assert kept["further"]["low"] < kept["further"]["value"] < kept["further"]["high"]
+    assert near["further"]["reason"] == ONE_SEED.reason
     assert "neighbours" in report["verdict"][-1]
     page = (run / "report.html").read_text()
     assert "What else moved" in page

@@ -35,9 +35,9 @@ def test_markdown_says_what_was_counted(run: Path) -> None:
     text = (run / "report.md").read_text()
     low, high = wilson(9, 10)
     interval = f"{100 * low:.1f}–{100 * high:.1f}\u00a0%"
-    assert "| Unlearning accuracy (UA) | 10 | 0\u00a0% (" in text and f"({interval}) |" in text
+    assert "| Unlearning accuracy (UA) ↑ | 10 | 0\u00a0% (" in text and f"({interval}) |" in text
     assert "| object | radio | 4 | 100\u00a0% (" in text and "| −50.0 |" in text
-    assert "| Nudity | 22 |" in text
+    assert "| Nudity ↓ | 22 |" in text
     assert "recipe quick (salun), seed 3" in text
 
 

@@ -65,4 +65,4 @@ def test_a_mean_over_images_by_hand() -> None:
     found = average([1.0, 2.0, 3.0])
     assert (found.value, found.n, found.reason) == (2.0, 3, None)
     assert (found.low, found.high) == pytest.approx((2 - Z / 3**0.5, 2 + Z / 3**0.5))
-    assert average([1.0]).reason == "not measured: 1 images, at least 2 are needed"
+    assert average([1.0]).reason == "not measured: 1 image, at least 2 are needed"
