@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from erase import processes
 from erase.errors import UserError, reason
 from erase.files import atomic, digest, is_hidden, sha256, write_json, write_text
+from erase.progress import progress
 from erase.tables import json_lines
 
 if TYPE_CHECKING:
@@ -174,7 +175,6 @@ def generate(
         UserError: the folder holds images of other requests.
     """
     from PIL import Image
-    from tqdm import tqdm
 
     from erase.sampling import Shot
 
@@ -189,8 +189,7 @@ def generate(
     if processes.is_main():
         write_json(marker, {"plan": plan, "images": len(requests)})
     groups = processes.deal(list(batches(requests, batch)))
-    total, quiet = sum(map(len, groups)), not processes.is_main()
-    bar = tqdm(total=total, desc=title, unit="image", mininterval=1, disable=quiet)
+    bar = progress(title, sum(map(len, groups)), "image")
     for group in groups:
         there = all((folder / r.file).exists() for r in group)
         if not there and not (shared and shared.take(group, sampler, folder)):
