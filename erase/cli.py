@@ -71,7 +71,9 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     if command in ("compare", "tune", "export"):
         processes.refuse_several()
     if command == "list":
-        _list(chosen.what)
+        from erase.listing import listing
+
+        print(listing(chosen.what))
     elif command == "export":
         from erase.exporting import export
 
@@ -360,24 +362,6 @@ def _recipe_of(method: str, model: str) -> str | None:
 def _one_or_more(given: list[str] | None) -> str | list[str] | None:
     """A flag that may be given several times: its value, or a list of several."""
     return given[0] if given and len(given) == 1 else given
-
-
-def _list(what: str | None) -> None:
-    from erase.concepts import list_concepts
-    from erase.listing import list_metrics
-    from erase.sets import list_sets
-
-    tables = {
-        "methods": list_methods(),
-        "metrics": list_metrics(),
-        "concepts": list_concepts(),
-        "sets": list_sets(),
-        "recipes": list_recipes(),
-    }
-    for name, entries in tables.items():
-        if what in (None, name):
-            print(f"{name}:" if what is None else "", end="\n" if what is None else "")
-            print("\n".join(f"  {e}" if what is None else e for e in entries))
 
 
 if __name__ == "__main__":

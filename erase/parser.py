@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser
 
 from erase.errors import UserError, nearest
+from erase.listing import CATALOGUE
 from erase.recipe import Flag, flags, list_methods
 from erase.runs import COMMANDS
 
@@ -65,10 +66,9 @@ def build_parser() -> ArgumentParser:
     commands.add_subcommand("compare", _compare_parser(text), help=text)
     text = "search a recipe's settings on tuning concepts, with the same budget for every method"
     commands.add_subcommand("tune", _tune_parser(text), help=text)
-    text = "methods, metrics, concepts, prompt sets, recipes"
+    text = "methods, metrics, judges, concepts, prompt sets, recipes"
     listing = Parser(text, "erase list [WHAT]")
-    kinds = ("methods", "metrics", "concepts", "sets", "recipes")
-    listing.add_argument("what", nargs="?", choices=kinds, help="only these")
+    listing.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="only these")
     commands.add_subcommand("list", listing, help=text)
     return parser
 
