@@ -27,7 +27,7 @@ from erase.recipe import (
     make_recipe,
     recipe_for,
 )
-from erase.runs import COMMANDS, check_stages, read_facts
+from erase.runs import COMMANDS, check_stages, model_of, read_facts
 
 if TYPE_CHECKING:
     from erase.cells import Matrix
@@ -70,6 +70,9 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     chosen: Namespace = options[command]
     if command in ("compare", "tune", "export"):
         processes.refuse_several()
+    for key in ("model", "source", "base"):
+        if chosen.get(key):
+            chosen[key] = model_of(chosen[key])
     if command == "list":
         from erase.listing import listing
 

@@ -29,7 +29,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
         overrides: recipe values among them.
 
     Raises:
-        UserError: options without effect here, or images that exist.
+        UserError: options without effect here.
     """
     from PIL import Image
 
@@ -44,10 +44,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     out = Path(options.out or "runs/look")
     first = options.seed or 0
     seeds = range(first, first + _count(options, 4))
-    files = [out / f"{seed}.png" for seed in seeds]
-    existing = [f for f in files if f.exists()]
-    if existing and not options.overwrite:
-        raise UserError(f"{existing[0]} exists: add --overwrite or choose another --out.")
+    files = _files(out, seeds, options.overwrite)
     device = accelerator(options.device, settings.precision, options.deterministic).device
     diffusion = Diffusion.load(model, device, **_ways(options))
     check_sampling(as_dict(settings), diffusion.pipeline.scheduler)
@@ -61,7 +58,20 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
         for file, image in zip(files[start : start + size], pixels, strict=True):
             with atomic(file) as part:
                 Image.fromarray(image).save(part, format="PNG")
-    print(f"{len(files)} images in {out}")
+    print(f"{len(files)} images of seed {_ends(seeds)} in {out}: {_ends([f.name for f in files])}")
+
+
+def _files(out: Path, seeds: Sequence[int], overwrite: bool) -> list[Path]:
+    """Named by their seeds; where one is there already, numbered on from the last."""
+    files = [out / f"{seed}.png" for seed in seeds]
+    if overwrite or not any(f.exists() for f in files):
+        return files
+    taken = max(int(f.stem) for f in out.glob("*.png") if f.stem.isdecimal())
+    return [out / f"{taken + 1 + k}.png" for k in range(len(files))]
+
+
+def _ends(items: Sequence[object]) -> str:
+    return f"{items[0]}" if len(items) == 1 else f"{items[0]} to {items[-1]}"
 
 
 def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
