@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from erase.sampling import Sampler
 
 MANIFEST = "manifest.jsonl"
+PLAN = "plan.json"
+"""Beside it: what the images of a folder were asked for."""
 SECONDS = "seconds"
 """Of a shared batch: what making it took."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -181,7 +183,7 @@ def generate(
     rows = [asdict(r) for r in requests]
     asked: dict[str, object] = {"requests": rows, "sampler": asdict(sampler), "batch": batch}
     plan = digest({**asked, "model": model} if model else asked)
-    manifest, marker = folder / MANIFEST, folder / "plan.json"
+    manifest, marker = folder / MANIFEST, folder / PLAN
     if marker.exists() and _plan(marker) != plan:
         raise UserError(f"{folder} holds images of another run: choose another folder.")
     if processes.first(lambda: manifest.exists() and not missing(folder)):

@@ -90,7 +90,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     from erase.diffusion import Diffusion
     from erase.eval.generate import plan
     from erase.files import digest
-    from erase.images import MANIFEST, generate
+    from erase.images import MANIFEST, PLAN, generate
     from erase.job import model_fingerprint, slug
     from erase.sets import load_set
 
@@ -104,7 +104,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     asked = plan(prompts.rows, per_prompt * len(prompts.rows), prompts.name, "retain")
     asked.sort(key=lambda r: (r.guidance or -1.0, tuple(side or 0 for side in r.size or ())))
     out = Path(options.out or f"runs/{slug(model)}-{slug(prompts.name)}")
-    ours = (out / "plan.json").exists()
+    ours = (out / PLAN).exists()
     if out.is_dir() and any(out.iterdir()) and not ours:
         raise UserError(f"--out {out} holds other files: choose another folder.")
     device = accelerator(
