@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,9 +140,11 @@ def _forests(result: Mapping[str, Any]) -> list[tuple[str, Markup]]:
 
 
 def shown_paths(command: str) -> str:
-    """A command without what is the machine's own: paths from here, or from the user's home."""
+    """A command without what is the machine's own: paths are told from here or from the user's
+    home, others by their last part."""
     here, home = f"{Path.cwd()}/", f"{Path.home()}/"
-    return command.replace(here, "").replace(home, "~/")
+    command = command.replace(here, "").replace(home, "~/")
+    return re.sub(r"(?<=[\s=@'\"])/(?:[^\s=@'\"/]+/)+", "", command)
 
 
 def heat_maps(result: Mapping[str, Any]) -> list[dict[str, Any]]:

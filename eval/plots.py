@@ -164,6 +164,7 @@ def differences(pairs: Sequence[Mapping[str, Any]], key: str, few: int) -> str:
     """
     figure, axes = _figure()
     shown = [p for p in pairs if p[key]]
+    figure.set_figheight(min(HEIGHT, 0.8 + 0.28 * len(shown)))
     for place, pair in enumerate(shown):
         value, low, high = (100 * pair[key][part] for part in ("value", "low", "high"))
         clear = verdict.clear(pair[key], few)

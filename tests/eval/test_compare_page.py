@@ -101,6 +101,9 @@ def test_heading_and_tab_say_the_same_and_paths_of_the_machine_stay_out(
     monkeypatch.setenv("HOME", str(tmp_path.parent))
     typed = f"erase compare --out {tmp_path}/runs/x --include a={tmp_path.parent}/models/a"
     assert shown_paths(typed) == "erase compare --out runs/x --include a=~/models/a"
+    assert shown_paths("erase compare --out /srv/x/y --a '/srv/b c/d'").endswith(
+        "--out y --a '/srv/b c/d'"
+    )
     html = render(result, {}, typed)
     assert str(tmp_path.parent) not in html
     assert re.search(r"<title>(.*)</title>", html)[1] == re.search(r"<h1>(.*)</h1>", html)[1]  # type: ignore[index]
