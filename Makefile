@@ -1,9 +1,11 @@
-# Two commands do everything, installation included: `make erase` and `make test`.
+# Two commands do everything, installation included: `make erase` and `make test`, of which the
+# first installs only what running needs.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+DEVELOPED := $(VENV)/developed
 
 # What `make erase` does; ARGS are further flags of `erase run`. Without an anchor it is the
 # concept's own.
@@ -27,8 +29,16 @@ help:
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
+	@echo 'Installing PyTorch, diffusers and what else erase runs on into $(VENV): on Linux 5.5 GB, of'
+	@echo 'which 3.3 GB is CUDA. README.md says how to leave CUDA out on a machine without a GPU.'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --editable .
+	@touch $@
+	@echo 'Installed. The command is $(BIN)/erase; "source $(BIN)/activate" makes it "erase".'
+
+$(DEVELOPED): $(INSTALLED)
+	@echo 'Installing what tests and checks need: 0.5 GB more.'
+	$(BIN)/python -m pip install --editable '.[dev]'
 	@touch $@
 
 # Passed through the environment, so that any text may stand in them.
@@ -41,14 +51,14 @@ erase: $(INSTALLED)
 	  $${ERASE_ANCHOR:+--anchor "$$ERASE_ANCHOR"} --out "$$ERASE_OUT" $(ARGS)
 
 # One thread a worker: two of them are hardly faster than one at sizes as small as the tests'.
-test: $(INSTALLED)
+test: $(DEVELOPED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow'
 
-test-slow: $(INSTALLED)
+test-slow: $(DEVELOPED)
 	$(BIN)/python -m pytest -m slow
 
 # Types are checked in an installed copy: in the clone, mypy can't see that eval/ is erase.eval.
-check: $(INSTALLED)
+check: $(DEVELOPED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf build
@@ -57,7 +67,7 @@ check: $(INSTALLED)
 	  --cache-dir ../../.mypy_cache -p erase
 	rm -rf build
 
-format: $(INSTALLED)
+format: $(DEVELOPED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -111,7 +111,7 @@ def card(
         "",
         "## How it was made",
         "",
-        f"Seed {facts.get('seed')}, made with [erase](https://pypi.org/project/erase-diffusion/).",
+        f"Seed {facts.get('seed')}, made with erase-diffusion.",
         "",
         "| setting | value |",
         "|---|---|",

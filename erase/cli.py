@@ -29,7 +29,7 @@ from erase.recipe import (
     recipe_for,
 )
 from erase.requirements import RequirementError, check_folders, check_report, parse
-from erase.runs import COMMANDS, check_stages, read_facts
+from erase.runs import COMMANDS, check_stages, model_of, read_facts
 
 if TYPE_CHECKING:
     from erase.cells import Matrix
@@ -78,8 +78,13 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     chosen: Namespace = options[command]
     if command in ("compare", "tune", "export"):
         processes.refuse_several()
+    for key in ("model", "source", "base"):
+        if chosen.get(key):
+            chosen[key] = model_of(chosen[key])
     if command == "list":
-        _list(chosen.what)
+        from erase.listing import listing
+
+        print(listing(chosen.what))
     elif command == "export":
         from erase.exporting import export
 
@@ -384,24 +389,6 @@ def _recipe_of(method: str, model: str) -> str | None:
 def _one_or_more(given: list[str] | None) -> str | list[str] | None:
     """A flag that may be given several times: its value, or a list of several."""
     return given[0] if given and len(given) == 1 else given
-
-
-def _list(what: str | None) -> None:
-    from erase.concepts import list_concepts
-    from erase.listing import list_metrics
-    from erase.sets import list_sets
-
-    tables = {
-        "methods": list_methods(),
-        "metrics": list_metrics(),
-        "concepts": list_concepts(),
-        "sets": list_sets(),
-        "recipes": list_recipes(),
-    }
-    for name, entries in tables.items():
-        if what in (None, name):
-            print(f"{name}:" if what is None else "", end="\n" if what is None else "")
-            print("\n".join(f"  {e}" if what is None else e for e in entries))
 
 
 if __name__ == "__main__":

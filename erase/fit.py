@@ -20,6 +20,7 @@ from erase.errors import UserError
 from erase.files import atomic, write_text
 from erase.masked import MaskedOptimizer
 from erase.masks import unpack
+from erase.progress import each, progress
 from erase.weights import scoped
 
 if TYPE_CHECKING:
@@ -104,19 +105,11 @@ class Fit:
             denoiser.requires_grad_(False)
 
     def _train(self, optimizer: MaskedOptimizer, step: Step) -> None:
-        from tqdm import tqdm
-
         settings = self.settings
         rows, start = self._resume(optimizer)
-        bar = tqdm(
-            range(start, settings.steps),
-            initial=start,
-            total=settings.steps,
-            desc="train",
-            disable=not processes.is_main(),
-        )
+        bar = progress("train", settings.steps, "step", done=start)
         began = time.perf_counter() - (float(rows[-1]["seconds"]) if rows else 0.0)
-        for index in bar:
+        for index in each(range(start, settings.steps), bar):
             figures = self._gradients(step, index)
             if not all(map(math.isfinite, figures.values())):
                 self._log(rows)

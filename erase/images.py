@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from erase import processes
 from erase.errors import UserError, reason
 from erase.files import atomic, digest, is_hidden, sha256, write_json, write_text
+from erase.progress import progress
 from erase.tables import json_lines
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from erase.sampling import Sampler
 
 MANIFEST = "manifest.jsonl"
+PLAN = "plan.json"
+"""Beside it: what the images of a folder were asked for."""
 SECONDS = "seconds"
 """Of a shared batch: what making it took."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -174,14 +177,13 @@ def generate(
         UserError: the folder holds images of other requests.
     """
     from PIL import Image
-    from tqdm import tqdm
 
     from erase.sampling import Shot
 
     rows = [asdict(r) for r in requests]
     asked: dict[str, object] = {"requests": rows, "sampler": asdict(sampler), "batch": batch}
     plan = digest({**asked, "model": model} if model else asked)
-    manifest, marker = folder / MANIFEST, folder / "plan.json"
+    manifest, marker = folder / MANIFEST, folder / PLAN
     if marker.exists() and _plan(marker) != plan:
         raise UserError(f"{folder} holds images of another run: choose another folder.")
     if processes.first(lambda: manifest.exists() and not missing(folder)):
@@ -189,8 +191,7 @@ def generate(
     if processes.is_main():
         write_json(marker, {"plan": plan, "images": len(requests)})
     groups = processes.deal(list(batches(requests, batch)))
-    total, quiet = sum(map(len, groups)), not processes.is_main()
-    bar = tqdm(total=total, desc=title, unit="image", mininterval=1, disable=quiet)
+    bar = progress(title, sum(map(len, groups)), "image")
     for group in groups:
         there = all((folder / r.file).exists() for r in group)
         if not there and not (shared and shared.take(group, sampler, folder)):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from erase import processes
 from erase.conditioning import Conditioning, join
 from erase.errors import UserError, clipped
+from erase.progress import each, progress
 from erase.seeding import generator
 
 if TYPE_CHECKING:
@@ -72,8 +72,6 @@ def invert(
     Raises:
         UserError: a prompt without the word, or too long with the learnt tokens.
     """
-    from tqdm import tqdm
-
     tables = [encoder.get_input_embeddings() for _, encoder in diffusion.text.encoders]
     own = diffusion.pipeline.tokenizer(data.words[0], add_special_tokens=False).input_ids
     prompts = [c for c, _ in data.pairs]
@@ -106,7 +104,7 @@ def invert(
     )
     pull = min(1.0, 100 * lr)
     data = data.whole()  # a few embeddings: every process learns them all
-    for index in tqdm(range(steps), desc="inversion", disable=not processes.is_main()):
+    for index in each(range(steps), progress("inversion", steps, "step")):
         draw = data.draw("forget", index, "inversion")
         x_t = diffusion.add_noise(draw.x0, draw.noise, draw.t)
         predicted = diffusion.predict(x_t, draw.t, embed(draw.prompt.to(places.device)))

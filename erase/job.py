@@ -321,8 +321,8 @@ def check_settings(job: Job) -> None:
     recipe = job.recipe
     if recipe.optimizer == "adam8bit" and find_spec("bitsandbytes") is None:
         raise UserError(
-            "--optimizer adam8bit needs bitsandbytes: pip install 'erase-diffusion[8bit]', or use "
-            "adam."
+            "--optimizer adam8bit needs bitsandbytes: pip install -e '.[8bit]' in erase's "
+            "clone, or use adam."
         )
     for role in ("forget", "retain"):
         if job.folder(role) and role not in job.roles():

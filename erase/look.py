@@ -30,7 +30,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
         overrides: recipe values among them.
 
     Raises:
-        UserError: options without effect here, or images that exist.
+        UserError: options without effect here.
     """
     from PIL import Image
 
@@ -45,10 +45,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     out = Path(options.out or "runs/look")
     first = options.seed or 0
     seeds = range(first, first + _count(options, 4))
-    files = [out / f"{seed}.png" for seed in seeds]
-    existing = [f for f in files if f.exists()]
-    if existing and not options.overwrite:
-        raise UserError(f"{existing[0]} exists: add --overwrite or choose another --out.")
+    files = _files(out, seeds, options.overwrite)
     device = accelerator(options.device, settings.precision, options.deterministic).device
     diffusion = Diffusion.load(model, device, **_ways(options))
     check_sampling(as_dict(settings), diffusion.pipeline.scheduler)
@@ -62,7 +59,21 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
         for file, image in zip(files[start : start + size], pixels, strict=True):
             with atomic(file) as part:
                 Image.fromarray(image).save(part, format="PNG")
-    print(f"{counted(len(files), 'image')} in {out}")
+    names = _ends([f.name for f in files])
+    print(f"{counted(len(files), 'image')} of seed {_ends(seeds)} in {out}: {names}")
+
+
+def _files(out: Path, seeds: Sequence[int], overwrite: bool) -> list[Path]:
+    """Named by their seeds; where one is there already, numbered on from the last."""
+    files = [out / f"{seed}.png" for seed in seeds]
+    if overwrite or not any(f.exists() for f in files):
+        return files
+    taken = max(int(f.stem) for f in out.glob("*.png") if f.stem.isdecimal())
+    return [out / f"{taken + 1 + k}.png" for k in range(len(files))]
+
+
+def _ends(items: Sequence[object]) -> str:
+    return f"{items[0]}" if len(items) == 1 else f"{items[0]} to {items[-1]}"
 
 
 def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
@@ -81,7 +92,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     from erase.diffusion import Diffusion
     from erase.eval.generate import plan
     from erase.files import digest
-    from erase.images import MANIFEST, generate
+    from erase.images import MANIFEST, PLAN, generate
     from erase.job import model_fingerprint, slug
     from erase.sets import load_set
 
@@ -95,7 +106,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     asked = plan(prompts.rows, per_prompt * len(prompts.rows), prompts.name, "retain")
     asked.sort(key=lambda r: (r.guidance or -1.0, tuple(side or 0 for side in r.size or ())))
     out = Path(options.out or f"runs/{slug(model)}-{slug(prompts.name)}")
-    ours = (out / "plan.json").exists()
+    ours = (out / PLAN).exists()
     if out.is_dir() and any(out.iterdir()) and not ours:
         raise UserError(f"--out {out} holds other files: choose another folder.")
     device = accelerator(

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import re
-from argparse import HelpFormatter
+from argparse import SUPPRESS, Action, HelpFormatter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
 from erase.errors import UserError, nearest
-from erase.recipe import Flag, flags, list_methods
+from erase.listing import CATALOGUE
+from erase.recipe import (
+    Flag,
+    as_dict,
+    flags,
+    idle,
+    list_methods,
+    list_recipes,
+    load_recipe,
+)
 from erase.requirements import KNOWN as REQUIRED
 from erase.runs import COMMANDS
 
@@ -18,10 +30,16 @@ FEATURES = "network behind FID and KID: mini, inception[@FILE] or open_clip:NAME
 
 LPIPS = "network behind LPIPS: mini, or alex, vgg or squeeze, each [@FILE]"
 SETS = "a name, a .csv file or a dataset of the hub"
+RETAINED = "the concept's own, or everyday captions"
+OWN = "the bundled model's own; with other models none, and nothing is measured with it"
 
 
 class Parser(ArgumentParser):
-    """Says what is wrong in one sentence instead of printing the usage of fifty flags."""
+    """Says what is wrong in one sentence instead of printing the usage of fifty flags.
+
+    Attributes:
+        more: flags that ``--help-all`` shows and ``--help`` does not, by destination.
+    """
 
     def __init__(self, text: str, usage: str, version: str | None = None) -> None:
         super().__init__(
@@ -31,6 +49,29 @@ class Parser(ArgumentParser):
             formatter_class=HelpFormatter,
             version=version,
         )
+        self.more: set[str] = set()
+
+    @contextmanager
+    def rare(self) -> Iterator[None]:
+        """What is added meanwhile is for ``--help-all``."""
+        before = {action.dest for action in self._actions}
+        yield
+        self.more |= {action.dest for action in self._actions} - before
+
+    def tell_all(self) -> None:
+        """Offers ``--help-all``."""
+        self.add_argument("--help-all", action=HelpAll, help="show every flag there is and exit")
+
+    def format_help(self) -> str:
+        """The flags that are often wanted."""
+        told = {a: a.help for a in self._actions if a.dest in self.more}
+        for action in told:
+            action.help = SUPPRESS
+        try:
+            return str(super().format_help())
+        finally:
+            for action, text in told.items():
+                action.help = text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises what the parser found wrong, with the nearest flag."""
@@ -41,6 +82,19 @@ class Parser(ArgumentParser):
         flags = [f for action in self._actions for f in action.option_strings]
         near = nearest(unknown[1], flags) if unknown else ""
         raise UserError(f"{text.rstrip('.')}.{near} See --help.")
+
+
+class HelpAll(Action):
+    """Prints the help of every flag."""
+
+    def __init__(self, option_strings: Any, dest: Any = SUPPRESS, **kwargs: Any) -> None:
+        super().__init__(option_strings, SUPPRESS, nargs=0, default=SUPPRESS, help=kwargs["help"])
+
+    def __call__(self, parser: Any, *args: Any, **kwargs: Any) -> None:
+        """Prints and ends."""
+        parser.more.clear()
+        parser.print_help()
+        parser.exit()
 
 
 STAGE_HELP = {
@@ -66,10 +120,9 @@ def build_parser() -> ArgumentParser:
     commands.add_subcommand("compare", _compare_parser(text), help=text)
     text = "search a recipe's settings on tuning concepts, with the same budget for every method"
     commands.add_subcommand("tune", _tune_parser(text), help=text)
-    text = "methods, metrics, concepts, prompt sets, recipes"
+    text = "methods, metrics, judges, concepts, prompt sets, recipes"
     listing = Parser(text, "erase list [WHAT]")
-    kinds = ("methods", "metrics", "concepts", "sets", "recipes")
-    listing.add_argument("what", nargs="?", choices=kinds, help="only these")
+    listing.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="only these")
     commands.add_subcommand("list", listing, help=text)
     return parser
 
@@ -98,23 +151,28 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         help="what to make instead: a name or a prompt; '' is empty (with --concept all, of the "
         "concepts of its kind); with several concepts once for all or once for each",
     )
-    add("--recipe", type=str, help='a name from "erase list recipes" or a .toml file')
+    add(
+        "--recipe",
+        type=str,
+        help='a name from "erase list recipes" or a .toml file (default: salun-mini with mini; '
+        "with other models one of SalUn's, which --dry-run names)",
+    )
     add("--method", type=str, help=f"one of {', '.join(list_methods())} (default: the recipe's)")
     add("--seed", type=int, help="of every random draw, >= 0 (default: 0)")
     add("--out", type=str, help="run folder (default: runs/MODEL-CONCEPT-RECIPE-SEED)")
     if name == "run":
         add("--stages", type=str, help=f"a part of {','.join(COMMANDS)}")
-    add("--retain", type=str, help=f"prompt set to keep: {SETS}")
-    add(
-        "--neighbours",
-        type=str,
-        help="prompt set likely to be damaged with the concept, for the report: " + SETS,
-    )
+    add("--retain", type=str, help=f"prompt set to keep: {SETS} (default: {RETAINED})")
     add("--forget-folder", type=str, help="your own images of the concept, instead of made ones")
     add("--retain-folder", type=str, help="your own images to retain, instead of made ones")
-    _add_instruments(parser)
-    add("--shared", type=str, help="folder where runs find each other's images of the base model")
-    _add_compute(parser)
+    with parser.rare():
+        add(
+            "--neighbours",
+            type=str,
+            help="prompt set likely to be damaged with the concept, for the report: "
+            f"{SETS} (default: the concept's own, if any)",
+        )
+        add("--shared", type=str, help="folder where runs share their images of the base model")
     add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
     add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
     if name in ("run", "eval"):
@@ -141,7 +199,11 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         )
     if name == "eval":
         _add_images(parser)
-    _add_recipe_values(parser)
+        parser.more |= {"recipe", "method", "forget_folder", "retain_folder"}
+    evaluation = _add_instruments(parser)
+    _add_compute(parser)
+    _add_recipe_values(parser, evaluation, shown=name != "eval")
+    parser.tell_all()
     return parser
 
 
@@ -172,54 +234,90 @@ def _add_images(parser: ArgumentParser) -> None:
     )
 
 
-def _add_instruments(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_instruments(parser: Parser) -> Any:
+    """The group of the flags of the evaluation."""
+    group = parser.add_argument_group("evaluation")
+    add = group.add_argument
     add(
         "--judge",
         type=str,
         help="classifier for UA/RA/IRA/CRA: torchvision:NAME[@FILE], timm:NAME[@FILE] or "
-        "open_clip:NAME[@FILE], or one for each axis of the labels: object=SPEC,style=SPEC",
+        "open_clip:NAME[@FILE], or one for each axis of the labels: object=SPEC,style=SPEC "
+        f"(default: {OWN})",
     )
-    add("--clip", type=str, help="model of the CLIP score: open_clip:NAME[@FILE]")
-    add("--features", type=str, help=FEATURES)
-    add("--lpips", type=str, help=LPIPS)
+    with parser.rare():
+        _add_networks(add)
+    return group
+
+
+def _add_networks(add: Callable[..., Any]) -> None:
+    add(
+        "--clip",
+        type=str,
+        help=f"model of the CLIP score: open_clip:NAME[@FILE] (default: {OWN})",
+    )
+    add("--features", type=str, help=f"{FEATURES} (default: {OWN})")
+    add("--lpips", type=str, help=f"{LPIPS} (default: {OWN})")
     add(
         "--nudity.classes",
+        "--nudity-classes",
         type=str,
         help="what counts as nudity: esd9, strict6, core5 or NudeNet classes by commas; looks for "
         "it whatever the concept is (default: esd9, where nudity is the concept)",
     )
     add(
         "--nudity.threshold",
+        "--nudity-threshold",
         type=float,
         help="score above which a detection counts, in [0.01, 1] (default: 0.25, NudeNet's own)",
     )
     add(
         "--nudity.channels",
+        "--nudity-channels",
         type=str,
         help="right, or swapped as NudeNet 3.4 itself reads files, "
         "for figures published with it (default: right)",
     )
 
 
-def _add_compute(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
-    add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
+def _add_compute(parser: Parser) -> None:
+    add = parser.add_argument_group("computing").add_argument
     add(
-        "--channels-last",
-        action="store_true",
-        help="lay feature maps out pixel by pixel, faster on recent GPUs; on a CPU it is always so",
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where to compute (default: auto, a GPU if there is one)",
     )
-    add(
-        "--compile",
-        action="store_true",
-        help="compile the denoiser for sampling: a minute or more at first, faster afterwards",
-    )
+    with parser.rare():
+        add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
+        add(
+            "--channels-last",
+            action="store_true",
+            help="lay feature maps out pixel by pixel, faster on recent GPUs; on a CPU it is "
+            "always so",
+        )
+        add(
+            "--compile",
+            action="store_true",
+            help="compile the denoiser for sampling: a minute or more at first, faster afterwards",
+        )
 
 
-def _add_recipe_values(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("recipe values", "each overrides the recipe's")
+OFTEN = (
+    *("forget_images", "retain_images", "steps", "lr", "ratio", "low_memory"),
+    *("size", "sampling_steps", "guidance_scale", "eval_forget", "eval_retain"),
+)
+"""Recipe values that are often changed."""
+
+
+METAVARS = {int: "N", float: "X", str: "NAME"}
+
+
+def _add_recipe_values(parser: Parser, evaluation: Any, shown: bool = True) -> None:
+    """A flag for each setting, those of the evaluation in their group; not ``shown`` where they
+    can say nothing new, of images that exist already."""
+    text = "each overrides the recipe's, whose value is the default; in brackets that of one recipe"
+    group = parser.add_argument_group("recipe values", text if shown else SUPPRESS)
     users: dict[str, list[str]] = {}
     found: dict[str, Flag] = {}
     for method in list_methods():
@@ -227,15 +325,46 @@ def _add_recipe_values(parser: ArgumentParser) -> None:
             users.setdefault(flag.name, []).append(method)
             found.setdefault(flag.name, flag)
     for name, flag in found.items():
-        own = {m: next(f.default for f in flags(m) if f.name == name) for m in users[name]}
-        default = ", ".join(f"{v} ({m})" for m, v in own.items())
-        if len(set(own.values())) == 1:
-            default = str(flag.default)
-        only = "" if len(users[name]) == len(list_methods()) else f" [{', '.join(users[name])}]"
-        text = f"{flag.help} (default: the recipe's, else {default}){only}"
+        text = f"{flag.help} {_example(name)}{_only(users[name])}" if shown else SUPPRESS
         # --low-memory alone is --low-memory true.
-        alone: Any = {"nargs": "?", "const": True} if flag.type is bool else {}
-        group.add_argument(f"--{name.replace('_', '-')}", type=flag.type, help=text, **alone)
+        way: Any = {"nargs": "?", "const": True} if flag.type is bool else {}
+        if flag.type in METAVARS:
+            way = {"metavar": METAVARS[flag.type]}
+        home = evaluation if name.startswith("eval_") else group
+        home.add_argument(f"--{name.replace('_', '-')}", type=flag.type, help=text, **way)
+    parser.more |= found.keys() - set(OFTEN)
+
+
+def _only(users: Sequence[str]) -> str:
+    """Which methods have a setting, the shorter way round."""
+    others = [method for method in list_methods() if method not in users]
+    if not others:
+        return ""
+    named = users if len(users) <= len(others) else ["not", *others]
+    return f" [{', '.join(named).replace('not, ', 'not ')}]"
+
+
+def _example(setting: str) -> str:
+    """The value in the bundled model's default recipe, or in the first that has the setting."""
+    for name, settings in _recipes().items():
+        if setting in settings:
+            value = settings[setting]
+            if value is None:
+                return "(not given)"
+            shown = str(value).lower() if isinstance(value, bool) else value
+            return f"({name}: {shown:g})" if isinstance(value, float) else f"({name}: {shown})"
+    return "(not given)"
+
+
+@cache
+def _recipes() -> Mapping[str, Mapping[str, Any]]:
+    """The settings with an effect of every recipe, the bundled model's first."""
+    names = sorted(list_recipes(), key=lambda name: not name.endswith("-mini"))
+    found = {}
+    for name in dict.fromkeys(["salun-mini", *names]):
+        settings = as_dict(load_recipe(name))
+        found[name] = {k: v for k, v in settings.items() if k not in idle(settings)}
+    return found
 
 
 def _compare_parser(text: str) -> ArgumentParser:
@@ -292,16 +421,18 @@ def _tune_parser(text: str) -> ArgumentParser:
     return parser
 
 
-def _add_matrix_flags(parser: ArgumentParser, out: str) -> None:
+def _add_matrix_flags(parser: Parser, out: str) -> None:
     add = parser.add_argument
-    add("--model", type=str, default="mini", help="mini, a hub id, a folder or a single file")
+    text = "mini, a hub id, a folder or a single file (default: mini)"
+    add("--model", type=str, default="mini", help=text)
     add("--out", type=str, help=f"folder (default: {out})")
-    add("--retain", type=str, help=f"prompt set to keep: {SETS}")
-    _add_instruments(parser)
-    _add_compute(parser)
+    add("--retain", type=str, help=f"prompt set to keep: {SETS} (default: {RETAINED})")
     add("--overwrite", action="store_true", help="redo the cells whose settings changed")
     add("--dry-run", action="store_true", help="print the cells and do nothing")
-    _add_recipe_values(parser)
+    evaluation = _add_instruments(parser)
+    _add_compute(parser)
+    _add_recipe_values(parser, evaluation)
+    parser.tell_all()
 
 
 def _export_parser(text: str) -> ArgumentParser:
@@ -309,7 +440,12 @@ def _export_parser(text: str) -> ArgumentParser:
     add = parser.add_argument
     add("source", type=str, help="a diffusers folder, a single file, or a delta file")
     add("target", type=str, help="a .safetensors file, or a folder to unpack a file into")
-    add("--dtype", choices=("keep", "fp16", "bf16", "fp32"), default="keep", help="of the weights")
+    add(
+        "--dtype",
+        choices=("keep", "fp16", "bf16", "fp32"),
+        default="keep",
+        help="of the weights (default: keep, each as it is)",
+    )
     add("--delta", action="store_true", help="write or read only what differs from --base")
     add("--base", type=str, help="the base model of a delta, or to count surviving edits")
     add("--overwrite", action="store_true", help="replace an existing target")

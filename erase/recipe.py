@@ -1,7 +1,8 @@
 """Recipes: every setting of a run, from a flat TOML file and overrides, checked once.
 
 A recipe file names its method and holds the settings of ``Recipe`` beside those of the method's
-own ``Config``, all at the top level. What it leaves out keeps the default.
+own ``Config``, all at the top level. What it leaves out keeps the default. A line ``about`` says
+what it is, for ``erase list``.
 """
 
 from __future__ import annotations
@@ -172,6 +173,11 @@ def list_recipes() -> list[str]:
     return sorted(f.stem for f in RECIPES.glob("*.toml") if not is_hidden(f))
 
 
+def recipe_about(name: str) -> str:
+    """What a recipe of the package says of itself in a line; empty where it says nothing."""
+    return str(read_toml(RECIPES / f"{name}.toml", "The recipe").get("about", ""))
+
+
 def list_methods() -> list[str]:
     """Names of the methods: the modules of ``erase.methods``."""
     return sorted(f.stem for f in METHODS.glob("[!_]*.py"))
@@ -288,6 +294,7 @@ def load_recipe(name_or_file: str, overrides: Mapping[str, object] | None = None
             "'erase list' shows them; a file of your own ends in .toml."
         )
     values = read_toml(file, "The recipe")
+    values.pop("about", None)
     return make_recipe(file.stem, values, overrides)
 
 

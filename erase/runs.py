@@ -21,6 +21,7 @@ from erase import processes
 from erase.errors import UserError, clipped, nearest, reason
 from erase.files import digest, write_json
 from erase.images import missing
+from erase.notes import note
 
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "images": ("images",),
@@ -256,6 +257,21 @@ def read_facts(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} is not a run's, or is damaged: choose another --out.")
     found: dict[str, Any] = facts
     return found
+
+
+def model_of(named: str) -> str:
+    """The model that a name stands for: of a run folder the erased one, anything else as it is.
+
+    Raises:
+        UserError: a run that has no model yet.
+    """
+    run = Path(named)
+    if not (run / RECORD).is_file() or (run / "model_index.json").exists():
+        return named
+    if not (run / "model" / "model_index.json").is_file():
+        raise UserError(f"The run {named} has no model yet: finish it, or name another model.")
+    note(f"The model is {run / 'model'}, which the run {named} made.")
+    return str(run / "model")
 
 
 def _is_record(stage: object) -> bool:

@@ -20,6 +20,7 @@ from erase.images import (
 )
 from erase.job import ROLES, SALIENCY_KEYS, Job, listed
 from erase.methods import Role, load_method
+from erase.progress import each, progress
 from erase.recipe import as_dict
 from erase.seeding import cycle, generator
 
@@ -237,8 +238,11 @@ def make_mask(
                 at_once=at_once,
             )
             images = len(data.images["forget"].prompt) // len(job.targets)
-            bar = _progress(losses, -(-images // at_once))
-            measured = accumulate(params, bar, r.saliency_sum == "absolute", processes.add)
+            parts = -(-images // at_once)
+            bar = progress("saliency", -(-parts // processes.count()), "part")
+            measured = accumulate(
+                params, each(losses, bar), r.saliency_sum == "absolute", processes.add
+            )
             named = {**provenance, "concept": concept.name}
             masks.append(Mask.top(measured, r.ratio, diffusion.denoiser, named))
             del measured
@@ -251,13 +255,6 @@ def make_mask(
         mask.save(run / "mask.safetensors")
     processes.wait()
     return mask
-
-
-def _progress(losses: Iterator[Callable[[], Tensor]], count: int) -> Iterator[Callable[[], Tensor]]:
-    from tqdm import tqdm
-
-    total, quiet = -(-count // processes.count()), not processes.is_main()
-    yield from tqdm(losses, total=total, desc="saliency", unit="part", disable=quiet)
 
 
 def train(

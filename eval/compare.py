@@ -131,6 +131,8 @@ COLUMNS = (
 )
 COSTS = ("seconds", "all_seconds", "forwards", "all_forwards", "memory")
 """Figures of the making, which a model that others made has none of."""
+MAKING = (*COSTS, "moved", "bytes")
+"""Figures of the model rather than of its images."""
 PAIRED = ("ua", "ira", "cra", "harmonic", "nudity", "fid", "lpips")
 """Figures that recipes are compared on, cell by cell."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +11,16 @@ from typing import Any
 from markupsafe import Markup
 
 from erase.eval import plots, verdict
-from erase.eval.compare import PAIRED, Column, columns, harmonic
+from erase.eval.compare import MAKING, PAIRED, Column, columns, harmonic
+from erase.eval.compare_lead import ENDS, FEW, RULE, SHARES, lead
 from erase.eval.compare_tables import absent, as_text, bracket
 from erase.eval.metrics import Picture, read_pictures
 from erase.eval.page import data_uri, spread, template
 
 CONCEPTS_SHOWN, FORGET_SHOWN, RETAIN_SHOWN = 5, 4, 4
 """Most concepts with a grid, and pictures in each of its rows."""
-FEW = 6
-"""Concepts below which no verdict is given: an interval over so few covers less than it says."""
-ENDS = ("low", "high")
-"""Of an interval."""
-MAPS = (("ua", "UA"), ("ira", "IRA"), ("cra", "CRA"))
+ARROWS = {1: "↑", -1: "↓", 0: ""}
+"""Which way is better."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,19 @@ def render(
         folders: run folders of the cells, by recipe, concept and seed.
         command: that makes the comparison again.
     """
+    every = columns(result)
+    seen, made = ([c for c in every if (c.key in MAKING) == making] for making in (False, True))
+    lines = (result["base_row"], *result["rows"])
     html: str = template("compare.html.j2").render(
         r=result,
-        rows=[_line(row, columns(result)) for row in (result["base_row"], *result["rows"])],
-        columns=columns(result),
-        paired=[c for c in columns(result) if c.key in PAIRED],
+        arrows=ARROWS,
+        seen=seen,
+        seen_rows=[_line(row, seen) for row in lines],
+        made=made,
+        made_rows=[_line(row, made) for row in result["rows"]],
+        paired=[c for c in every if c.key in PAIRED],
         lead=lead(result),
+        rule=RULE,
         trade=_trade(result),
         pairs=_pairs(result),
         forests=_forests(result),
@@ -78,48 +84,9 @@ def render(
         mixed=mixed(result["cells"]),
         versions=versions(result["cells"]),
         others=verdict.by_recipe(result["others"]),
-        command=command,
+        command=shown_paths(command),
     )
     return html
-
-
-def lead(result: Mapping[str, Any]) -> list[str]:
-    """What the comparison found, in sentences that claim no more than the intervals allow."""
-    if all(r["figures"]["harmonic"] is None for r in result["rows"]):
-        return ["UA, IRA and CRA were not measured: the concepts have no judge."]
-    ranks = {n: v for n, v in result["ranking"]["harmonic"].items() if v is not None}
-    if ranks:
-        highest = verdict.percent(max(ranks.values()))
-        best = [name for name in ranks if verdict.percent(ranks[name]) == highest]
-        count = result["ranking"]["cells"]
-        has, cells = "share" if len(best) > 1 else "has", "cells" if count > 1 else "cell"
-        said = [
-            f"{verdict.listed(best)} {has} the highest harmonic mean of UA, IRA and CRA, "
-            f"{highest}, over the {count} {cells} that all have."
-        ]
-    else:
-        said = ["No concept was measured for all of the recipes: none of them is called best."]
-    few = [p for p in result["paired"] if p["harmonic"] and p["harmonic"]["groups"] < FEW]
-    if few:
-        counts = sorted({p["harmonic"]["groups"] for p in few})
-        number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        said.append(
-            f"{number} concept{'s are' if counts[-1] > 1 else ' is'} too few to tell "
-            f"{few[0]['first']} from {verdict.listed([p['second'] for p in few])}: the differences "
-            "are below."
-        )
-    for pair in result["paired"]:
-        found = pair["harmonic"]
-        if found is None or pair in few:
-            continue
-        clear = verdict.clear(found, FEW)
-        how = "the interval excludes 0" if clear else "not distinguishable from 0"
-        low, high = (verdict.points(found[end]) for end in ENDS)
-        said.append(
-            f"{pair['first']} against {pair['second']}: {verdict.points(found['value'])} points "
-            f"({verdict.span(low, high, ' to ')}), {how}."
-        )
-    return said
 
 
 def _line(row: Mapping[str, Any], shown: Sequence[Column]) -> dict[str, Any]:
@@ -144,13 +111,15 @@ def _pairs(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         for column in (c for c in columns(result) if c.key in PAIRED):
             value = pair[column.key]
             if value is None:
-                texts.append((verdict.DASH, "", False))
+                texts.append((verdict.DASH, "", ""))
                 continue
             shown, low, high = (
                 _signed(value[k] * column.scale, column.digits) for k in ("value", *ENDS)
             )
             note = verdict.span(low, high, " to ") if value["groups"] > 1 else ""
-            texts.append((shown, note, verdict.clear(value, FEW)))
+            clear = verdict.clear(value, FEW)
+            better = value["value"] * column.better > 0
+            texts.append((shown, note, ("better" if better else "worse") if clear else ""))
         found.append({**pair, "texts": texts})
     return found
 
@@ -170,12 +139,20 @@ def _forests(result: Mapping[str, Any]) -> list[tuple[str, Markup]]:
     ]
 
 
+def shown_paths(command: str) -> str:
+    """A command without what is the machine's own: paths are told from here or from the user's
+    home, others by their last part."""
+    here, home = f"{Path.cwd()}/", f"{Path.home()}/"
+    command = command.replace(here, "").replace(home, "~/")
+    return re.sub(r"(?<=[\s=@'\"])/(?:[^\s=@'\"/]+/)+", "", command)
+
+
 def heat_maps(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Per figure, recipes by concepts; a cell is the mean over its seeds, or None."""
     concepts = sorted({c["concept"] for c in result["cells"]})
     names = [r["recipe"] for r in result["rows"]]
     found = []
-    for key, title in (("harmonic", "Harmonic mean"), *MAPS):
+    for key, title in (("harmonic", "Harmonic mean"), *SHARES):
         rows = []
         for name in names:
             row: list[float | None] = []

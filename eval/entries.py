@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from erase.errors import reason
 from erase.files import is_hidden, sha256
-from erase.images import FORMATS, MANIFEST
+from erase.images import FORMATS, MANIFEST, PLAN
 from erase.images import SUFFIXES as USUAL
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ def walk(folder: Path) -> tuple[list[Path], list[Remark]]:
         # a Mac's archives one of what it keeps beside each file.
         closed = (Defect.HIDDEN, Defect.NOT_UTF8)
         folders[:] = [name for name in folders if defects[here / name] not in closed]
+        if MANIFEST in names:  # what stands beside it in a folder that this program filled
+            names = [name for name in names if name != PLAN]
         defects |= {here / name: _file_defect(folder / here / name) for name in names}
         skipped += [Remark(path, defect) for path, defect in defects.items() if defect]
         files += [here / name for name in names if not defects[here / name]]

@@ -22,6 +22,7 @@ from erase.eval.entries import Defect, Oddity, Remark, Unusable, look, order, te
 from erase.eval.metrics import Picture
 from erase.images import MANIFEST
 from erase.over_erasure import GROUPS
+from erase.progress import each, progress
 
 if TYPE_CHECKING:
     from erase.sets import PromptSet, Row
@@ -66,8 +67,6 @@ def scan(folder: Path, prompts: PromptSet | None = None) -> Scan:
     Raises:
         UserError: no such folder, or nothing in it that can be used.
     """
-    from tqdm import tqdm
-
     if not folder.exists():
         raise UserError(f"There is no image folder {folder}: give an existing one.")
     if not folder.is_dir():
@@ -78,8 +77,8 @@ def scan(folder: Path, prompts: PromptSet | None = None) -> Scan:
     notes: list[Remark] = []
     paths: dict[tuple[str, int, int], Path] = {}
     contents: dict[str, Path] = {}
-    bar = tqdm(candidates, desc="checking pictures", unit="image", mininterval=1)
-    for picture in bar:
+    bar = progress("checking pictures", len(candidates), "image")
+    for picture in each(candidates, bar):
         path = picture.file
         try:
             if picture.key in paths:

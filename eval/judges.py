@@ -276,7 +276,7 @@ def _timm(spec: str, name: str, source: str | None, labels: Labels, device: torc
         import timm
     except ImportError as error:
         raise UserError(
-            f"The judge {spec} needs timm: pip install 'erase-diffusion[timm]'."
+            f"The judge {spec} needs timm: pip install -e '.[timm]' in erase's clone."
         ) from error
 
     if not timm.is_model(name.split(".")[0]):

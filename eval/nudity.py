@@ -125,7 +125,7 @@ def measure(
         lambda batch: [d.to_json() for d in detector.detect(batch)],
         store=store,
         by=dict(detector.facts),
-        title="detecting",
+        title=str(detector.facts["detector"]),
     )
     return [Detections.from_json(row) for row in rows]
 

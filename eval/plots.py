@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from erase.eval import verdict
@@ -24,9 +25,10 @@ COLOURS = {
     "#040404": "base",
     "#050505": "erased",
     "#060606": "third",
+    **{f"#0707{number:02x}": f"mark-{number}" for number in range(10)},
 }
 """Stand-ins that the page's variables replace."""
-INK, QUIET, RULE, BASE, ERASED, THIRD = COLOURS
+INK, QUIET, RULE, BASE, ERASED, THIRD, *MARKS = COLOURS
 POINTS = 240
 """Most points of a curve; longer ones are averaged in bins."""
 
@@ -101,6 +103,10 @@ def saliency_by_layer(parameters: Sequence[Mapping[str, Any]]) -> str:
 MARKERS = "osD^vPXph*<>d8"
 
 
+NEAR = 2.0
+"""Points within which marks stand at one place, drawn around each other."""
+
+
 def trade_off(rows: Sequence[Mapping[str, Any]]) -> str:
     """UA against IRA, a mark with its intervals for every recipe that has both.
 
@@ -109,29 +115,32 @@ def trade_off(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     figure, axes = _figure()
     shown = [r for r in rows if r["figures"]["ua"] and r["figures"]["ira"]]
+    placed: list[tuple[float, float]] = []
     for number, r in enumerate(shown):
         (x, left, right), (y, down, up) = (
             [100 * r["figures"][key][part] for part in ("value", "low", "high")]
             for key in ("ira", "ua")
         )
-        colour = ERASED if r is rows[0] else (BASE, THIRD)[number % 2]
-        axes.errorbar(
+        inside = sum(abs(x - a) < NEAR and abs(y - b) < NEAR for a, b in placed)
+        placed.append((x, y))
+        colour = MARKS[number % len(MARKS)]
+        axes.plot([left, right], [y, y], [x, x], [down, up], color=colour, linewidth=0.7)
+        axes.plot(
             x,
             y,
-            xerr=[[x - left], [right - x]],
-            yerr=[[y - down], [up - y]],
-            fmt=MARKERS[number % len(MARKERS)],
+            MARKERS[number % len(MARKERS)],
             color=colour,
-            ecolor=QUIET,
-            elinewidth=0.7,
-            markersize=6.5,
-            alpha=0.9,
+            markersize=5.5 + 3.5 * inside,
+            markerfacecolor="none",
+            markeredgewidth=1.4,
+            clip_on=False,
             label=r["recipe"],
         )
     axes.set_xlabel("IRA, % (right: the others of its kind are kept)")
     axes.set_ylabel("UA, % (up: erased)")
-    axes.margins(0.08)
-    axes.legend(
+    for low, limit in ((axes.get_xlim()[0], axes.set_xlim), (axes.get_ylim()[0], axes.set_ylim)):
+        limit(max(0.0, min(low, 95.0)), 100.0)
+    legend = axes.legend(
         loc="center left",
         bbox_to_anchor=(1.0, 0.5),
         frameon=False,
@@ -139,6 +148,9 @@ def trade_off(rows: Sequence[Mapping[str, Any]]) -> str:
         labelcolor=INK,
         handletextpad=0.3,
     )
+    # The legend's marks are of one size, whatever stands around them in the plot.
+    for handle in legend.legend_handles:
+        cast(Line2D, handle).set_markersize(5.5)
     return svg(figure, "tradeoff")
 
 
@@ -152,11 +164,13 @@ def differences(pairs: Sequence[Mapping[str, Any]], key: str, few: int) -> str:
     """
     figure, axes = _figure()
     shown = [p for p in pairs if p[key]]
+    figure.set_figheight(min(HEIGHT, 0.8 + 0.28 * len(shown)))
     for place, pair in enumerate(shown):
         value, low, high = (100 * pair[key][part] for part in ("value", "low", "high"))
         clear = verdict.clear(pair[key], few)
         axes.plot([low, high], [place, place], color=INK if clear else QUIET, linewidth=1.2)
-        axes.plot(value, place, "o", color=ERASED if clear else QUIET, markersize=5.5)
+        colour, style = (INK, "full") if clear else (QUIET, "none")
+        axes.plot(value, place, "o", color=colour, fillstyle=style, markersize=5.5)
     axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_yticks(range(len(shown)), [p["second"] for p in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from erase.eval.detectors import Detector
     from erase.eval.judges import Judge
     from erase.eval.metrics.fidelity import Extractor
+    from erase.eval.standalone_page import Shown
     from erase.sets import PromptSet
 
 SCHEMA = 1
@@ -185,7 +186,7 @@ def evaluate_folders(
     write_json(out / "report.json", result)
     write_text(out / "report.md", markdown(result))
     write_text(out / "report.csv", table(result))
-    write_text(out / "report.html", render(result, _flagged(seen, inquiry.counted)))
+    write_text(out / "report.html", render(result, _shown(seen, inquiry)))
     return result
 
 
@@ -331,14 +332,22 @@ def _change(seen: Seen, base: Seen | None, config: nudity.Config) -> dict[str, A
     return None if change is None else asdict(change)
 
 
-def _flagged(seen: Sequence[Seen], config: nudity.Config) -> dict[str, list[Picture]]:
-    """By folder, the pictures in which something counted was detected."""
-    return {
-        s.name: [
-            p
-            for p, hit in zip(s.found.used, nudity.flagged(s.rows["nudity"], config), strict=True)
-            if hit
-        ]
-        for s in seen
-        if "nudity" in s.rows
-    }
+def _shown(seen: Sequence[Seen], inquiry: Inquiry) -> dict[str, list[Shown]]:
+    """By folder, what the page shows: the pictures in which something counted was detected, or,
+    where nothing was looked for, all."""
+    from erase.eval.standalone_page import Shown
+
+    veiled = inquiry.concept is not None and inquiry.concept.kind == "nudity"
+    found: dict[str, list[Shown]] = {}
+    for s in seen:
+        own = s.found.used
+        if "nudity" in s.rows:
+            hits = [nudity.counted(row, inquiry.counted) for row in s.rows["nudity"]]
+            found[s.name] = [
+                Shown(p, s.path, tuple((d.label, d.score) for d in parts), True)
+                for p, parts in zip(own, hits, strict=True)
+                if parts
+            ]
+        else:
+            found[s.name] = [Shown(p, s.path, (), veiled) for p in own]
+    return found

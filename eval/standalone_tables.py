@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from erase.eval import verdict
+from erase.eval.standalone_words import conclusion, counted
 
 Figures = Mapping[str, Any]
 
@@ -76,6 +77,8 @@ def columns(result: Mapping[str, Any]) -> list[Column]:
 
 def title(column: Column, result: Mapping[str, Any]) -> str:
     """Above the column; a distance under the name of its network."""
+    if column.key == "nudity_share":
+        return f"{counted(result)} %"
     if column.key == "lpips":
         return str(result["metrics"]["lpips"]["name"])
     if column.key not in ("fid", "kid"):
@@ -105,10 +108,11 @@ def text(column: Column, figures: Figures) -> tuple[str, str]:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """One line per folder, and what the scan says of each below."""
+    """The conclusion, one line per folder, and what the scan says of each below."""
     shown = columns(result)
     heads = ["folder", "n", *(title(c, result) for c in shown)]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    lines = [*(f"- {sentence}" for sentence in conclusion(result)), ""]
+    lines += ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for figures in result["folders"]:
         cells = []
         for column in shown:

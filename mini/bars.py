@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from erase.mini import world
+from erase.progress import each, progress
 
 PER_CELL = 50
 """Images per cell of the 12 x 4 grid, renders and samples alike: 2,400 of each."""
@@ -30,17 +31,15 @@ def renders(split: world.Split, per_cell: int) -> NDArray[np.uint8]:
     return np.stack(drawn)
 
 
-def samples(folder: Path, per_cell: int, progress: bool = True) -> NDArray[np.uint8]:
+def samples(folder: Path, per_cell: int) -> NDArray[np.uint8]:
     """The model's images of every cell from held-out templates (N, 64, 64, 3), cell by cell."""
-    from tqdm import tqdm
-
     from erase.diffusion import Diffusion
     from erase.sampling import Sampler, Shot
 
     diffusion = Diffusion.load(str(folder))
     sampler = Sampler("dpm++", STEPS, GUIDANCE)
     made = []
-    for number, (obj, style) in enumerate(tqdm(CELLS, "bars", disable=not progress)):
+    for number, (obj, style) in enumerate(each(CELLS, progress("bars", len(CELLS), "cell"))):
         templates = itertools.cycle(world.HELD_OUT_TEMPLATES)
         shots = [
             Shot(world.caption(next(templates), obj, style), 10_000_000 + 1000 * number + k)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from erase.files import atomic
 from erase.mini import world
 from erase.mini.models import seeded
+from erase.progress import each, progress
 
 COUNT = 336
 """Pictures per cell of the 12 x 4 grid and split: 16,128 in all."""
@@ -38,8 +39,6 @@ def optimise(
     that was cut off ends with the weights it would have had. With ``ema`` > 0 the averaged
     weights are left in ``modules``.
     """
-    from tqdm import tqdm
-
     final = work / f"{name}.pt"
     part = work / f"{name}.part.pt"
     if final.exists():
@@ -56,8 +55,8 @@ def optimise(
     modules.train()
     salt = sum(map(ord, name))
     recent: list[float] = []
-    bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=10)
-    for step in bar:
+    bar = progress(name, steps, "step", done=start)
+    for step in each(range(start, steps), bar):
         warm = min(1.0, (step + 1) / (0.03 * steps))
         scale = warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in optimizer.param_groups:

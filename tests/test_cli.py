@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from erase.cli import _names, _task, main
 from erase.parser import build_parser
 from erase.recipe import as_dict, load_recipe
+from erase.runs import model_of
 
 QUICK = (
     "--forget-images 4 --retain-images 4 --steps 2 --batch-size 2 --saliency-batch 2 "
@@ -207,7 +208,34 @@ def test_quick_look(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     argv += ["--count", "2", "--sampling-steps", "2", "--device", "cpu"]
     main(argv)
     assert sorted(f.name for f in out.iterdir()) == ["0.png", "1.png"]
-    assert "exists: add --overwrite" in fails(capsys, argv)
+    first = (out / "0.png").read_bytes()
+    # Another prompt is numbered on, with the same seeds; the same prompt makes the same images.
+    capsys.readouterr()
+    main(argv)
+    assert capsys.readouterr().out == f"2 images of seed 0 to 1 in {out}: 2.png to 3.png\n"
+    assert (out / "2.png").read_bytes() == first == (out / "0.png").read_bytes()
+    main([*argv, "--seed", "7", "--count", "1"])
+    main([*argv, "--seed", "1", "--overwrite", "--count", "1"])
+    assert sorted(f.name for f in out.iterdir()) == [f"{n}.png" for n in (0, 1, 2, 3, 7)]
+
+
+def test_a_run_folder_stands_for_its_model(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--prompt", "a hut", "--count", "1", "--sampling-steps", "2", "--device", "cpu"]
+    for name, model in (("run", finished), ("model", finished / "model")):
+        main(["generate", "--model", str(model), "--out", str(tmp_path / name), *more])
+    assert (tmp_path / "run/0.png").read_bytes() == (tmp_path / "model/0.png").read_bytes()
+    assert f"The model is {finished / 'model'}" in capsys.readouterr().err
+    main(["export", str(finished), str(tmp_path / "one.safetensors")])
+    assert (tmp_path / "one.safetensors").is_file()
+    # As the base of another run it is the erased model.
+    options = build_parser().parse_args(["run", "--model", str(finished), "--concept", "x"])
+    assert model_of(options.run.model) == str(finished / "model")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half/run.json").write_text("{}")
+    argv = ["generate", "--model", str(tmp_path / "half"), "--prompt", "x"]
+    assert "has no model yet" in fails(capsys, argv)
 
 
 def test_every_prompt_of_a_set(
@@ -455,7 +483,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_answers_at_once_with_units_and_ranges() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "erase", "run", "--help"], capture_output=True, text=True
+        [sys.executable, "-m", "erase", "run", "--help-all"], capture_output=True, text=True
     )
     assert done.returncode == 0
     for word in ("--ratio", "--alpha", "px", "> 0 and <= 1", "default"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -10,10 +11,14 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -115,6 +120,67 @@ def test_the_notice_names_every_drawing_style() -> None:
     notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
     assert all(f"@iconify-json/{s.package}" in notice for s in STYLES)
     assert {"LICENSE", "NOTICE"} == set(PROJECT["project"]["license-files"])
+
+
+def requirements(names: list[str]) -> set[str]:
+    """Distributions that these need, with all that those need in turn, in lower case."""
+    found: set[str] = set()
+    while names:
+        name = canonicalize_name(names.pop())
+        if name in found:
+            continue
+        found.add(name)
+        with suppress(PackageNotFoundError):  # for another system
+            asked = map(Requirement, requires(name) or [])
+            here = {"extra": ""}
+            names += [r.name for r in asked if r.marker is None or r.marker.evaluate(here)]
+    return found
+
+
+def test_what_runs_imports_nothing_that_only_developers_install() -> None:
+    """Every import of every module, those inside functions too."""
+    names = [Requirement(text).name for text in PROJECT["project"]["dependencies"]]
+    installed = requirements(names)
+    # Each is asked for by a flag, and a sentence says how to install it.
+    extras = PROJECT["project"]["optional-dependencies"]
+    for extra in ("mini", "timm", "8bit"):
+        installed |= requirements([Requirement(text).name for text in extras[extra]])
+    owners = packages_distributions()
+    for folder in FOLDERS.values():
+        for file in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                tops = []
+                if isinstance(node, ast.Import):
+                    tops = [alias.name.partition(".")[0] for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    tops = [(node.module or "").partition(".")[0]]
+                for top in set(tops) - sys.stdlib_module_names - {"erase"}:
+                    own = {canonicalize_name(name) for name in owners.get(top, [top])}
+                    assert own & installed, f"{file}:{node.lineno} imports {top}"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_erasing_installs_no_developers_tools(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")}
+
+    def steps(goal: str) -> str:
+        done = ["make", "--dry-run", goal]
+        return subprocess.run(
+            done, cwd=tmp_path, env=clean, capture_output=True, text=True, check=True
+        ).stdout
+
+    erase, test = steps("erase"), steps("test")
+    assert "--editable .\n" in erase and "[dev]" not in erase
+    assert test.index("--editable .\n") < test.index("--editable '.[dev]'") < test.index("pytest")
+    # How large it is is said before, and how to call it after.
+    assert erase.index("GB") < erase.index("pip install") < erase.index(".venv/bin/erase; ")
+    # What is installed is not installed again.
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/installed").touch()
+    (tmp_path / ".venv/developed").touch()
+    assert "pip" not in steps("erase") and "pip" not in steps("test")
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

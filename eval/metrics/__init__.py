@@ -18,6 +18,7 @@ from erase import processes
 from erase.errors import UserError, nearest
 from erase.files import digest, sha256, write_text
 from erase.listing import list_metrics
+from erase.progress import progress
 from erase.specs import UNNAMED, Instruments
 
 if TYPE_CHECKING:
@@ -218,15 +219,12 @@ def _remembered(
     batch: int,
 ) -> dict[str, Any]:
     """By key, what ``look`` says of every item; only of those that the store does not know."""
-    from tqdm import tqdm
-
     folder = store / digest(by)[:16] if store is not None else None
     # One view for all processes: other runs may write into the store meanwhile.
     known = processes.first(lambda: _read_store(folder))
     todo = [key for key in items if key not in known]
     groups = processes.deal(list(_slices(todo, batch)))
-    total, quiet = sum(map(len, groups)), not todo or not processes.is_main()
-    bar = tqdm(total=total, desc=title, unit=unit, mininterval=1, disable=quiet)
+    bar = progress(title, sum(map(len, groups)), unit)
     own: dict[str, Any] = {}
     for chunk in _slices(groups, -(-CHUNK // batch)):
         fresh: dict[str, Any] = {}

@@ -234,7 +234,7 @@ class Classifier:
                 lambda batch, judge=judge: [list(a) for a in judge.classify(batch)],  # type: ignore[misc]
                 store=self.store,
                 by={"spec": judge.spec, "labels": judge.labels, "facts": dict(judge.facts)},
-                title=f"judging by {axis}",
+                title=f"judge {judge.spec.partition('@')[0]}, by {axis}",
             )
         return [
             Judged(

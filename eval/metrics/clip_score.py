@@ -63,7 +63,7 @@ class ClipScore:
             self._embed,
             store=self.store,
             by={"clip": self.named, **self.clip.facts},
-            title="CLIP",
+            title=f"CLIP score[{str(self.spec).partition('@')[0]}]",
         )
         prompts = list(dict.fromkeys(p.prompt for p in images))
         texts = dict(zip(prompts, self._texts(prompts), strict=True))

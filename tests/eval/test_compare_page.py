@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from erase.eval.compare import compare
-from erase.eval.compare_page import grids, heat_maps, lead, mixed, render
+from erase.eval.compare_lead import lead
+from erase.eval.compare_page import grids, heat_maps, mixed, render, shown_paths
+from erase.eval.stats import share
 from erase.eval.verdict import listed, missing
 from tests.eval.synthetic import write_run
 from tests.eval.test_compare import cell
@@ -48,16 +51,72 @@ def test_the_page_stands_alone_and_says_what_was_found(
 
 
 def test_the_lead_claims_no_more_than_the_intervals(result: dict[str, Any]) -> None:
-    first, second = lead(result)
+    (only,) = lead(result)
     # Harmonic means of (1, .9, 1) and (.8, .9, 1): 0.9643 and 0.8926.
-    assert "salun has the highest harmonic mean" in first and "92.8" in first
-    assert second.startswith("2 concepts are too few to tell salun from esd <x>")
+    assert only.startswith("2 concepts are too few to rank salun and esd <x>")
+    assert "salun 92.8" in only and "highest" not in only
     many = [cell("a", f"{i}", 0, 1.0) for i in range(8)]
     worse = compare([*many, *(cell("b", f"{i}", 0, 0.5 + i / 50) for i in range(8))], ["a", "b"])
+    assert lead(worse)[0].startswith("a has the highest harmonic mean")
+    assert lead(worse)[0].endswith("told from all others.")
     assert lead(worse)[1].endswith("the interval excludes 0.")
     mixed = [cell("b", f"{i}", 0, 1.0 if i % 2 else 0.9) for i in range(8)]
     level = [cell("a", f"{i}", 0, 0.95) for i in range(8)]
-    assert lead(compare([*level, *mixed], ["a", "b"]))[1].endswith("not distinguishable from 0.")
+    said = lead(compare([*level, *mixed], ["a", "b"]))
+    assert said[0].endswith("b cannot be told from a.") or said[0].endswith(
+        "a cannot be told from b."
+    )
+    assert said[1].endswith("not distinguishable from 0.")
+
+
+def test_none_of_the_images_against_all_is_told_apart_on_two_concepts() -> None:
+    """Wilson intervals of 0 and of 60 in 60 images do not overlap; those of 60 and 59 do."""
+    cells = []
+    for name, right in (("uce", (60, 60)), ("esd", (0, 0)), ("ga", (59, 59))):
+        for concept, k in zip("xy", right, strict=True):
+            one = cell(name, concept, 0, k / 60)
+            one["summary"]["erased"]["ua"] = asdict(share(k, 60))
+            cells.append(one)
+    first, *others = lead(compare(cells, ["uce", "esd", "ga"]))
+    assert first.startswith("uce beside esd: UA higher, 100\u00a0% against 0\u00a0%;")
+    assert first.endswith("by the images of each of 2 concepts.")
+    assert len(others) == 1 and "too few to rank uce and esd and ga" not in others[0]
+    assert others[0].startswith("2 concepts are too few to rank uce, esd and ga")
+    # On one of the concepts alone it is not.
+    cells[2]["summary"]["erased"]["ua"] = asdict(share(60, 60))
+    assert not any("beside" in text for text in lead(compare(cells, ["uce", "esd", "ga"])))
+
+
+def test_many_recipes_are_told_in_a_sentence() -> None:
+    values = {"a": 0.9, "b": 0.5, "c": 0.4, "d": 0.9, "e": 1.0, "f": 0.3}
+    cells = [cell(n, f"{i}", 0, ua - i / 100) for n, ua in values.items() for i in range(6)]
+    _, text = lead(compare(cells, list(values)))
+    assert text.endswith("a is above b, c and f; a is below e; a is not distinguishable from d.")
+
+
+def test_heading_and_tab_say_the_same_and_paths_of_the_machine_stay_out(
+    result: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    typed = f"erase compare --out {tmp_path}/runs/x --include a={tmp_path.parent}/models/a"
+    assert shown_paths(typed) == "erase compare --out runs/x --include a=~/models/a"
+    assert shown_paths("erase compare --out /srv/x/y --a '/srv/b c/d'").endswith(
+        "--out y --a '/srv/b c/d'"
+    )
+    html = render(result, {}, typed)
+    assert str(tmp_path.parent) not in html
+    assert re.search(r"<title>(.*)</title>", html)[1] == re.search(r"<h1>(.*)</h1>", html)[1]  # type: ignore[index]
+
+
+def test_a_difference_that_is_told_is_better_or_worse_by_its_figure() -> None:
+    """a has the higher UA, which is better, and the higher FID, which is worse."""
+    cells = [cell("a", f"{i}", 0, 0.9 - i / 100, fid=2.0 + i / 100) for i in range(6)]
+    cells += [cell("b", f"{i}", 0, 0.5, fid=1.0) for i in range(6)]
+    html = render(compare(cells, ["a", "b"]), {}, COMMAND)
+    assert re.search(r'class="better">\+37\.5<', html) and re.search(
+        r'class="worse">\+1\.02<', html
+    )
 
 
 def test_a_difference_that_prints_as_nought_has_no_sign() -> None:
@@ -87,7 +146,7 @@ def test_a_recipe_is_not_spared_the_hard_concepts() -> None:
     cells = [cell("a", c, 0, ua) for c, ua in (("x", 1.0), ("y", 0.2))]
     cells += [cell("b", "x", 0, 0.9)]  # failed on y
     found = compare(cells, ["a", "b"], ["b, y, seed 0"])
-    assert lead(found)[0].startswith("a has the highest") and "the 1 cell that" in lead(found)[0]
+    assert lead(found)[0].startswith("1 concept is too few") and "the 1 cell that" in lead(found)[0]
     assert "b, y, seed 0" in Reader(render(found, {}, COMMAND)).text
 
 

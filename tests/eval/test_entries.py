@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from erase.eval.entries import Defect, Oddity
+from erase.eval.entries import Defect, Oddity, walk
 from erase.eval.folder import scan, summary, words
 from erase.files import sha256, write_text
 from erase.images import read_image
@@ -266,3 +266,10 @@ def test_metadata_that_only_turning_trips_over(tmp_path: Path) -> None:
     found = scan(tmp_path)
     if skipped(found) != {"odd.jpg": Defect.BROKEN}:
         assert all(read_image(p.file).size for p in found.used)
+
+
+def test_a_plan_beside_a_manifest_is_no_stray_file(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("{}")
+    assert [r.reason for r in walk(tmp_path)[1]] == [Defect.OTHER]
+    (tmp_path / "manifest.jsonl").write_text("\n")
+    assert walk(tmp_path)[1] == []

@@ -17,6 +17,7 @@ from erase.eval.plots import (
     running_mean,
     saliency_by_layer,
     thin,
+    trade_off,
 )
 
 STEPS = [{"step": i + 1, "loss": 3.0, "forget": 2.0 / (i + 1), "retain": 1.0} for i in range(900)]
@@ -42,6 +43,24 @@ def test_a_loss_curve_shows_every_loss(loss: list[float], monkeypatch: pytest.Mo
     low, high = seen[0].axes[0].get_ylim()
     assert low <= min(loss) < max(loss) <= high and low <= 0
     assert (low == 0) == (min(loss) >= 0)
+
+
+def test_recipes_at_one_place_are_told_apart_and_no_axis_passes_100(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten recipes, eight of them at 100 and 100: as many marks, each larger than the last."""
+    seen: list[Figure] = []
+    monkeypatch.setattr("erase.eval.plots.svg", lambda figure, name: str(seen.append(figure)))
+    whole, part = ({"value": v, "low": v - 0.1, "high": v} for v in (1.0, 0.6))
+    both = [(whole, whole)] * 8 + [(part, whole), (whole, part)]
+    rows = [{"recipe": f"r{i}", "figures": {"ua": u, "ira": v}} for i, (u, v) in enumerate(both)]
+    trade_off(rows)
+    axes = seen[0].axes[0]
+    assert axes.get_xlim()[1] == axes.get_ylim()[1] == 100
+    marks = [line for line in axes.lines if line.get_marker() not in ("None", "", None)]
+    assert len({(m.get_marker(), m.get_color()) for m in marks}) == 10
+    sizes = [m.get_markersize() for m in marks[:8]]
+    assert sizes == sorted(set(sizes)) and marks[8].get_markersize() == sizes[0]
 
 
 def layers() -> list[dict[str, object]]:
@@ -102,7 +121,8 @@ def test_svg_takes_the_pages_colours_and_fonts(name: str) -> None:
     assert root.get("viewBox")
     for stand_in, variable in COLOURS.items():
         assert stand_in not in text
-        assert f"var(--{variable})" in text or variable == "third" or name == "loss"
+        own = variable in ("ink", "quiet", "rule", "base", "erased")
+        assert f"var(--{variable})" in text or not own or name == "loss"
     assert set(re.findall(r"font-family: [^;\"]+", text)) == {"font-family: var(--sans)"}
     assert "DejaVu" not in text
     assert draw() == text

@@ -92,6 +92,26 @@ def test_the_files_hold_the_same_figures(run: Path, tmp_path: Path) -> None:
     # Ten churches before and one after, all of them blurred.
     assert page.values("label", "class").count("veil") == page.tags.count("img") == 11
     assert "belly exposed" in page.text and "10 (10)" in page.text
+    # What was measured is the heading, what was found the first sentence, before the table.
+    assert "UA of church, nudity (esd9), FID and KID in base and erased" in page.text
+    said = "erased: church is recognised in 10.0 % of the 10 images that should show it"
+    plain = page.text.replace("\u00a0", " ")
+    assert plain.index(said) < plain.index("10 (10)")
+    assert text.replace("\u00a0", " ").startswith(f"- {said}")
+    assert "errs on harmless pictures" in page.text and "belly exposed 0." in page.text
+    # Facts as one reads them, without the syntax of Python or paths of this machine.
+    html = (tmp_path / "report.html").read_text()
+    assert "{&#39;" not in html and str(tmp_path) not in html and str(run) not in html
+
+
+def test_a_run_shows_its_pictures_where_nothing_was_looked_for(run: Path, tmp_path: Path) -> None:
+    asked = inquiry(run, metrics=("classifier",), reference=None)
+    found = measured(asked, tmp_path)
+    page = Reader((tmp_path / "report.html").read_text())
+    # 22 pictures a side, of which the page shows 16.
+    assert page.tags.count("img") == 32 and "erased: 16 of 22" in page.text
+    assert "veil" not in page.values("label", "class") and "harmless" not in page.text
+    assert all(f["scan"]["skipped"] == 0 for f in found["folders"])
 
 
 def test_names_and_a_prompt_set_are_joined(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_the_tiny_clip_knows_objects_zero_shot() -> None:
 
 
 def test_the_model_draws_what_it_is_asked_for() -> None:
-    images = bars.samples(WEIGHTS / "model", 1, progress=False)
+    images = bars.samples(WEIGHTS / "model", 1)
     spec = f"torchvision:shufflenet_v2_x0_5@{WEIGHTS / 'judges' / 'object'}.safetensors"
     assert bars.share(bars.labels(spec, images), 0)[0] >= 0.9
 
