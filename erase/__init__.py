@@ -80,6 +80,7 @@ def run(
     channels_last: bool = False,
     compiled: bool = False,
     shared: str | None = None,
+    anyway: bool = False,
     **overrides: Any,
 ) -> dict[str, Any]:
     """Does what ``erase run`` does.
@@ -108,6 +109,7 @@ def run(
         channels_last: lay feature maps out pixel by pixel.
         compiled: compile the denoiser for sampling.
         shared: folder where runs find each other's images of the base model.
+        anyway: train even where the base model makes the concept in less than 20 % of its images.
         **overrides: recipe values, e.g. ``alpha=0.3``.
 
     Returns:
@@ -118,6 +120,7 @@ def run(
     """
     from erase.commands import execute
     from erase.eval.nudity import Config
+    from erase.manner import Manner
     from erase.specs import Instruments
     from erase.task import Compute, make_task
 
@@ -137,4 +140,4 @@ def run(
         compute=Compute(device, deterministic, channels_last, compiled),
         shared=shared,
     )
-    return execute(task, stages, overwrite)
+    return execute(task, stages, overwrite, Manner(anyway=anyway))

@@ -31,6 +31,7 @@ from erase.runs import COMMANDS, check_stages, read_facts
 
 if TYPE_CHECKING:
     from erase.cells import Matrix
+    from erase.manner import Manner
     from erase.specs import Instruments
     from erase.task import Compute, Task
 
@@ -143,6 +144,12 @@ def _compute(options: Namespace, earlier: Mapping[str, Any] | None = None) -> Co
     )
 
 
+def _manner(options: Namespace) -> Manner:
+    from erase.manner import Manner
+
+    return Manner(anyway=options.anyway)
+
+
 def _stages(command: str, options: Namespace) -> None:
     from erase.commands import execute
     from erase.task import each
@@ -167,7 +174,7 @@ def _stages(command: str, options: Namespace) -> None:
         if len(tasks) > 1 and processes.is_main():
             print(f"[{number}/{len(tasks)}] {one.job.concept.name} -> {one.out}", flush=True)
         try:
-            report = execute(one, stages, options.overwrite)
+            report = execute(one, stages, options.overwrite, _manner(options))
         except UserError as error:
             # Several processes can't agree on which concepts to go on with.
             if len(tasks) == 1 or processes.count() > 1:

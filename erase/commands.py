@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
+from erase.base_check import check_base
 from erase.devices import accelerator, memory_told
 from erase.errors import UserError
 from erase.files import digest
 from erase.images import Shared
 from erase.included import place
 from erase.job import check, check_images, model_fingerprint
+from erase.manner import USUAL, Manner
 from erase.notes import note
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, check_stages, versions
 from erase.specs import check_axes
@@ -25,19 +27,23 @@ if TYPE_CHECKING:
     from erase.diffusion import Diffusion
 
 
-def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[str, Any]:
+def execute(
+    task: Task, stages: Sequence[str], overwrite: bool = False, manner: Manner = USUAL
+) -> dict[str, Any]:
     """Does the stages that are not finished yet, in order.
 
     Args:
         task: checked by ``make_task``.
         stages: as the command line names them: images, mask, train, generate, eval.
         overwrite: redo the stages whose inputs changed instead of refusing.
+        manner: what is done beside the results.
 
     Returns:
         The report (``report.json``) where ``eval`` was among the stages, otherwise {}.
 
     Raises:
-        UserError: bad input, changed inputs, or a loss that is not finite.
+        UserError: bad input, changed inputs, a base model that does not make the concept, or a loss
+            that is not finite.
     """
     from erase.card import write_card
     from erase.checkpoint import open_base
@@ -80,6 +86,8 @@ def execute(task: Task, stages: Sequence[str], overwrite: bool = False) -> dict[
                 processes.wait()
         if task.included:
             todo = [stage for stage in todo if stage not in ("images", "mask", "train")]
+        if "train" in todo and manner.ask_base:
+            check_base(task, diffusion, run, plan, shared, anyway=manner.anyway)
         if "images" in todo:
             from erase.stages import make_images
 

@@ -115,6 +115,11 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
     add("--shared", type=str, help="folder where runs find each other's images of the base model")
     _add_compute(parser)
     add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
+    add(
+        "--anyway",
+        action="store_true",
+        help="train even where the base model makes the concept in less than 20 %% of its images",
+    )
     add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
     if name == "generate":
         add("--prompt", type=str, help="a quick look: sample this prompt into --out, nothing else")

@@ -209,7 +209,8 @@ class RunFolder:
         ``worked``, the seconds that went into what is kept, is the least that it took.
 
         Yields:
-            A dict that takes further facts about the stage, ``worked`` among them.
+            A dict that takes further facts about the stage, ``worked`` among them; with ``partly``
+            the stage is only begun.
         """
         earlier = self.stages.get(name, {})
         # One that was finished is made anew.
@@ -226,7 +227,7 @@ class RunFolder:
         began = time.perf_counter()
         try:
             yield record
-            record["finished"] = True
+            record["finished"] = not record.pop("partly", False)
         finally:
             seconds = record["seconds"] + time.perf_counter() - began
             record["seconds"] = round(max(seconds, record.pop("worked", 0.0)), 2)
