@@ -81,6 +81,8 @@ def run(
     compiled: bool = False,
     shared: str | None = None,
     anyway: bool = False,
+    preview: int = 4,
+    tracker: str | None = None,
     **overrides: Any,
 ) -> dict[str, Any]:
     """Does what ``erase run`` does.
@@ -110,6 +112,8 @@ def run(
         compiled: compile the denoiser for sampling.
         shared: folder where runs find each other's images of the base model.
         anyway: train even where the base model makes the concept in less than 20 % of its images.
+        preview: how often training draws four fixed prompts into the run folder, 0 for none.
+        tracker: ``tensorboard`` or ``wandb``, which also gets losses and previews.
         **overrides: recipe values, e.g. ``alpha=0.3``.
 
     Returns:
@@ -140,4 +144,4 @@ def run(
         compute=Compute(device, deterministic, channels_last, compiled),
         shared=shared,
     )
-    return execute(task, stages, overwrite, Manner(anyway=anyway))
+    return execute(task, stages, overwrite, Manner(True, anyway, preview, tracker))

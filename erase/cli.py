@@ -145,9 +145,10 @@ def _compute(options: Namespace, earlier: Mapping[str, Any] | None = None) -> Co
 
 
 def _manner(options: Namespace) -> Manner:
-    from erase.manner import Manner
+    from erase.manner import PREVIEW, Manner
 
-    return Manner(anyway=options.anyway)
+    preview = PREVIEW if options.preview is None else options.preview
+    return Manner(anyway=options.anyway, preview=preview, tracker=options.tracker)
 
 
 def _stages(command: str, options: Namespace) -> None:
@@ -158,6 +159,7 @@ def _stages(command: str, options: Namespace) -> None:
         if options.get(flag) is not None:
             beside = "--prompt or --set" if command == "generate" else "--images"
             raise UserError(f"--{flag} has no effect without {beside}: leave it out.")
+    manner = _manner(options)
     stages = list(COMMANDS) if command == "run" else [command]
     if options.get("stages"):
         stages = options.stages.split(",")
@@ -174,7 +176,7 @@ def _stages(command: str, options: Namespace) -> None:
         if len(tasks) > 1 and processes.is_main():
             print(f"[{number}/{len(tasks)}] {one.job.concept.name} -> {one.out}", flush=True)
         try:
-            report = execute(one, stages, options.overwrite, _manner(options))
+            report = execute(one, stages, options.overwrite, manner)
         except UserError as error:
             # Several processes can't agree on which concepts to go on with.
             if len(tasks) == 1 or processes.count() > 1:

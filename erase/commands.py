@@ -98,7 +98,7 @@ def execute(
                 generate_sides(task, diffusion, run.path, ("base", "base2"), shared)
         if "mask" in todo or "train" in todo:
             _check_judges(task, run, acc.device)
-            _mask_and_train(task, diffusion, run, plan, todo, model, acc)
+            _mask_and_train(task, diffusion, run, plan, todo, model, acc, manner)
         del diffusion  # a second model beside it would double the memory
         if "erased" in todo:
             with run.stage("erased", plan):
@@ -205,33 +205,38 @@ def _mask_and_train(
     todo: Sequence[str],
     model: Mapping[str, str],
     acc: Any,
+    manner: Manner,
 ) -> None:
     from erase.card import write_card
     from erase.checkpoint import open_base, save_model
     from erase.fit import logged_seconds
     from erase.masks import Mask
     from erase.stages import make_mask, train, training_data
+    from erase.watching import watching
 
     data = training_data(task.job, diffusion, run.path)
-    if task.job.recipe.low_memory:
-        diffusion.lighten()
-    if "mask" in todo:
-        with run.stage("mask", plan):
-            make_mask(task.job, diffusion, data, run.path, model)
-    if "train" in todo:
-        with run.stage("train", plan) as record:
-            mask = Mask.load(run.path / "mask.safetensors")
-            mask.check_fits(diffusion.denoiser, model["denoiser"])
-            base, key = open_base(task.model), plan.digests()["train"]
-            state = train(task.job, diffusion, data, mask, run.path, acc, key, base)
-            record["worked"] = logged_seconds(run.path)
+    watched = manner if "train" in todo else USUAL
+    # It embeds its prompts while the text encoders are still on the device.
+    with watching(task, diffusion, run.path, watched, acc) as watch:
+        if task.job.recipe.low_memory:
+            diffusion.lighten()
+        if "mask" in todo:
+            with run.stage("mask", plan):
+                make_mask(task.job, diffusion, data, run.path, model)
+        if "train" in todo:
+            with run.stage("train", plan) as record:
+                mask = Mask.load(run.path / "mask.safetensors")
+                mask.check_fits(diffusion.denoiser, model["denoiser"])
+                base, key = open_base(task.model), plan.digests()["train"]
+                state = train(task.job, diffusion, data, mask, run.path, acc, key, base, watch)
+                record["worked"] = logged_seconds(run.path)
+                if processes.is_main():
+                    save_model(base, state, run.path / "model")
+                    write_card(run.path / "model", run.path, base)
+                processes.wait()
             if processes.is_main():
-                save_model(base, state, run.path / "model")
-                write_card(run.path / "model", run.path, base)
+                sweep(run.path)
             processes.wait()
-        if processes.is_main():
-            sweep(run.path)
-        processes.wait()
 
 
 def sweep(run: Path) -> None:

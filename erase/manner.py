@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from erase.errors import UserError
 
@@ -20,7 +21,7 @@ class Manner:
         tracker: where accelerate sends losses and previews, one of ``TRACKERS``; None is nowhere.
 
     Raises:
-        UserError: a negative number of previews, or an unknown tracker.
+        UserError: a negative number of previews, or a tracker that is unknown or not installed.
     """
 
     ask_base: bool = True
@@ -35,6 +36,13 @@ class Manner:
             raise UserError(
                 f"There is no tracker '{self.tracker}': choose from {', '.join(TRACKERS)}."
             )
+        if self.tracker is not None and find_spec(self.tracker) is None:
+            raise UserError(
+                f"--tracker {self.tracker} needs {self.tracker}: "
+                f"pip install 'erase-diffusion[{self.tracker}]'."
+            )
 
 
 USUAL = Manner()
+PREVIEW = 4
+"""Previews of a run that says nothing else."""

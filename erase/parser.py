@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser
 
 from erase.errors import UserError, nearest
+from erase.manner import TRACKERS
 from erase.recipe import Flag, flags, list_methods
 from erase.runs import COMMANDS
 
@@ -119,6 +120,17 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         "--anyway",
         action="store_true",
         help="train even where the base model makes the concept in less than 20 %% of its images",
+    )
+    add(
+        "--preview",
+        type=int,
+        help="how often training draws four fixed prompts into OUT/previews, 0 for none "
+        "(default: 4)",
+    )
+    add(
+        "--tracker",
+        choices=TRACKERS,
+        help="also send losses and previews there while training (default: nowhere)",
     )
     add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
     if name == "generate":

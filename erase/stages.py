@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from erase.data import Part, TrainingData
     from erase.diffusion import Diffusion
     from erase.masks import Mask
+    from erase.watching import Watch
 
 
 def make_images(
@@ -269,6 +270,7 @@ def train(
     acc: Accelerator,
     key: str,
     base: Base,
+    watch: Watch | None = None,
 ) -> dict[str, Tensor]:
     """Runs the method.
 
@@ -278,6 +280,7 @@ def train(
         acc: device and precision.
         key: hash of the stage's inputs, so that no other training's checkpoint is taken up.
         base: the model's files, whose values the weights outside the mask keep.
+        watch: see ``Fit``.
 
     Returns:
         The erased denoiser's weights in fp32, by name.
@@ -296,6 +299,7 @@ def train(
         key,
         data.part,
         origin,
+        watch=watch,
     )
     load_method(r.method).erase(diffusion, data, r.config, fit)
     if origin is not None:
