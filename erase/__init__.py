@@ -86,6 +86,9 @@ def run(
     compiled: bool = False,
     shared: str | None = None,
     require: str | Mapping[str, float] | None = None,
+    anyway: bool = False,
+    preview: int = 4,
+    tracker: str | None = None,
     **overrides: Any,
 ) -> Report:
     """Does what ``erase run`` does.
@@ -116,6 +119,9 @@ def run(
         shared: folder where runs find each other's images of the base model.
         require: least values of figures, as ``"ua=0.95,ira=0.9"`` or a mapping, fractions; one that
             was not measured, or of fewer than 10 images, is not met.
+        anyway: train even where the base model makes the concept in less than 20 % of its images.
+        preview: how often training draws four fixed prompts into the run folder, 0 for none.
+        tracker: ``tensorboard`` or ``wandb``, which also gets losses and previews.
         **overrides: recipe values, e.g. ``alpha=0.3``.
 
     Returns:
@@ -130,6 +136,7 @@ def run(
     from erase.commands import execute
     from erase.errors import UserError
     from erase.eval.nudity import Config
+    from erase.manner import Manner
     from erase.requirements import check_report, checked, parse
     from erase.specs import Instruments
     from erase.task import Compute, make_task
@@ -153,7 +160,7 @@ def run(
         compute=Compute(device, deterministic, channels_last, compiled),
         shared=shared,
     )
-    report = execute(task, stages, overwrite, given)
+    report = execute(task, stages, overwrite, Manner(True, anyway, preview, tracker), command=given)
     check_report(report, required)
     return report
 

@@ -12,8 +12,11 @@ from erase.commands import execute
 from erase.costs import forwards, image_forwards
 from erase.errors import UserError
 from erase.files import digest, write_json
+from erase.manner import Manner
 from erase.runs import RunFolder
 
+QUIET = Manner(ask_base=False)
+"""A comparison shows how often the base makes the concept, and goes on."""
 DELTA = "delta.safetensors"
 """The model, kept in a cell's folder as what differs from the base."""
 
@@ -63,7 +66,7 @@ def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
         )
     trouble(cell).unlink(missing_ok=True)
     _restore(matrix, cell)
-    execute(task, ("images", "mask", "train", "generate", "eval"), overwrite)
+    execute(task, ("images", "mask", "train", "generate", "eval"), overwrite, QUIET)
     before = open_base(matrix.model).denoiser_state()
     after = read_state(cell.folder / "model", "unet")
     delta = cell.folder / DELTA

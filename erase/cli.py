@@ -33,6 +33,7 @@ from erase.runs import COMMANDS, check_stages, model_of, read_facts
 
 if TYPE_CHECKING:
     from erase.cells import Matrix
+    from erase.manner import Manner
     from erase.specs import Instruments
     from erase.task import Compute, Task
 
@@ -158,6 +159,17 @@ def _compute(options: Namespace, earlier: Mapping[str, Any] | None = None) -> Co
     )
 
 
+def _manner(options: Namespace) -> Manner:
+    from erase.manner import PREVIEW, Manner
+
+    preview = options.get("preview")
+    return Manner(
+        anyway=bool(options.get("anyway")),
+        preview=PREVIEW if preview is None else preview,
+        tracker=options.get("tracker"),
+    )
+
+
 def _stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
     from erase.commands import execute
     from erase.task import each
@@ -166,6 +178,7 @@ def _stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
         if options.get(flag) is not None:
             beside = "--prompt or --set" if command == "generate" else "--images"
             raise UserError(f"--{flag} has no effect without {beside}: leave it out.")
+    manner = _manner(options)
     stages = list(COMMANDS) if command == "run" else [command]
     if options.get("stages"):
         stages = options.stages.split(",")
@@ -187,7 +200,7 @@ def _stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
         if len(tasks) > 1 and processes.is_main():
             print(f"[{number}/{len(tasks)}] {one.job.concept.name} -> {one.out}", flush=True)
         try:
-            report = execute(one, stages, options.overwrite, made_by)
+            report = execute(one, stages, options.overwrite, manner, command=made_by)
         except UserError as error:
             # Several processes can't agree on which concepts to go on with.
             if len(tasks) == 1 or processes.count() > 1:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
+from erase.base_check import check_base
 from erase.devices import accelerator, memory_told
 from erase.errors import UserError
 from erase.files import digest
 from erase.images import Shared
 from erase.included import place
 from erase.job import check, check_images, model_fingerprint
+from erase.manner import USUAL, Manner
 from erase.notes import note
 from erase.result import Report
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, check_stages, versions
@@ -27,7 +29,12 @@ if TYPE_CHECKING:
 
 
 def execute(
-    task: Task, stages: Sequence[str], overwrite: bool = False, command: str = ""
+    task: Task,
+    stages: Sequence[str],
+    overwrite: bool = False,
+    manner: Manner = USUAL,
+    *,
+    command: str = "",
 ) -> Report:
     """Does the stages that are not finished yet, in order.
 
@@ -35,13 +42,15 @@ def execute(
         task: checked by ``make_task``.
         stages: as the command line names them: images, mask, train, generate, eval.
         overwrite: redo the stages whose inputs changed instead of refusing.
+        manner: what is done beside the results.
         command: how this was asked for, to be told in the report.
 
     Returns:
         The report (``report.json``) where ``eval`` was among the stages, otherwise an empty one.
 
     Raises:
-        UserError: bad input, changed inputs, or a loss that is not finite.
+        UserError: bad input, changed inputs, a base model that does not make the concept, or a loss
+            that is not finite.
     """
     from erase.card import write_card
     from erase.checkpoint import open_base
@@ -86,6 +95,8 @@ def execute(
                 processes.wait()
         if task.included:
             todo = [stage for stage in todo if stage not in ("images", "mask", "train")]
+        if "train" in todo and manner.ask_base:
+            check_base(task, diffusion, run, plan, shared, anyway=manner.anyway)
         if "images" in todo:
             from erase.stages import make_images
 
@@ -96,7 +107,7 @@ def execute(
                 generate_sides(task, diffusion, run.path, ("base", "base2"), shared)
         if "mask" in todo or "train" in todo:
             _check_judges(task, run, acc.device)
-            _mask_and_train(task, diffusion, run, plan, todo, model, acc)
+            _mask_and_train(task, diffusion, run, plan, todo, model, acc, manner)
         del diffusion  # a second model beside it would double the memory
         if "erased" in todo:
             with run.stage("erased", plan):
@@ -212,33 +223,38 @@ def _mask_and_train(
     todo: Sequence[str],
     model: Mapping[str, str],
     acc: Any,
+    manner: Manner,
 ) -> None:
     from erase.card import write_card
     from erase.checkpoint import open_base, save_model
     from erase.fit import logged_seconds
     from erase.masks import Mask
     from erase.stages import make_mask, train, training_data
+    from erase.watching import watching
 
     data = training_data(task.job, diffusion, run.path)
-    if task.job.recipe.low_memory:
-        diffusion.lighten()
-    if "mask" in todo:
-        with run.stage("mask", plan):
-            make_mask(task.job, diffusion, data, run.path, model)
-    if "train" in todo:
-        with run.stage("train", plan) as record:
-            mask = Mask.load(run.path / "mask.safetensors")
-            mask.check_fits(diffusion.denoiser, model["denoiser"])
-            base, key = open_base(task.model), plan.digests()["train"]
-            state = train(task.job, diffusion, data, mask, run.path, acc, key, base)
-            record["worked"] = logged_seconds(run.path)
+    watched = manner if "train" in todo else USUAL
+    # It embeds its prompts while the text encoders are still on the device.
+    with watching(task, diffusion, run.path, watched, acc) as watch:
+        if task.job.recipe.low_memory:
+            diffusion.lighten()
+        if "mask" in todo:
+            with run.stage("mask", plan):
+                make_mask(task.job, diffusion, data, run.path, model)
+        if "train" in todo:
+            with run.stage("train", plan) as record:
+                mask = Mask.load(run.path / "mask.safetensors")
+                mask.check_fits(diffusion.denoiser, model["denoiser"])
+                base, key = open_base(task.model), plan.digests()["train"]
+                state = train(task.job, diffusion, data, mask, run.path, acc, key, base, watch)
+                record["worked"] = logged_seconds(run.path)
+                if processes.is_main():
+                    save_model(base, state, run.path / "model")
+                    write_card(run.path / "model", run.path, base)
+                processes.wait()
             if processes.is_main():
-                save_model(base, state, run.path / "model")
-                write_card(run.path / "model", run.path, base)
+                sweep(run.path)
             processes.wait()
-        if processes.is_main():
-            sweep(run.path)
-        processes.wait()
 
 
 def sweep(run: Path) -> None:

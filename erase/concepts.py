@@ -40,8 +40,9 @@ PROMPT_SEEDS = 100_000_000
 """First seed of prompts that come from a concept rather than from a set."""
 EVERYDAY = "everyday"
 """Prompt set of captions that have nothing to do with any concept."""
-OPEN_FAMILIES = ("", "imagenette")
-"""Families whose short names are found for any model."""
+OPEN_FAMILY = "imagenette"
+"""The family that any model may know; by short name it is found only where it is asked for, since
+its concepts bring a recipe of their own."""
 _TYPO = 0.8
 
 
@@ -144,14 +145,15 @@ def load_concept(name: str, family: str | None = None) -> Concept:
     """A concept by its full name, by its short name, from a TOML file, or free text.
 
     Args:
-        name: ``mini/church``; ``church`` where one concept of the family (or, without a family,
-            of all) has it; a path that ends in ``.toml``; anything else is the prompt itself, in
-            which brackets may mark the concept's own words: ``a photo of a [church]``.
-        family: narrows short names to it and to the concepts outside families.
+        name: ``mini/church``; ``church`` where a concept of the family has it; a path that ends in
+            ``.toml``; anything else is the prompt itself, in which brackets may mark the concept's
+            own words: ``a photo of a [church]``.
+        family: whose short names are found, besides those of the concepts outside families.
 
     Raises:
-        UserError: a short name of several concepts, a single word that is nearly a name, or
-            brackets that mark nothing or several things.
+        UserError: a short name of several concepts, one of Imagenette's where that family is not
+            asked for, a single word that is nearly a name, or brackets that mark nothing or several
+            things.
     """
     names = list_concepts()
     if name in names:
@@ -160,16 +162,21 @@ def load_concept(name: str, family: str | None = None) -> Concept:
         return _read(Path(name), Path(name).stem)
     # The bundled model's concepts are of another world than photographs: by short name they are
     # found for that model alone.
-    reach = [
-        n for n in names if n.rpartition("/")[0] in (("", family) if family else OPEN_FAMILIES)
-    ]
+    reach = [n for n in names if n.rpartition("/")[0] in ("", family or OPEN_FAMILY)]
     short = [n for n in reach if n.rpartition("/")[2] == name]
-    if len(short) == 1:
-        return load_concept(short[0])
-    if short:
+    if len(short) > 1:
         raise UserError(f"'{name}' may be {' or '.join(short)}: give the full name.")
+    if short:
+        found = load_concept(short[0])
+        if found.family not in (None, family):
+            raise UserError(
+                f"'{name}' is short for {found.name}, whose published recipe and judging take "
+                f"days: write {found.name} for that, or free text in quotes, such as "
+                f'"{articles(f"a photo of a {found.word}")}".'
+            )
+        return found
     if name and len(name.split()) == 1:
-        _refuse_typo(name, names if "/" in name else reach)
+        _refuse_typo(name, names if "/" in name else reach, family)
     if "[" in name or "]" in name:
         return _marked(name)
     return Concept(name=name, kind="text", word=name)
@@ -187,17 +194,18 @@ def _marked(text: str) -> Concept:
     return Concept(name=plain, kind="text", word=word, templates=(f"{before}{{}}{after}",))
 
 
-def _refuse_typo(name: str, reach: Sequence[str]) -> None:
+def _refuse_typo(name: str, reach: Sequence[str], family: str | None) -> None:
     if "/" in name:
         raise UserError(
             f"There is no concept '{name}'.{nearest(name, reach)} 'erase list' shows them; "
             "free text with a slash needs a space."
         )
-    short = [n.rpartition("/")[2] for n in reach]
+    short = {n.rpartition("/")[2]: n for n in reach}
     near = difflib.get_close_matches(name.lower(), short, n=1, cutoff=_TYPO)
     if near:
+        meant = near[0] if family else short[near[0]]
         raise UserError(
-            f"There is no concept '{name}'. Did you mean '{near[0]}'? "
+            f"There is no concept '{name}'. Did you mean '{meant}'? "
             f"To erase the word itself, write a phrase such as 'a photo of {name}'."
         )
 

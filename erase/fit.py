@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from erase.masks import Mask
+    from erase.watching import Watch
 
+LOG = "train.jsonl"
 Step = Callable[[int], Mapping[str, Tensor]]
 """Given the step's number, the scalars to log; ``loss`` is minimised."""
 
@@ -74,6 +76,8 @@ class Fit:
         origin: the weights in the file's precision, where the denoiser holds them in less.
         masters: filled by a training: fp32 values of the masked weights, by name, where the
             denoiser holds them in less.
+        watch: told after each step, before its checkpoint; a closed form's before and after are
+            steps 0 and 1.
     """
 
     settings: Settings
@@ -85,6 +89,7 @@ class Fit:
     part: Part = field(default_factory=Part)
     origin: Mapping[str, Tensor] | None = None
     masters: dict[str, Tensor] = field(default_factory=dict)
+    watch: Watch | None = None
 
     def __call__(self, denoiser: nn.Module, step: Step) -> None:
         """Trains in place, from the last checkpoint where there is one.
@@ -107,12 +112,12 @@ class Fit:
     def _train(self, optimizer: MaskedOptimizer, step: Step) -> None:
         settings = self.settings
         rows, start = self._resume(optimizer)
+        self._log(rows)
         bar = progress("train", settings.steps, "step", done=start)
         began = time.perf_counter() - (float(rows[-1]["seconds"]) if rows else 0.0)
         for index in each(range(start, settings.steps), bar):
             figures = self._gradients(step, index)
             if not all(map(math.isfinite, figures.values())):
-                self._log(rows)
                 raise UserError(self._diverged(f"The loss is not finite at step {index + 1}"))
             for group in optimizer.optimizer.param_groups:
                 group["lr"] = settings.rate(index)
@@ -120,6 +125,11 @@ class Fit:
             optimizer.zero_grad()
             seconds = round(time.perf_counter() - began, 3)
             rows.append({"step": index + 1, **figures, "seconds": seconds})
+            self._add(rows[-1])
+            if self.watch is not None:
+                looked = time.perf_counter()
+                self.watch(index + 1, rows[-1])
+                began += time.perf_counter() - looked  # no part of training
             bar.set_postfix(loss=f"{figures['loss']:.4f}", refresh=False)
             if (index + 1) % settings.checkpoint_every == 0 or index + 1 == settings.steps:
                 self._save(optimizer, index + 1, rows)
@@ -157,6 +167,8 @@ class Fit:
         Raises:
             UserError: the solution is not finite.
         """
+        if self.watch is not None:
+            self.watch(0, {})
         for name, parameter in scoped(denoiser, self.scope).items():
             mask = unpack(self.mask.bits[name].to(parameter.device), parameter.shape)
             if not bool(mask.any()):
@@ -168,6 +180,8 @@ class Fit:
                 )
             parameter.data = torch.where(mask, value, parameter)
         self._log([])
+        if self.watch is not None:
+            self.watch(1, {})
 
     def _diverged(self, what: str) -> str:
         last = self._last()
@@ -203,10 +217,15 @@ class Fit:
         return int(found[-1].stem.removeprefix("step-")) if found else 0
 
     def _log(self, rows: list[dict[str, Any]]) -> None:
-        if not processes.is_main():
-            return
-        text = "".join(json.dumps(r) + "\n" for r in rows)
-        write_text(self.folder / "train.jsonl", text)
+        """Begins the log anew: steps after the checkpoint are taken again."""
+        if processes.is_main():
+            text = "".join(json.dumps(r) + "\n" for r in rows)
+            write_text(self.folder / LOG, text)
+
+    def _add(self, row: Mapping[str, Any]) -> None:
+        if processes.is_main():
+            with (self.folder / LOG).open("a", encoding="utf-8") as log:
+                log.write(json.dumps(row) + "\n")
 
     def _save(self, optimizer: MaskedOptimizer, step: int, rows: list[dict[str, Any]]) -> None:
         """Keeps the last two checkpoints, so that one cut short is never the only one.
@@ -224,7 +243,6 @@ class Fit:
                 torch.save(content, stream)
             for old in self._checkpoints()[:-2]:
                 old.unlink()
-            self._log(rows)
         processes.wait()
 
     def _resume(self, optimizer: MaskedOptimizer) -> tuple[list[dict[str, Any]], int]:
@@ -243,5 +261,5 @@ class Fit:
 
 def logged_seconds(folder: Path) -> float:
     """Seconds that the steps took whose result is kept, whatever was killed in between."""
-    rows = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = (folder / LOG).read_text(encoding="utf-8").splitlines()
     return float(json.loads(rows[-1])["seconds"]) if rows else 0.0

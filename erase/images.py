@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -154,6 +154,7 @@ def generate(
     title: str = "images",
     shared: Shared | None = None,
     model: str = "",
+    only: Set[str] | None = None,
 ) -> list[dict[str, object]]:
     """Makes the images of ``requests`` in ``folder`` with a manifest; goes on where it stopped.
 
@@ -169,9 +170,11 @@ def generate(
         title: of the progress bar.
         shared: where batches are looked for and left.
         model: fingerprint, where the folder may meet another model.
+        only: files that are wanted now, with the rest of their batches; a later call makes the
+            others and the manifest.
 
     Returns:
-        The manifest's rows.
+        The manifest's rows; none yet with ``only``.
 
     Raises:
         UserError: the folder holds images of other requests.
@@ -190,7 +193,12 @@ def generate(
         return read_manifest(folder)
     if processes.is_main():
         write_json(marker, {"plan": plan, "images": len(requests)})
-    groups = processes.deal(list(batches(requests, batch)))
+    asked_for = [
+        group
+        for group in batches(requests, batch)
+        if only is None or not only.isdisjoint(r.file for r in group)
+    ]
+    groups = processes.deal(asked_for)
     bar = progress(title, sum(map(len, groups)), "image")
     for group in groups:
         there = all((folder / r.file).exists() for r in group)
@@ -205,6 +213,8 @@ def generate(
         bar.update(len(group))
     bar.close()
     processes.wait()
+    if only is not None:
+        return []
     if processes.is_main():
         written = [
             {"file": r.file, **row, "sha256": sha256(folder / r.file)}

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser
 
 from erase.errors import UserError, nearest
 from erase.listing import CATALOGUE
+from erase.manner import PREVIEW, TRACKERS
 from erase.recipe import (
     Flag,
     as_dict,
@@ -174,6 +175,25 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         )
         add("--shared", type=str, help="folder where runs share their images of the base model")
     add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
+    if name in ("run", "train"):
+        add(
+            "--anyway",
+            action="store_true",
+            help="train even where the base model makes the concept in less than 20 %% of its "
+            "images",
+        )
+        with parser.rare():
+            add(
+                "--preview",
+                type=int,
+                help="how often training draws four fixed prompts into OUT/previews, 0 for none "
+                f"(default: {PREVIEW})",
+            )
+            add(
+                "--tracker",
+                choices=TRACKERS,
+                help="also send losses and previews there while training (default: nowhere)",
+            )
     add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
     if name in ("run", "eval"):
         add(

@@ -184,14 +184,33 @@ def list_methods() -> list[str]:
 
 
 def default_recipe(model: str, concept: Concept | None = None) -> str:
-    """The recipe of a run that names none, by its model and what it erases, if anything."""
+    """The recipe of a run that names none, by its model and what it erases, if anything.
+
+    What was published for Stable Diffusion 1.4 is the default of Stable Diffusion 1 alone.
+
+    Raises:
+        UserError: what was published for a concept may be its recipe or not, since the model is not
+            downloaded yet. A guess would be another recipe once it is.
+    """
     if model == "mini":
         return "salun-mini"
+    published = None
     if concept is not None and concept.kind == "nudity":
-        return "salun-sd14-nudity"
+        published = "salun-sd14-nudity"
     if concept is not None and concept.family == "imagenette":
-        return "salun-sd14-imagenette"
-    return "salun-sd"
+        published = "salun-sd14-imagenette"
+    if published is None:
+        return "salun-sd"
+    from erase.generations import kind_of
+
+    kind = kind_of(model)
+    if kind is None:
+        raise UserError(
+            f"'{clipped(model)}' is not downloaded yet, so whether it is a Stable Diffusion 1, for "
+            f"which {published} was published, is not known: add --recipe {published}, or "
+            "--recipe salun-sd for Stable Diffusion 2 or XL."
+        )
+    return published if kind == "1" else "salun-sd"
 
 
 def recipe_for(name: str, model: str) -> str:

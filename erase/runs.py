@@ -26,14 +26,14 @@ from erase.notes import note
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "images": ("images",),
     "mask": ("mask.safetensors",),
-    "train": ("checkpoints", "train.jsonl", "model"),
+    "train": ("checkpoints", "train.jsonl", "model", "previews"),
     "base": ("eval/base", "eval/base2"),
     "erased": ("eval/erased",),
     "eval": ("report.json", "report.html", "report.md", "report.csv", "concepts"),
 }
 """Stages in their order, with what each of them writes into the run folder."""
 
-OPTIONAL = ("checkpoints", "concepts")
+OPTIONAL = ("checkpoints", "concepts", "previews")
 """Outputs that are not there in every finished run."""
 
 UPSTREAM: Mapping[str, tuple[str, ...]] = {
@@ -210,7 +210,8 @@ class RunFolder:
         ``worked``, the seconds that went into what is kept, is the least that it took.
 
         Yields:
-            A dict that takes further facts about the stage, ``worked`` among them.
+            A dict that takes further facts about the stage, ``worked`` among them; with ``partly``
+            the stage is only begun.
         """
         earlier = self.stages.get(name, {})
         # One that was finished is made anew.
@@ -227,7 +228,7 @@ class RunFolder:
         began = time.perf_counter()
         try:
             yield record
-            record["finished"] = True
+            record["finished"] = not record.pop("partly", False)
         finally:
             seconds = record["seconds"] + time.perf_counter() - began
             record["seconds"] = round(max(seconds, record.pop("worked", 0.0)), 2)

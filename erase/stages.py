@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from erase.data import Part, TrainingData
     from erase.diffusion import Diffusion
     from erase.masks import Mask
+    from erase.watching import Watch
 
 
 def make_images(
@@ -266,6 +267,7 @@ def train(
     acc: Accelerator,
     key: str,
     base: Base,
+    watch: Watch | None = None,
 ) -> dict[str, Tensor]:
     """Runs the method.
 
@@ -275,6 +277,7 @@ def train(
         acc: device and precision.
         key: hash of the stage's inputs, so that no other training's checkpoint is taken up.
         base: the model's files, whose values the weights outside the mask keep.
+        watch: see ``Fit``.
 
     Returns:
         The erased denoiser's weights in fp32, by name.
@@ -293,6 +296,7 @@ def train(
         key,
         data.part,
         origin,
+        watch=watch,
     )
     load_method(r.method).erase(diffusion, data, r.config, fit)
     if origin is not None:

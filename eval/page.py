@@ -20,6 +20,7 @@ from erase.eval.metrics import Picture
 from erase.eval.provenance import told
 from erase.over_erasure import GROUPS
 from erase.places import near
+from erase.previews import read_previews
 from erase.words import counted
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
         sets=sorted({p.set for p in evidence.pictures["base"]}),
         run=place,
         veiled=report["concept"]["kind"] == "nudity" or bool(evidence.flagged),
+        previews=_previews(run),
         export=f"{run.name or 'erased'}.safetensors",
     )
     return html
@@ -328,6 +330,15 @@ def _other_grids(report: Mapping[str, Any], evidence: Evidence, veiled: bool) ->
         title = GROUP_NAMES[role].format(word=word)
         found.append(Grid(title[0].upper() + title[1:], "", shown))
     return found
+
+
+def _previews(run: Path) -> list[tuple[str, list[tuple[int, str]]]]:
+    """What was drawn while training: each prompt with its images by step."""
+    return [
+        (shown.prompt or "(empty prompt)", [(step, data_uri(file)) for step, file in files])
+        for shown, files in read_previews(run)
+        if files
+    ]
 
 
 def _all_right(row: Judged) -> bool:

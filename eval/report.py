@@ -207,7 +207,9 @@ def evaluate(
         nudity=None if compared is None else Exposed(exposure.facts, compared),
         over_erasure=beyond,
         warnings=tuple(
-            w for w in (fidelity["erased"].warning, *assumed(classifier.judges)) if w is not None
+            w
+            for w in (fidelity["erased"].warning, classifier.told, *assumed(classifier.judges))
+            if w is not None
         ),
         mask=_mask(run / "mask.safetensors"),
         training=_training(run / "train.jsonl"),

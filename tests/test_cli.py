@@ -473,6 +473,18 @@ def test_truncated_image_in_own_folder(
     assert "bad.png" in fails(capsys, [*argv, "--forget-folder", str(own)])
 
 
+def test_a_short_name_never_brings_a_recipe_of_days(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ["--model", str(tiny_folder), "--out", str(tmp_path / "r")]
+    for argv in (
+        ["run", "--concept", "church", *model],
+        ["compare", "--recipes", "uce", "--concepts", "church", *model],
+        ["tune", "--recipe", "salun-sd", "--concepts", "church", *model],
+    ):
+        assert "write imagenette/church for that" in fails(capsys, argv)
+
+
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     main(["list"])
     printed = capsys.readouterr().out

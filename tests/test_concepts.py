@@ -106,12 +106,13 @@ def test_nudity_has_the_published_prompts() -> None:
 def test_short_names() -> None:
     assert load_concept("church", "mini").name == "mini/church"
     assert load_concept("church", "imagenette").name == "imagenette/church"
-    assert load_concept("tench").name == "imagenette/tench"
-    assert load_concept("nudity", "mini").name == "nudity"
+    assert load_concept("nudity", "mini").name == load_concept("nudity").name == "nudity"
+    for name, phrase in (("church", "a church"), ("english-springer", "an English springer")):
+        with pytest.raises(UserError, match=f'write imagenette/{name} .*"a photo of {phrase}"'):
+            load_concept(name)
 
 
 def test_the_bundled_world_is_not_what_other_models_know() -> None:
-    assert load_concept("church").name == "imagenette/church"
     assert load_concept("trumpet") == Concept(name="trumpet", kind="text", word="trumpet")
 
 
@@ -152,6 +153,11 @@ def test_a_name_of_another_family_is_free_text() -> None:
 def test_a_slip_of_the_pen_is_no_free_text(name: str, nearest: str) -> None:
     with pytest.raises(UserError, match=f"no concept '{name}'. Did you mean '{nearest}'"):
         load_concept(name, "mini")
+
+
+def test_without_a_family_the_full_name_is_proposed() -> None:
+    with pytest.raises(UserError, match="no concept 'chruch'. Did you mean 'imagenette/church'"):
+        load_concept("chruch")
 
 
 def test_unknown_names_and_families() -> None:

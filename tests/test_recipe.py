@@ -20,6 +20,7 @@ from erase.recipe import (
     load_recipe,
     make_recipe,
 )
+from tests.tiny import tiny_sd2, tiny_sdxl, tiny_single_file
 
 PUBLISHED = {
     "scope": "full",
@@ -75,10 +76,29 @@ def test_the_defaults_are_the_published_ones() -> None:
 def test_default_recipe() -> None:
     church, nudity = load_concept("imagenette/church"), load_concept("nudity")
     assert default_recipe("mini", church) == default_recipe("mini", nudity) == "salun-mini"
-    assert default_recipe("some/model", nudity) == "salun-sd14-nudity"
-    assert default_recipe("some/model", church) == "salun-sd14-imagenette"
     assert default_recipe("some/model", load_concept("a dog")) == "salun-sd"
     assert default_recipe("some/model") == "salun-sd"
+
+
+def test_what_was_published_for_stable_diffusion_1_is_no_default_of_others(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    church, nudity = load_concept("imagenette/church"), load_concept("nudity")
+    second, xl = tiny_sd2(tmp_path / "sd2"), tiny_sdxl(tmp_path / "xl")
+    files = {folder: tmp_path / f"{folder.name}.safetensors" for folder in (tiny_folder, xl)}
+    for folder, file in files.items():
+        tiny_single_file(folder, file)
+    for model in (tiny_folder, files[tiny_folder]):
+        assert default_recipe(str(model), nudity) == "salun-sd14-nudity"
+        assert default_recipe(str(model), church) == "salun-sd14-imagenette"
+    for model in (second, xl, files[xl]):
+        assert default_recipe(str(model), nudity) == default_recipe(str(model), church)
+        assert default_recipe(str(model), nudity) == "salun-sd"
+    # A guess would be another recipe once the model is there.
+    with pytest.raises(UserError, match="not downloaded yet.*--recipe salun-sd14-nudity, or --rec"):
+        default_recipe("some/model", nudity)
+    with pytest.raises(UserError, match="There is no model 'nowhere'"):
+        default_recipe("nowhere", nudity)
 
 
 @pytest.mark.parametrize("method", list_methods())

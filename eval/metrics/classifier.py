@@ -21,6 +21,7 @@ from typing import Any
 
 from erase.concepts import Concept
 from erase.errors import UserError, nearest
+from erase.eval.free_text import NEUTRAL, OWN_AXIS, Placed, labels_of, place, told
 from erase.eval.judges import Judge, load_judge, mini_judges
 from erase.eval.metrics import Picture, Setting, measured
 from erase.eval.opening import parse_spec
@@ -28,8 +29,7 @@ from erase.eval.stats import Share, share
 from erase.specs import axis_specs
 
 FIGURES = ("ua", "ra", "ira", "cra", "became_anchor")
-PROMPT = "prompt"
-"""Axis of a concept without one: the retained prompts are the labels, told apart zero-shot."""
+NO_JUDGE = "not measured: no judge"
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def score(
         against: the other side's rows, for the change per class.
     """
     if target.axis not in axes:
-        return Accuracy(reasons=dict.fromkeys(FIGURES, "not measured: no judge"))
+        return Accuracy(reasons=dict.fromkeys(FIGURES, NO_JUDGE))
     forget = [r for r in rows if r.role == "forget"]
     kept = [r for r in rows if r.role == "retain"]
     named = [r for r in kept if target.axis in r.labels]
@@ -203,11 +203,17 @@ class Classifier:
         judges: by axis; none where there is nothing to judge with.
         target: what to look for.
         store: see ``measured``.
+        named: labels on the concept's axis that retained prompts name, by prompt.
+        told: how a concept without a label of its own was judged, as a sentence.
+        reason: why nothing is judged, where nothing is.
     """
 
     judges: Mapping[str, Judge]
     target: Target
     store: Path | None = None
+    named: Mapping[str, str] = field(default_factory=dict)
+    told: str | None = None
+    reason: str = NO_JUDGE
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -216,14 +222,14 @@ class Classifier:
             axis: {"spec": j.spec, "labels": list(j.labels), **j.facts}
             for axis, j in self.judges.items()
         }
-        return {"target": asdict(self.target), "judges": judges}
+        how = {"how": self.told} if self.told else {}
+        return {"target": asdict(self.target), "judges": judges, **how}
 
     def labels(self, picture: Picture) -> Mapping[str, str]:
         """What an image should show, on the axes where its judge can say so."""
-        labels = dict(picture.labels)
-        if self.target.axis == PROMPT and picture.prompt in self.judges[PROMPT].labels:
-            labels[PROMPT] = picture.prompt
-        return labels
+        if picture.role != "retain" or picture.prompt not in self.named:
+            return picture.labels
+        return {self.target.axis: self.named[picture.prompt], **picture.labels}
 
     def measure(self, images: Sequence[Picture]) -> list[Judged]:
         """Shows every image to every axis's judge."""
@@ -239,7 +245,7 @@ class Classifier:
         return [
             Judged(
                 p.role,
-                self.labels(p) if self.judges else p.labels,
+                self.labels(p),
                 {axis: (str(s[i][0]), float(s[i][1])) for axis, s in said.items()},
             )
             for i, p in enumerate(images)
@@ -247,6 +253,8 @@ class Classifier:
 
     def score(self, rows: Sequence[Judged], against: Sequence[Judged] | None = None) -> Accuracy:
         """UA, IRA, CRA and what they are made of; ``against`` is the base side."""
+        if not self.judges:
+            return Accuracy(reasons=dict.fromkeys(FIGURES, self.reason))
         return score(rows, self.target, list(self.judges), against)
 
 
@@ -271,18 +279,17 @@ def find_target(concept: Concept, anchor: Concept, pictures: Sequence[Picture]) 
     """Where the concept stands among the labels.
 
     A concept without an axis of its own is a further label of the retained images' only axis, or
-    of their prompts where they have none.
+    stands on one beside its anchor.
     """
     if concept.axis is not None and concept.label is not None:
         axis, label = concept.axis, concept.label
     else:
         columns = list(axes_of(pictures))
-        axis = columns[0] if len(columns) == 1 else PROMPT
-        label = concept.prompts()[0] if axis == PROMPT else concept.word
-    if anchor.axis is None:
-        whole = axis == PROMPT and anchor.kind == "text"
-        return Target(axis, label, (anchor.prompts()[0] if whole else anchor.word) or None)
-    return Target(axis, label, anchor.label if anchor.axis == axis else None)
+        axis, label = columns[0] if len(columns) == 1 else OWN_AXIS, concept.word
+    if anchor.axis == axis:
+        return Target(axis, label, anchor.label)
+    known = anchor.axis is None or axis == OWN_AXIS
+    return Target(axis, label, (anchor.word or None) if known else None)
 
 
 def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
@@ -294,8 +301,8 @@ def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
     spec = setting.instruments.judge
     columns = axes_of(setting.pictures)
     kept = [p for p in setting.pictures if p.role == "retain"]
-    if target.axis == PROMPT:
-        others = [p.prompt for p in kept]
+    if target.axis == OWN_AXIS:
+        others = [NEUTRAL]
     else:
         others = sorted(p.labels[target.axis] for p in kept if target.axis in p.labels)
     # A judge that was made for these images need not know an anchor that none of them asks for.
@@ -338,7 +345,7 @@ def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
             "concept stands: choose another --judge."
         )
     needed = {axis: columns[axis] for axis in judges if axis in columns}
-    needed[target.axis] = [target.label, *(others if target.axis != PROMPT else [])]
+    needed[target.axis] = [target.label, *(others if target.axis != OWN_AXIS else [])]
     for axis, label in ((a, label) for a, labels in needed.items() for label in labels):
         judge = judges[axis]
         if label not in judge.labels:
@@ -355,8 +362,23 @@ def build(setting: Setting) -> Classifier:
     Raises:
         UserError: a judge that can't be opened or lacks a class of the images.
     """
+    placed = Placed(setting)
+    free = setting.concept.axis is None and bool(setting.concept.word)
+    if free:
+        placed = place(setting, axes_of(setting.pictures))
+        setting = placed.setting
     target = find_target(setting.concept, setting.anchor, setting.pictures)
+    if placed.reason is not None:
+        return Classifier({}, target, setting.store, reason=placed.reason)
     judges = open_judges(setting, target)
-    if judges and target.anchor not in judges[target.axis].labels:
+    if not judges:
+        return Classifier({}, target, setting.store)
+    judge = judges[target.axis]
+    if target.anchor not in judge.labels:
         target = Target(target.axis, target.label)
-    return Classifier(judges, target, setting.store)
+    if not free:
+        return Classifier(judges, target, setting.store)
+    prompts = {p.prompt for p in setting.pictures if p.role == "retain"}
+    named = labels_of(prompts, judge.labels) if placed.by_words else {}
+    how = told(setting, target.label, judge, by_words=placed.by_words)
+    return Classifier(judges, target, setting.store, named, how)

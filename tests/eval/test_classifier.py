@@ -7,9 +7,9 @@ import pytest
 
 from erase.concepts import Concept
 from erase.errors import UserError
+from erase.eval.free_text import OWN_AXIS
 from erase.eval.metrics import Picture, Setting
 from erase.eval.metrics.classifier import (
-    PROMPT,
     Judged,
     Target,
     axes_of,
@@ -118,7 +118,7 @@ def test_the_target_comes_from_the_concept_or_from_the_retained_labels() -> None
     text = Concept(name="a castle", kind="text", word="a castle")
     assert find_target(text, TRUCK, kept) == Target("object", "a castle", "truck")
     empty = Concept(name="", kind="text", word="")
-    assert find_target(text, empty, [picture("retain")]) == Target(PROMPT, "a castle", None)
+    assert find_target(text, empty, [picture("retain")]) == Target(OWN_AXIS, "a castle", None)
 
 
 def test_judges_must_know_the_classes() -> None:
@@ -148,28 +148,3 @@ def test_a_spec_judges_every_axis_that_it_knows(tmp_path: Path) -> None:
     assert set(metric.judges) == {"object", "style"}
     assert metric.facts["judges"]["object"]["spec"] == spec
     assert metric.facts["target"] == {"axis": "object", "label": "church", "anchor": "truck"}
-
-
-def test_a_free_text_concept_is_told_apart_from_the_retained_prompts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    opened = []
-
-    def fake(spec: str, labels: list[str], *, more: list[str], device: str) -> object:
-        opened.append([*labels, *more])
-        return replace(judges()["object"], labels=(*labels, *more))
-
-    monkeypatch.setattr("erase.eval.metrics.classifier.load_judge", fake)
-    text = Concept(name="a castle", kind="text", word="a castle")
-    anchor = Concept(name="a hill", kind="text", word="a hill")
-    pictures = [
-        picture("forget", "a castle"),
-        picture("retain", "a cup of tea"),
-        picture("retain", "two dogs"),
-        picture("retain", "two dogs"),
-    ]
-    metric = build(Setting(text, anchor, "any", pictures, Instruments("open_clip:ViT-B-32")))
-    assert opened == [["a castle", "a cup of tea", "two dogs", "a hill"]]
-    assert metric.target == Target(PROMPT, "a castle", "a hill")
-    assert metric.labels(pictures[1]) == {PROMPT: "a cup of tea"}
-    assert metric.labels(pictures[0]) == {PROMPT: "a castle"}

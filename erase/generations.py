@@ -1,0 +1,56 @@
+"""Which Stable Diffusion a model is, told from its configuration before any weight is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from erase.errors import UserError
+
+if TYPE_CHECKING:
+    from erase.checkpoint import Base
+
+
+def downloaded(model: str) -> Base | None:
+    """Where a model lies; None for one on the hub that was not downloaded yet.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    from erase.checkpoint import open_base
+
+    try:
+        return open_base(model, fetch=False)
+    except UserError:
+        if Path(model).exists() or model.count("/") != 1:
+            raise
+        return None
+
+
+def kind_of(model: str) -> str | None:
+    """``1``, ``2`` or ``XL``; None for a model on the hub that was not downloaded yet.
+
+    Args:
+        model: as the user calls it, see ``checkpoint.open_base``.
+
+    Raises:
+        UserError: there is no such model, or it is not a Stable Diffusion.
+    """
+    from safetensors import safe_open
+
+    from erase.sd_layout import kind_of_folder, kind_of_state
+    from erase.tensors import read_tensors
+
+    base = downloaded(model)
+    if base is None:
+        return None
+    if base.config is not None or base.path.is_dir():
+        return kind_of_folder(base.config or base.path)
+    if base.path.suffix != ".safetensors":
+        return kind_of_state(read_tensors(base.path), str(base.path))
+    try:
+        with safe_open(base.path, "pt") as file:
+            names = dict.fromkeys(file.keys())
+    except Exception:  # what is wrong with a damaged file is said where it is read in full
+        names = dict.fromkeys(read_tensors(base.path))
+    return kind_of_state(names, str(base.path))
