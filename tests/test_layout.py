@@ -74,9 +74,12 @@ ATTACKS: dict[str, tuple[list[Callable[[Path], None]], str]] = {
     ),
     "no scheduler": (
         [component("scheduler", "diffusers", "DiffusionPipeline")],
-        "of the class DiffusionPipeline, which is no scheduler",
+        "of the class DiffusionPipeline, which is not a scheduler",
     ),
-    "no tokenizer": ([component("tokenizer", "transformers", "pipeline")], "which is no tokenizer"),
+    "no tokenizer": (
+        [component("tokenizer", "transformers", "pipeline")],
+        "which is not a tokenizer",
+    ),
     "outside": ([component("../other", "diffusers", "X")], "no other code is run"),
     "pipeline's own code": (
         [lambda f: edit(f / "model_index.json", _class_name=["evil", "Evil"])],
