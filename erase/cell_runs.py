@@ -63,7 +63,7 @@ def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
         )
     trouble(cell).unlink(missing_ok=True)
     _restore(matrix, cell)
-    execute(task, ("images", "mask", "train", "generate", "eval"), overwrite)
+    execute(task, ("images", "mask", "train", "generate", "eval"), overwrite, told=False)
     before = open_base(matrix.model).denoiser_state()
     after = read_state(cell.folder / "model", "unet")
     delta = cell.folder / DELTA

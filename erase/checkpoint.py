@@ -143,6 +143,25 @@ def is_hub_id(spec: str) -> bool:
     return bool(_HUB_ID.fullmatch(spec)) and Path(spec).suffix not in FILES
 
 
+def on_disk(spec: str) -> str | None:
+    """What opens a model without asking the hub; None for one that was not downloaded yet.
+
+    Raises:
+        UserError: what was downloaded is not supported.
+    """
+    if Path(spec).expanduser().exists() or not is_hub_id(spec):
+        return spec
+    for variant in (None, *VARIANTS):
+        try:
+            folder = _fetched(spec, False, variant)
+        except UserError:
+            continue
+        components(folder)
+        if _has_weights(folder):
+            return str(folder)
+    return None
+
+
 def mini_folder() -> Path:
     """Where the bundled model lies, or would lie."""
     import erase.mini

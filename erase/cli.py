@@ -160,14 +160,14 @@ def _stages(command: str, options: Namespace) -> None:
     if options.dry_run:
         from erase.dryrun import describe_tasks
 
-        print(describe_tasks(tasks, stages))
+        print(describe_tasks(tasks, stages, options.overwrite))
         return
     failed = []
     for number, one in enumerate(tasks, 1):
         if len(tasks) > 1 and processes.is_main():
             print(f"[{number}/{len(tasks)}] {one.job.concept.name} -> {one.out}", flush=True)
         try:
-            report = execute(one, stages, options.overwrite)
+            report = execute(one, stages, options.overwrite, told=len(tasks) == 1)
         except UserError as error:
             # Several processes can't agree on which concepts to go on with.
             if len(tasks) == 1 or processes.count() > 1:
