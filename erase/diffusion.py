@@ -33,6 +33,12 @@ def at_once(size: Sequence[int]) -> int:
     return max(1, VAE_PIXELS // (size[0] * size[1]))
 
 
+def to_low_memory(unet: Any) -> None:
+    """A denoiser in bf16 whose activations are computed again on the way back."""
+    nn.Module.to(unet, torch.bfloat16)  # diffusers' own warns about what does not matter here
+    unet.enable_gradient_checkpointing()
+
+
 @dataclass(frozen=True)
 class Diffusion:
     """A latent diffusion model: denoiser, autoencoder, text encoders, noise schedule.
@@ -141,9 +147,7 @@ class Diffusion:
     def lighten(self) -> None:
         """Makes training small: the denoiser in bf16, its activations computed again on the way
         back, and the other networks, which have done their work, off the device."""
-        unet: Any = self.denoiser
-        nn.Module.to(unet, torch.bfloat16)  # diffusers' own warns about what does not matter here
-        unet.enable_gradient_checkpointing()
+        to_low_memory(self.denoiser)
         for name, network in self.networks.items():
             if name != "unet":
                 network.to("cpu")

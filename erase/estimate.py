@@ -57,7 +57,7 @@ def memory_bytes(ready: Ready) -> float:
     On a CPU that is the whole process: what it has now, with libraries and model, and on top the
     largest of what sampling, the saliency pass and training hold. On a GPU it is the device's.
     """
-    from erase.diffusion import at_once
+    from erase.diffusion import at_once, to_low_memory
     from erase.held import decoder_bytes, denoiser_bytes, weights_bytes
 
     diffusion, recipe = ready.diffusion, ready.task.job.recipe
@@ -76,7 +76,7 @@ def memory_bytes(ready: Ready) -> float:
     weights = weights_bytes(unet)
     if needs.loop and not ready.task.included and {"mask", "train"} & set(ready.wanted):
         if recipe.low_memory:
-            unet.to(_bfloat16()).enable_gradient_checkpointing()
+            to_low_memory(unet)
         one = recipe.low_memory or recipe.micro_batch == 1
         rows = 1 if one else recipe.micro_batch or recipe.batch_size
         rows *= max(1, len(needs.images))  # each role's graph is held until the step is over
@@ -105,12 +105,6 @@ def _empty(network: Any) -> Any:
 
     with torch.device("meta"):
         return type(network).from_config(network.config)
-
-
-def _bfloat16() -> Any:
-    import torch
-
-    return torch.bfloat16
 
 
 def _resident() -> int:

@@ -90,11 +90,12 @@ def denoiser_bytes(unet: Any, rows: int, side: int, gradient: bool) -> int:
         ids = 6
         text = wide - ids * int(config.addition_time_embed_dim)
         added = {"text_embeds": _empty(rows, text), "time_ids": _empty(rows, ids)}
+        added = {name: value.to(unet.dtype) for name, value in added.items()}
 
     def work() -> None:
-        x = _empty(rows, config.in_channels, side, side)
+        x = _empty(rows, config.in_channels, side, side).to(unet.dtype)
         t = torch.zeros(rows, dtype=torch.long, device="meta")
-        c = _empty(rows, 77, config.cross_attention_dim)
+        c = _empty(rows, 77, config.cross_attention_dim).to(unet.dtype)
         out = unet(x, t, c, added_cond_kwargs=added).sample
         if gradient:
             out.square().mean().backward()

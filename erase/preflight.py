@@ -13,7 +13,7 @@ from erase.devices import accelerator, check_device
 from erase.errors import UserError, reason
 from erase.job import check, check_images, listed, model_fingerprint
 from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, check_stages
-from erase.specs import check_axes
+from erase.specs import UNNAMED, check_axes
 from erase.task import Task, make_plan, requests, requests_of
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def prepare(
     wanted = tuple(stage for stage in OUTPUTS if stage in asked)
     task = tasks[0]
     opened = check_task(task, wanted, fetch)
-    for other in tasks[1:]:
-        check_task(other, wanted, fetch)
+    check_tasks(tasks[1:], wanted, fetch)
     how, recipe = task.compute, task.job.recipe
     acc = accelerator(how.device, recipe.precision, how.deterministic, several=True)
     settled = replace(recipe, precision="bf16" if acc.mixed_precision == "bf16" else "fp32")
@@ -87,6 +86,16 @@ def prepare(
     plan = make_plan(task, model)
     RunFolder.open(task.out).changed(plan, wanted, overwrite)
     return Ready(task, wanted, acc, ways, diffusion, model, plan, opened)
+
+
+def check_tasks(
+    tasks: Sequence[Task], wanted: Sequence[str] = tuple(OUTPUTS), fetch: bool = True
+) -> None:
+    """``check_task`` for tasks that are measured alike: what the user did not name, which knows
+    all of its concepts, is not opened."""
+    for task in tasks:
+        named = task.instruments != UNNAMED
+        check_task(task, [s for s in wanted if named or s != "eval"], fetch)
 
 
 def check_task(task: Task, wanted: Sequence[str], fetch: bool = True) -> tuple[Opened, ...]:

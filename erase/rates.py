@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from erase.preflight import Ready
     from erase.task import Task
 
-SHORT = 2.0
+SHORT = 1.0
 """Seconds that one trial may take; larger batches are tried in part."""
 LEAST = {"images": 30, "steps": 30}
 """Of a stage, below which its start would count as its work."""
