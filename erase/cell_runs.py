@@ -15,8 +15,8 @@ from erase.files import digest, write_json
 from erase.manner import Manner
 from erase.runs import RunFolder
 
-QUIET = Manner(ask_base=False)
-"""A comparison shows how often the base makes the concept, and goes on."""
+QUIET = Manner(ask_base=False, told=False)
+"""A comparison shows how often the base makes the concept, and goes on; it tells of its cells."""
 DELTA = "delta.safetensors"
 """The model, kept in a cell's folder as what differs from the base."""
 

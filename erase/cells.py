@@ -136,7 +136,7 @@ def cells(matrix: Matrix) -> list[Cell]:
                     continue
                 path = Path(pattern.replace("{concept}", short).replace("{seed}", str(seed)))
                 if not path.exists():
-                    raise UserError(f"There is no model {path}: mend --include {name}={pattern}.")
+                    raise UserError(f"There is no model {path}: fix --include {name}={pattern}.")
                 place = matrix.out / "cells" / name / f"{short}-{seed}"
                 recipe = replace(matrix.recipes[0], name=name)
                 cell = Cell(recipe, concept, seed, place, path, seedless=seedless)

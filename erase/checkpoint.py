@@ -129,12 +129,37 @@ def open_base(spec: str, fetch: bool = True) -> Base:
         return Base(spec, _model_file(Path(file).expanduser()), Path(config).expanduser())
     if path.exists():
         return Base(spec, _model_file(path))
-    if _HUB_ID.fullmatch(spec) and path.suffix not in FILES:
+    if is_hub_id(spec):
         return Base(spec, _download(spec, fetch), hub=True)
     raise UserError(
         f"There is no model '{spec}': give mini, a diffusers folder, a .safetensors file or a hub "
         f"id (owner/name).{nearest(spec, [MINI])}"
     )
+
+
+def is_hub_id(spec: str) -> bool:
+    """Whether a model that is nowhere on the disk may be one of the hub: what looks like a path or
+    ends as a file of weights never is."""
+    return bool(_HUB_ID.fullmatch(spec)) and Path(spec).suffix not in FILES
+
+
+def on_disk(spec: str) -> str | None:
+    """What opens a model without asking the hub; None for one that was not downloaded yet.
+
+    Raises:
+        UserError: what was downloaded is not supported.
+    """
+    if Path(spec).expanduser().exists() or not is_hub_id(spec):
+        return spec
+    for variant in (None, *VARIANTS):
+        try:
+            folder = _fetched(spec, False, variant)
+        except UserError:
+            continue
+        components(folder)
+        if _has_weights(folder):
+            return str(folder)
+    return None
 
 
 def mini_folder() -> Path:
@@ -147,7 +172,7 @@ def mini_folder() -> Path:
 
 def _model_file(path: Path) -> Path:
     if path.suffix not in FILES or not path.is_file():
-        raise UserError(f"{path} is no model file ({', '.join(FILES)}): give one, or a folder.")
+        raise UserError(f"{path} is not a model file ({', '.join(FILES)}): give one, or a folder.")
     refuse_pointer(path)
     return path
 
@@ -295,8 +320,8 @@ def _open_scheduler(folder: Path) -> Any:
     fits = isinstance(known, type) and issubclass(known, diffusers.SchedulerMixin)
     if not fits:
         raise UserError(
-            f"{folder} has a scheduler of the class {clipped(kind)}, which is no scheduler of the "
-            "installed diffusers: update diffusers, or name another."
+            f"{folder} has a scheduler of the class {clipped(kind)}, which is not a scheduler "
+            "of the installed diffusers: update diffusers, or name another."
         )
     config = read_json(place / "scheduler_config.json")
     try:

@@ -191,11 +191,12 @@ def _stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
     if options.dry_run:
         from erase.dryrun import describe_tasks
 
-        print(describe_tasks(tasks, stages))
+        print(describe_tasks(tasks, stages, options.overwrite))
         return
     failed = []
     lacking: list[str] = []
     made_by = f"erase {shlex.join(map(short, typed))}"
+    manner = replace(manner, told=len(tasks) == 1)
     for number, one in enumerate(tasks, 1):
         if len(tasks) > 1 and processes.is_main():
             print(f"[{number}/{len(tasks)}] {one.job.concept.name} -> {one.out}", flush=True)
@@ -293,9 +294,12 @@ def _matrix_options(options: Namespace) -> dict[str, Any]:
 
 def _run_matrix(matrix: Matrix, options: Namespace) -> list[str] | None:
     """Runs the cells and returns the failures, or prints what there is to do (None)."""
-    from erase.cells import cells, finished
+    from erase.cells import cells, finished, task_of
     from erase.matrix import run_matrix
+    from erase.preflight import check_tasks
 
+    firsts = {cell.concept: cell for cell in reversed(cells(matrix))}
+    check_tasks([task_of(matrix, cell) for cell in firsts.values()], fetch=not options.dry_run)
     if options.dry_run:
         for cell in cells(matrix):
             state = "finished" if finished(cell) else "to do"

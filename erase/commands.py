@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
 from erase.base_check import check_base
-from erase.devices import accelerator, memory_told
+from erase.devices import memory_told
 from erase.errors import UserError
 from erase.files import digest
 from erase.images import Shared
 from erase.included import place
-from erase.job import check, check_images, model_fingerprint
 from erase.manner import USUAL, Manner
 from erase.notes import note
+from erase.outline import Course, announce
+from erase.preflight import prepare
+from erase.rates import machine, remember
 from erase.result import Report
-from erase.runs import COMMANDS, OUTPUTS, Plan, RunFolder, check_stages, versions
-from erase.specs import check_axes
-from erase.task import Task, describe, make_plan, requests, requests_of
+from erase.runs import Plan, RunFolder, versions
+from erase.task import Task, describe, requests, requests_of
 from erase.wording import cut_off, training_prompts
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def execute(
     *,
     command: str = "",
 ) -> Report:
-    """Does the stages that are not finished yet, in order.
+    """Checks all that the stages will need, then does those that are not finished yet, in order.
 
     Args:
         task: checked by ``make_task``.
@@ -56,37 +56,27 @@ def execute(
     from erase.checkpoint import open_base
     from erase.diffusion import Diffusion
 
-    task.instruments.check()
-    labels = (r.labels for r in requests(task.job)["base"] if r.role == "retain")
-    check_axes(task.instruments.judge, labels)
-    check_stages(stages)
-    asked = {stage for name in stages for stage in COMMANDS[name]}
-    wanted = [stage for stage in OUTPUTS if stage in asked]
-    recipe = task.job.recipe
-    RunFolder.open(task.out)
-    how = task.compute
-    acc = accelerator(how.device, recipe.precision, how.deterministic, several=True)
-    settled = replace(recipe, precision="bf16" if acc.mixed_precision == "bf16" else "fp32")
-    task = replace(task, job=replace(task.job, recipe=settled))
-    last = how.channels_last or acc.device.type == "cpu"
-    ways: Any = {"channels_last": last, "compiled": how.compiled}
-    diffusion = Diffusion.load(task.model, acc.device, **ways)
-    if task.included:
-        check_images(task.job, diffusion)
-    else:
-        check(task.job, diffusion)
+    ready = prepare([task], stages, overwrite)
+    task, wanted, acc, ways = ready.task, ready.wanted, ready.accelerator, ready.ways
+    diffusion, model, plan = ready.diffusion, ready.model, ready.plan
+    assert diffusion is not None and model is not None and plan is not None
     _tell_cut(task, diffusion)
-    model = model_fingerprint(diffusion)
-    plan = make_plan(task, model)
     shared = None
     if task.shared:
-        made_by = digest([model, acc.device.type, how.deterministic, ways, versions()])
+        deterministic = task.compute.deterministic
+        made_by = digest([model, acc.device.type, deterministic, ways, versions()])
         shared = Shared(task.shared / "images", made_by)
     with RunFolder(task.out).lock(), memory_told():
         run = _settle(
             task, plan, wanted, overwrite, describe(task, model, str(acc.device)), command
         )
         todo = [stage for stage in wanted if not run.finished(stage)]
+        anew = [stage for stage in todo if stage not in run.stages]
+        course = Course(wanted, todo, manner.told)
+        if manner.told and processes.is_main():
+            announce(ready, todo)
+        key = machine(ready)
+        del ready  # the judges are opened again where there is something to judge
         processes.wait()
         if task.included and "train" in todo:
             with run.stage("train", plan):
@@ -100,29 +90,36 @@ def execute(
         if "images" in todo:
             from erase.stages import make_images
 
+            course.reach("images")
             with run.stage("images", plan) as record:
                 record["making"] = make_images(task.job, diffusion, run.path, shared)
         if "base" in todo:
+            course.reach("base")
             with run.stage("base", plan):
                 generate_sides(task, diffusion, run.path, ("base", "base2"), shared)
         if "mask" in todo or "train" in todo:
             _check_judges(task, run, acc.device)
-            _mask_and_train(task, diffusion, run, plan, todo, model, acc, manner)
+            _mask_and_train(task, diffusion, run, plan, todo, model, acc, manner, course)
         del diffusion  # a second model beside it would double the memory
         if "erased" in todo:
+            course.reach("erased")
             with run.stage("erased", plan):
                 erased = Diffusion.load(str(run.path / "model"), acc.device, **ways)
                 generate_sides(task, erased, run.path, ("erased",))
-        if "eval" not in asked:
-            return Report()
-        from erase.eval.report import read_report
-
         if "eval" in todo:
+            course.reach("eval")
             with run.stage("eval", plan):
                 _evaluate(task, run.path, acc.device)
                 if processes.is_main():
                     write_card(run.path / "model", run.path, open_base(task.model))
+        course.end()
+        if processes.is_main() and not (task.shared or task.included):
+            remember(key, task, run.stages, anew)
         processes.wait()
+        if "eval" not in wanted:
+            return Report()
+        from erase.eval.report import read_report
+
         return read_report(run.path)
 
 
@@ -224,6 +221,7 @@ def _mask_and_train(
     model: Mapping[str, str],
     acc: Any,
     manner: Manner,
+    course: Course,
 ) -> None:
     from erase.card import write_card
     from erase.checkpoint import open_base, save_model
@@ -239,9 +237,11 @@ def _mask_and_train(
         if task.job.recipe.low_memory:
             diffusion.lighten()
         if "mask" in todo:
+            course.reach("mask")
             with run.stage("mask", plan):
                 make_mask(task.job, diffusion, data, run.path, model)
         if "train" in todo:
+            course.reach("train")
             with run.stage("train", plan) as record:
                 mask = Mask.load(run.path / "mask.safetensors")
                 mask.check_fits(diffusion.denoiser, model["denoiser"])

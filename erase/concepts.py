@@ -155,6 +155,8 @@ def load_concept(name: str, family: str | None = None) -> Concept:
             asked for, a single word that is nearly a name, or brackets that mark nothing or several
             things.
     """
+    if name and not name.strip():
+        raise UserError("A concept or anchor is blank: give a name or a prompt.")
     names = list_concepts()
     if name in names:
         return _read(CONCEPTS / f"{name}.toml", name)

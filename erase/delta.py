@@ -116,7 +116,9 @@ def _facts(file: Path) -> dict[str, Any]:
         facts = json.loads(read_metadata(file)[METADATA])
         return {"base": str(facts["base"]), "result": str(facts["result"])}
     except (UserError, LookupError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{file} is no delta file: give one that 'erase export' wrote.") from error
+        raise UserError(
+            f"{file} is not a delta file: give one that 'erase export' wrote."
+        ) from error
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -37,10 +37,7 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
                 f"{sharding} shards the weights that a mask counts: use distributed_type "
                 "MULTI_GPU, as accelerate_config.yaml does."
             )
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda was asked for, but torch sees no GPU: use --device cpu.")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device mps was asked for, but torch sees none: use --device cpu.")
+    check_device(device)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -63,6 +60,20 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
             "several on CPUs only with ACCELERATE_USE_CPU=true and --multi_gpu."
         )
     return made
+
+
+def check_device(device: str) -> None:
+    """Refuses a device that is not there.
+
+    Raises:
+        UserError: it is not.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda was asked for, but torch sees no GPU: use --device cpu.")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps was asked for, but torch sees none: use --device cpu.")
 
 
 @contextmanager

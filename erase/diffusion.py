@@ -28,8 +28,15 @@ VAE_PIXELS = 4 * 512 * 512
 """Most pixels that the autoencoder sees at a time: in fp32 about 3 GB, whatever the batch."""
 
 
-def _at_once(size: Sequence[int]) -> int:
+def at_once(size: Sequence[int]) -> int:
+    """Images of a height and width in px that the autoencoder sees at a time."""
     return max(1, VAE_PIXELS // (size[0] * size[1]))
+
+
+def to_low_memory(unet: Any) -> None:
+    """A denoiser in bf16 whose activations are computed again on the way back."""
+    nn.Module.to(unet, torch.bfloat16)  # diffusers' own warns about what does not matter here
+    unet.enable_gradient_checkpointing()
 
 
 @dataclass(frozen=True)
@@ -140,9 +147,7 @@ class Diffusion:
     def lighten(self) -> None:
         """Makes training small: the denoiser in bf16, its activations computed again on the way
         back, and the other networks, which have done their work, off the device."""
-        unet: Any = self.denoiser
-        nn.Module.to(unet, torch.bfloat16)  # diffusers' own warns about what does not matter here
-        unet.enable_gradient_checkpointing()
+        to_low_memory(self.denoiser)
         for name, network in self.networks.items():
             if name != "unet":
                 network.to("cpu")
@@ -181,7 +186,7 @@ class Diffusion:
         """
         vae = self.pipeline.vae
         found = []
-        for part in torch.from_numpy(np.array(images)).split(_at_once(images.shape[1:3])):
+        for part in torch.from_numpy(np.array(images)).split(at_once(images.shape[1:3])):
             x = part.permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
             posterior = vae.encode(x).latent_dist
             found.append(torch.stack([posterior.mean, posterior.std], 1))
@@ -198,7 +203,7 @@ class Diffusion:
         vae = self.pipeline.vae
         height, width = (self.stride * side for side in x0.shape[-2:])
         found = []
-        for part in x0.split(_at_once((height, width))):
+        for part in x0.split(at_once((height, width))):
             x = vae.decode(part.to(vae.device, vae.dtype) / vae.config.scaling_factor).sample
             if not bool(torch.isfinite(x).all()):
                 # Black images would count as erased.

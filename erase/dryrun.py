@@ -3,95 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from erase.errors import UserError
+from erase.estimate import disk_bytes, memory_bytes
 from erase.methods import load_method
+from erase.outline import long_told, time_told
+from erase.preflight import Ready, device_memory, prepare
+from erase.rates import rates
 from erase.recipe import as_dict
-from erase.runs import COMMANDS, OUTPUTS, RunFolder
+from erase.runs import OUTPUTS, RunFolder
+from erase.task import requests
 
 if TYPE_CHECKING:
-    from erase.recipe import Recipe
     from erase.task import Task
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """A model as its configuration has it, no weight read.
+def describe_tasks(tasks: Sequence[Task], stages: Sequence[str], overwrite: bool = False) -> str:
+    """What the tasks would do, as text, after the checks of a run; nothing is made, and neither
+    models nor judges are downloaded.
 
-    Attributes:
-        denoiser, others: numbers of weights.
-        side: of its images, in px.
-        scheduler: its own sampler.
-    """
-
-    denoiser: int
-    others: int
-    side: int
-    scheduler: Any = field(compare=False)
-
-
-def sizes(model: str) -> Sizes | None:
-    """The model's sizes; None for one on the hub that was not downloaded yet.
+    Args:
+        tasks: of one model and recipe.
+        stages: as the command line names them.
+        overwrite: whether changed inputs are accepted.
 
     Raises:
-        UserError: there is no such model, or none that can be trained.
+        UserError: what a run would raise before its first image.
     """
-    from erase.checkpoint import open_base
-    from erase.layout import networks, skeleton
-    from erase.supported import own_scheduler, refuse_unsupported
-
-    try:
-        base = open_base(model, fetch=False)
-    except UserError:
-        if Path(model).exists() or model.count("/") != 1:
-            raise
-        return None
-    with TemporaryDirectory() as place:
-        folder = base.path
-        if not folder.is_dir():
-            folder = Path(place)
-            base.unpack(folder)
-        built: dict[str, Any] = {name: skeleton(folder, name) for name in networks(folder)}
-        scheduler = own_scheduler(folder)
-    unet = built["unet"].config
-    refuse_unsupported(unet, scheduler.config, model, xl="text_encoder_2" in built)
-    counts = {n: sum(p.numel() for p in net.parameters()) for n, net in built.items()}
-    levels = len(built["vae"].config.block_out_channels)
-    side = int(unet.sample_size) * 2 ** (levels - 1)
-    denoiser = counts.pop("unet")
-    return Sizes(denoiser, sum(counts.values()), side, scheduler)
-
-
-def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
-    """What the tasks would do, as text; nothing is written, and no model is downloaded.
-
-    What its configuration shows to be impossible is refused as a run would refuse it.
-
-    Disk counts images at 2 bytes per pixel (PNG of photographs) and moved weights in fp32; memory
-    counts weights, and the saliency's sums or the training's copies, gradients and moments of the
-    masked weights, whichever is more, without activations.
-
-    Raises:
-        UserError: there is no such model, or it can't be trained or sampled so.
-    """
-    from erase.sampling import check_sampling
-    from erase.task import requests
-
-    first = tasks[0]
-    recipe = first.job.recipe
-    found = sizes(first.model)
-    if found:
-        check_sampling(as_dict(recipe), found.scheduler)
-    asked = {side: len(rows) for side, rows in requests(first.job).items()}
-    roles = {role: int(getattr(recipe, f"{role}_images")) for role in first.job.roles()}
-    needs = load_method(recipe.method).NEEDS
-    images = sum(roles.values()) + sum(asked.values())
-    ratio = (recipe.ratio if recipe.mask != "none" else 1.0) if needs.loop else 0.0
-    about = f"{found.denoiser / 1e6:.1f} M denoiser weights" if found else "not downloaded yet"
+    ready = prepare(tasks, stages, overwrite, fetch=False)
+    first, diffusion = ready.task, ready.diffusion
+    count = sum(p.numel() for p in diffusion.denoiser.parameters()) if diffusion else 0
+    about = f"{count / 1e6:.1f} M denoiser weights" if count else "not downloaded yet"
     lines = [f"model     {first.model} ({about})"]
     for task in tasks:
         told = ", ".join(f"{c.name} -> {a.name}" for c, a in task.job.targets)
@@ -99,38 +41,53 @@ def describe_tasks(tasks: Sequence[Task], stages: Sequence[str]) -> str:
         run = RunFolder.open(task.out)
         done = [stage for stage in OUTPUTS if run.finished(stage)]
         if done:
-            lines.append(f"          finished there, if nothing changed: {', '.join(done)}")
-    wanted = {s for name in stages for s in COMMANDS[name]}
-    plan = {
+            lines.append(f"          finished there: {', '.join(done)}")
+    plan = _stages(first)
+    lines += [f"stage     {stage:7s} {plan[stage]}" for stage in OUTPUTS if stage in ready.wanted]
+    lines += [f"recipe    {key} = {value}" for key, value in as_dict(first.job.recipe).items()]
+    if diffusion is None:
+        return "\n".join([*lines, "          time, disk and memory are unknown until it is there"])
+    return "\n".join([*lines, *_estimates(ready, len(tasks))])
+
+
+def _stages(task: Task) -> dict[str, str]:
+    """What each stage makes."""
+    recipe, job = task.job.recipe, task.job
+    asked = {side: len(rows) for side, rows in requests(job, task.eval_shift).items()}
+    roles = {
+        role: "your own" if job.folder(role) else int(getattr(recipe, f"{role}_images"))
+        for role in job.roles()
+    }
+    loop = load_method(recipe.method).NEEDS.loop
+    return {
         "images": ", ".join(f"{n} {role} images" for role, n in roles.items()) or "none needed",
         "mask": f"{recipe.mask} mask, {recipe.scope} scope"
         + (f", ratio {recipe.ratio}" if recipe.mask != "none" else ""),
         "train": f"{recipe.method}, {recipe.steps} steps of {recipe.batch_size} images a role"
-        if needs.loop
+        if loop
         else f"{recipe.method}, in closed form",
         "base": f"{asked['base']} + {asked['base2']} images of the base model",
         "erased": f"{asked['erased']} images of the erased model",
         "eval": "report.json, .html, .md, .csv",
     }
-    lines += [f"stage     {stage:7s} {plan[stage]}" for stage in OUTPUTS if stage in wanted]
-    lines += [f"recipe    {key} = {value}" for key, value in as_dict(recipe).items()]
-    if found:
-        total = found.denoiser + found.others
-        side = recipe.size or found.side
-        disk = images * side * side * 2 + total * 4 + found.denoiser / 8
-        memory = _memory(recipe, found, ratio)
-        lines.append(f"disk      about {disk / 2**20:,.0f} MiB a run")
-        lines.append(f"memory    about {memory / 2**20:,.0f} MiB, without activations")
-    return "\n".join(lines)
 
 
-def _memory(recipe: Recipe, found: Sizes, ratio: float) -> float:
-    """Bytes; see ``describe_tasks``."""
-    small = recipe.low_memory
-    # The other networks leave the device once they have done their work.
-    weights = found.denoiser * 2 if small else (found.denoiser + found.others) * 4
-    moments = {"adam8bit": 2, "sgd": 4}.get(recipe.optimizer, 8)
-    training = found.denoiser * ratio * (4 + 4 + moments)
-    saliency = found.denoiser * 4 if recipe.mask == "saliency" else 0
-    loaded = (found.denoiser + found.others) * 4
-    return max(loaded, weights + max(training, saliency))
+def _estimates(ready: Ready, count: int) -> list[str]:
+    """Time, disk and memory of ``count`` runs like the first one."""
+    assert ready.diffusion is not None
+    run = RunFolder.open(ready.task.out)
+    todo = [stage for stage in ready.wanted if not run.finished(stage)]
+    found = rates(ready)
+    each = " a run" if count > 1 else ""
+    memory, there = memory_bytes(ready), device_memory(ready.diffusion.device)
+    of = f" of {there / 2**20:,.0f}" if there else ""
+    where = "the GPU" if ready.diffusion.device.type == "cuda" else "the process, libraries and all"
+    lines = [
+        f"time      {time_told(ready, found, todo, count)}",
+        f"disk      about {disk_bytes(ready) / 2**20:,.0f} MiB{each}",
+        f"memory    about {memory / 2**20:,.0f}{of} MiB at the peak ({where})",
+    ]
+    closed = sorted({j.spec for one in ready.opened for j in one.judges.values() if not j.facts})
+    lines += [f"judge     {spec} (not downloaded yet: its time is not counted)" for spec in closed]
+    long = long_told([ready.task] * count, found, todo)
+    return [*lines, *([long] if long else [])]

@@ -90,6 +90,6 @@ def export(
         save_model(found, {k: v.float() for k, v in after.items()}, goal)
         return f"{goal}: {base} with the delta applied"
     if delta:
-        raise UserError(f"{source} is no delta file: leave out --delta to unpack a single file.")
+        raise UserError(f"{source} is not a delta file: leave out --delta to unpack a single file.")
     import_single_file(origin, goal, open_base(base).path if base else config, prediction)
     return f"{goal}: a diffusers folder"

@@ -82,7 +82,7 @@ def included_state(path: Path, base: Base) -> dict[str, Tensor]:
     elif not path.is_file():
         raise UserError(f"There is no model {path}: give a folder or a file.")
     elif path.suffix not in FILES:
-        raise UserError(f"{path} is no model file: give one of {', '.join(FILES)}.")
+        raise UserError(f"{path} is not a model file: give one of {', '.join(FILES)}.")
     elif path.suffix == ".safetensors" and is_delta(path):
         found = apply_delta(path, before)
     else:

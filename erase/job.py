@@ -315,10 +315,11 @@ def check_settings(job: Job) -> None:
     """Refuses what can't work with any model, before anything is made.
 
     Raises:
-        UserError: a package that is not installed; several concepts that don't go together, or
-            with the settings.
+        UserError: a concept that is its own anchor; a package that is not installed; several
+            concepts that don't go together, or with the settings.
     """
     recipe = job.recipe
+    job.pairs()
     if recipe.optimizer == "adam8bit" and find_spec("bitsandbytes") is None:
         raise UserError(
             "--optimizer adam8bit needs bitsandbytes: pip install -e '.[8bit]' in erase's "

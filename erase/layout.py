@@ -67,6 +67,11 @@ def components(folder: Path) -> dict[str, tuple[str, str]]:
     """
     index = _read_index(folder)
     kind = str(index.get("_class_name"))
+    if "_class_name" not in index:
+        raise UserError(
+            f"The {INDEX} of {folder} names no pipeline (it has no '_class_name'): give a Stable "
+            "Diffusion pipeline."
+        )
     if kind not in PIPELINES:
         raise UserError(
             f"{folder} holds a '{clipped(kind)}': supported are Stable Diffusion 1, 2 and XL "
@@ -103,8 +108,8 @@ def _component(folder: Path, name: str, value: list[Any]) -> tuple[str, str]:
     if not known or not pair[1].isidentifier() or not is_plain(name):
         raise UserError(
             f"The {INDEX} of {folder} has the component '{clipped(name, 40)}' of "
-            f"{clipped(value)}, which is no class of diffusers or transformers, and no other code "
-            "is run: set it to [null, null] there if the model works without."
+            f"{clipped(value)}, which is not a class of diffusers or transformers, and no other "
+            "code is run: set it to [null, null] there if the model works without."
         )
     return pair[0], pair[1]
 

@@ -19,6 +19,7 @@ class Manner:
         anyway: go on where it does not.
         preview: how often training draws its fixed prompts, >= 0, evenly spaced to the end.
         tracker: where accelerate sends losses and previews, one of ``TRACKERS``; None is nowhere.
+        told: whether the plan and the stages are announced.
 
     Raises:
         UserError: a negative number of previews, or a tracker that is unknown or not installed.
@@ -28,6 +29,7 @@ class Manner:
     anyway: bool = False
     preview: int = 0
     tracker: str | None = None
+    told: bool = True
 
     def __post_init__(self) -> None:
         if self.preview < 0:
@@ -39,7 +41,7 @@ class Manner:
         if self.tracker is not None and find_spec(self.tracker) is None:
             raise UserError(
                 f"--tracker {self.tracker} needs {self.tracker}: "
-                f"pip install 'erase-diffusion[{self.tracker}]'."
+                f"pip install -e '.[{self.tracker}]' in erase's clone."
             )
 
 

@@ -30,6 +30,8 @@ from erase.runs import COMMANDS
 FEATURES = "network behind FID and KID: mini, inception[@FILE] or open_clip:NAME[@FILE]"
 
 LPIPS = "network behind LPIPS: mini, or alex, vgg or squeeze, each [@FILE]"
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+"""Types of values, as messages call them."""
 SETS = "a name, a .csv file or a dataset of the hub"
 RETAINED = "the concept's own, or everyday captions"
 OWN = "the bundled model's own; with other models none, and nothing is measured with it"
@@ -78,7 +80,11 @@ class Parser(ArgumentParser):
         """Raises what the parser found wrong, with the nearest flag."""
         text = " ".join(message.split()).removeprefix("error: ")
         text = re.sub(r"Parser key \"(\w+)\": ", r"--\1: ", text)
-        text = re.sub(r"Expected a <class '(\w+)'>\. Got value: (.*)", r"'\2' is no \1", text)
+        text = re.sub(
+            r"Expected a <class '(\w+)'>\. Got value: (.*)",
+            lambda found: f"'{found[2]}' is not {KINDS.get(found[1], found[1])}",
+            text,
+        )
         unknown = re.search(r"unrecognized arguments: (--[\w-]+)", text)
         flags = [f for action in self._actions for f in action.option_strings]
         near = nearest(unknown[1], flags) if unknown else ""

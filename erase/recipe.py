@@ -330,7 +330,7 @@ def make_recipe(
     for key, value in given.items():
         if key not in offered:
             raise UserError(
-                f"'{clipped(key)}' is no setting of the method {method}.{nearest(key, offered)} "
+                f"'{clipped(key)}' is not a setting of the method {method}.{nearest(key, offered)} "
                 "'erase run --help' shows them all."
             )
         flag = offered[key]

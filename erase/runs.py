@@ -153,16 +153,23 @@ class RunFolder:
         return bool(self.stages.get(stage, {}).get("finished")) and there
 
     def reconcile(self, plan: Plan, wanted: Sequence[str], overwrite: bool) -> None:
-        """Compares the plan with what the folder holds.
+        """Removes what changed inputs made out of date; ``changed`` says what is refused."""
+        for stage in self.changed(plan, wanted, overwrite):
+            self.discard(stage)
+
+    def changed(self, plan: Plan, wanted: Sequence[str], overwrite: bool) -> list[str]:
+        """The begun stages whose inputs are no longer what the plan says.
 
         Raises:
-            UserError: inputs of a begun stage changed and ``overwrite`` is off.
+            UserError: inputs of a begun stage changed, which has left something, and ``overwrite``
+                is off.
         """
         digests = plan.digests()
         changed = [
             s for s in OUTPUTS if s in self.stages and self.stages[s].get("digest") != digests[s]
         ]
-        if changed and not overwrite:
+        lost = [s for s in changed if self._holds(s)]
+        if lost and not overwrite:
             what = sorted(
                 {
                     key
@@ -186,8 +193,13 @@ class RunFolder:
                         f"The stage {stage} needs {before}, which is not finished in {self.path}: "
                         f"run 'erase {command}' or 'erase run' first."
                     )
-        for stage in changed:
-            self.discard(stage)
+        return changed
+
+    def _holds(self, stage: str) -> bool:
+        """Whether a begun stage has left something to overwrite: a report that was not finished is
+        none."""
+        there = stage != "eval" and any((self.path / name).exists() for name in OUTPUTS[stage])
+        return bool(self.stages[stage].get("finished")) or there
 
     def discard(self, stage: str) -> None:
         """Removes a stage's results; its record goes last, so that a kill leaves it to redo."""

@@ -140,7 +140,7 @@ def infer(
             ) // 6
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise UserError(
-            f"{source} is no whole Stable Diffusion {kind} model in the original layout (at "
+            f"{source} is not a whole Stable Diffusion {kind} model in the original layout (at "
             f"{reason(error)}): give one with denoiser, autoencoder and text encoders, or a "
             "diffusers folder."
         ) from error

@@ -63,9 +63,9 @@ def kind_of_state(state: Mapping[str, object], source: str) -> str:
         if all(any(n.startswith(text.prefix) for n in state) for text in texts.values()):
             return kind
     raise UserError(
-        f"{source} is no whole Stable Diffusion 1, 2 or XL model in the original layout (no text "
-        "encoder is found): give one with denoiser, autoencoder and text encoders, or a diffusers "
-        "folder."
+        f"{source} is not a whole Stable Diffusion 1, 2 or XL model in the original layout (no "
+        "text encoder is found): give one with denoiser, autoencoder and text encoders, or a "
+        "diffusers folder."
     )
 
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from erase.sets import Row
 
 
+MAX_SEED = 2**63
+"""Seeds of runs lie below: what torch's generators and every reader of run.json hold exactly."""
+
+
 @dataclass(frozen=True)
 class Compute:
     """Where and how the networks are run.
@@ -148,8 +152,9 @@ def make_task(
     check_settings(job)
     names = (model, "-".join(slug(one.name) for one in concepts), settings.name)
     default = Path("runs") / "-".join([*map(slug, names), str(seed)])
-    if seed < 0:
-        raise UserError(f"The seed {seed} is negative: give one that is >= 0.")
+    if not 0 <= seed < MAX_SEED:
+        wrong = "negative" if seed < 0 else "too large"
+        raise UserError(f"The seed {seed} is {wrong}: give one from 0 to 2^63 - 1.")
     place = Path(out) if out else default
     pool = Path(shared) if shared else None
     return Task(

@@ -35,8 +35,8 @@ def open_tokenizer(folder: Path, name: str) -> Any:
     fits = isinstance(known_class, type) and issubclass(known_class, base)
     if not fits:
         raise UserError(
-            f"{folder} has a tokenizer of the class {clipped(kind)}, which is no tokenizer of the "
-            "installed transformers: update transformers, or name another."
+            f"{folder} has a tokenizer of the class {clipped(kind)}, which is not a tokenizer of "
+            "the installed transformers: update transformers, or name another."
         )
     files = next((f for f in VOCABULARIES if all((place / n).is_file() for n in f)), None)
     if files is None:

@@ -236,7 +236,7 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
             measured += found
             rows.append((trial, row(trial.name, found)))
     if not rows:
-        raise UserError("No trial was finished: mend what the messages say and tune again.")
+        raise UserError("No trial was finished: fix what the messages say and tune again.")
     figures = [{k: f and f["value"] for k, f in r["figures"].items()} for _, r in rows]
     if any(f["harmonic"] is None for f in figures):
         raise UserError("UA was not measured, so that no trial is better: add --judge.")

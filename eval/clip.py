@@ -49,6 +49,38 @@ def load_clip(spec: str, device: torch.device) -> Clip:
     """
     import open_clip
 
+    name, source, facts, quick = _settled(spec)
+    with fetching(spec):
+        if ":" in name:  # a configuration from elsewhere, whose tokenizer may ask for code
+            refuse_request(open_clip.get_model_config(name), spec)
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            name,
+            pretrained=source,
+            device=device,
+            force_quick_gelu=quick,
+            # Else a folder without weights is a network of random ones.
+            require_pretrained=True,
+            weights_only=True,
+        )
+        tokenizer = open_clip.get_tokenizer(name)
+    model.eval().requires_grad_(False)
+    return Clip(model, preprocess, tokenizer, facts | {"activation": _activation(model)})
+
+
+def check_clip(spec: str) -> None:
+    """Refuses what ``load_clip`` could not open, as far as no weights are needed to tell.
+
+    Raises:
+        UserError: another library, an unknown name, a file or folder that is not there.
+    """
+    _settled(spec)
+
+
+def _settled(spec: str) -> tuple[str, str | None, dict[str, Any], bool]:
+    """What open_clip calls the model and its weights, their hashes, and whether the activation of
+    their training was QuickGELU."""
+    import open_clip
+
     library, name, source = parse_spec(spec)
     if library != "open_clip":
         raise UserError(f"'{clipped(spec)}' is not a CLIP model: write open_clip:NAME[@FILE].")
@@ -88,21 +120,7 @@ def load_clip(spec: str, device: torch.device) -> Clip:
         raise UserError(
             f"'{clipped(spec)}' names weights twice: write open_clip:NAME@FILE or open_clip:{name}."
         )
-    with fetching(spec):
-        if ":" in name:  # a configuration from elsewhere, whose tokenizer may ask for code
-            refuse_request(open_clip.get_model_config(name), spec)
-        model, _, preprocess = open_clip.create_model_and_transforms(
-            name,
-            pretrained=source,
-            device=device,
-            force_quick_gelu=quick,
-            # Else a folder without weights is a network of random ones.
-            require_pretrained=True,
-            weights_only=True,
-        )
-        tokenizer = open_clip.get_tokenizer(name)
-    model.eval().requires_grad_(False)
-    return Clip(model, preprocess, tokenizer, facts | {"activation": _activation(model)})
+    return name, source, facts, quick
 
 
 def _is_quick(name: str, tags: Sequence[str], file: Path, sha: str) -> bool:

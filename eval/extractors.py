@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from erase.errors import UserError, clipped, reason
-from erase.eval.clip import load_clip
+from erase.eval.clip import check_clip, load_clip
 from erase.eval.judges import to_pil
 from erase.eval.metrics.fidelity import STANDARD, Extractor, mini_extractor
-from erase.eval.opening import parse_spec
+from erase.eval.opening import needs_fetching, parse_spec
 from erase.tensors import read_tensors
 from erase.weights import fingerprint
 
@@ -98,18 +98,26 @@ def check_extractor(spec: str) -> None:
         raise UserError(f"There is no file {file}: give Inception's weights as torch-fidelity has.")
 
 
-def load_extractor(spec: str, device: str | torch.device = "cpu") -> Extractor:
-    """Opens a feature network.
+def load_extractor(
+    spec: str, device: str | torch.device = "cpu", *, fetch: bool = True
+) -> Extractor | None:
+    """Opens a feature network; None where it would have to be fetched and may not.
 
     Args:
         spec: see the module. Without a file, ``inception`` and open_clip's published weights are
             downloaded.
         device: where it computes.
+        fetch: whether weights may be downloaded.
 
     Raises:
         UserError: no such network, or weights that can't be read or fetched.
     """
     check_extractor(spec)
+    if not fetch and spec.startswith("open_clip:") and needs_fetching(spec):
+        check_clip(spec)
+        return None
+    if not fetch and spec == "inception":
+        return None
     place = torch.device(device)
     if spec == "mini":
         return mini_extractor(device)

@@ -132,12 +132,12 @@ def _opened(
     by_axis = axis_specs(spec)
     if by_axis is not None:
         return {
-            axis: load_judge(one, columns.get(axis), device=setting.device)
+            axis: load_judge(one, columns.get(axis), device=setting.device, fetch=setting.fetch)
             for axis, one in by_axis.items()
         }
     parse_spec(spec)
     only = next(iter(columns.values())) if len(columns) == 1 else None
-    judge = load_judge(spec, only, device=setting.device)
+    judge = load_judge(spec, only, device=setting.device, fetch=setting.fetch)
     known = [axis for axis, labels in columns.items() if set(labels) <= set(judge.labels)]
     return dict.fromkeys(known or [OWN_AXIS], judge)
 

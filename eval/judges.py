@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from erase.errors import UserError, clipped, nearest
-from erase.eval.clip import load_clip
-from erase.eval.opening import fetching, parse_spec
+from erase.errors import UserError, clipped
+from erase.eval.clip import check_clip, load_clip
+from erase.eval.known import imagenet, timm_labels, timm_library, torchvision_weights
+from erase.eval.opening import fetching, needs_fetching, parse_spec
 from erase.eval.weights import Card, read_card, read_labels, read_weights
 from erase.files import sha256
 
@@ -120,6 +121,7 @@ def load_judge(
     *,
     more: Sequence[str] = (),
     device: str | torch.device = "cpu",
+    fetch: bool = True,
 ) -> Judge:
     """Opens a judge.
 
@@ -129,12 +131,16 @@ def load_judge(
             outputs where a file carries none and they are not ImageNet's.
         more: further labels, which a file's outputs may have or not.
         device: where it computes.
+        fetch: whether weights may be downloaded. Without, a judge that needs them is checked as far
+            as its library knows it, and has labels but no network.
 
     Raises:
         UserError: a bad spec, weights that do not fit or are not plain tensors, missing labels, a
             missing package, no network.
     """
     library, name, source = parse_spec(spec)
+    if not fetch and needs_fetching(spec):
+        return _unopened(spec, library, name, (*(labels or ()), *more))
     return _OPEN[library](spec, name, source, (labels or (), more), torch.device(device))
 
 
@@ -230,11 +236,17 @@ def _resize_and_normalise(card: Card) -> Callable[[Image.Image], Tensor]:
     return lambda image: steps(image)
 
 
-def _categories() -> list[str]:
-    """The 1,000 ImageNet names in their usual order."""
-    from torchvision.models import ResNet50_Weights
-
-    return list(ResNet50_Weights.DEFAULT.meta["categories"])
+def _unopened(spec: str, library: str, name: str, asked: Sequence[str]) -> Judge:
+    """A judge that stays where it is; labels that nothing but its weights can tell are taken to be
+    those asked for."""
+    names: Sequence[str] = asked
+    if library == "torchvision":
+        names = torchvision_weights(name).meta["categories"]
+    elif library == "timm":
+        names = timm_labels(spec, name) or asked
+    else:
+        check_clip(spec)
+    return NetworkJudge(spec, tuple(names), {}, lambda _: torch.empty(0), nn.Identity())
 
 
 def _torchvision(
@@ -242,10 +254,7 @@ def _torchvision(
 ) -> Judge:
     from torchvision import models
 
-    known = models.list_models(module=models)
-    if name not in known:
-        raise UserError(f"torchvision has no classifier '{name}'.{nearest(name, known)}")
-    default = models.get_model_weights(name).DEFAULT
+    default = torchvision_weights(name)
     preprocess: Callable[[Image.Image], Tensor] = default.transforms()
     facts: dict[str, Any] = {"torchvision": str(default)}
     if source is None:
@@ -272,22 +281,14 @@ def _torchvision(
 
 
 def _timm(spec: str, name: str, source: str | None, labels: Labels, device: torch.device) -> Judge:
-    try:
-        import timm
-    except ImportError as error:
-        raise UserError(
-            f"The judge {spec} needs timm: pip install -e '.[timm]' in erase's clone."
-        ) from error
-
-    if not timm.is_model(name.split(".")[0]):
-        raise UserError(f"timm has no model '{name}'.{nearest(name, timm.list_models())}")
+    timm = timm_library(spec, name)
     facts: dict[str, Any] = {}
     card = None
     if source is None:
         with fetching(spec):
             network = timm.create_model(name, pretrained=True)
         count = int(network.num_classes)
-        own = dict(network.pretrained_cfg).get("label_names") or _categories()
+        own = dict(network.pretrained_cfg).get("label_names") or imagenet()
         if count != len(own):
             raise UserError(
                 f"The judge {spec} has {count} outputs that nothing names: give its weights as a "
@@ -302,7 +303,7 @@ def _timm(spec: str, name: str, source: str | None, labels: Labels, device: torc
         network, names, facts["named_by"] = _fill(
             lambda n: timm.create_model(name, num_classes=n),
             state,
-            _candidates(file, card, _categories(), labels),
+            _candidates(file, card, imagenet(), labels),
             file,
         )
         facts |= {"file": str(file), "sha256": sha256(file)}

@@ -23,8 +23,8 @@ def parse_spec(spec: str) -> tuple[str, str, str | None]:
     name, at, source = rest.partition("@")
     if library not in LIBRARIES or not name or (at and not source):
         raise UserError(
-            f"'{clipped(spec, 100)}' is no judge: write torchvision:ARCH[@FILE], timm:NAME[@FILE] "
-            f"or open_clip:NAME[@FILE].{nearest(library, LIBRARIES)}"
+            f"'{clipped(spec, 100)}' is not a judge: write torchvision:ARCH[@FILE], "
+            f"timm:NAME[@FILE] or open_clip:NAME[@FILE].{nearest(library, LIBRARIES)}"
         )
     looks_like_a_file = "/" in source or source.endswith(SUFFIXES) or library != "open_clip"
     if source and looks_like_a_file and not Path(source).exists():
@@ -32,6 +32,12 @@ def parse_spec(spec: str) -> tuple[str, str, str | None]:
     if source and Path(source).is_file():
         refuse_pointer(Path(source))
     return library, name, source or None
+
+
+def needs_fetching(spec: str) -> bool:
+    """Whether opening a spec may download: its weights are the library's own, or on the hub."""
+    _, name, source = parse_spec(spec)
+    return not (source and Path(source).exists()) and not name.startswith("local-dir:")
 
 
 @contextmanager

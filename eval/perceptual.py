@@ -90,7 +90,8 @@ def check_perceptual(spec: str) -> None:
     kind, at, file = spec.partition("@")
     if kind not in ("mini", *BACKBONES) or (at and kind == "mini"):
         raise UserError(
-            f"'{spec}' is no perceptual distance: write mini or alex, vgg or squeeze, each [@FILE]."
+            f"'{spec}' is not a perceptual distance: write mini or alex, vgg or squeeze, each "
+            "[@FILE]."
         )
     if at and not Path(file).is_file():
         raise UserError(

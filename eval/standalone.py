@@ -74,7 +74,10 @@ class Inquiry:
     def __post_init__(self) -> None:
         for name in self.metrics:
             if name not in list_metrics():
-                raise UserError(f"There is no metric '{name}'.{nearest(name, list_metrics())}")
+                raise UserError(
+                    f"There is no metric '{name}': choose from {', '.join(list_metrics())}."
+                    f"{nearest(name, list_metrics())}"
+                )
         if not self.metrics:
             raise UserError("No metric was given: add --metrics, e.g. --metrics nudity.")
         if "classifier" in self.metrics and self.concept is None:

@@ -74,5 +74,5 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         UserError: it can't be read, or holds no state dict.
     """
     if file.suffix not in SUFFIXES:
-        raise UserError(f"{file} is no weights file: give one of {', '.join(SUFFIXES)}.")
+        raise UserError(f"{file} is not a weights file: give one of {', '.join(SUFFIXES)}.")
     return read_tensors(file), read_metadata(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 # Before any test imports the libraries that read it: nothing may be fetched.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# What a run takes here is no measure of the user's machine.
+_CACHE = TemporaryDirectory(prefix="erase-tests-")
+os.environ["ERASE_CACHE"] = _CACHE.name
 
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("suite")

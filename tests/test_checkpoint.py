@@ -323,7 +323,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     torch.save([1, 2], tmp_path / "a.pt")
     for name, message in (
-        ("x.txt", "is no model file"),
+        ("x.txt", "is not a model file"),
         ("x.safetensors", "can't be read"),
         ("a.safetensors", "no whole Stable Diffusion 1"),
         ("a.pt", "no state dict"),

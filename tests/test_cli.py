@@ -291,20 +291,6 @@ def test_dry_run_writes_nothing(
     assert "not downloaded yet" in printed and "memory    about" not in printed
 
 
-def test_sizes_are_those_of_the_loaded_model(tiny_folder: Path, tmp_path: Path) -> None:
-    from erase.diffusion import Diffusion
-    from erase.dryrun import sizes
-    from erase.exporting import export
-
-    loaded = Diffusion.load(str(tiny_folder))
-    found = sizes(str(tiny_folder))
-    assert found is not None
-    assert found.denoiser == sum(p.numel() for p in loaded.denoiser.parameters())
-    assert found.side == loaded.size
-    export(str(tiny_folder), str(tmp_path / "one.safetensors"))
-    assert sizes(str(tmp_path / "one.safetensors")) == found
-
-
 def test_a_setting_without_effect_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,7 +313,8 @@ def test_a_setting_without_effect_is_refused(
 
 
 def test_a_method_stands_for_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["run", "--concept", "church", "--out", str(tmp_path / "r"), "--dry-run", "--method"]
+    argv = ["run", "--concept", "church", "--out", str(tmp_path / "r"), "--stages", "images"]
+    argv += ["--dry-run", "--method"]
     main([*argv, "uce"])
     assert "uce-mini" in capsys.readouterr().out
     main([*argv, "salun"])
@@ -377,7 +364,8 @@ def test_all_with_an_anchor_leaves_the_anchor_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "all")
-    main(["run", "--concept", "all", "--anchor", "truck", "--out", out, "--dry-run"])
+    argv = ["run", "--concept", "all", "--anchor", "truck", "--stages", "images", "--dry-run"]
+    main([*argv, "--out", out])
     printed = capsys.readouterr().out
     assert "mini/church -> mini/truck" in printed
     assert "mini/noto -> mini/twemoji" in printed
@@ -385,7 +373,8 @@ def test_all_with_an_anchor_leaves_the_anchor_its_own(
 
 
 def test_output_that_nobody_reads_to_the_end_is_no_mistake(tmp_path: Path) -> None:
-    argv = ["run", "--concept", "church", "--out", str(tmp_path / "r"), "--dry-run"]
+    argv = ["run", "--concept", "church", "--out", str(tmp_path / "r"), "--stages", "images"]
+    argv += ["--dry-run"]
     with subprocess.Popen(
         [sys.executable, "-m", "erase", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -529,7 +518,7 @@ def test_a_full_device_is_one_sentence() -> None:
 def test_a_setting_that_is_on_or_off_needs_no_value(
     given: list[str], expected: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["run", "--model", "mini", "--concept", "church", "--dry-run", *given, "--seed", "1"])
+    main(["run", "--concept", "church", "--stages", "images", "--dry-run", *given, "--seed", "1"])
     assert f"low_memory = {expected}" in capsys.readouterr().out
 
 

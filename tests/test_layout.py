@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from erase.checkpoint import load_pipeline, open_base, save_model
 from erase.cli import main
-from erase.dryrun import sizes
+from erase.diffusion import Diffusion
 from erase.errors import UserError
 from erase.layout import copy_component, read_state
 from tests.tiny import tiny_sd, tiny_sd2, tiny_single_file
@@ -74,9 +74,12 @@ ATTACKS: dict[str, tuple[list[Callable[[Path], None]], str]] = {
     ),
     "no scheduler": (
         [component("scheduler", "diffusers", "DiffusionPipeline")],
-        "of the class DiffusionPipeline, which is no scheduler",
+        "of the class DiffusionPipeline, which is not a scheduler",
     ),
-    "no tokenizer": ([component("tokenizer", "transformers", "pipeline")], "which is no tokenizer"),
+    "no tokenizer": (
+        [component("tokenizer", "transformers", "pipeline")],
+        "which is not a tokenizer",
+    ),
     "outside": ([component("../other", "diffusers", "X")], "no other code is run"),
     "pipeline's own code": (
         [lambda f: edit(f / "model_index.json", _class_name=["evil", "Evil"])],
@@ -221,7 +224,7 @@ def test_pointers_of_git_lfs_are_said_to_be_such(folder: Path) -> None:
 )
 def test_denoisers_of_other_tasks_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
     folder = str(tiny_sd(tmp_path / "sd", **change))
-    for open_it in (load_pipeline, sizes):
+    for open_it in (load_pipeline, Diffusion.load):
         with pytest.raises(UserError, match="give a text-to-image model"):
             open_it(folder)
 
@@ -236,7 +239,7 @@ def test_files_of_other_tasks_are_refused(
     for channels in (9, 8, 5):
         save_file({**state, name: torch.zeros(32, channels, 3, 3)}, file)
         with pytest.raises(UserError, match=f"has {channels} input and 4 output channels"):
-            sizes(str(file))
+            Diffusion.load(str(file))
     words = ["--concept", "a photo of a church", "--anchor", "a photo of a tree", "--dry-run"]
     with pytest.raises(SystemExit) as stopped:
         main(["run", "--model", str(file), *words])

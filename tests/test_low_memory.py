@@ -176,7 +176,7 @@ def test_checkpointing_recomputes_the_same_gradients(tiny: Diffusion) -> None:
 
 def test_the_flag_is_one_of_trained_methods_alone() -> None:
     assert load_recipe("salun-sd", {"low_memory": "true"}).low_memory
-    with pytest.raises(UserError, match="'low_memory' is no setting of the method uce"):
+    with pytest.raises(UserError, match="'low_memory' is not a setting of the method uce"):
         load_recipe("uce", {"low_memory": "true"})
 
 

@@ -136,9 +136,9 @@ def test_overrides_come_first_as_values_and_as_text() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("alhpa", 0.5, "'alhpa' is no setting of the method salun. Did you mean 'alpha'"),
-        ("name", "x", "'name' is no setting"),
-        ("config", {}, "'config' is no setting"),
+        ("alhpa", 0.5, "'alhpa' is not a setting of the method salun. Did you mean 'alpha'"),
+        ("name", "x", "'name' is not a setting"),
+        ("config", {}, "'config' is not a setting"),
         ("ratio", 0, "ratio is 0: it must be > 0 and <= 1"),
         ("ratio", "1.01", "ratio is 1.01: it must be > 0 and <= 1"),
         ("ratio", "half", "ratio is 'half': it must be a number"),
@@ -180,7 +180,7 @@ def test_ratio_is_taken_just_where_it_makes_sense(ratio: float) -> None:
         ("steps = 3\n", "names no method"),
         ('method = "esdd"\n', "no method 'esdd'"),
         ('method = "salun"\nlr = "1e-5"\n', "lr is '1e-5': it must be a number"),
-        ('method = "salun"\n[train]\nlr = 1e-5\n', "'train' is no setting"),
+        ('method = "salun"\n[train]\nlr = 1e-5\n', "'train' is not a setting"),
         ("method = salun\n", "is not TOML"),
     ],
 )

@@ -90,7 +90,7 @@ def test_an_unusual_size_is_guessed_and_says_so(published: dict[str, Tensor]) ->
 )
 def test_parts_of_a_model_are_refused(published: dict[str, Tensor], lost: str) -> None:
     rest = {k: v for k, v in published.items() if not k.startswith(lost)}
-    with pytest.raises(UserError, match="x is no whole Stable Diffusion 1"):
+    with pytest.raises(UserError, match="x is not a whole Stable Diffusion 1"):
         infer(rest, "x")
 
 

@@ -23,16 +23,16 @@ def test_one_judge_for_each_axis() -> None:
 
 def test_every_axis_is_checked_early(tmp_path: Path) -> None:
     Instruments("object=timm:vit,style=open_clip:ViT-B-32").check()
-    with pytest.raises(UserError, match="'vit' is no judge"):
+    with pytest.raises(UserError, match="'vit' is not a judge"):
         Instruments("object=timm:vit,style=vit").check()
     for spec in ("object=mini,style=timm:vit", "object=timm:vit,style="):
-        with pytest.raises(UserError, match="is no judge"):
+        with pytest.raises(UserError, match="is not a judge"):
             Instruments(spec).check()
     rows = [{"object": "church", "style": "ink"}]
     check_axes("object=timm:vit", rows)
     with pytest.raises(UserError, match="'objekt', which --judge names. Did you mean 'object'"):
         check_axes("objekt=timm:vit,style=timm:vit", rows)
-    with pytest.raises(UserError, match="is no perceptual distance"):
+    with pytest.raises(UserError, match="is not a perceptual distance"):
         Instruments(lpips="vgg19").check()
 
 

@@ -80,6 +80,7 @@ class Setting:
         judges: by axis, instead of those of ``instruments``.
         extractor: feature network, instead of theirs.
         detector: of nudity, instead of NudeNet.
+        fetch: whether networks may be downloaded; without, those that need it are left closed.
     """
 
     concept: Concept
@@ -92,6 +93,7 @@ class Setting:
     judges: Mapping[str, Judge] | None = None
     extractor: Extractor | None = None
     detector: Detector | None = None
+    fetch: bool = True
 
 
 class Metric(Protocol[Row, FiguresT]):
@@ -120,7 +122,10 @@ def build_metric(name: str, setting: Setting) -> Metric[Any, Any]:
         UserError: no such metric, or one that can't be opened in this setting.
     """
     if name not in list_metrics():
-        raise UserError(f"There is no metric '{name}'.{nearest(name, list_metrics())}")
+        raise UserError(
+            f"There is no metric '{name}': choose from {', '.join(list_metrics())}."
+            f"{nearest(name, list_metrics())}"
+        )
     metric: Metric[Any, Any] = import_module(f"{__name__}.{name}").build(setting)
     return metric
 

@@ -311,7 +311,7 @@ def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
 
     def open_for(axis: str, one: str) -> Judge:
         more = anchor if axis == target.axis else ()
-        return load_judge(one, columns[axis], more=more, device=setting.device)
+        return load_judge(one, columns[axis], more=more, device=setting.device, fetch=setting.fetch)
 
     if setting.judges is not None:
         judges = dict(setting.judges)

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from erase.eval.clip import Clip, load_clip, mini_clip
+from erase.eval.clip import Clip, check_clip, load_clip, mini_clip
 from erase.eval.judges import to_pil
 from erase.eval.metrics import Picture, Setting, measured, pack, unpack
+from erase.eval.opening import needs_fetching
 from erase.eval.stats import Average, average
 
 if TYPE_CHECKING:
@@ -104,4 +105,7 @@ def build(setting: Setting) -> ClipScore:
     if spec is None and "mini" in (setting.model, setting.concept.family):
         spec = mini_clip()
     device = torch.device(setting.device)
+    if spec and not setting.fetch and needs_fetching(spec):
+        check_clip(spec)
+        spec = None
     return ClipScore(spec, load_clip(spec, device) if spec else None, setting.store, device)

@@ -258,11 +258,11 @@ def build(setting: Setting) -> FidelityMetric:
     Raises:
         UserError: a network that can't be opened.
     """
-    extractor = setting.extractor
-    if extractor is None and setting.instruments.features is not None:
+    extractor, spec = setting.extractor, setting.instruments.features
+    if extractor is None and spec is not None:
         from erase.eval.extractors import load_extractor
 
-        extractor = load_extractor(setting.instruments.features, setting.device)
-    if extractor is None and "mini" in (setting.model, setting.concept.family):
+        extractor = load_extractor(spec, setting.device, fetch=setting.fetch)
+    elif extractor is None and "mini" in (setting.model, setting.concept.family):
         extractor = mini_extractor(setting.device)
     return FidelityMetric(extractor, setting.store)

@@ -13,7 +13,7 @@ from typing import Any
 
 from erase.eval.metrics import Picture, Setting, measured_pairs
 from erase.eval.pairing import pair
-from erase.eval.perceptual import Perceptual, load_perceptual
+from erase.eval.perceptual import BACKBONES, Perceptual, load_perceptual
 from erase.eval.stats import Average, average
 
 NO_NETWORK = "not measured: no --lpips network"
@@ -83,4 +83,6 @@ def build(setting: Setting) -> Lpips:
     spec = setting.instruments.lpips
     if spec is None and "mini" in (setting.model, setting.concept.family):
         spec = "mini"
+    if spec in BACKBONES and not setting.fetch:  # published, and not a file
+        spec = None
     return Lpips(load_perceptual(spec, setting.device) if spec else None, setting.store)

@@ -135,10 +135,10 @@ def test_no_pickle_is_executed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("resnet50", "is no judge"),
+        ("resnet50", "is not a judge"),
         ("torchvison:resnet50", "Did you mean 'torchvision'"),
-        ("torchvision:", "is no judge"),
-        ("torchvision:resnet50@", "is no judge"),
+        ("torchvision:", "is not a judge"),
+        ("torchvision:resnet50@", "is not a judge"),
         ("torchvision:resnet50@nowhere.pth", "does not exist"),
         ("timm:resnet18@nowhere.pth", "does not exist"),
         ("open_clip:ViT-B-32@some/folder", "does not exist"),

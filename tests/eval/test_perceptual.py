@@ -75,7 +75,7 @@ def test_images_of_several_sizes_are_compared_one_pair_at_a_time() -> None:
 
 def test_bad_specs_and_files_are_refused(tmp_path: Path, alexnet: Path) -> None:
     for spec in ("resnet", "mini@x.pth", "alex2"):
-        with pytest.raises(UserError, match="is no perceptual distance"):
+        with pytest.raises(UserError, match="is not a perceptual distance"):
             check_perceptual(spec)
     with pytest.raises(UserError, match="There is no file .*torchvision's vgg16"):
         check_perceptual(f"vgg@{tmp_path / 'none.pth'}")

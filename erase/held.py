@@ -1,0 +1,124 @@
+"""Memory of a pass through a network, counted on torch's meta device, where nothing is computed."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+
+class Held(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made within it and are alive.
+
+    Attributes:
+        now: bytes held.
+        most: the most that were held at a time.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        """The weights of ``network``, of which views are taken, are not counted."""
+        super().__init__()
+        self.now = self.most = 0
+        self._known = {p.untyped_storage()._cdata for p in network.parameters()}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Runs an operation and counts the storages of what comes out, views once."""
+        out = func(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self._count, out)
+        return out
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._drop, key, size)
+
+    def _drop(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+class _Fused(TorchFunctionMode):
+    """Has attention done in one kernel, as every device does it, which the meta device does not:
+    it would hold a matrix of all positions by all."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is not nn.functional.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        query, key, value = args if len(args) == 3 else (kwargs[n] for n in _QUERY_KEY_VALUE)
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)[0]
+
+
+_QUERY_KEY_VALUE = ("query", "key", "value")
+
+
+def most_held(network: nn.Module, work: Callable[[], object]) -> int:
+    """Most bytes that ``work`` with a network on the meta device holds besides the weights."""
+    with _Fused(), Held(network) as held:
+        work()
+    return held.most
+
+
+def denoiser_bytes(unet: Any, rows: int, side: int, gradient: bool) -> int:
+    """Bytes of a pass through a denoiser.
+
+    Args:
+        unet: on the meta device.
+        rows: images that pass at a time.
+        side: of the latents.
+        gradient: whether the way back follows, with a gradient for every weight.
+    """
+    config = unet.config
+    added: dict[str, Tensor] | None = None
+    if config.addition_embed_type == "text_time":
+        # What is embedded of sizes and pooled text together fills the layer's input.
+        wide = int(config.projection_class_embeddings_input_dim)
+        ids = 6
+        text = wide - ids * int(config.addition_time_embed_dim)
+        added = {"text_embeds": _empty(rows, text), "time_ids": _empty(rows, ids)}
+        added = {name: value.to(unet.dtype) for name, value in added.items()}
+
+    def work() -> None:
+        x = _empty(rows, config.in_channels, side, side).to(unet.dtype)
+        t = torch.zeros(rows, dtype=torch.long, device="meta")
+        c = _empty(rows, 77, config.cross_attention_dim).to(unet.dtype)
+        out = unet(x, t, c, added_cond_kwargs=added).sample
+        if gradient:
+            out.square().mean().backward()
+
+    unet.requires_grad_(gradient)
+    with torch.set_grad_enabled(gradient):
+        found = most_held(unet, work)
+    for parameter in unet.parameters():
+        parameter.grad = None
+    return found
+
+
+def decoder_bytes(vae: Any, images: int, side: int) -> int:
+    """Bytes of decoding images; ``side`` is the latents'."""
+    with torch.no_grad():
+        x = _empty(images, vae.config.latent_channels, side, side)
+        return most_held(vae, lambda: vae.decode(x))
+
+
+def weights_bytes(network: nn.Module) -> int:
+    """Bytes of the weights, in fp32."""
+    return 4 * sum(p.numel() for p in network.parameters())
+
+
+def _empty(*shape: int) -> Tensor:
+    return torch.empty(*shape, device="meta")
