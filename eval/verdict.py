@@ -195,10 +195,10 @@ def _classes(report: Mapping[str, Any]) -> list[str]:
         return []
     worst = min(rows, key=lambda r: r["change"])
     if worst["change"] >= 0:
-        return ["No retained class lost anything."]
+        return [f"No retained class of {FEW} images or more lost anything."]
     return [
-        f"The retained class that lost most is {words(worst['label'])}, {points(worst['change'])} "
-        f"points (n = {worst['erased']['n']})."
+        f"Of the retained classes of {FEW} images or more, {words(worst['label'])} lost most: "
+        f"{points(worst['change'])} points (n = {worst['erased']['n']})."
     ]
 
 

@@ -64,7 +64,7 @@ def test_figures_in_words() -> None:
         "The anchor, truck, is recognised in 95.0 % of them.",
         "Retained images, by object: right in 99.2 % of 240 before, 99.2 % after.",
         "Retained images, by style: right in 100 % of 240 before, 100 % after.",
-        "The retained class that lost most is radio, −8.3 points (n = 24).",
+        "Of the retained classes of 10 images or more, radio lost most: −8.3 points (n = 24).",
     ]
 
 
@@ -79,7 +79,9 @@ def test_a_base_that_never_showed_the_concept_proves_nothing() -> None:
 def test_the_class_that_lost_most_is_named_where_it_has_images_enough() -> None:
     rows = report()["per_class"]
     rows[1] |= {"erased": figure(15, 24), "change": -8 / 24}
-    named = "The retained class that lost most is golf flag, −33.3 points (n = 24)."
+    named = (
+        "Of the retained classes of 10 images or more, golf flag lost most: −33.3 points (n = 24)."
+    )
     assert named in plain(headline(report(per_class=rows)))
     # One image of one: a loss of all that says nothing.
     rows[1] |= {"erased": figure(0, 1), "change": -1.0}
