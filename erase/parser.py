@@ -61,13 +61,14 @@ class Parser(ArgumentParser):
         """Offers ``--help-all``."""
         self.add_argument("--help-all", action=HelpAll, help="show every flag there is and exit")
 
-    def format_help(self) -> str:
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """The flags that are often wanted."""
         told = {a: a.help for a in self._actions if a.dest in self.more}
         for action in told:
             action.help = SUPPRESS
         try:
-            return str(super().format_help())
+            # Older versions know no formatter, and never hand one in.
+            return str(super().format_help(*([] if formatter is None else [formatter])))
         finally:
             for action, text in told.items():
                 action.help = text
