@@ -19,7 +19,7 @@ def _metrics() -> Path:
     return Path(str(files("erase.eval"))) / "metrics"
 
 
-Table = tuple[Sequence[str], list[Sequence[str]]]
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Heads, and rows of as many texts."""
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from argparse import SUPPRESS, Action, HelpFormatter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -15,15 +14,8 @@ from jsonargparse import ArgumentParser
 from erase.errors import UserError, nearest
 from erase.listing import CATALOGUE
 from erase.manner import PREVIEW, TRACKERS
-from erase.recipe import (
-    Flag,
-    as_dict,
-    flags,
-    idle,
-    list_methods,
-    list_recipes,
-    load_recipe,
-)
+from erase.recipe import list_methods
+from erase.recipe_flags import add_recipe_values
 from erase.requirements import KNOWN as REQUIRED
 from erase.runs import COMMANDS
 
@@ -65,13 +57,14 @@ class Parser(ArgumentParser):
         """Offers ``--help-all``."""
         self.add_argument("--help-all", action=HelpAll, help="show every flag there is and exit")
 
-    def format_help(self) -> str:
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """The flags that are often wanted."""
         told = {a: a.help for a in self._actions if a.dest in self.more}
         for action in told:
             action.help = SUPPRESS
         try:
-            return str(super().format_help())
+            # Older versions know no formatter, and never hand one in.
+            return str(super().format_help(*([] if formatter is None else [formatter])))
         finally:
             for action, text in told.items():
                 action.help = text
@@ -228,7 +221,7 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         parser.more |= {"recipe", "method", "forget_folder", "retain_folder"}
     evaluation = _add_instruments(parser)
     _add_compute(parser)
-    _add_recipe_values(parser, evaluation, shown=name != "eval")
+    add_recipe_values(parser, evaluation, shown=name != "eval")
     parser.tell_all()
     return parser
 
@@ -329,70 +322,6 @@ def _add_compute(parser: Parser) -> None:
         )
 
 
-OFTEN = (
-    *("forget_images", "retain_images", "steps", "lr", "ratio", "low_memory"),
-    *("size", "sampling_steps", "guidance_scale", "eval_forget", "eval_retain"),
-)
-"""Recipe values that are often changed."""
-
-
-METAVARS = {int: "N", float: "X", str: "NAME"}
-
-
-def _add_recipe_values(parser: Parser, evaluation: Any, shown: bool = True) -> None:
-    """A flag for each setting, those of the evaluation in their group; not ``shown`` where they
-    can say nothing new, of images that exist already."""
-    text = "each overrides the recipe's, whose value is the default; in brackets that of one recipe"
-    group = parser.add_argument_group("recipe values", text if shown else SUPPRESS)
-    users: dict[str, list[str]] = {}
-    found: dict[str, Flag] = {}
-    for method in list_methods():
-        for flag in flags(method):
-            users.setdefault(flag.name, []).append(method)
-            found.setdefault(flag.name, flag)
-    for name, flag in found.items():
-        text = f"{flag.help} {_example(name)}{_only(users[name])}" if shown else SUPPRESS
-        # --low-memory alone is --low-memory true.
-        way: Any = {"nargs": "?", "const": True} if flag.type is bool else {}
-        if flag.type in METAVARS:
-            way = {"metavar": METAVARS[flag.type]}
-        home = evaluation if name.startswith("eval_") else group
-        home.add_argument(f"--{name.replace('_', '-')}", type=flag.type, help=text, **way)
-    parser.more |= found.keys() - set(OFTEN)
-
-
-def _only(users: Sequence[str]) -> str:
-    """Which methods have a setting, the shorter way round."""
-    others = [method for method in list_methods() if method not in users]
-    if not others:
-        return ""
-    named = users if len(users) <= len(others) else ["not", *others]
-    return f" [{', '.join(named).replace('not, ', 'not ')}]"
-
-
-def _example(setting: str) -> str:
-    """The value in the bundled model's default recipe, or in the first that has the setting."""
-    for name, settings in _recipes().items():
-        if setting in settings:
-            value = settings[setting]
-            if value is None:
-                return "(not given)"
-            shown = str(value).lower() if isinstance(value, bool) else value
-            return f"({name}: {shown:g})" if isinstance(value, float) else f"({name}: {shown})"
-    return "(not given)"
-
-
-@cache
-def _recipes() -> Mapping[str, Mapping[str, Any]]:
-    """The settings with an effect of every recipe, the bundled model's first."""
-    names = sorted(list_recipes(), key=lambda name: not name.endswith("-mini"))
-    found = {}
-    for name in dict.fromkeys(["salun-mini", *names]):
-        settings = as_dict(load_recipe(name))
-        found[name] = {k: v for k, v in settings.items() if k not in idle(settings)}
-    return found
-
-
 def _compare_parser(text: str) -> ArgumentParser:
     parser = Parser(text, "erase compare --recipes A,B,… --concepts C,D,…|all [options]")
     add = parser.add_argument
@@ -457,7 +386,7 @@ def _add_matrix_flags(parser: Parser, out: str) -> None:
     add("--dry-run", action="store_true", help="print the cells and do nothing")
     evaluation = _add_instruments(parser)
     _add_compute(parser)
-    _add_recipe_values(parser, evaluation)
+    add_recipe_values(parser, evaluation)
     parser.tell_all()
 
 

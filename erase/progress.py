@@ -77,7 +77,7 @@ def _appear(found: weakref.ref[tqdm[Any]]) -> None:
     bar = found()
     if bar is None:
         return
-    with bar.get_lock():
+    with bar.get_lock():  # type: ignore[no-untyped-call]
         if not bar.disable and bar.last_print_t == bar.start_t:
             bar.last_print_t = time.time()
             bar.refresh(nolock=True)

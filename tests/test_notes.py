@@ -42,7 +42,7 @@ def said(*argv: str, cwd: Path, python: tuple[str, ...] = ()) -> list[str]:
     )
     assert done.returncode == 0, done.stderr
     lines = done.stderr.replace("\r", "\n").split("\n")
-    return [line for line in lines if line.strip() and "%|" not in line and "it/s" not in line]
+    return [line for line in lines if line.strip() and "%|" not in line and " so far, " not in line]
 
 
 @pytest.mark.slow

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from erase.errors import UserError
-from erase.parser import _only, build_parser
+from erase.parser import build_parser
 from erase.recipe import flags, list_methods
+from erase.recipe_flags import only
 
 
 def shown(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -53,9 +54,9 @@ def test_help_of_eval_lists_no_settings_of_the_training(
 
 def test_the_methods_of_a_setting_are_named_the_shorter_way() -> None:
     every = list_methods()
-    assert _only(every) == ""
-    assert _only(["esd", "salun"]) == " [esd, salun]"
-    assert _only([m for m in every if m != "uce"]) == " [not uce]"
+    assert only(every) == ""
+    assert only(["esd", "salun"]) == " [esd, salun]"
+    assert only([m for m in every if m != "uce"]) == " [not uce]"
 
 
 def test_a_flag_of_nudity_is_spelled_with_a_dot_or_a_dash() -> None:
