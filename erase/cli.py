@@ -147,8 +147,12 @@ def _compute(options: Namespace, earlier: Mapping[str, Any] | None = None) -> Co
 def _manner(options: Namespace) -> Manner:
     from erase.manner import PREVIEW, Manner
 
-    preview = PREVIEW if options.preview is None else options.preview
-    return Manner(anyway=options.anyway, preview=preview, tracker=options.tracker)
+    preview = options.get("preview")
+    return Manner(
+        anyway=bool(options.get("anyway")),
+        preview=PREVIEW if preview is None else preview,
+        tracker=options.get("tracker"),
+    )
 
 
 def _stages(command: str, options: Namespace) -> None:

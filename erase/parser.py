@@ -116,22 +116,8 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
     add("--shared", type=str, help="folder where runs find each other's images of the base model")
     _add_compute(parser)
     add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
-    add(
-        "--anyway",
-        action="store_true",
-        help="train even where the base model makes the concept in less than 20 %% of its images",
-    )
-    add(
-        "--preview",
-        type=int,
-        help="how often training draws four fixed prompts into OUT/previews, 0 for none "
-        "(default: 4)",
-    )
-    add(
-        "--tracker",
-        choices=TRACKERS,
-        help="also send losses and previews there while training (default: nowhere)",
-    )
+    if name in ("run", "train"):
+        _add_manner(parser)
     add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
     if name == "generate":
         add("--prompt", type=str, help="a quick look: sample this prompt into --out, nothing else")
@@ -150,6 +136,26 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         _add_images(parser)
     _add_recipe_values(parser)
     return parser
+
+
+def _add_manner(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--anyway",
+        action="store_true",
+        help="train even where the base model makes the concept in less than 20 %% of its images",
+    )
+    add(
+        "--preview",
+        type=int,
+        help="how often training draws four fixed prompts into OUT/previews, 0 for none "
+        "(default: 4)",
+    )
+    add(
+        "--tracker",
+        choices=TRACKERS,
+        help="also send losses and previews there while training (default: nowhere)",
+    )
 
 
 def _add_images(parser: ArgumentParser) -> None:
