@@ -298,7 +298,9 @@ def _run_matrix(matrix: Matrix, options: Namespace) -> list[str] | None:
     from erase.matrix import run_matrix
     from erase.preflight import check_tasks
 
-    firsts = {cell.concept: cell for cell in reversed(cells(matrix))}
+    # Cells with figures keep nothing else, and are told by those.
+    todo = [cell for cell in cells(matrix) if not cell.file.exists()]
+    firsts = {cell.concept: cell for cell in reversed(todo)}
     check_tasks([task_of(matrix, cell) for cell in firsts.values()], fetch=not options.dry_run)
     if options.dry_run:
         for cell in cells(matrix):

@@ -26,14 +26,14 @@ from erase.notes import note
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "images": ("images",),
     "mask": ("mask.safetensors",),
-    "train": ("checkpoints", "train.jsonl", "model", "previews"),
+    "train": ("checkpoints", "train.jsonl", "model", "previews", "tracking"),
     "base": ("eval/base", "eval/base2"),
     "erased": ("eval/erased",),
     "eval": ("report.json", "report.html", "report.md", "report.csv", "concepts"),
 }
 """Stages in their order, with what each of them writes into the run folder."""
 
-OPTIONAL = ("checkpoints", "concepts", "previews")
+OPTIONAL = ("checkpoints", "concepts", "previews", "tracking")
 """Outputs that are not there in every finished run."""
 
 UPSTREAM: Mapping[str, tuple[str, ...]] = {
