@@ -13,7 +13,7 @@ from erase.job import EVALUATION_KEYS, SAMPLING_KEYS, slug
 from erase.recipe import Recipe, as_dict
 from erase.runs import read_facts
 from erase.specs import UNNAMED, Instruments
-from erase.task import AUTO, Compute, Task, make_task, requests
+from erase.task import AUTO, Compute, Task, deciding, make_task
 
 COMMON = (*SAMPLING_KEYS, *EVALUATION_KEYS)
 """Settings that make two recipes' images comparable."""
@@ -150,7 +150,7 @@ def _with_content(matrix: Matrix, cell: Cell) -> Cell:
     job = task.job
     asked = [
         [r.prompt, r.seed, r.guidance, r.size, r.role, dict(r.labels)]
-        for rows in requests(job, task.eval_shift).values()
+        for rows in deciding(job, task.eval_shift).values()
         for r in rows
     ]
     measured = task.instruments.identities([job.concept])

@@ -30,12 +30,16 @@ from erase.recipe import (
 )
 from erase.requirements import RequirementError, check_folders, check_report, parse
 from erase.runs import COMMANDS, check_stages, model_of, read_facts
+from erase.words import counted
 
 if TYPE_CHECKING:
     from erase.cells import Matrix
     from erase.manner import Manner
     from erase.specs import Instruments
     from erase.task import Compute, Task
+
+NAMED = 3
+"""Failed cells that the last sentence names."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -312,7 +316,11 @@ def _run_matrix(matrix: Matrix, options: Namespace) -> list[str] | None:
 
 def _name_failed(failed: Sequence[str]) -> None:
     if failed:
-        raise UserError(f"{len(failed)} cells failed, the others are done: {'; '.join(failed)}")
+        more = f"; and {len(failed) - NAMED} more, told above" if len(failed) > NAMED else ""
+        raise UserError(
+            f"{counted(len(failed), 'cell')} failed, the others are done: "
+            f"{'; '.join(failed[:NAMED])}{more}"
+        )
 
 
 def _task(options: Namespace) -> tuple[Task, bool]:

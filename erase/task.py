@@ -206,6 +206,18 @@ def requests(job: Job, shift: int = 0) -> dict[str, list[Request]]:
     return {side: list(rows.values()) for side, rows in found.items()}
 
 
+def deciding(job: Job, shift: int = 0) -> dict[str, list[Request]]:
+    """The requests by which runs are told apart; arguments as for ``requests``.
+
+    The second base set's everyday captions repeat the first one's, which are counted there: what
+    was finished without them stays finished.
+    """
+    return {
+        side: [r for r in rows if side != "base2" or r.role != "general"]
+        for side, rows in requests(job, shift).items()
+    }
+
+
 def requests_of(job: Job, number: int, shift: int = 0) -> dict[str, list[Request]]:
     """The evaluation images of each side for one of the run's concepts.
 
@@ -266,16 +278,8 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
     flat = as_dict(job.recipe)
     sampling = {k: flat[k] for k in SAMPLING_KEYS}
     asked = {
-        # The second base set's everyday captions repeat the first one's, which are counted there:
-        # a run that was finished without them stays finished.
-        side: digest(
-            [
-                vars(r) | {"labels": dict(r.labels)}
-                for r in rows
-                if side != "base2" or r.role != "general"
-            ]
-        )
-        for side, rows in requests(job, task.eval_shift).items()
+        side: digest([vars(r) | {"labels": dict(r.labels)} for r in rows])
+        for side, rows in deciding(job, task.eval_shift).items()
     }
     training = inputs(job, model)
     if task.included:
