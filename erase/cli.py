@@ -255,10 +255,11 @@ def _run_matrix(matrix: Matrix, options: Namespace) -> list[str] | None:
     from erase.matrix import run_matrix
     from erase.preflight import check_tasks
 
-    firsts = {cell.concept: cell for cell in reversed(cells(matrix))}
+    every = cells(matrix)
+    firsts = {cell.concept: cell for cell in reversed(every)}
     check_tasks([task_of(matrix, cell) for cell in firsts.values()], fetch=not options.dry_run)
     if options.dry_run:
-        for cell in cells(matrix):
+        for cell in every:
             state = "finished" if finished(cell) else "to do"
             print(f"{state:9s} {cell.recipe.name}, {cell.concept}, seed {cell.seed}")
         return None
