@@ -302,12 +302,13 @@ def _run_matrix(matrix: Matrix, options: Namespace) -> list[str] | None:
     from erase.matrix import run_matrix
     from erase.preflight import check_tasks
 
+    every = cells(matrix)
     # Cells with figures keep nothing else, and are told by those.
-    todo = [cell for cell in cells(matrix) if not cell.file.exists()]
+    todo = [cell for cell in every if not cell.file.exists()]
     firsts = {cell.concept: cell for cell in reversed(todo)}
     check_tasks([task_of(matrix, cell) for cell in firsts.values()], fetch=not options.dry_run)
     if options.dry_run:
-        for cell in cells(matrix):
+        for cell in every:
             state = "finished" if finished(cell) else "to do"
             print(f"{state:9s} {cell.recipe.name}, {cell.concept}, seed {cell.seed}")
         return None

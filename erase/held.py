@@ -23,7 +23,7 @@ class Held(TorchDispatchMode):
 
     def __init__(self, network: nn.Module) -> None:
         """The weights of ``network``, of which views are taken, are not counted."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.most = 0
         self._known = {p.untyped_storage()._cdata for p in network.parameters()}
 
@@ -70,7 +70,8 @@ def most_held(network: nn.Module, work: Callable[[], object]) -> int:
     """Most bytes that ``work`` with a network on the meta device holds besides the weights."""
     with _Fused(), Held(network) as held:
         work()
-    return held.most
+    found: int = held.most
+    return found
 
 
 def denoiser_bytes(unet: Any, rows: int, side: int, gradient: bool) -> int:

@@ -67,7 +67,7 @@ def rates(ready: Ready) -> Rates:
     key, recipe = machine(ready), ready.task.job.recipe
     whole = f"{key} {recipe.method} {recipe.batch_size}"
     seen = {k: v for k, v in _read().get(key, {}).items() if isinstance(v, float)}
-    told = {k: seen[k] for k in ("passes", "judged") if k in seen}
+    told: dict[str, Any] = {k: seen[k] for k in ("passes", "judged") if k in seen}
     if f"trained {recipe.method}" in seen:
         told["trained"] = seen[f"trained {recipe.method}"]
     if not {"passes", "judged", "trained"} <= told.keys() and whole not in _TRIED:
@@ -75,7 +75,7 @@ def rates(ready: Ready) -> Rates:
     found = _TRIED.get(whole, Rates(0.0, 0.0, 0.0, 0.0))
     if "passes" in told:
         told["image"] = 0.0  # seen together
-    return replace(found, **told, seen=tuple(told))  # type: ignore[arg-type]
+    return replace(found, **told, seen=tuple(told))
 
 
 def remember(

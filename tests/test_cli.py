@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -537,3 +538,21 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out == f"erase {version('erase-diffusion')}\n"
+
+
+def test_a_corrected_judge_needs_no_overwrite(finished: Path, tmp_path: Path) -> None:
+    """A report that was never finished is nothing to overwrite; one that was, is."""
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    facts = json.loads((copy / "run.json").read_text())
+    given = dict(facts["stages"]["eval"]["inputs"])
+    facts["stages"]["eval"] |= {"inputs": given | {"judge": ["timm:wrong"]}, "digest": "another"}
+    (copy / "run.json").write_text(json.dumps(facts))
+    argv = ["eval", "--out", str(copy), *TASK]
+    with pytest.raises(SystemExit):
+        main(argv)
+    facts["stages"]["eval"]["finished"] = False
+    (copy / "run.json").write_text(json.dumps(facts))
+    main(argv)
+    stages = json.loads((copy / "run.json").read_text())["stages"]
+    assert stages["eval"]["finished"] and stages["eval"]["inputs"] == given

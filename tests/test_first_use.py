@@ -42,7 +42,7 @@ def here(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     (place / "short.safetensors").write_bytes(whole.read_bytes()[:100_000])
     torch.save({"state_dict": {"a": torch.zeros(1)}}, place / "evil.ckpt")
     (place / "none.csv").write_text("")
-    (place / "nocolumn.csv").write_text("text,seed\na cat,1\n")
+    (place / "nocolumn.csv").write_text("shade,seed\nred,1\n")
     (place / "binary.csv").write_bytes(bytes(range(128, 256)))
     (place / "norows.csv").write_text("prompt\n")
     (place / "badseed.csv").write_text("prompt,seed\na cat,many\n")

@@ -212,7 +212,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load_judge(f"torchvision:{ARCH}@{file}")
     other = tmp_path / "weights.onnx"
     other.touch()
-    with pytest.raises(UserError, match="no weights file"):
+    with pytest.raises(UserError, match="is not a weights file"):
         load_judge(f"torchvision:{ARCH}@{other}")
     save_file({"x": torch.zeros(1)}, file, {"judge": '{"arch": 3}'})
     with pytest.raises(UserError, match="metadata"):

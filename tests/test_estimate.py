@@ -1,0 +1,30 @@
+"""Estimates against what is then measured, on the bundled model."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SMALL = (
+    "--forget-images 40 --retain-images 8 --steps 4 --sampling-steps 2 --eval-forget 40 "
+    "--eval-retain 12 --eval-neighbours 4 --eval-general 4 --eval-empty 2 --device cpu"
+).split()
+
+
+@pytest.mark.slow
+def test_peak_memory_is_foreseen(tmp_path: Path) -> None:
+    """Each in a process of its own, whose memory it is."""
+    out = tmp_path / "run"
+    argv = [sys.executable, "-m", "erase", "run", "--concept", "church", *SMALL, "--out", str(out)]
+    told = subprocess.run([*argv, "--dry-run"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"memory +about ([\d,]+)", told)
+    assert found
+    subprocess.run(argv, capture_output=True, check=True)
+    stages = json.loads((out / "run.json").read_text())["stages"].values()
+    measured = max(stage["peak_memory_mb"] for stage in stages)
+    assert int(found[1].replace(",", "")) == pytest.approx(measured, rel=0.3)
