@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -103,6 +105,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
         veiled=report["concept"]["kind"] == "nudity" or bool(evidence.flagged),
         previews=_previews(run),
         export=f"{run.name or 'erased'}.safetensors",
+        pipeline=_pipeline(run / "model" / "model_index.json"),
     )
     return html
 
@@ -123,6 +126,7 @@ def template(name: str) -> Any:
         "words": verdict.words,
         "interval": verdict.interval,
         "setting": setting_text,
+        "quoted": shlex.quote,
         "whole": whole,
     }
     environment.filters.update(filters)
@@ -167,6 +171,13 @@ def _neighbours(report: Mapping[str, Any]) -> str:
         "The neighbours stand in the concept’s file. They were chosen by hand as the likeliest to "
         "be damaged with it, not by measuring; --neighbours takes others."
     )
+
+
+def _pipeline(index: Path) -> str | None:
+    """The class that diffusers opens the model with; None where there is no model."""
+    if not index.exists():
+        return None
+    return str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
 
 
 def _title(report: Mapping[str, Any]) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
+import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from erase.cli import main
 from erase.commands import execute
 from erase.task import make_task
 from tests.tiny import tiny_sd
@@ -33,18 +37,35 @@ def test_the_snippets_of_report_and_card(
     execute(task, ("images", "mask", "train", "generate", "eval"))
     shown: list[Image.Image] = []
     monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(image))
+    monkeypatch.chdir(tmp_path)
     page = html.unescape((run / "report.html").read_text(encoding="utf-8"))
-    [snippet] = re.findall(r"<pre><code>(from diffusers.*?)</code></pre>", page, re.DOTALL)
-    exec(snippet, {})
-    assert [image.size for image in shown] == [(16, 16)]
+    folder, file = re.findall(r"<pre><code>(from diffusers.*?)</code></pre>", page, re.DOTALL)
+    torch.manual_seed(0)
+    exec(folder, {})
+    [export] = re.findall(r"<pre><code>erase (export .*?)</code></pre>", page)
+    main(shlex.split(export))
+    torch.manual_seed(0)
+    exec(file, {})
+    assert [image.size for image in shown] == [(16, 16)] * 2
+    assert np.abs(np.asarray(shown[0], int) - np.asarray(shown[1], int)).max() <= 1
 
     place = tmp_path / "path" / "to" / "this"
     place.mkdir(parents=True)
     (place / "folder").symlink_to(run / "model")
-    monkeypatch.chdir(tmp_path)
     [snippet] = python_in(run / "model" / "README.md")
     names: dict[str, object] = {}
     exec(snippet, names)
     pipeline: object = names["pipeline"]
     [image] = pipeline("a truck", num_inference_steps=1).images  # type: ignore[operator]
     assert image.size == (16, 16)
+
+
+def test_the_snippet_of_the_bundled_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(root)
+    text = (root / "mini/weights/model/README.md").read_text(encoding="utf-8")
+    snippet = textwrap.dedent("\n".join(re.findall(r"^    .*$", text, re.MULTILINE)))
+    names: dict[str, object] = {}
+    exec(snippet.replace("pipe(", "image = pipe("), names)
+    image = names["image"]
+    assert isinstance(image, Image.Image) and image.size == (64, 64)
