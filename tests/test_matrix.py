@@ -274,7 +274,7 @@ def test_what_a_library_raises_ends_one_cell_alone(
     )
     tried = []
 
-    def broken(task: Task, stages: object, overwrite: bool) -> None:
+    def broken(task: Task, stages: object, overwrite: bool, told: bool) -> None:
         tried.append(task.job.recipe.name)
         raise ValueError("a tensor is not what it should be")
 
