@@ -325,7 +325,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
     for name, message in (
         ("x.txt", "is not a model file"),
         ("x.safetensors", "can't be read"),
-        ("a.safetensors", "no whole Stable Diffusion 1"),
+        ("a.safetensors", "not a whole Stable Diffusion 1"),
         ("a.pt", "no state dict"),
     ):
         with pytest.raises(UserError, match=message):

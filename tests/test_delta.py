@@ -128,5 +128,5 @@ def test_damage_and_foreign_files_are_noticed(tmp_path: Path) -> None:
     for name in ("plain", "text", "missing"):
         other = tmp_path / f"{name}.safetensors"
         assert not is_delta(other)
-        with pytest.raises(UserError, match="no delta file"):
+        with pytest.raises(UserError, match="not a delta file"):
             apply_delta(other, base)

@@ -100,7 +100,7 @@ def test_mistakes(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:
         ((str(erased), str(tmp_path / "y")), {}, "neither"),
         ((str(erased), str(tmp_path / "y.safetensors")), {"delta": True}, "--base"),
         ((str(taken), str(tmp_path / "y")), {"dtype": "fp16"}, "--dtype"),
-        ((str(taken), str(tmp_path / "y")), {"delta": True}, "no delta"),
+        ((str(taken), str(tmp_path / "y")), {"delta": True}, "not a delta"),
     ]
     for where, options, named in wrong:
         with pytest.raises(UserError, match=named):

@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_refused(tiny_folder: Path, tmp_path: Path) -> None
 
     assert "There is no model" in refused(tmp_path / "nothing.safetensors")
     (tmp_path / "notes.txt").write_text("x")
-    assert "no model file" in refused(tmp_path / "notes.txt")
+    assert "not a model file" in refused(tmp_path / "notes.txt")
     save_file({"conv_inn.weight": torch.zeros(2)}, tmp_path / "a.safetensors")
     assert f"Did you mean '{name}'" in refused(tmp_path / "a.safetensors")
     save_file({name: torch.zeros(2)}, tmp_path / "b.safetensors")

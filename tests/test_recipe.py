@@ -176,7 +176,7 @@ def test_ratio_is_taken_just_where_it_makes_sense(ratio: float) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('method = "salun"\nstep = 3\n', "'step' is no setting.*Did you mean 'steps'"),
+        ('method = "salun"\nstep = 3\n', "'step' is not a setting.*Did you mean 'steps'"),
         ("steps = 3\n", "names no method"),
         ('method = "esdd"\n', "no method 'esdd'"),
         ('method = "salun"\nlr = "1e-5"\n', "lr is '1e-5': it must be a number"),

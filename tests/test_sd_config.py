@@ -136,5 +136,5 @@ def test_the_other_published_models_are_told_from_their_shapes(kind: str, tmp_pa
 def test_what_a_refiner_is_not(published: dict[str, Tensor]) -> None:
     refiner = {k: v for k, v in published.items() if not k.startswith("cond_stage")}
     refiner["conditioner.embedders.0.model.ln_final.bias"] = torch.empty(1280)
-    with pytest.raises(UserError, match="no whole Stable Diffusion 1, 2 or XL model"):
+    with pytest.raises(UserError, match="not a whole Stable Diffusion 1, 2 or XL model"):
         infer(refiner, "x")
