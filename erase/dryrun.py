@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from erase.estimate import disk_bytes, memory_bytes
 from erase.methods import load_method
-from erase.outline import long_told, time_told
+from erase.outline import called, long_told, time_told
 from erase.preflight import Ready, device_memory, prepare
 from erase.rates import rates
 from erase.recipe import as_dict
@@ -36,7 +36,7 @@ def describe_tasks(tasks: Sequence[Task], stages: Sequence[str], overwrite: bool
     about = f"{count / 1e6:.1f} M denoiser weights" if count else "not downloaded yet"
     lines = [f"model     {first.model} ({about})"]
     for task in tasks:
-        told = ", ".join(f"{c.name} -> {a.name}" for c, a in task.job.targets)
+        told = ", ".join(f"{called(c)} -> {called(a)}" for c, a in task.job.targets)
         lines.append(f"run       {told}: {task.out}")
         run = RunFolder.open(task.out)
         done = [stage for stage in OUTPUTS if run.finished(stage)]

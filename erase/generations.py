@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from erase.errors import UserError
@@ -28,7 +29,9 @@ def downloaded(model: str) -> Base | None:
 
 
 def kind_of(model: str) -> str | None:
-    """``1``, ``2`` or ``XL``; None for a model on the hub that was not downloaded yet.
+    """``1``, ``2`` or ``XL``; None for a model on the hub whose configuration can't be had.
+
+    Of one that was not downloaded yet two small files are looked at, which nothing keeps.
 
     Args:
         model: as the user calls it, see ``checkpoint.open_base``.
@@ -43,7 +46,7 @@ def kind_of(model: str) -> str | None:
 
     base = downloaded(model)
     if base is None:
-        return None
+        return _kind_on_hub(model)
     if base.config is not None or base.path.is_dir():
         return kind_of_folder(base.config or base.path)
     if base.path.suffix != ".safetensors":
@@ -54,3 +57,20 @@ def kind_of(model: str) -> str | None:
     except Exception:  # what is wrong with a damaged file is said where it is read in full
         names = dict.fromkeys(read_tensors(base.path))
     return kind_of_state(names, str(base.path))
+
+
+def _kind_on_hub(model: str) -> str | None:
+    from huggingface_hub import hf_hub_download
+
+    from erase.layout import read_json
+    from erase.sd_layout import kind_of_configs
+
+    with TemporaryDirectory() as place:
+        try:
+            index, text_encoder = (
+                read_json(Path(hf_hub_download(model, name, local_dir=place)))
+                for name in ("model_index.json", "text_encoder/config.json")
+            )
+        except Exception:  # no network, no such model, or a gated one: said where it is opened
+            return None
+        return kind_of_configs(str(index.get("_class_name")), text_encoder)

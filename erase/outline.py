@@ -5,13 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from erase import processes
+from erase.errors import clipped
 from erase.estimate import HOUR, duration, seconds
 from erase.preflight import Ready
 from erase.rates import Rates, rates
 from erase.recipe import default_recipe, load_recipe
 from erase.task import Task
+
+if TYPE_CHECKING:
+    from erase.concepts import Concept
 
 COURSE = ("images", "base", "mask", "train", "erased", "eval")
 """The stages in the order in which a run does them."""
@@ -86,7 +91,7 @@ def announce(ready: Ready, todo: Sequence[str]) -> None:
 
 def head(task: Task) -> list[str]:
     """Model, concepts with their anchors, recipe and folder, a line each."""
-    pairs = ", ".join(f"{c.name} -> {a.name or 'the empty prompt'}" for c, a in task.job.targets)
+    pairs = ", ".join(f"{called(c)} -> {called(a)}" for c, a in task.job.targets)
     recipe = task.job.recipe
     method = "" if recipe.name.startswith(recipe.method) else f" ({recipe.method})"
     return [
@@ -95,6 +100,13 @@ def head(task: Task) -> list[str]:
         f"recipe    {recipe.name}{method}",
         f"folder    {task.out}",
     ]
+
+
+def called(concept: Concept) -> str:
+    """A concept's name, or its prompt, which is marked as one: no name was meant by it."""
+    if concept.kind != "text":
+        return concept.name
+    return f"'{clipped(concept.name)}' (a prompt)" if concept.name else "the empty prompt"
 
 
 def time_told(ready: Ready, found: Rates, todo: Sequence[str], count: int = 1) -> str:

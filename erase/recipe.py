@@ -190,7 +190,7 @@ def default_recipe(model: str, concept: Concept | None = None) -> str:
 
     Raises:
         UserError: what was published for a concept may be its recipe or not, since the model is not
-            downloaded yet. A guess would be another recipe once it is.
+            here and the hub can't be asked. A guess would be another recipe once it is.
     """
     if model == "mini":
         return "salun-mini"
@@ -206,9 +206,9 @@ def default_recipe(model: str, concept: Concept | None = None) -> str:
     kind = kind_of(model)
     if kind is None:
         raise UserError(
-            f"'{clipped(model)}' is not downloaded yet, so whether it is a Stable Diffusion 1, for "
-            f"which {published} was published, is not known: add --recipe {published}, or "
-            "--recipe salun-sd for Stable Diffusion 2 or XL."
+            f"Whether '{clipped(model)}' is a Stable Diffusion 1, for which {published} was "
+            "published, can't be asked on the hub now: add --recipe "
+            f"{published}, or --recipe salun-sd for Stable Diffusion 2 or XL."
         )
     return published if kind == "1" else "salun-sd"
 

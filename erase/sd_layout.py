@@ -47,10 +47,15 @@ KINDS: Mapping[str, Mapping[str, Text]] = {
 
 def kind_of_folder(folder: Path) -> str:
     """Which of ``KINDS`` a pipeline folder is."""
-    if pipeline_class(folder) == "StableDiffusionXLPipeline":
+    pipeline = pipeline_class(folder)
+    return kind_of_configs(pipeline, read_json(folder / "text_encoder" / "config.json"))
+
+
+def kind_of_configs(pipeline: str, text_encoder: Mapping[str, object]) -> str:
+    """Which of ``KINDS`` a pipeline is, by its class and its first text encoder's configuration."""
+    if pipeline == "StableDiffusionXLPipeline":
         return "XL"
-    config = read_json(folder / "text_encoder" / "config.json")
-    return "1" if config.get("hidden_act", "quick_gelu") == "quick_gelu" else "2"
+    return "1" if text_encoder.get("hidden_act", "quick_gelu") == "quick_gelu" else "2"
 
 
 def kind_of_state(state: Mapping[str, object], source: str) -> str:

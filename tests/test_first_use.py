@@ -19,6 +19,7 @@ from tests.tiny import tiny_single_file
 
 CHURCH = ["run", "--concept", "church"]
 TREE = ["run", "--concept", "a tree", "--anchor", "a lamp"]
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -186,7 +187,9 @@ def fails(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
     return said
 
 
-@pytest.mark.parametrize("more", [("--dry-run",), ()], ids=["dry", "real"])
+@pytest.mark.parametrize(
+    "more", [pytest.param(("--dry-run",), id="dry"), pytest.param((), id="real", marks=SLOW)]
+)
 @pytest.mark.parametrize("name", SAID)
 def test_a_mistake_is_one_sentence(
     name: str,

@@ -59,9 +59,16 @@ def test_the_head_names_what_is_done(task: Task) -> None:
     text = "\n".join(head(task))
     for word in ("mini/church -> mini/truck", "salun-mini", str(task.out)):
         assert word in text
+    free = make_task("mini", "an old [house]", "nosuch", out=task.out)
+    assert "'an old house' (a prompt) -> 'nosuch' (a prompt)" in "\n".join(head(free))
+    empty = make_task("mini", "church", "", out=task.out)
+    assert "mini/church -> the empty prompt" in "\n".join(head(empty))
 
 
-def test_over_an_hour_is_said_with_what_would_be_shorter(task: Task, tmp_path: Path) -> None:
+def test_over_an_hour_is_said_with_what_would_be_shorter(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("erase.generations.kind_of", lambda model: "1")
     assert long_told([task], RATES, ["images"]) is None
     slow = Rates(passes=1000.0, image=0.0, trained=0.0, judged=0.0)
     assert "over an hour: about 6.9 h." in str(long_told([task], slow, ["images"]))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -95,10 +96,28 @@ def test_what_was_published_for_stable_diffusion_1_is_no_default_of_others(
         assert default_recipe(str(model), nudity) == default_recipe(str(model), church)
         assert default_recipe(str(model), nudity) == "salun-sd"
     # A guess would be another recipe once the model is there.
-    with pytest.raises(UserError, match="not downloaded yet.*--recipe salun-sd14-nudity, or --rec"):
+    with pytest.raises(UserError, match="can't be asked.*--recipe salun-sd14-nudity, or --rec"):
         default_recipe("some/model", nudity)
     with pytest.raises(UserError, match="There is no model 'nowhere'"):
         default_recipe("nowhere", nudity)
+
+
+def test_a_model_of_the_hub_is_told_by_its_configuration(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nudity, second = load_concept("nudity"), tiny_sd2(tmp_path / "sd2")
+    hub = {"some/first": tiny_folder, "some/second": second}
+    asked = []
+
+    def fetch(spec: str, name: str, local_dir: str) -> str:
+        asked.append(name)
+        (Path(local_dir) / name).parent.mkdir(exist_ok=True)
+        return str(shutil.copy(hub[spec] / name, Path(local_dir) / name))
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    assert default_recipe("some/first", nudity) == "salun-sd14-nudity"
+    assert default_recipe("some/second", nudity) == "salun-sd"
+    assert asked == ["model_index.json", "text_encoder/config.json"] * 2
 
 
 @pytest.mark.parametrize("method", list_methods())
