@@ -31,6 +31,12 @@ def _nothing_was_said() -> None:
     note.cache_clear()
 
 
+@pytest.fixture
+def first_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model is a Stable Diffusion 1, ``some/model`` of the hub too."""
+    monkeypatch.setattr("erase.generations.kind_of", lambda model: "1")
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny ε-prediction pipeline on disk; not to be changed."""

@@ -24,6 +24,7 @@ EVERY = {f"eval_{group}": 400 for group in ("retain", "neighbours", "general")}
         ("imagenette/church", "everyday"),
     ],
 )
+@pytest.mark.usefixtures("first_generation")
 def test_nothing_judged_as_retained_was_trained_on(concept: str, retain: str | None) -> None:
     model = "mini" if concept.startswith("mini") else "some/model"
     job = make_task(model, concept, "a truck", overrides=EVERY, retain=retain).job

@@ -184,5 +184,5 @@ def test_missing_extra_is_told_before_anything_is_made(monkeypatch: pytest.Monke
     from erase.task import make_task
 
     monkeypatch.setattr("erase.job.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'erase-diffusion\[8bit\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[8bit\]'"):
         make_task("mini", "church", overrides={"optimizer": "adam8bit"})

@@ -65,10 +65,8 @@ def test_the_head_names_what_is_done(task: Task) -> None:
     assert "mini/church -> the empty prompt" in "\n".join(head(empty))
 
 
-def test_over_an_hour_is_said_with_what_would_be_shorter(
-    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("erase.generations.kind_of", lambda model: "1")
+@pytest.mark.usefixtures("first_generation")
+def test_over_an_hour_is_said_with_what_would_be_shorter(task: Task, tmp_path: Path) -> None:
     assert long_told([task], RATES, ["images"]) is None
     slow = Rates(passes=1000.0, image=0.0, trained=0.0, judged=0.0)
     assert "over an hour: about 6.9 h." in str(long_told([task], slow, ["images"]))

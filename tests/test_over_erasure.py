@@ -74,6 +74,7 @@ def test_free_text_has_no_neighbours() -> None:
 
 
 @pytest.mark.parametrize("name", ["mini/church", "mini/ink", "imagenette/church", "nudity"])
+@pytest.mark.usefixtures("first_generation")
 def test_no_image_shares_its_starting_noise_with_another(name: str) -> None:
     counts = {f"eval_{group}": 40 for group in ("forget", "retain", "neighbours", "general")}
     model = "mini" if name.startswith("mini") else "some/model"

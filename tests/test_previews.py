@@ -132,7 +132,7 @@ def test_bad_wishes_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("erase.manner.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'erase-diffusion\[wandb\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[wandb\]'"):
         Manner(tracker="wandb")
     with pytest.raises(UserError, match="no tracker 'mlflow'"):
         Manner(tracker="mlflow")

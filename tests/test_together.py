@@ -202,6 +202,7 @@ def test_names_that_look_alike_do_not_share_images_or_folders() -> None:
     assert forget.count(f"{long} windmill") == forget.count(f"{long} church") == half
 
 
+@pytest.mark.usefixtures("first_generation")
 def test_retained_sets_of_several_concepts_take_turns(tmp_path: Path) -> None:
     """One prompt of the one is not lost among two hundred of the other."""
     job = make_task("some/model", ["nudity", "a church"], [None, "a hut"], "salun-sd").job
@@ -211,6 +212,7 @@ def test_retained_sets_of_several_concepts_take_turns(tmp_path: Path) -> None:
     assert make_task("some/model", "a church", "a hut").job.retain_prompts() == prompts[1::2]
 
 
+@pytest.mark.usefixtures("first_generation")
 def test_which_of_several_recipes_is_asked_for() -> None:
     """Nudity and other concepts have different settings by default; neither is taken silently."""
     concepts, anchors = ["nudity", "a church"], [None, "a hut"]

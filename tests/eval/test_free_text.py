@@ -138,7 +138,7 @@ def test_open_clip_tells_the_concept_from_its_anchor(
 ) -> None:
     asked = []
 
-    def fake(spec: str, labels: list[str], *, more: list[str], device: str) -> object:
+    def fake(spec: str, labels: list[str], *, more: list[str], **_: object) -> object:
         asked.append((spec, [*labels, *more]))
         return Known((*labels, *more))
 
