@@ -29,8 +29,8 @@ help:
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
-	@echo 'Installing PyTorch, diffusers and what else erase runs on into $(VENV): on Linux 5.5 GB, of'
-	@echo 'which 3.3 GB is CUDA. README.md says how to leave CUDA out on a machine without a GPU.'
+	@echo 'Installing PyTorch, diffusers and what else erase runs on into $(VENV): on Linux 6.6 GB, of'
+	@echo 'which 3.4 GB is CUDA. README.md says how to leave CUDA out on a machine without a GPU.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --editable .
 	@touch $@
