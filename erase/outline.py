@@ -118,6 +118,8 @@ def time_told(ready: Ready, found: Rates, todo: Sequence[str], count: int = 1) -
         todo: stages.
         count: of such runs.
     """
+    if found.busy:
+        return "can't be told while other work keeps this machine busy"
     return f"about {duration(count * seconds(ready.task, found, todo))} ({found.source})"
 
 
@@ -126,7 +128,7 @@ def long_told(tasks: Sequence[Task], found: Rates, todo: Sequence[str]) -> str |
     task = tasks[0]
     own = seconds(task, found, todo)
     total = own * len(tasks)
-    if total <= HOUR:
+    if found.busy or total <= HOUR:
         return None
     text = f"This is likely to take over an hour: about {duration(total)}."
     recipe, job = task.job.recipe, task.job

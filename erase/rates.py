@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from erase.preflight import Ready
     from erase.task import Task
 
-SHORT = 1.0
-"""Seconds that one trial may take; larger batches are tried in part."""
+SHORT, TRIES = 1.0, 3
+"""Seconds that a trial may take (of larger batches a part is tried), and how often it is made."""
 LEAST = {"images": 30, "steps": 30}
 """Of a stage, below which its start would count as its work."""
 
@@ -38,6 +38,7 @@ class Rates:
             three times, as in ``erase.costs``.
         judged: of measuring an image.
         seen: the attributes that an earlier run has shown; the others were tried out.
+        busy: whether they were tried out beside other work, so that they may be off many times.
     """
 
     passes: float
@@ -45,6 +46,7 @@ class Rates:
     trained: float
     judged: float
     seen: tuple[str, ...] = ()
+    busy: bool = False
 
     @property
     def source(self) -> str:
@@ -75,7 +77,15 @@ def rates(ready: Ready) -> Rates:
     found = _TRIED.get(whole, Rates(0.0, 0.0, 0.0, 0.0))
     if "passes" in told:
         told["image"] = 0.0  # seen together
-    return replace(found, **told, seen=tuple(told))
+    tried = not {"passes", "judged", "trained"} <= told.keys()
+    slowed = tried and diffusion.device.type == "cpu" and busy()
+    return replace(found, **told, seen=tuple(told), busy=slowed)
+
+
+def busy() -> bool:
+    """Whether more is running than there are cores. Threads that wait for each other then take
+    many times as long, small batches most of all."""
+    return os.getloadavg()[0] > (os.cpu_count() or 1)
 
 
 def remember(
@@ -175,8 +185,8 @@ def _try_out(ready: Ready, diffusion: Diffusion) -> Rates:
         """Seconds a row, with as many at a time as a run has or a short trial allows."""
         work(1)  # the first time sets up what others find
         one = _seconds(lambda: work(1))
-        rows = max(1, min(most, int(SHORT / one)))
-        return one if rows == 1 else _seconds(lambda: work(rows)) / rows
+        rows = max(1, min(most, int(SHORT / TRIES / one)))
+        return _seconds(lambda: work(rows)) / rows
 
     batch = recipe.sampling_batch * (2 if recipe.guidance_scale > 1 else 1)
     passes = timed(through, batch)
@@ -191,10 +201,14 @@ def _try_out(ready: Ready, diffusion: Diffusion) -> Rates:
 
 
 def _seconds(work: Callable[[], None]) -> float:
+    """The shortest of ``TRIES``: what other work on the machine adds comes and goes."""
     import torch
 
-    began = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+    took: list[float] = []
+    while len(took) < TRIES and sum(took) < SHORT:
+        began = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        took.append(time.perf_counter() - began)
+    return min(took)

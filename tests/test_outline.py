@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from erase.estimate import duration, seconds
-from erase.outline import Course, head, long_told
+from erase.outline import Course, head, long_told, time_told
 from erase.rates import Rates
 from erase.task import Task, make_task
 
@@ -73,3 +75,10 @@ def test_over_an_hour_is_said_with_what_would_be_shorter(task: Task, tmp_path: P
     brought = make_task("own/model", "imagenette/church", out=tmp_path / "s")
     told = str(long_told([brought], slow, ["base", "erased"]))
     assert "brings the recipe salun-sd14-imagenette" in told and "--recipe salun-sd would" in told
+
+
+def test_what_was_tried_out_beside_other_work_is_no_estimate(task: Task) -> None:
+    slow = Rates(passes=1000.0, image=0.0, trained=0.0, judged=0.0, busy=True)
+    ready: Any = SimpleNamespace(task=task)
+    assert "busy" in time_told(ready, slow, ["images"])
+    assert long_told([task], slow, ["images"]) is None

@@ -39,3 +39,14 @@ def test_a_first_run_is_estimated_by_trial_and_the_next_by_the_last(ready: Ready
 def test_a_small_run_teaches_nothing(ready: Ready, tmp_path: Path) -> None:
     remember(machine(ready), ready.task, {"mask": {"seconds": 1.0}}, ["mask"])
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_trial_beside_other_work_is_told_as_one(
+    ready: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not rates(ready).busy
+    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0.0, 0.0))
+    assert rates(ready).busy
+    stages = {s: {"seconds": 100.0} for s in ("base", "erased", "mask", "train", "eval")}
+    remember(machine(ready), ready.task, stages, list(stages))
+    assert not rates(ready).busy  # nothing is tried out
