@@ -69,8 +69,8 @@ def prepare(
     asked = {stage for name in stages for stage in COMMANDS[name]}
     wanted = tuple(stage for stage in OUTPUTS if stage in asked)
     task = tasks[0]
-    opened = check_task(task, wanted, fetch)
-    check_tasks(tasks[1:], wanted, fetch)
+    opened = check_task(task, wanted, fetch, overwrite)
+    check_tasks(tasks[1:], wanted, fetch, overwrite)
     how, recipe = task.compute, task.job.recipe
     acc = accelerator(how.device, recipe.precision, how.deterministic, several=True)
     settled = replace(recipe, precision="bf16" if acc.mixed_precision == "bf16" else "fp32")
@@ -89,22 +89,28 @@ def prepare(
 
 
 def check_tasks(
-    tasks: Sequence[Task], wanted: Sequence[str] = tuple(OUTPUTS), fetch: bool = True
+    tasks: Sequence[Task],
+    wanted: Sequence[str] = tuple(OUTPUTS),
+    fetch: bool = True,
+    overwrite: bool = False,
 ) -> None:
     """``check_task`` for tasks that are measured alike: what the user did not name, which knows
     all of its concepts, is not opened."""
     for task in tasks:
         named = task.instruments != UNNAMED
-        check_task(task, [s for s in wanted if named or s != "eval"], fetch)
+        check_task(task, [s for s in wanted if named or s != "eval"], fetch, overwrite)
 
 
-def check_task(task: Task, wanted: Sequence[str], fetch: bool = True) -> tuple[Opened, ...]:
+def check_task(
+    task: Task, wanted: Sequence[str], fetch: bool = True, overwrite: bool = False
+) -> tuple[Opened, ...]:
     """Checks what can be told without the model; arguments and errors as for ``prepare``.
 
     Args:
         task: checked by ``make_task``.
         wanted: stages, as the run folder names them.
         fetch: whether judges may be downloaded.
+        overwrite: whether changed inputs are accepted.
     """
     job = task.job
     run = RunFolder.open(task.out)
@@ -120,7 +126,8 @@ def check_task(task: Task, wanted: Sequence[str], fetch: bool = True) -> tuple[O
         for role in job.roles():
             for file, _, _ in listed(job, role) if job.folder(role) else ():
                 read_image(Path(file))
-    if "eval" not in wanted:
+    # A finished report with other judges is refused as changed, or made anew with overwrite.
+    if "eval" not in wanted or (run.finished("eval") and not overwrite):
         return ()
     from erase.eval.instruments import open_instruments
 
