@@ -4,28 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
-
-from erase.errors import UserError
-
-if TYPE_CHECKING:
-    from erase.checkpoint import Base
-
-
-def downloaded(model: str) -> Base | None:
-    """Where a model lies; None for one on the hub that was not downloaded yet.
-
-    Raises:
-        UserError: there is no such model.
-    """
-    from erase.checkpoint import open_base
-
-    try:
-        return open_base(model, fetch=False)
-    except UserError:
-        if Path(model).exists() or model.count("/") != 1:
-            raise
-        return None
 
 
 def kind_of(model: str) -> str | None:
@@ -41,12 +19,14 @@ def kind_of(model: str) -> str | None:
     """
     from safetensors import safe_open
 
+    from erase.checkpoint import on_disk, open_base
     from erase.sd_layout import kind_of_folder, kind_of_state
     from erase.tensors import read_tensors
 
-    base = downloaded(model)
-    if base is None:
+    source = on_disk(model)
+    if source is None:
         return _kind_on_hub(model)
+    base = open_base(source, fetch=False)
     if base.config is not None or base.path.is_dir():
         return kind_of_folder(base.config or base.path)
     if base.path.suffix != ".safetensors":

@@ -112,6 +112,18 @@ def load_report(path: str | Path) -> Report:
     """
     file = Path(path)
     file = file / "report.json" if file.is_dir() else file
+    found = read_object(file)
+    if not isinstance(found.get("verdict"), list):
+        raise UserError(f"{file} is not a run's report: run the stage again.")
+    return Report(found)
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """A JSON object that a stage wrote.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
@@ -120,6 +132,4 @@ def load_report(path: str | Path) -> Report:
         raise UserError(f"There is no {file}: run 'erase run' first.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} can't be read ({reason(error)}): run the stage again.") from error
-    if not isinstance(found.get("verdict"), list):
-        raise UserError(f"{file} is not a run's report: run the stage again.")
-    return Report(found)
+    return found

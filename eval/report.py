@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase import processes
-from erase.errors import UserError, reason
+from erase.errors import UserError
 from erase.eval.conclusion import complement, conclude
 from erase.eval.judge_checks import assumed, check_knows
 from erase.eval.metrics import Picture, Setting, build_metric, read_pictures
@@ -42,7 +42,7 @@ from erase.images import MANIFEST, read_manifest
 from erase.over_erasure import GROUPS
 from erase.places import without_places
 from erase.result import Report as Result
-from erase.result import load_report
+from erase.result import load_report, read_object
 from erase.specs import UNNAMED, Instruments
 from erase.words import fold
 
@@ -118,7 +118,7 @@ def evaluate(
     from erase.eval.page import render
 
     began = time.perf_counter()
-    facts = _read_json(run / "run.json")
+    facts = read_object(run / "run.json")
     if only is not None:
         asked = set(concept.prompts())
         facts = {**facts, "pairs": [p for p in facts.get("pairs", []) if p[0] in asked]}
@@ -257,7 +257,7 @@ def check_judges(
         UserError: a judge that can't be opened, or knows the images no better than chance.
     """
     pictures = [p for p in _pictures(run / "eval" / "base", only) if p.role not in GROUPS]
-    facts = _read_json(run / "run.json")
+    facts = read_object(run / "run.json")
     setting = _setting(
         run, facts, pictures, (concept, anchor), instruments, store=store, device=device
     )
@@ -295,18 +295,6 @@ def read_report(run: Path) -> Result:
         UserError: there is none yet, or it is damaged.
     """
     return load_report(run / REPORT)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("not an object")
-    except OSError as error:
-        raise UserError(f"There is no {file}: run 'erase run' first.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} can't be read ({reason(error)}): run the stage again.") from error
-    return found
 
 
 def _pictures(folder: Path, only: Set[Key] | None) -> list[Picture]:
