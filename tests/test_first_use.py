@@ -213,6 +213,28 @@ def test_a_device_that_is_not_there(
     assert "use --device cpu" in fails(capsys, argv)
 
 
+def test_a_hub_model_without_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [*TREE, "--model", "user/some-model", "--out", str(tmp_path / "run")]
+    said = fails(capsys, argv)
+    assert "There is no file or folder 'user/some-model', and the hub can't be asked" in said
+    main([*argv, "--dry-run"])
+    assert "unknown until it is there" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_learning_rate_that_diverges(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = "--forget-images 2 --retain-images 2 --batch-size 2 --sampling-steps 2 --steps 40"
+    argv = [*TREE, "--model", str(here / "tiny"), *few.split(), "--preview", "0"]
+    argv += ["--device", "cpu", "--out", str(tmp_path / "run"), "--stages", "images,mask,train"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*argv, "--lr", "1e20"])
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stopped.value.code == 2
+    assert re.search(r"erase: .* not finite .*step \d+: .*--lr", said), said
+
+
 def test_unknown_metrics_are_answered_with_the_known_ones(
     here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
