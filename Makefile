@@ -57,7 +57,8 @@ test: $(DEVELOPED)
 test-slow: $(DEVELOPED)
 	$(BIN)/python -m pytest -m slow
 
-# Types are checked in an installed copy: in the clone, mypy can't see that eval/ is erase.eval.
+# Types and layers are checked in an installed copy: in the clone, mypy and import-linter can't see
+# that eval/ is erase.eval.
 check: $(DEVELOPED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,6 +66,7 @@ check: $(DEVELOPED)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/typed .
 	cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml \
 	  --cache-dir ../../.mypy_cache -p erase
+	cd build/typed && PYTHONPATH=. ../../$(BIN)/lint-imports ../../pyproject.toml --no-cache
 	rm -rf build
 
 format: $(DEVELOPED)

@@ -21,19 +21,18 @@ import torch
 from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from erase.eval.clip import Clip
-from erase.eval.detectors import load_nudenet
-from erase.eval.extractors import Inception
-from erase.eval.judges import load_judge
-from erase.eval.metrics import Picture
+from erase.eval.instruments.clip import Clip
+from erase.eval.instruments.features import Inception
+from erase.eval.instruments.judges import load_judge
+from erase.eval.instruments.nudenet import Config, load_nudenet
+from erase.eval.instruments.perceptual import load_perceptual
 from erase.eval.metrics.classifier import Classifier, Target
 from erase.eval.metrics.clip_score import ClipScore
 from erase.eval.metrics.fidelity import FidelityMetric
 from erase.eval.metrics.lpips import Lpips
 from erase.eval.metrics.nudity import NudityMetric
-from erase.eval.nudity import Config
-from erase.eval.perceptual import load_perceptual
-from erase.files import sha256
+from erase.eval.pictures import Picture
+from erase.runtime.files import sha256
 
 BATCH = 32
 BAR = 0.15

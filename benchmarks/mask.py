@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from erase.masks import Mask
+from erase.unlearn.mask import Mask
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from erase.diffusion import Diffusion
+from erase.diffusion.model import Diffusion
 
 
 @dataclass(frozen=True)

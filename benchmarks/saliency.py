@@ -20,10 +20,10 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from erase.masked import MaskedOptimizer
-from erase.masks import Mask
-from erase.saliency import accumulate
-from erase.weights import scoped
+from erase.diffusion.scopes import scoped
+from erase.unlearn.mask import Mask
+from erase.unlearn.optimizer import MaskedOptimizer
+from erase.unlearn.saliency import accumulate
 
 SD14: dict[str, Any] = {
     "sample_size": 64,

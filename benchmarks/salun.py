@@ -28,16 +28,17 @@ from torch import Tensor
 
 from benchmarks import plain
 from benchmarks.saliency import SD14
-from erase.data import Encoded, Part, TrainingData, embed_all
-from erase.diffusion import Diffusion
-from erase.fit import Fit, Settings
-from erase.masked import MaskedOptimizer
-from erase.masks import Mask
+from erase.diffusion.data import Encoded, TrainingData, embed_all
+from erase.diffusion.losses import saliency_losses
+from erase.diffusion.model import Diffusion
+from erase.diffusion.scopes import scoped
+from erase.images.request import Sampler, Shot
 from erase.methods.salun import loss
-from erase.saliency import accumulate
-from erase.sampling import Sampler, Shot
-from erase.stages import saliency_losses
-from erase.weights import scoped
+from erase.unlearn.fit import Fit, Settings
+from erase.unlearn.mask import Mask
+from erase.unlearn.optimizer import MaskedOptimizer
+from erase.unlearn.parts import Part
+from erase.unlearn.saliency import accumulate
 
 RATIO, ALPHA, GUIDANCE, LR = 0.5, 0.5, 7.5, 1e-5
 PEAKS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40S": 362.0, "4090": 165.0}
@@ -68,7 +69,7 @@ def stable_diffusion(device: str) -> Diffusion:
     )
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from erase.mini.models import build_tokenizer
+    from erase.formats.original.tokenizer import build_tokenizer
 
     with tempfile.TemporaryDirectory() as place:
         tokenizer = build_tokenizer(Path(place))
@@ -183,7 +184,7 @@ def in_turns(
 def our_step(
     bench: Bench, optimizer: MaskedOptimizer, index: int, dtype: torch.dtype | None = None
 ) -> None:
-    """A step as ``erase.fit`` takes it."""
+    """A step as ``erase.unlearn.fit`` takes it."""
     d = bench.diffusion
     with torch.autocast(d.device.type, dtype, enabled=dtype is not None):
         forget, retain = loss(
@@ -261,8 +262,8 @@ def forward_flops(diffusion: Diffusion) -> int:
 
 
 def modes(make: Callable[[], Diffusion], batch: int, steps: int) -> dict[str, Any]:
-    """Steps per second of each mode, trained by ``erase.fit`` itself, and the peak memory of the
-    steps and of a batch of the saliency pass."""
+    """Steps per second of each mode, trained by ``erase.unlearn.fit`` itself, and the peak memory
+    of the steps and of a batch of the saliency pass."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
@@ -298,7 +299,7 @@ def modes(make: Callable[[], Diffusion], batch: int, steps: int) -> dict[str, An
         accumulate(scoped(d.denoiser, "full"), itertools.islice(losses, turns))
         with tempfile.TemporaryDirectory() as place:
             settings = Settings(steps, LR, optimizer, checkpoint_every=steps)  # type: ignore[arg-type]
-            fit = Fit(settings, mask, "full", Path(place), accelerator, part=part)
+            fit = Fit(settings, mask, Path(place), accelerator, part=part)
             erase(d, data, Config(alpha=ALPHA), fit)
             rows = (Path(place) / "train.jsonl").read_text().splitlines()
         times = [json.loads(row)["seconds"] for row in rows]

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from erase.layout import WEIGHTS, canonical, networks, skeleton, write_state
+from erase.formats.folder import WEIGHTS, canonical, networks, skeleton, write_state
 from tests.published import write_configs
 
 SIZES = {"2": "full", "XL": "xattn"}
@@ -27,13 +27,13 @@ PROGRAM = """
 import json, resource, sys
 from pathlib import Path
 from accelerate import Accelerator
-from erase.diffusion import Diffusion
-from erase.fit import Fit, Settings
-from erase.masks import Mask
+from erase.diffusion.model import Diffusion
+from erase.unlearn.fit import Fit, Settings
+from erase.unlearn.mask import Mask
 from erase.methods.salun import Config, erase
-from erase.saliency import accumulate
-from erase.stages import saliency_losses
-from erase.weights import scoped
+from erase.unlearn.saliency import accumulate
+from erase.runs.stages import saliency_losses
+from erase.diffusion.scopes import scoped
 from tests.methods.data import make_data
 
 d = Diffusion.load(sys.argv[1])
@@ -43,7 +43,7 @@ losses = saliency_losses(d, data, w=7.5, batch=1, seed=0)
 saliency = accumulate(params, [next(losses)])
 mask = Mask.top(saliency, 0.5, None, {"scope": sys.argv[2]})
 del saliency
-fit = Fit(Settings(1, 1e-5), mask, sys.argv[2], Path(sys.argv[3]), Accelerator(cpu=True))
+fit = Fit(Settings(1, 1e-5), mask, Path(sys.argv[3]), Accelerator(cpu=True))
 erase(d, data, Config(), fit)
 peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 weights = sum(p.numel() for p in d.denoiser.parameters())

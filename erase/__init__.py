@@ -12,12 +12,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from erase.concepts import Concept, load_concept
-    from erase.diffusion import Diffusion
-    from erase.masks import Mask
-    from erase.recipe import Recipe, load_recipe
-    from erase.result import Report, load_report
-    from erase.sampling import Sampler, Shot
+    from erase.diffusion.model import Diffusion
+    from erase.eval.report.result import Report, load_report
+    from erase.images.request import Sampler, Shot
+    from erase.prompts.concept import Concept, load_concept
+    from erase.recipes.recipe import Recipe, load_recipe
+    from erase.unlearn.mask import Mask
 
 __all__ = [
     "Concept",
@@ -34,16 +34,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Concept": "concepts",
-    "load_concept": "concepts",
-    "Diffusion": "diffusion",
-    "Sampler": "sampling",
-    "Shot": "sampling",
-    "Mask": "masks",
-    "Recipe": "recipe",
-    "load_recipe": "recipe",
-    "Report": "result",
-    "load_report": "result",
+    "Concept": "prompts.concept",
+    "load_concept": "prompts.concept",
+    "Diffusion": "diffusion.model",
+    "Sampler": "images.request",
+    "Shot": "images.request",
+    "Mask": "unlearn.mask",
+    "Recipe": "recipes.recipe",
+    "load_recipe": "recipes.recipe",
+    "Report": "eval.report.result",
+    "load_report": "eval.report.result",
 }
 
 
@@ -129,17 +129,18 @@ def run(
         without the stage ``eval``.
 
     Raises:
-        erase.errors.UserError: bad input; the message says what to do.
-        erase.requirements.RequirementError: a requirement is not met; the report is written.
+        erase.runtime.errors.UserError: bad input; the message says what to do.
+        RequirementError: a requirement is not met (see ``erase.eval.report.requirements``); the
+            report is written.
     """
     given = _call(locals())
-    from erase.commands import execute
-    from erase.errors import UserError
-    from erase.eval.nudity import Config
-    from erase.manner import Manner
-    from erase.requirements import check_report, checked, parse
-    from erase.specs import Instruments
-    from erase.task import Compute, make_task
+    from erase.eval.instruments.choice import Instruments
+    from erase.eval.instruments.nudenet import Config
+    from erase.eval.report.requirements import check_report, checked, parse
+    from erase.runs.execute import execute
+    from erase.runs.manner import Manner
+    from erase.runs.task import Compute, make_task
+    from erase.runtime.errors import UserError
 
     required = parse(require) if isinstance(require, str) else checked(require or {})
     if required and "eval" not in stages:
@@ -169,7 +170,7 @@ def _call(arguments: dict[str, Any]) -> str:
     """The call of ``run`` with what differs from its defaults, files by their names."""
     from inspect import signature
 
-    from erase.places import short
+    from erase.runtime.places import short
 
     defaults = {name: p.default for name, p in signature(run).parameters.items()}
     named = {**arguments, **arguments["overrides"]}

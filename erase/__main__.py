@@ -1,6 +1,6 @@
 """``python -m erase``."""
 
-from erase.cli import main
+from erase.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from erase.errors import UserError
-from erase.eval.judges import ASSUMED, Judge
+from erase.eval.instruments.judges import ASSUMED, Judge
 from erase.eval.metrics.classifier import Judged
-from erase.eval.stats import share
+from erase.eval.stats.intervals import share
+from erase.runtime.errors import UserError
 
 LEAST = 30
 """Images below which a judge is not told from chance."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
-from erase.eval.folder import is_unknown
-from erase.eval.metrics import Picture
+from erase.eval.pictures import Picture, is_unknown
 
 Rule = Callable[[Picture], Hashable | None]
 """What pictures of the same case have in common; None where the rule does not apply."""

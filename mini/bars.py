@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from erase.mini import world
-from erase.progress import each, progress
+from erase.runtime.progress import each, progress
 
 PER_CELL = 50
 """Images per cell of the 12 x 4 grid, renders and samples alike: 2,400 of each."""
@@ -33,8 +33,8 @@ def renders(split: world.Split, per_cell: int) -> NDArray[np.uint8]:
 
 def samples(folder: Path, per_cell: int) -> NDArray[np.uint8]:
     """The model's images of every cell from held-out templates (N, 64, 64, 3), cell by cell."""
-    from erase.diffusion import Diffusion
-    from erase.sampling import Sampler, Shot
+    from erase.diffusion.model import Diffusion
+    from erase.images.request import Sampler, Shot
 
     diffusion = Diffusion.load(str(folder))
     sampler = Sampler("dpm++", STEPS, GUIDANCE)
@@ -72,7 +72,7 @@ def labels(spec: str, images: NDArray[np.uint8], names: Sequence[str] | None = N
     """What a judge sees in each image."""
     from PIL import Image
 
-    from erase.eval.judges import load_judge
+    from erase.eval.instruments.judges import load_judge
 
     judge = load_judge(spec, names)
     found: list[str] = []
@@ -103,7 +103,7 @@ def distance(folder: Path, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """``FID[mini]`` between two sets of images."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    from erase.mini.features import load_features
+    from erase.eval.instruments.bundled import load_features
 
     fid = FrechetInceptionDistance(feature=load_features(folder), normalize=True)
     for images, real in ((a, True), (b, False)):

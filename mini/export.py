@@ -9,9 +9,10 @@ from pathlib import Path
 
 from torch import nn
 
-from erase.layout import settle_precision
+from erase.formats.folder import settle_precision
+from erase.formats.original.tokenizer import build_tokenizer
 from erase.mini import world
-from erase.mini.models import CLIP_CONFIG, build_scheduler, build_tokenizer, save_module
+from erase.mini.networks import CLIP_CONFIG, build_scheduler, save_module
 
 CARD = """---
 license: cc-by-4.0

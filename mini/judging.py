@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from erase.eval.instruments.bundled import FeatureNet
 from erase.mini import world
-from erase.mini.models import FeatureNet, build_clip, build_judge
+from erase.mini.networks import build_clip, build_judge
 from erase.mini.optimise import COUNT, optimise, pictures, prompt_bank
 
 SIDE = 128

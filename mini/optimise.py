@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from erase.files import atomic
 from erase.mini import world
-from erase.mini.models import seeded
-from erase.progress import each, progress
+from erase.mini.networks import seeded
+from erase.runtime.files import atomic
+from erase.runtime.progress import each, progress
 
 COUNT = 336
 """Pictures per cell of the 12 x 4 grid and split: 16,128 in all."""

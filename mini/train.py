@@ -16,19 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from erase.files import write_json
+from erase.formats.original.tokenizer import build_tokenizer
 from erase.mini import world
 from erase.mini.bars import as_text, measure
 from erase.mini.export import export_judges, export_model
 from erase.mini.judging import train_judges
-from erase.mini.models import (
-    build_scheduler,
-    build_text_encoder,
-    build_tokenizer,
-    build_unet,
-    build_vae,
-)
+from erase.mini.networks import build_scheduler, build_text_encoder, build_unet, build_vae
 from erase.mini.optimise import COUNT, optimise, pictures, prompt_bank, save
+from erase.runtime.files import write_json
 
 ROUNDS = (9000, 6000)
 """Steps of each round of the denoiser's training."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from erase.diffusion import Diffusion
+    from erase.diffusion.model import Diffusion
 
 # Before any test imports the libraries that read it: nothing may be fetched.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -26,7 +26,7 @@ settings.load_profile("suite")
 @pytest.fixture(autouse=True)
 def _nothing_was_said() -> None:
     """What is said once in a process is said once in each test."""
-    from erase.notes import note
+    from erase.runtime.notes import note
 
     note.cache_clear()
 
@@ -40,7 +40,7 @@ def _nothing_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def first_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model is a Stable Diffusion 1, ``some/model`` of the hub too."""
-    monkeypatch.setattr("erase.generations.kind_of", lambda model: "1")
+    monkeypatch.setattr("erase.formats.generation.kind_of", lambda model: "1")
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +62,7 @@ def tiny_v_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny(tiny_folder: Path) -> Diffusion:
     """The ε-prediction pipeline, opened afresh on the CPU."""
-    from erase.diffusion import Diffusion
+    from erase.diffusion.model import Diffusion
 
     return Diffusion.load(str(tiny_folder), "cpu")
 
@@ -70,6 +70,6 @@ def tiny(tiny_folder: Path) -> Diffusion:
 @pytest.fixture
 def tiny_v(tiny_v_folder: Path) -> Diffusion:
     """The v-prediction pipeline, opened afresh on the CPU."""
-    from erase.diffusion import Diffusion
+    from erase.diffusion.model import Diffusion
 
     return Diffusion.load(str(tiny_v_folder), "cpu")

@@ -18,9 +18,9 @@ def main() -> None:
     import torchmetrics.image  # noqa: F401
     import transformers  # noqa: F401
 
-    import erase.eval.page
-    import erase.eval.report  # noqa: F401
-    from erase.cli import main as command
+    import erase.eval.report.evaluate
+    import erase.eval.report.page  # noqa: F401
+    from erase.cli.main import main as command
 
     torch.set_num_threads(1)
     for line in sys.stdin:

@@ -113,7 +113,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 def write_configs(kind: str, folder: Path) -> Path:
     """A pipeline folder of the kind that lacks nothing but weights."""
-    from erase.mini.models import build_tokenizer
+    from erase.formats.original.tokenizer import build_tokenizer
 
     parts, double = MODELS[kind], kind == "XL"
     index: dict[str, Any] = {

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from erase.diffusion import Diffusion
-from erase.errors import UserError
-from erase.methods import load_method
-from erase.recipe import list_methods
-from erase.sampling import Sampler, Shot
+from erase.diffusion.model import Diffusion
+from erase.images.request import Sampler, Shot
+from erase.methods import list_methods, load_method
+from erase.runtime.errors import UserError
 from tests.methods.data import PAIRS, make_data, make_fit, moved, weights
 from tests.tiny import tiny_sd2, tiny_sdxl
 
@@ -100,7 +99,7 @@ def test_large_images_go_through_the_autoencoder_a_few_at_a_time(
     whole, images = base.encode(pixels), base.decode(latents)
     seen: list[int] = []
     base.pipeline.vae.encoder.register_forward_pre_hook(lambda m, a: seen.append(len(a[0])))
-    monkeypatch.setattr("erase.diffusion.VAE_PIXELS", 2 * 16 * 16)
+    monkeypatch.setattr("erase.diffusion.model.VAE_PIXELS", 2 * 16 * 16)
     torch.testing.assert_close(base.encode(pixels), whole, rtol=1e-4, atol=1e-5)
     assert seen == [2, 2, 1]
     assert np.abs(base.decode(latents).astype(int) - images).max() <= 1
@@ -128,7 +127,7 @@ def test_every_method_moves_every_base(base: Diffusion, method: str, tmp_path: P
 
 
 def test_an_inversion_learns_for_every_text_encoder(base: Diffusion) -> None:
-    from erase.inversion import invert
+    from erase.diffusion.inversion import invert
 
     data = make_data(base, "forget")
     same = invert(base, data, steps=1, tokens=1, lr=1e-12, end=False)

@@ -25,7 +25,14 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(enco
 SETUPTOOLS: dict[str, Any] = PROJECT["tool"]["setuptools"]
 FOLDERS: dict[str, str] = SETUPTOOLS["package-dir"]
 DATA: dict[str, list[str]] = SETUPTOOLS["package-data"]
-LIGHT = ("erase", "erase.cli", "erase.concepts", "erase.recipe", "erase.sets", "erase.prompts")
+LIGHT = (
+    "erase",
+    "erase.cli.main",
+    "erase.prompts.concept",
+    "erase.recipes.recipe",
+    "erase.prompts.prompt_set",
+    "erase.prompts",
+)
 HEAVY = ("torch", "diffusers", "transformers", "torchvision", "matplotlib", "scipy")
 
 
@@ -100,7 +107,7 @@ def test_what_help_needs_imports_nothing_heavy(module: str, tmp_path: Path) -> N
 
 def test_reading_the_settings_of_every_method_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
-        "import sys; from erase.recipe import flags, list_methods; "
+        "import sys; from erase.recipes.recipe import flags, list_methods; "
         f"[flags(m) for m in list_methods()]; print([n for n in {HEAVY!r} if n in sys.modules])"
     )
     assert python(code, tmp_path) == "[]"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from erase.cli import main
+from erase.cli.main import main
 
 SMALL = (
     "--forget-images 2 --retain-images 2 --steps 1 --batch-size 1 --saliency-batch 2 "
@@ -121,8 +121,8 @@ anchor = "A Dogs image in Photo style."
 
 
 def test_outputs_are_named_by_the_file_beside_the_weights(tmp_path: Path) -> None:
-    from erase.errors import UserError
-    from erase.eval.judges import load_judge
+    from erase.eval.instruments.judges import load_judge
+    from erase.runtime.errors import UserError
 
     spec = _classifier(tmp_path / "style.pth", "shufflenet_v2_x0_5", STYLES)
     assert load_judge(spec).labels == STYLES

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from erase.cli import main
-from erase.commands import execute
-from erase.task import make_task
+from erase.cli.main import main
+from erase.runs.execute import execute
+from erase.runs.task import make_task
 from tests.tiny import tiny_sd
 
 QUICK = {

@@ -129,8 +129,8 @@ def _write(
     import diffusers
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    from erase.checkpoint import quiet
-    from erase.mini.models import build_tokenizer
+    from erase.formats.original.tokenizer import build_tokenizer
+    from erase.formats.pipeline import quiet
 
     vocabularies = {"tokenizer": "!" if text is OPEN_CLIP else "<|endoftext|>"}
     places = {name: folder.with_name(f"{folder.name}.{name}") for name in ("tokenizer", "second")}
@@ -170,7 +170,7 @@ def _write(
 
 def tiny_single_file(folder: Path, file: Path) -> Path:
     """Writes a pipeline folder as one file in the original key layout."""
-    from erase.single_file import export_single_file
+    from erase.formats.single_file import export_single_file
 
     export_single_file(folder, file)
     return file

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from erase.prompts.groups import Role
 
 if TYPE_CHECKING:
-    from erase.data import TrainingData
-    from erase.diffusion import Diffusion
-    from erase.fit import Fit
+    from erase.diffusion.data import TrainingData
+    from erase.diffusion.model import Diffusion
+    from erase.unlearn.fit import Fit
 
-Role = Literal["forget", "retain", "anchor"]
+METHODS = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ class Method(Protocol):
 
 def load_method(name: str) -> Method:
     """A method's module by its name, which exists."""
-    from importlib import import_module
-    from typing import cast
-
     return cast(Method, import_module(f"erase.methods.{name}"))
+
+
+def list_methods() -> list[str]:
+    """Names of the methods: the modules of ``erase.methods``."""
+    return sorted(f.stem for f in METHODS.glob("[!_]*.py"))

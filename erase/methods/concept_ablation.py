@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from erase.conditioning import Conditioning
-    from erase.data import Draw, TrainingData
-    from erase.diffusion import Diffusion
-    from erase.fit import Fit
+    from erase.diffusion.conditioning import Conditioning
+    from erase.diffusion.data import Draw, TrainingData
+    from erase.diffusion.model import Diffusion
+    from erase.unlearn.fit import Fit
 
 NEEDS = Needs(images=("anchor",))
 

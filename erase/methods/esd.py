@@ -32,10 +32,10 @@ from erase.methods import Needs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from erase.conditioning import Conditioning
-    from erase.data import TrainingData
-    from erase.diffusion import Diffusion
-    from erase.fit import Fit
+    from erase.diffusion.conditioning import Conditioning
+    from erase.diffusion.data import TrainingData
+    from erase.diffusion.model import Diffusion
+    from erase.unlearn.fit import Fit
 
 NEEDS = Needs(images=(), anchor=False)
 
@@ -101,7 +101,7 @@ def target(
     """
     import torch
 
-    from erase.conditioning import join
+    from erase.diffusion.conditioning import join
 
     with torch.no_grad():
         predicted = frozen.predict(torch.cat([x_t] * 3), torch.cat([t] * 3), join([base, c, empty]))
@@ -120,7 +120,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     import torch
     from torch.nn.functional import mse_loss
 
-    from erase.seeding import generator
+    from erase.runtime.seeding import generator
 
     frozen = diffusion.frozen()
     size = data.batch_size

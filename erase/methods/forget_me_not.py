@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from erase.data import TrainingData
-    from erase.diffusion import Diffusion
-    from erase.fit import Fit
+    from erase.diffusion.data import TrainingData
+    from erase.diffusion.model import Diffusion
+    from erase.unlearn.fit import Fit
 
 # The norm is one over the whole batch.
 NEEDS = Needs(images=("forget",), anchor=False, word=True, mean=False)
@@ -113,7 +113,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     prompts, c = [c for c, _ in data.pairs], data.c
     ends = {"end": config.end_token, "every_end": config.every_end_token}
     if config.inversion_steps:
-        from erase.inversion import invert
+        from erase.diffusion.inversion import invert
 
         learnt = invert(
             diffusion,

@@ -16,10 +16,10 @@ from erase.methods import Needs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from erase.conditioning import Conditioning
-    from erase.data import Batch, Draw, TrainingData
-    from erase.diffusion import Diffusion
-    from erase.fit import Fit
+    from erase.diffusion.conditioning import Conditioning
+    from erase.diffusion.data import Batch, Draw, TrainingData
+    from erase.diffusion.model import Diffusion
+    from erase.unlearn.fit import Fit
 
 NEEDS = Needs(images=("forget", "retain"), weighed={"retain": "alpha"}, anchor=False)
 
@@ -39,7 +39,7 @@ def loss(diffusion: Diffusion, batch: Batch, *, alpha: float) -> tuple[Tensor, T
     import torch
     from torch.nn.functional import mse_loss
 
-    from erase.conditioning import join
+    from erase.diffusion.conditioning import join
 
     predicted = diffusion.predict(
         torch.cat(

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from erase.conditioning import Conditioning
-    from erase.data import Batch, TrainingData
-    from erase.diffusion import Diffusion
-    from erase.fit import Fit
+    from erase.diffusion.conditioning import Conditioning
+    from erase.diffusion.data import Batch, TrainingData
+    from erase.diffusion.model import Diffusion
+    from erase.unlearn.fit import Fit
 
 NEEDS = Needs(images=("forget", "retain"))
 
@@ -75,7 +75,7 @@ def loss(
     import torch
     from torch.nn.functional import mse_loss
 
-    from erase.conditioning import join
+    from erase.diffusion.conditioning import join
 
     x_t = diffusion.add_noise(batch.x0, batch.noise, batch.t)
     xr_t = diffusion.add_noise(batch.retain_x0, batch.retain_noise, batch.retain_t)

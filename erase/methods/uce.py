@@ -23,9 +23,9 @@ from erase.methods import Needs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from erase.data import TrainingData
-    from erase.diffusion import Diffusion
-    from erase.fit import Fit
+    from erase.diffusion.data import TrainingData
+    from erase.diffusion.model import Diffusion
+    from erase.unlearn.fit import Fit
 
 NEEDS = Needs(images=(), loop=False, scope="xattn-kv")
 

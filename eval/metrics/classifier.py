@@ -19,14 +19,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from erase.concepts import Concept
-from erase.errors import UserError, nearest
-from erase.eval.free_text import NEUTRAL, OWN_AXIS, Placed, labels_of, place, told
-from erase.eval.judges import Judge, load_judge, mini_judges
-from erase.eval.metrics import Picture, Setting, measured
-from erase.eval.opening import parse_spec
-from erase.eval.stats import Share, share
-from erase.specs import axis_specs
+from erase.eval.instruments.choice import axis_specs
+from erase.eval.instruments.free_text import NEUTRAL, OWN_AXIS, Placed, labels_of, place, told
+from erase.eval.instruments.judges import Judge, load_judge, mini_judges
+from erase.eval.instruments.setting import Setting
+from erase.eval.instruments.spec import parse_spec
+from erase.eval.pictures import Picture
+from erase.eval.stats.intervals import Share, share
+from erase.eval.store import measured
+from erase.prompts.concept import Concept
+from erase.runtime.errors import UserError, nearest
 
 FIGURES = ("ua", "ra", "ira", "cra", "became_anchor")
 NO_JUDGE = "not measured: no judge"

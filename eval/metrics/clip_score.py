@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from erase.eval.clip import Clip, check_clip, load_clip, mini_clip
-from erase.eval.judges import to_pil
-from erase.eval.metrics import Picture, Setting, measured, pack, unpack
-from erase.eval.opening import needs_fetching
-from erase.eval.stats import Average, average
+from erase.eval.instruments.bundled import mini_clip
+from erase.eval.instruments.clip import Clip, check_clip, load_clip
+from erase.eval.instruments.judges import to_pil
+from erase.eval.instruments.setting import Setting
+from erase.eval.instruments.spec import needs_fetching
+from erase.eval.pictures import Picture
+from erase.eval.stats.intervals import Average, average
+from erase.eval.store import measured, pack, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,103 +11,23 @@ network: ``FID[mini]`` is never comparable with an Inception FID.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from erase.errors import UserError
-from erase.eval.metrics import Picture, Setting, measured, pack, unpack
-from erase.words import counted
+from erase.eval.instruments.features import STANDARD, Extractor, Features, mini_extractor
+from erase.eval.instruments.setting import Setting
+from erase.eval.pictures import Picture
+from erase.eval.store import measured, pack, unpack
+from erase.runtime.words import counted
 
 SUBSETS, SUBSET_SIZE, SUBSET_SEED = 100, 50, 0
 """KID's subsets: how many, how large at most, and the seed they are drawn with."""
-
-STANDARD = "inception"
-"""The extractor whose distances are called FID and KID without a name in brackets."""
-Features = NDArray[np.float32]
-"""One image's features (D,)."""
-
-
-class Extractor(Protocol):
-    """A feature network.
-
-    Attributes:
-        name: stands in brackets behind FID and KID.
-        dimensions: D, number of features.
-        facts: what the features depend on: weights, resizing. Cached with, and printed.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def dimensions(self) -> int: ...
-
-    @property
-    def facts(self) -> Mapping[str, Any]: ...
-
-    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """RGB images (H, W, 3) to features (B, D)."""
-        ...
-
-
-@dataclass(frozen=True)
-class NetworkExtractor:
-    """An extractor made of a network.
-
-    Attributes:
-        name, dimensions, facts: see ``Extractor``.
-        network: float pictures in [0, 1] (B, 3, side, side) to (B, D).
-        side: in px; larger and smaller images are resized to it.
-        device: where the network lies.
-    """
-
-    name: str
-    dimensions: int
-    facts: Mapping[str, Any]
-    network: nn.Module
-    side: int
-    device: torch.device
-
-    @torch.inference_mode()
-    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Features (B, D)."""
-        x = torch.cat([self._prepare(image) for image in images])
-        found: NDArray[np.float32] = self.network(x).float().cpu().numpy()
-        return found
-
-    def _prepare(self, image: NDArray[np.uint8]) -> Tensor:
-        x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(self.device).float() / 255
-        if x.shape[-2:] == (self.side, self.side):
-            return x
-        return nn.functional.interpolate(x, (self.side, self.side), mode="bilinear", antialias=True)
-
-
-def mini_extractor(device: str | torch.device = "cpu") -> NetworkExtractor:
-    """The bundled model's own feature network.
-
-    Raises:
-        UserError: the installation lacks it.
-    """
-    from importlib.resources import files
-
-    from erase.files import sha256
-    from erase.mini.features import load_features
-    from erase.mini.models import FEATURES
-    from erase.mini.world import SIZE
-
-    file = Path(str(files("erase.mini"))) / "weights" / "judges" / "features.safetensors"
-    if not file.exists():
-        raise UserError(f"The bundled features {file} are missing: install the package again.")
-    network = load_features(file.parent).to(device)
-    facts = {"sha256": sha256(file), "resize": f"bilinear to {SIZE} px"}
-    return NetworkExtractor("mini", FEATURES, facts, network, SIZE, torch.device(device))
 
 
 @dataclass(frozen=True)
@@ -260,7 +180,7 @@ def build(setting: Setting) -> FidelityMetric:
     """
     extractor, spec = setting.extractor, setting.instruments.features
     if extractor is None and spec is not None:
-        from erase.eval.extractors import load_extractor
+        from erase.eval.instruments.features import load_extractor
 
         extractor = load_extractor(spec, setting.device, fetch=setting.fetch)
     elif extractor is None and "mini" in (setting.model, setting.concept.family):

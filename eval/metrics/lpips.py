@@ -1,7 +1,7 @@
 """LPIPS between the base and the erased model's images of the same prompt and seed.
 
-How much an image moved that nobody asked to change; see ``erase.eval.perceptual``. It takes two
-images, so that it looks once both sides are there.
+How much an image moved that nobody asked to change; see ``erase.eval.instruments.perceptual``. It
+takes two images, so that it looks once both sides are there.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erase.eval.metrics import Picture, Setting, measured_pairs
+from erase.eval.instruments.perceptual import BACKBONES, Perceptual, load_perceptual
+from erase.eval.instruments.setting import Setting
 from erase.eval.pairing import pair
-from erase.eval.perceptual import BACKBONES, Perceptual, load_perceptual
-from erase.eval.stats import Average, average
+from erase.eval.pictures import Picture
+from erase.eval.stats.intervals import Average, average
+from erase.eval.store import measured_pairs
 
 NO_NETWORK = "not measured: no --lpips network"
 

@@ -1,7 +1,7 @@
 """Exposed body parts in the images, by a detector: counts, and share of images with any.
 
-What counts is ``erase.eval.nudity``'s. Where nudity is the concept, the images of its prompts are
-looked at, else all.
+What counts is the ``Config`` of ``erase.eval.instruments.nudenet``. Where nudity is the concept,
+the images of its prompts are looked at, else all.
 """
 
 from __future__ import annotations
@@ -11,9 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erase.eval import nudity
-from erase.eval.detectors import Detections, Detector, load_nudenet
-from erase.eval.metrics import Picture, Setting
+from erase.eval.instruments import nudenet
+from erase.eval.instruments.nudenet import (
+    Config,
+    Detection,
+    Detections,
+    Detector,
+    load_nudenet,
+)
+from erase.eval.instruments.setting import Setting
+from erase.eval.metrics import nudity
+from erase.eval.pictures import Picture
+from erase.eval.stats.intervals import Share, share
+from erase.eval.stats.paired import Difference, difference
+from erase.eval.store import measured
 
 
 @dataclass(frozen=True)
@@ -24,11 +35,11 @@ class NudityMetric:
         detector: what looks at the images; None where nudity was not asked about.
         config: what counts.
         forget_only: whether images of retained prompts are left out.
-        store: see ``metrics.measured``.
+        store: see ``store.measured``.
     """
 
     detector: Detector | None
-    config: nudity.Config
+    config: nudenet.Config
     forget_only: bool = False
     store: Path | None = None
 
@@ -63,8 +74,154 @@ def build(setting: Setting) -> NudityMetric:
         UserError: the detector is missing.
     """
     own = setting.concept.kind == "nudity"
-    config = setting.instruments.nudity or nudity.Config()
+    config = setting.instruments.nudity or nudenet.Config()
     detector = setting.detector
     if detector is None and (own or setting.instruments.nudity is not None):
         detector = load_nudenet(config.channels)
     return NudityMetric(detector, config, own, setting.store)
+
+
+def facts(detector: Detector, config: Config) -> dict[str, Any]:
+    """What belongs beside every figure: the detector's facts and what was counted."""
+    return {
+        **detector.facts,
+        "preset": config.preset,
+        "counted": list(config.counted),
+        "threshold": config.threshold,
+    }
+
+
+def counted(row: Detections, config: Config) -> tuple[Detection, ...]:
+    """An image's detections of counted classes above the threshold."""
+    return tuple(d for d in row.found if d.label in config.counted and d.score > config.threshold)
+
+
+def measure(
+    pictures: Sequence[Picture], detector: Detector, store: Path | None = None
+) -> list[Detections]:
+    """What each image shows, once per image and detector.
+
+    Args:
+        store: see ``measured``; what it keeps is the same for every class list and threshold.
+
+    Raises:
+        UserError: an unreadable image.
+    """
+    rows = measured(
+        pictures,
+        lambda batch: [d.to_json() for d in detector.detect(batch)],
+        store=store,
+        by=dict(detector.facts),
+        title=str(detector.facts["detector"]),
+    )
+    return [Detections.from_json(row) for row in rows]
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """A class in a set of images.
+
+    Attributes:
+        label: the class.
+        detections: how often it was found.
+        images: in how many images.
+        share: of the images with any; None for no images.
+    """
+
+    label: str
+    detections: int
+    images: int
+    share: Share | None
+
+
+@dataclass(frozen=True)
+class Nudity:
+    """The figures of one side.
+
+    Attributes:
+        n: images looked at.
+        detections: of all counted classes.
+        images: with any of them.
+        share: of the images with any; None for no images. 0 of n has an upper bound above 0.
+        per_class: in the order of the counted classes.
+    """
+
+    n: int
+    detections: int
+    images: int
+    share: Share | None
+    per_class: tuple[ClassCount, ...]
+
+
+def flagged(rows: Sequence[Detections], config: Config) -> list[bool]:
+    """Whether each image has a counted detection."""
+    return [bool(counted(row, config)) for row in rows]
+
+
+def _labels(rows: Sequence[Detections], config: Config) -> list[list[str]]:
+    return [[d.label for d in counted(row, config)] for row in rows]
+
+
+def score(rows: Sequence[Detections], config: Config) -> Nudity:
+    """Counts detections, and images with any."""
+    n = len(rows)
+    seen = _labels(rows, config)
+    table = []
+    for label in config.counted:
+        images = sum(label in labels for labels in seen)
+        detections = sum(labels.count(label) for labels in seen)
+        table.append(ClassCount(label, detections, images, share(images, n)))
+    images = sum(map(bool, seen))
+    return Nudity(n, sum(map(len, seen)), images, share(images, n), tuple(table))
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """A class on both sides.
+
+    Attributes:
+        label: the class.
+        base, erased: detections.
+        change: of the share of images with any; None for no images.
+    """
+
+    label: str
+    base: int
+    erased: int
+    change: Difference | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What erasing changed.
+
+    Attributes:
+        base, erased: the figures of either side.
+        change: of the share of images with any counted class, erased minus base; None for no
+            images.
+        per_class: in the order of the counted classes.
+    """
+
+    base: Nudity
+    erased: Nudity
+    change: Difference | None
+    per_class: tuple[ClassChange, ...]
+
+
+def compare(base: Sequence[Detections], erased: Sequence[Detections], config: Config) -> Comparison:
+    """Both sides and the paired difference between them.
+
+    Args:
+        base, erased: of the same prompts and seeds in the same order.
+
+    Raises:
+        ValueError: sides of different lengths.
+    """
+    before, after = score(base, config), score(erased, config)
+    old, new = _labels(base, config), _labels(erased, config)
+    table = []
+    for b, e in zip(before.per_class, after.per_class, strict=True):
+        change = difference([b.label in x for x in old], [b.label in x for x in new])
+        table.append(ClassChange(b.label, b.detections, e.detections, change))
+    change = difference(flagged(base, config), flagged(erased, config))
+    return Comparison(before, after, change, tuple(table))

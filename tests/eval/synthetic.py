@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from erase.concepts import Concept
-from erase.eval.judges import Answer, Pixels
-from erase.files import sha256
+from erase.eval.instruments.judges import Answer, Pixels
+from erase.prompts.concept import Concept
+from erase.runtime.files import sha256
 
 COLOURS = {
     "church": (200, 40, 40),

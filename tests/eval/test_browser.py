@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from erase.eval.nudity import Config
-from erase.eval.report import evaluate
-from erase.specs import Instruments
+from erase.eval.instruments.choice import Instruments
+from erase.eval.instruments.nudenet import Config
+from erase.eval.report.evaluate import evaluate
+from tests.eval.report.test_nudity import LABEL, RedDetector
 from tests.eval.synthetic import CHURCH, TRUCK, judges, write_run
-from tests.eval.test_nudity_report import LABEL, RedDetector
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

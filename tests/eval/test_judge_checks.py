@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from erase.errors import UserError
+from erase.eval.instruments.judges import ASSUMED
 from erase.eval.judge_checks import assumed, check_knows
-from erase.eval.judges import ASSUMED
 from erase.eval.metrics.classifier import Judged
+from erase.runtime.errors import UserError
 from tests.eval.synthetic import judges
 
 

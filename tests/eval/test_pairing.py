@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from erase.eval.metrics import Picture
 from erase.eval.pairing import pair
+from erase.eval.pictures import Picture
 
 
 def picture(file: str, case: int, prompt: str, k: int = 0, set_name: str = "s") -> Picture:

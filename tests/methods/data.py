@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from erase.data import Encoded, TrainingData, embed_all
-from erase.diffusion import Diffusion
-from erase.fit import Fit, Settings
-from erase.masks import Mask
-from erase.methods import Role
-from erase.weights import scoped
+from erase.diffusion.data import Encoded, TrainingData, embed_all
+from erase.diffusion.model import Diffusion
+from erase.diffusion.scopes import scoped
+from erase.prompts.groups import Role
+from erase.unlearn.fit import Fit, Settings
+from erase.unlearn.mask import Mask
 
 PAIRS = (("a church", "a truck"), ("one church", "one truck"))
 RETAINED = ("a radio", "a dog")
@@ -52,7 +52,7 @@ def make_fit(d: Diffusion, scope: str, folder: Path, **settings: float) -> Fit:
     """A fit that may move every weight of the scope."""
     mask = Mask.full(scoped(d.denoiser, scope), d.denoiser, {"scope": scope})
     chosen = Settings(**{"steps": 2, "lr": 1e-3, **settings})  # type: ignore[arg-type]
-    return Fit(chosen, mask, scope, folder, Accelerator(cpu=True))
+    return Fit(chosen, mask, folder, Accelerator(cpu=True))
 
 
 def copied(d: Diffusion) -> Diffusion:

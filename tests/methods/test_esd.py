@@ -10,13 +10,13 @@ import diffusers
 import pytest
 import torch
 
-from erase.diffusion import Diffusion
-from erase.errors import UserError
-from erase.job import check
+from erase.diffusion.model import Diffusion
+from erase.diffusion.scopes import in_scope
 from erase.methods.esd import Config, erase, target
-from erase.recipe import load_recipe
-from erase.task import make_task
-from erase.weights import in_scope
+from erase.recipes.recipe import load_recipe
+from erase.runs.checks import check
+from erase.runs.task import make_task
+from erase.runtime.errors import UserError
 from tests.methods.data import copied, losses, make_data, make_fit, moved, weights
 
 
@@ -180,7 +180,7 @@ def test_the_first_loss_is_the_distance_to_the_target(
     erase(tiny, make_data(tiny, batch_size=1), config, make_fit(tiny, "full", tmp_path, steps=1))
     row = json.loads((tmp_path / "train.jsonl").read_text().splitlines()[0])
 
-    from erase.seeding import generator
+    from erase.runtime.seeding import generator
 
     g = generator(0, "esd", 0)
     torch.randint(1, (), generator=g)
@@ -208,7 +208,7 @@ def test_who_denoises_x_t_shows_in_the_second_step(
     tiny: Diffusion, x_t_model: str, tmp_path: Path
 ) -> None:
     """Before the first step both models are the base."""
-    from erase.seeding import generator
+    from erase.runtime.seeding import generator
 
     config = Config(x_t_model=x_t_model, x_t_between=False, x_t_steps=6)  # type: ignore[arg-type]
     data, steps = make_data(tiny, batch_size=1), 3

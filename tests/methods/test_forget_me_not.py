@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from erase.cli import main
-from erase.conditioning import Conditioning
-from erase.data import embed_all
-from erase.diffusion import Diffusion
-from erase.errors import UserError
-from erase.inversion import invert
-from erase.job import check
+from erase.cli.main import main
+from erase.diffusion.conditioning import Conditioning
+from erase.diffusion.data import embed_all
+from erase.diffusion.inversion import invert
+from erase.diffusion.model import Diffusion
 from erase.methods import forget_me_not
 from erase.methods.forget_me_not import Config, erase, loss
-from erase.recipe import load_recipe
-from erase.task import make_task
+from erase.recipes.recipe import load_recipe
+from erase.runs.checks import check
+from erase.runs.task import make_task
+from erase.runtime.errors import UserError
 from tests.methods.data import PAIRS, make_data, make_fit, moved, weights
 from tests.tiny import tiny_sd2
 
@@ -51,7 +51,7 @@ def test_attention_is_the_softmax_of_query_times_key(tiny: Diffusion) -> None:
             expected = (q[..., part] @ k[..., part].transpose(1, 2) / width**0.5).softmax(-1)
             torch.testing.assert_close(found[name][:, head], expected, rtol=1e-4, atol=1e-6)
     # Reading changes neither the prediction nor the model.
-    from erase.attention import recording
+    from erase.diffusion.attention import recording
 
     with recording(tiny.denoiser):
         torch.testing.assert_close(tiny.predict(x_t, t, c), plain, rtol=1e-4, atol=1e-5)

@@ -13,10 +13,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from erase.diffusion import Diffusion
-from erase.methods import concept_ablation, gradient_ascent, load_method
-from erase.recipe import flags, list_methods, list_recipes, load_recipe
-from erase.task import make_task
+from erase.diffusion.model import Diffusion
+from erase.methods import concept_ablation, gradient_ascent, list_methods, load_method
+from erase.recipes.recipe import flags, list_recipes, load_recipe
+from erase.runs.task import make_task
 from tests.methods.data import copied, losses, make_data, make_fit, moved, weights
 
 

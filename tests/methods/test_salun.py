@@ -10,12 +10,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from erase.data import Batch, Encoded, TrainingData, embed_all
-from erase.diffusion import Diffusion
-from erase.fit import Fit, Settings
-from erase.masks import Mask
+from erase.diffusion.data import Batch, Encoded, TrainingData, embed_all
+from erase.diffusion.model import Diffusion
+from erase.diffusion.scopes import scoped
 from erase.methods.salun import Config, erase, loss
-from erase.weights import scoped
+from erase.unlearn.fit import Fit, Settings
+from erase.unlearn.mask import Mask
 from tests.methods.data import copied, losses, make_fit
 
 
@@ -86,7 +86,7 @@ def test_retain_can_match_the_frozen_model(tiny: Diffusion, data: TrainingData) 
 
 def run(d: Diffusion, data: TrainingData, folder: Path, config: Config, mask: Mask) -> None:
     settings = Settings(steps=12, lr=2e-3, checkpoint_every=100)
-    fit = Fit(settings, mask, "full", folder, Accelerator(cpu=True))
+    fit = Fit(settings, mask, folder, Accelerator(cpu=True))
     erase(d, data, config, fit)
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erase.diffusion import Diffusion
+from erase.diffusion.model import Diffusion
 from erase.methods.uce import Config, erase, solve
 from tests.methods.data import PAIRS, RETAINED, make_data, make_fit, moved, weights
 

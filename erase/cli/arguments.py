@@ -1,0 +1,84 @@
+"""A parser that says what is wrong in one sentence, and has help in two tiers."""
+
+from __future__ import annotations
+
+import re
+from argparse import SUPPRESS, Action, HelpFormatter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+
+from erase.runtime.errors import UserError, nearest
+
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+"""Types of values, as messages call them."""
+
+
+class Parser(ArgumentParser):
+    """Says what is wrong in one sentence instead of printing the usage of fifty flags.
+
+    Attributes:
+        more: flags that ``--help-all`` shows and ``--help`` does not, by destination.
+    """
+
+    def __init__(self, text: str, usage: str, version: str | None = None) -> None:
+        super().__init__(
+            prog="erase",
+            description=text,
+            usage=usage,
+            formatter_class=HelpFormatter,
+            version=version,
+        )
+        self.more: set[str] = set()
+
+    @contextmanager
+    def rare(self) -> Iterator[None]:
+        """What is added meanwhile is for ``--help-all``."""
+        before = {action.dest for action in self._actions}
+        yield
+        self.more |= {action.dest for action in self._actions} - before
+
+    def tell_all(self) -> None:
+        """Offers ``--help-all``."""
+        self.add_argument("--help-all", action=HelpAll, help="show every flag there is and exit")
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        """The flags that are often wanted."""
+        told = {a: a.help for a in self._actions if a.dest in self.more}
+        for action in told:
+            action.help = SUPPRESS
+        try:
+            # Older versions know no formatter, and never hand one in.
+            return str(super().format_help(*([] if formatter is None else [formatter])))
+        finally:
+            for action, text in told.items():
+                action.help = text
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises what the parser found wrong, with the nearest flag."""
+        text = " ".join(message.split()).removeprefix("error: ")
+        text = re.sub(r"Parser key \"(\w+)\": ", r"--\1: ", text)
+        text = re.sub(
+            r"Expected a <class '(\w+)'>\. Got value: (.*)",
+            lambda found: f"'{found[2]}' is not {KINDS.get(found[1], found[1])}",
+            text,
+        )
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", text)
+        flags = [f for action in self._actions for f in action.option_strings]
+        near = nearest(unknown[1], flags) if unknown else ""
+        raise UserError(f"{text.rstrip('.')}.{near} See --help.")
+
+
+class HelpAll(Action):
+    """Prints the help of every flag."""
+
+    def __init__(self, option_strings: Any, dest: Any = SUPPRESS, **kwargs: Any) -> None:
+        super().__init__(option_strings, SUPPRESS, nargs=0, default=SUPPRESS, help=kwargs["help"])
+
+    def __call__(self, parser: Any, *args: Any, **kwargs: Any) -> None:
+        """Prints and ends."""
+        parser.more.clear()
+        parser.print_help()
+        parser.exit()

@@ -1,0 +1,181 @@
+"""``erase generate --prompt`` and ``--set``: what a model makes of prompts, without a run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erase.diffusion.samplers import check_sampling
+from erase.recipes.recipe import Recipe, as_dict, default_recipe, load_recipe, make_recipe
+from erase.recipes.stages import SAMPLING_KEYS
+from erase.runs.folder import read_facts
+from erase.runtime import processes
+from erase.runtime.errors import UserError
+from erase.runtime.words import counted
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+    from erase.diffusion.model import Diffusion
+    from erase.images.request import Sampler
+
+
+def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
+    """Samples one prompt with a few seeds into a folder.
+
+    Args:
+        options: of ``erase generate`` with a prompt.
+        overrides: recipe values among them.
+
+    Raises:
+        UserError: options without effect here.
+    """
+    from PIL import Image
+
+    from erase.diffusion.model import Diffusion
+    from erase.images.request import Shot
+    from erase.runtime.devices import accelerator, memory_told
+    from erase.runtime.files import atomic
+
+    _refuse_idle(options, overrides, "--prompt")
+    model = options.model or "mini"
+    settings = _settings(options, overrides, model, options.prompt)
+    out = Path(options.out or "runs/look")
+    first = options.seed or 0
+    seeds = range(first, first + _count(options, 4))
+    files = _files(out, seeds, options.overwrite)
+    device = accelerator(options.device, settings.precision, options.deterministic).device
+    diffusion = Diffusion.load(model, device, **_ways(options))
+    check_sampling(as_dict(settings), diffusion.pipeline.scheduler)
+    _tell_cut(diffusion, [options.prompt])
+    shots = [Shot(options.prompt, seed) for seed in seeds]
+    out.mkdir(parents=True, exist_ok=True)
+    size = settings.sampling_batch
+    for start in range(0, len(shots), size):
+        with memory_told():
+            pixels = diffusion.sample(shots[start : start + size], _sampler(settings))
+        for file, image in zip(files[start : start + size], pixels, strict=True):
+            with atomic(file) as part:
+                Image.fromarray(image).save(part, format="PNG")
+    names = _ends([f.name for f in files])
+    print(f"{counted(len(files), 'image')} of seed {_ends(seeds)} in {out}: {names}")
+
+
+def _files(out: Path, seeds: Sequence[int], overwrite: bool) -> list[Path]:
+    """Named by their seeds; where one is there already, numbered on from the last."""
+    files = [out / f"{seed}.png" for seed in seeds]
+    if overwrite or not any(f.exists() for f in files):
+        return files
+    taken = max(int(f.stem) for f in out.glob("*.png") if f.stem.isdecimal())
+    return [out / f"{taken + 1 + k}.png" for k in range(len(files))]
+
+
+def _ends(items: Sequence[object]) -> str:
+    return f"{items[0]}" if len(items) == 1 else f"{items[0]} to {items[-1]}"
+
+
+def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
+    """Samples every prompt of a set into a folder ``CASE_K.png`` with a manifest; resumable.
+
+    A row's own seed, guidance scale and size are honoured; image k of a row has its seed + k.
+
+    Args:
+        options: of ``erase generate`` with a set.
+        overrides: recipe values among them.
+
+    Raises:
+        UserError: options without effect here, no such set, or images of other settings.
+    """
+    from erase.diffusion.fingerprint import model_fingerprint
+    from erase.diffusion.model import Diffusion
+    from erase.images.files import MANIFEST, PLAN
+    from erase.images.make import generate
+    from erase.images.plan import plan
+    from erase.prompts.prompt_set import load_set
+    from erase.runs.job import slug
+    from erase.runtime.devices import accelerator, memory_told
+    from erase.runtime.files import digest
+
+    _refuse_idle(options, overrides, "--set")
+    if options.seed is not None:
+        raise UserError("--seed has no effect beside --set, whose rows have seeds: leave it out.")
+    model = options.model or "mini"
+    settings = _settings(options, overrides, model, "")
+    prompts = load_set(options.set)
+    per_prompt = _count(options, 1)
+    asked = plan(prompts.rows, per_prompt * len(prompts.rows), prompts.name, "retain")
+    asked.sort(key=lambda r: (r.guidance or -1.0, tuple(side or 0 for side in r.size or ())))
+    out = Path(options.out or f"runs/{slug(model)}-{slug(prompts.name)}")
+    ours = (out / PLAN).exists()
+    if out.is_dir() and any(out.iterdir()) and not ours:
+        raise UserError(f"--out {out} holds other files: choose another folder.")
+    device = accelerator(
+        options.device, settings.precision, options.deterministic, several=True
+    ).device
+    diffusion = Diffusion.load(model, device, **_ways(options))
+    check_sampling(as_dict(settings), diffusion.pipeline.scheduler)
+    _tell_cut(diffusion, [row.prompt for row in prompts.rows])
+    fingerprint = digest(model_fingerprint(diffusion))
+    if options.overwrite and ours:
+        if processes.is_main():
+            shutil.rmtree(out)
+        processes.wait()
+    sampler, batch = _sampler(settings), settings.sampling_batch
+    with memory_told():
+        made = generate(diffusion, asked, out, sampler, batch, model=fingerprint)
+    if processes.is_main():
+        print(f"{counted(len(made), 'image')} in {out}, listed in {MANIFEST}")
+
+
+def _tell_cut(diffusion: Diffusion, prompts: Sequence[str]) -> None:
+    from erase.runs.wording import cut_off
+    from erase.runtime.notes import note
+
+    if told := cut_off(diffusion.text, {"given": prompts}):
+        note(told)
+
+
+def _refuse_idle(options: Namespace, overrides: Mapping[str, Any], beside: str) -> None:
+    idle = [
+        *("concept", "anchor", "method", "retain", "neighbours", "forget_folder", "retain_folder"),
+        *("judge", "clip", "features", "lpips", "shared"),
+    ]
+    ignored = [flag for flag in idle if options.get(flag) is not None]
+    ignored += [f"nudity.{key}" for key, value in vars(options.nudity).items() if value is not None]
+    ignored += [key for key in overrides if key not in (*SAMPLING_KEYS, "precision")]
+    if ignored or options.dry_run:
+        flag = ignored[0].replace("_", "-") if ignored else "dry-run"
+        raise UserError(f"--{flag} has no effect beside {beside}: leave it out.")
+
+
+def _count(options: Namespace, default: int) -> int:
+    count = default if options.count is None else int(options.count)
+    if count < 1:
+        raise UserError(f"--count {count} is less than 1: ask for at least one image.")
+    return count
+
+
+def _settings(options: Namespace, overrides: Mapping[str, Any], model: str, prompt: str) -> Recipe:
+    """How images are made: as a run's evaluation made them, where the model is a run's own."""
+    from erase.prompts.concept import Concept
+
+    record = Path(model).parent / "run.json"
+    if options.recipe is None and record.exists():
+        saved = dict(read_facts(record)["recipe"])
+        return make_recipe(saved.pop("name"), saved, overrides)
+    shown = Concept(name=prompt, kind="text", word=prompt)
+    return load_recipe(options.recipe or default_recipe(model, shown), overrides)
+
+
+def _ways(options: Namespace) -> dict[str, Any]:
+    return {"channels_last": options.channels_last, "compiled": options.compile}
+
+
+def _sampler(settings: Recipe) -> Sampler:
+    from erase.images.request import Sampler
+
+    return Sampler(
+        settings.sampler, settings.sampling_steps, settings.guidance_scale, settings.size
+    )

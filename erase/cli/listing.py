@@ -1,0 +1,128 @@
+"""What was dropped into a folder, by name and in a line each, found without importing it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from erase.eval.metrics import _metrics, list_metrics
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""Heads, and rows of as many texts."""
+
+
+def recipes() -> Table:
+    """Recipes with what they train, on what, for how long."""
+    from erase.recipes.recipe import as_dict, idle, list_recipes, load_recipe, recipe_about
+
+    rows = []
+    for name in list_recipes():
+        recipe = load_recipe(name)
+        settings = as_dict(recipe)
+        used = {k: v for k, v in settings.items() if k not in idle(settings)}
+        images = [
+            f"{used[key]} {role}"
+            for role in ("forget", "retain", "anchor")
+            if (key := f"{role}_images") in used
+        ]
+        model = "mini" if name.endswith("-mini") else "Stable Diffusion"
+        steps = str(settings.get("steps", "–"))
+        about = recipe_about(name)
+        rows.append((name, recipe.method, model, " + ".join(images) or "–", steps, about))
+    return ("recipe", "method", "model", "images to train on", "steps", ""), rows
+
+
+def methods() -> Table:
+    """Methods with the paper they are from."""
+    from erase.methods import METHODS, list_methods
+
+    return ("method", ""), [(name, first_line(METHODS / f"{name}.py")) for name in list_methods()]
+
+
+def metrics() -> Table:
+    """Metrics with what they measure."""
+    return ("metric", ""), [(n, first_line(_metrics() / f"{n}.py")) for n in list_metrics()]
+
+
+def concepts() -> Table:
+    """Concepts with what they become and one of their prompts."""
+    from erase.prompts.concept import list_concepts, load_concept
+
+    rows = []
+    for name in list_concepts():
+        concept = load_concept(name)
+        kind = f"{concept.kind}, for tuning" if concept.tuning else concept.kind
+        rows.append((name, kind, concept.anchor or "–", concept.prompts()[0]))
+    return ("concept", "kind", "anchor", "prompt"), rows
+
+
+def sets() -> Table:
+    """Prompt sets with their size, labels and first prompt."""
+    from erase.prompts.prompt_set import list_sets, load_set
+
+    rows = []
+    for name in list_sets():
+        found = load_set(name).rows
+        labels = ", ".join(dict.fromkeys(axis for row in found for axis in row.labels)) or "–"
+        rows.append((name, str(len(found)), labels, found[0].prompt))
+    return ("set", "prompts", "labels", "first prompt"), rows
+
+
+def judges() -> Table:
+    """What a judge may be."""
+    rows: list[Sequence[str]] = [
+        ("mini", "the bundled model's own; needs no flag with it"),
+        ("torchvision:NAME[@FILE]", "e.g. torchvision:resnet50, of ImageNet's 1,000 classes"),
+        ("timm:NAME[@FILE]", "e.g. timm:convnext_base.fb_in22k_ft_in1k; needs the extra timm"),
+        (
+            "open_clip:NAME[@FILE]",
+            "e.g. open_clip:ViT-L-14-quickgelu@FILE, zero-shot over the labels of the prompts",
+        ),
+        ("AXIS=JUDGE,AXIS=JUDGE", "one for each column of labels, e.g. object=JUDGE,style=JUDGE"),
+    ]
+    return ("judge", ""), rows
+
+
+CATALOGUE: Mapping[str, Callable[[], Table]] = {
+    "methods": methods,
+    "metrics": metrics,
+    "judges": judges,
+    "concepts": concepts,
+    "sets": sets,
+    "recipes": recipes,
+}
+"""What ``erase list`` can list."""
+NOTES = {
+    "recipes": "Times are of mask and training, with the images to train on apart, on one CPU "
+    "thread; they were not measured where none stands.",
+    "judges": "Without FILE the library downloads its own weights.",
+}
+"""Below a table."""
+
+
+def listing(what: str | None = None) -> str:
+    """The entries of one kind, or of each, in aligned columns, the name first."""
+    parts = []
+    for name in CATALOGUE if what is None else (what,):
+        heads, rows = CATALOGUE[name]()
+        parts.append("\n".join([*_aligned([heads, *rows]), *_note(name)]))
+    return "\n\n".join(parts)
+
+
+def _note(name: str) -> list[str]:
+    return [f"# {NOTES[name]}"] if name in NOTES else []
+
+
+def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{t:<{w}}" for t, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def first_line(module: Path) -> str:
+    """The first line of a module's docstring; the module is read and not run."""
+    text = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0].rstrip(".")

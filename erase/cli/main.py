@@ -1,0 +1,107 @@
+"""The command line: parses it, and hands each command to its module."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from jsonargparse import Namespace
+
+from erase.cli.compare import compare, tune
+from erase.cli.options import instruments, recipe_values
+from erase.cli.parser import build_parser
+from erase.cli.run import run_stages
+from erase.eval.report.requirements import RequirementError, check_folders, parse
+from erase.runs.folder import model_of
+from erase.runtime import processes
+from erase.runtime.errors import UserError
+from erase.runtime.notes import own_words
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parses and runs; a user's mistake is one sentence and exit code 2, a requirement that is not
+    met exit code 3."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = build_parser().parse_args(args)
+        with own_words():
+            dispatch(options, args)
+        processes.leave()
+    except UserError as error:
+        processes.let_the_first_speak()
+        print(f"erase: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RequirementError as error:
+        if processes.is_main():
+            print("\n".join(f"erase: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        processes.leave()
+        sys.exit(3)
+    except BrokenPipeError:
+        # Who reads the output has seen enough, as `head` has; what is left to print is nobody's.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        print(f"erase: {error}: choose a place that can be read and written.", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("erase: interrupted; run the same command again to go on.", file=sys.stderr)
+        sys.exit(130)
+
+
+def dispatch(options: Namespace, typed: Sequence[str]) -> None:
+    """Runs a parsed command.
+
+    Args:
+        options: parsed.
+        typed: as the user wrote it, to be repeated in what is written.
+    """
+    command = options.command
+    chosen: Namespace = options[command]
+    if command in ("compare", "tune", "export"):
+        processes.refuse_several()
+    for key in ("model", "source", "base"):
+        if chosen.get(key):
+            chosen[key] = model_of(chosen[key])
+    if command == "list":
+        from erase.cli.listing import listing
+
+        print(listing(chosen.what))
+    elif command == "export":
+        from erase.formats.export import export
+
+        print(
+            export(
+                chosen.source,
+                chosen.target,
+                dtype=chosen.dtype,
+                delta=chosen.delta,
+                base=chosen.base,
+                overwrite=chosen.overwrite,
+            )
+        )
+    elif command == "compare":
+        compare(chosen, f"erase {shlex.join(typed)}")
+    elif command == "tune":
+        tune(chosen, f"erase {shlex.join(typed)}")
+    elif command == "generate" and chosen.prompt is not None and chosen.set is not None:
+        raise UserError("--prompt and --set don't go together: give one of them.")
+    elif command == "generate" and chosen.prompt is not None:
+        from erase.cli.generate import quick_look
+
+        quick_look(chosen, recipe_values(chosen))
+    elif command == "generate" and chosen.set is not None:
+        from erase.cli.generate import sample_set
+
+        sample_set(chosen, recipe_values(chosen))
+    elif command == "eval" and chosen.images:
+        from erase.cli.evaluate import measure_images
+
+        required = parse(chosen.require) if chosen.require is not None else {}
+        text, result = measure_images(chosen, recipe_values(chosen), instruments(chosen))
+        if processes.is_main():
+            print(text)
+        check_folders(result, required)
+    else:
+        run_stages(command, chosen, typed)

@@ -1,0 +1,334 @@
+"""What the command line accepts: flags with units, ranges and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from erase.cli.arguments import Parser
+from erase.cli.listing import CATALOGUE
+from erase.cli.recipe_flags import add_recipe_values
+from erase.eval.report.requirements import KNOWN as REQUIRED
+from erase.methods import list_methods
+from erase.runs.folder import COMMANDS
+from erase.runs.manner import PREVIEW, TRACKERS
+
+FEATURES = "network behind FID and KID: mini, inception[@FILE] or open_clip:NAME[@FILE]"
+
+LPIPS = "network behind LPIPS: mini, or alex, vgg or squeeze, each [@FILE]"
+SETS = "a name, a .csv file or a dataset of the hub"
+RETAINED = "the concept's own, or everyday captions"
+OWN = "the bundled model's own; with other models none, and nothing is measured with it"
+
+
+STAGE_HELP = {
+    "run": "do everything: images, mask, train, generate, eval",
+    "images": "make the forget and retain images with the base model",
+    "mask": "measure saliency and write mask.safetensors",
+    "train": "move the masked weights and write model/",
+    "generate": "make the evaluation images, or a quick look with --prompt",
+    "eval": "measure the images and write report.{json,html,md,csv}",
+}
+
+
+def build_parser() -> ArgumentParser:
+    """The whole command line."""
+    text = "Erase a concept from a text-to-image diffusion model, and prove it."
+    parser = Parser(text, "erase COMMAND [options]", version("erase-diffusion"))
+    commands = parser.add_subcommands(dest="command", required=True)
+    for name, text in STAGE_HELP.items():
+        commands.add_subcommand(name, _stage_parser(name, text), help=text)
+    text = "convert: diffusers folder <-> single file (original SD keys), or a delta"
+    commands.add_subcommand("export", _export_parser(text), help=text)
+    text = "recipes side by side: the same base, concepts, prompts, seeds and judges"
+    commands.add_subcommand("compare", _compare_parser(text), help=text)
+    text = "search a recipe's settings on tuning concepts, with the same budget for every method"
+    commands.add_subcommand("tune", _tune_parser(text), help=text)
+    text = "methods, metrics, judges, concepts, prompt sets, recipes"
+    listing = Parser(text, "erase list [WHAT]")
+    listing.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="only these")
+    commands.add_subcommand("list", listing, help=text)
+    return parser
+
+
+def _stage_parser(name: str, text: str) -> ArgumentParser:
+    parser = Parser(text, f"erase {name} [options]")
+    add = parser.add_argument
+    add(
+        "--model",
+        type=str,
+        help="mini, a hub id, a diffusers folder or a single file "
+        "(default: the run folder's, else mini)",
+    )
+    add(
+        "--concept",
+        type=str,
+        action="append",
+        help='a name from "erase list concepts", "all" for each of the family, or a prompt, in '
+        "which brackets may mark the concept's own words ('a photo of a [church]'); given several "
+        "times, the concepts are erased together",
+    )
+    add(
+        "--anchor",
+        type=str,
+        action="append",
+        help="what to make instead: a name or a prompt; '' is empty (with --concept all, of the "
+        "concepts of its kind); with several concepts once for all or once for each",
+    )
+    add(
+        "--recipe",
+        type=str,
+        help='a name from "erase list recipes" or a .toml file (default: salun-mini with mini; '
+        "with other models one of SalUn's, which --dry-run names)",
+    )
+    add("--method", type=str, help=f"one of {', '.join(list_methods())} (default: the recipe's)")
+    add("--seed", type=int, help="of every random draw, >= 0 (default: 0)")
+    add("--out", type=str, help="run folder (default: runs/MODEL-CONCEPT-RECIPE-SEED)")
+    if name == "run":
+        add("--stages", type=str, help=f"a part of {','.join(COMMANDS)}")
+    add("--retain", type=str, help=f"prompt set to keep: {SETS} (default: {RETAINED})")
+    add("--forget-folder", type=str, help="your own images of the concept, instead of made ones")
+    add("--retain-folder", type=str, help="your own images to retain, instead of made ones")
+    with parser.rare():
+        add(
+            "--neighbours",
+            type=str,
+            help="prompt set likely to be damaged with the concept, for the report: "
+            f"{SETS} (default: the concept's own, if any)",
+        )
+        add("--shared", type=str, help="folder where runs share their images of the base model")
+    add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
+    if name in ("run", "train"):
+        add(
+            "--anyway",
+            action="store_true",
+            help="train even where the base model makes the concept in less than 20 %% of its "
+            "images",
+        )
+        with parser.rare():
+            add(
+                "--preview",
+                type=int,
+                help="how often training draws four fixed prompts into OUT/previews, 0 for none "
+                f"(default: {PREVIEW})",
+            )
+            add(
+                "--tracker",
+                choices=TRACKERS,
+                help="also send losses and previews there while training (default: nowhere)",
+            )
+    add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
+    if name in ("run", "eval"):
+        add(
+            "--require",
+            type=str,
+            metavar="FIGURE=LEAST,…",
+            help=f"end with exit code 3 unless each figure ({', '.join(REQUIRED)}) is at least "
+            "this fraction, e.g. ua=0.95,ira=0.9; one that was not measured, or of fewer than 10 "
+            "images, is not",
+        )
+    if name == "generate":
+        add("--prompt", type=str, help="a quick look: sample this prompt into --out, nothing else")
+        add(
+            "--set",
+            type=str,
+            help="sample every prompt of a set, with its seed, guidance scale and "
+            "size, into --out as CASE_K.png with a manifest: " + SETS,
+        )
+        add(
+            "--count",
+            type=int,
+            help="images of each prompt, >= 1 (default: 4 of --prompt, 1 of a set's)",
+        )
+    if name == "eval":
+        _add_images(parser)
+        parser.more |= {"recipe", "method", "forget_folder", "retain_folder"}
+    evaluation = _add_instruments(parser)
+    _add_compute(parser)
+    add_recipe_values(parser, evaluation, shown=name != "eval")
+    parser.tell_all()
+    return parser
+
+
+def _add_images(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--images",
+        type=str,
+        nargs="+",
+        action="extend",
+        metavar="DIR",
+        help="measure these folders of images instead, whoever made them, or one run folder; files "
+        "have a manifest.jsonl, or names CASE_K.png and a --set, or neither",
+    )
+    add("--set", type=str, help=f"with --images: prompt set of the files: {SETS}")
+    add("--against", type=str, metavar="DIR", help="with --images: the base model's images")
+    add(
+        "--reference",
+        type=str,
+        metavar="DIR",
+        help="with --images: base images with other seeds, to which FID and KID are measured",
+    )
+    add(
+        "--metrics",
+        type=str,
+        help="with --images: some of classifier,clip_score,fidelity,lpips,nudity (default: those "
+        "that the other flags call for)",
+    )
+
+
+def _add_instruments(parser: Parser) -> Any:
+    """The group of the flags of the evaluation."""
+    group = parser.add_argument_group("evaluation")
+    add = group.add_argument
+    add(
+        "--judge",
+        type=str,
+        help="classifier for UA/RA/IRA/CRA: torchvision:NAME[@FILE], timm:NAME[@FILE] or "
+        "open_clip:NAME[@FILE], or one for each axis of the labels: object=SPEC,style=SPEC "
+        f"(default: {OWN})",
+    )
+    with parser.rare():
+        _add_networks(add)
+    return group
+
+
+def _add_networks(add: Callable[..., Any]) -> None:
+    add(
+        "--clip",
+        type=str,
+        help=f"model of the CLIP score: open_clip:NAME[@FILE] (default: {OWN})",
+    )
+    add("--features", type=str, help=f"{FEATURES} (default: {OWN})")
+    add("--lpips", type=str, help=f"{LPIPS} (default: {OWN})")
+    add(
+        "--nudity.classes",
+        "--nudity-classes",
+        type=str,
+        help="what counts as nudity: esd9, strict6, core5 or NudeNet classes by commas; looks for "
+        "it whatever the concept is (default: esd9, where nudity is the concept)",
+    )
+    add(
+        "--nudity.threshold",
+        "--nudity-threshold",
+        type=float,
+        help="score above which a detection counts, in [0.01, 1] (default: 0.25, NudeNet's own)",
+    )
+    add(
+        "--nudity.channels",
+        "--nudity-channels",
+        type=str,
+        help="right, or swapped as NudeNet 3.4 itself reads files, "
+        "for figures published with it (default: right)",
+    )
+
+
+def _add_compute(parser: Parser) -> None:
+    add = parser.add_argument_group("computing").add_argument
+    add(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where to compute (default: auto, a GPU if there is one)",
+    )
+    with parser.rare():
+        add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
+        add(
+            "--channels-last",
+            action="store_true",
+            help="lay feature maps out pixel by pixel, faster on recent GPUs; on a CPU it is "
+            "always so",
+        )
+        add(
+            "--compile",
+            action="store_true",
+            help="compile the denoiser for sampling: a minute or more at first, faster afterwards",
+        )
+
+
+def _compare_parser(text: str) -> ArgumentParser:
+    parser = Parser(text, "erase compare --recipes A,B,… --concepts C,D,…|all [options]")
+    add = parser.add_argument
+    add(
+        "--recipes",
+        type=str,
+        action="append",
+        help='names from "erase list recipes" or .toml files, by commas',
+    )
+    add(
+        "--concepts",
+        type=str,
+        action="append",
+        help='names or prompts, by commas (one that holds a comma in double quotes), or "all" for '
+        "the objects of the family (default: all)",
+    )
+    add("--anchor", type=str, help="what to make instead (default: each concept's own)")
+    add("--seeds", type=int, default=1, help="runs a cell, with seeds 0, 1, … (default: 1)")
+    add(
+        "--include",
+        type=str,
+        nargs="+",
+        action="extend",
+        metavar="NAME=PATH",
+        help="models that others erased, each a row of its own: a diffusers folder, a single file, "
+        "a delta, or a state dict of the UNet; {concept} and {seed} stand for the cell's",
+    )
+    _add_matrix_flags(parser, "runs/compare")
+    return parser
+
+
+def _tune_parser(text: str) -> ArgumentParser:
+    parser = Parser(text, "erase tune --recipe NAME [options]")
+    add = parser.add_argument
+    add("--recipe", type=str, help='a name from "erase list recipes" or a .toml file')
+    add(
+        "--concepts",
+        type=str,
+        action="append",
+        help="names or prompts, by commas (default: those of the family marked for tuning)",
+    )
+    add("--anchor", type=str, help="what to make instead (default: each concept's own)")
+    add("--trials", type=int, default=6, help="settings to try, >= 1 (default: 6)")
+    add(
+        "--forwards",
+        type=float,
+        default=12000,
+        help="images that the denoiser may see in a trial's mask and training and in its share of "
+        "making the images to train on; one with a gradient counts three times (default: 12000)",
+    )
+    _add_matrix_flags(parser, "runs/tune-RECIPE")
+    return parser
+
+
+def _add_matrix_flags(parser: Parser, out: str) -> None:
+    add = parser.add_argument
+    text = "mini, a hub id, a folder or a single file (default: mini)"
+    add("--model", type=str, default="mini", help=text)
+    add("--out", type=str, help=f"folder (default: {out})")
+    add("--retain", type=str, help=f"prompt set to keep: {SETS} (default: {RETAINED})")
+    add("--overwrite", action="store_true", help="redo the cells whose settings changed")
+    add("--dry-run", action="store_true", help="print the cells and do nothing")
+    evaluation = _add_instruments(parser)
+    _add_compute(parser)
+    add_recipe_values(parser, evaluation)
+    parser.tell_all()
+
+
+def _export_parser(text: str) -> ArgumentParser:
+    parser = Parser(text, "erase export SOURCE TARGET [options]")
+    add = parser.add_argument
+    add("source", type=str, help="a diffusers folder, a single file, or a delta file")
+    add("target", type=str, help="a .safetensors file, or a folder to unpack a file into")
+    add(
+        "--dtype",
+        choices=("keep", "fp16", "bf16", "fp32"),
+        default="keep",
+        help="of the weights (default: keep, each as it is)",
+    )
+    add("--delta", action="store_true", help="write or read only what differs from --base")
+    add("--base", type=str, help="the base model of a delta, or to count surviving edits")
+    add("--overwrite", action="store_true", help="replace an existing target")
+    return parser

@@ -1,0 +1,164 @@
+"""Textual inversion (Gal et al., arXiv 2208.01618): token embeddings that stand for a concept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from erase.diffusion.conditioning import Conditioning, join
+from erase.runtime.errors import UserError, clipped
+from erase.runtime.progress import each, progress
+from erase.runtime.seeding import generator
+
+if TYPE_CHECKING:
+    from erase.diffusion.data import TrainingData
+    from erase.diffusion.model import Diffusion
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What was learnt.
+
+    Attributes:
+        c: the prompts (P rows) with the learnt tokens in the word's place.
+        tokens: bool (P, 77), where those stand.
+    """
+
+    c: Conditioning
+    tokens: Tensor
+
+
+def invert(
+    diffusion: Diffusion,
+    data: TrainingData,
+    *,
+    steps: int,
+    tokens: int,
+    lr: float,
+    end: bool,
+    every_end: bool = False,
+    random_start: float | None = None,
+    weight_decay: float | None = None,
+    norm: float | None = None,
+) -> Inversion:
+    """Learns ``tokens`` input embeddings for the concept's word; all networks stay as they are.
+
+    A model with two text encoders has embeddings v for each.
+
+    Minimises MSE(ε, ε_θ(x_t|c_v)) over v on the forget images with AdamW, from the embeddings of
+    the word's own tokens, in turn. Forget-Me-Not's code starts those beyond the word's from noise
+    of deviation 1, decays with 0.1, and after each step sets |v| to |v| + λ(0.4 - |v|) with
+    λ = min(1, 100·lr).
+
+    Args:
+        diffusion: the base model.
+        data: forget images, prompts and their one word.
+        steps: of optimisation, >= 1.
+        tokens: number of embeddings v, >= 1.
+        lr: learning rate.
+        end: whether ``tokens`` marks the end-of-text token too.
+        every_end: whether it marks every one; see ``Text.mark_end``.
+        random_start: standard deviation of the noise that tokens beyond the word's start from;
+            None repeats the word's.
+        weight_decay: of the embeddings, >= 0; None is AdamW's own 0.01.
+        norm: that |v| is pulled towards; None leaves it free.
+
+    Raises:
+        UserError: a prompt without the word, or too long with the learnt tokens.
+    """
+    tables = [encoder.get_input_embeddings() for _, encoder in diffusion.text.encoders]
+    own = diffusion.pipeline.tokenizer(data.words[0], add_special_tokens=False).input_ids
+    prompts = [c for c, _ in data.pairs]
+    ids, places, lengths = _with_slots(diffusion, prompts, own, tokens)
+    starts = [table.weight[[own[i % len(own)] for i in range(tokens)]] for table in tables]
+    learnt = [v.detach().float().clone() for v in starts]
+    if random_start is not None:
+        g = generator(data.seed, "inversion", "start")
+        for v in learnt:
+            surplus = v[len(own) :]
+            surplus.copy_(random_start * torch.randn(surplus.shape, generator=g))
+    for v in learnt:
+        v.requires_grad_(True)
+
+    def embed(rows: Tensor) -> Conditioning:
+        slots = places[rows]
+
+        def put(v: Tensor, output: Tensor) -> Tensor:
+            times = int(slots.sum()) // len(v)  # a prompt may say the word twice
+            return output.masked_scatter(slots[..., None], v.to(output.dtype).repeat(times, 1))
+
+        with ExitStack() as hooks:
+            for table, v in zip(tables, learnt, strict=True):
+                handle = table.register_forward_hook(lambda *a, v=v: put(v, a[2]))
+                hooks.callback(handle.remove)
+            return diffusion.text.encode([own[rows] for own in ids]).float()
+
+    optimizer = torch.optim.AdamW(
+        learnt, lr=lr, weight_decay=0.01 if weight_decay is None else weight_decay
+    )
+    pull = min(1.0, 100 * lr)
+    data = data.whole()  # a few embeddings: every process learns them all
+    for index in each(range(steps), progress("inversion", steps, "step")):
+        draw = data.draw("forget", index, "inversion")
+        x_t = diffusion.add_noise(draw.x0, draw.noise, draw.t)
+        predicted = diffusion.predict(x_t, draw.t, embed(draw.prompt.to(places.device)))
+        value = mse_loss(predicted.float(), diffusion.target(draw.x0, draw.noise, draw.t))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        if norm is not None:
+            for v in learnt:
+                long = v.data.norm(dim=-1, keepdim=True)
+                v.data *= (long + pull * (norm - long)) / long
+    with torch.no_grad():
+        rows = torch.arange(len(places), device=places.device)
+        c = join([embed(part) for part in rows.split(64)])
+    marked = places.to(diffusion.device, copy=True)
+    for row, length in zip(marked, lengths, strict=True):
+        if end:
+            diffusion.text.mark_end(row, length, every_end)
+    return Inversion(c, marked)
+
+
+def _with_slots(
+    diffusion: Diffusion, prompts: Sequence[str], own: Sequence[int], count: int
+) -> tuple[list[Tensor], Tensor, list[int]]:
+    """Token ids (P, 77) by text encoder, ``count`` slots in the word's place; where those are, bool
+    (P, 77); how many tokens each prompt has then."""
+    tokenizer = diffusion.pipeline.tokenizer
+    length = tokenizer.model_max_length
+    diffusion.token_positions(prompts, tokenizer.decode(own))  # refuses prompts without the word
+    pads = [t.pad_token_id for t, _ in diffusion.text.encoders]
+    ids = [torch.full((len(prompts), length), pad) for pad in pads]
+    places = torch.zeros(len(prompts), length, dtype=torch.bool)
+    lengths = []
+    for i, prompt in enumerate(prompts):
+        text = tokenizer(prompt, verbose=False).input_ids
+        row: list[int] = []
+        at = 0
+        while at < len(text):
+            if text[at : at + len(own)] == list(own):
+                places[i, len(row) : len(row) + count] = True
+                row += [own[0]] * count
+                at += len(own)
+            else:
+                row.append(text[at])
+                at += 1
+        if len(row) > length:
+            raise UserError(
+                f"The prompt '{clipped(prompt)}' has {len(row)} tokens with the learnt ones, and "
+                f"the text encoder takes {length}: shorten it, or give fewer --inversion-tokens."
+            )
+        for padded in ids:
+            padded[i, : len(row)] = torch.tensor(row)
+        lengths.append(len(row))
+    # Beside the text encoders, wherever those are.
+    device = diffusion.text.encoders[0][1].device
+    ids = [padded.to(device) for padded in ids]
+    return ids, places.to(device), lengths

@@ -1,0 +1,412 @@
+"""The one boundary to diffusers and transformers: a latent diffusion model in the equations' verbs.
+
+Everything behind it works in prediction space and never asks whether the model predicts the
+noise or the velocity, nor how many text encoders it has.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from erase.diffusion.conditioning import Conditioning, join
+from erase.diffusion.samplers import ddim, sampling, training_schedule
+from erase.diffusion.text import Text
+from erase.images.request import Sampler, Shot
+from erase.runtime.errors import UserError
+
+VAE_PIXELS = 4 * 512 * 512
+"""Most pixels that the autoencoder sees at a time: in fp32 about 3 GB, whatever the batch."""
+
+
+def at_once(size: Sequence[int]) -> int:
+    """Images of a height and width in px that the autoencoder sees at a time."""
+    return max(1, VAE_PIXELS // (size[0] * size[1]))
+
+
+def to_low_memory(unet: Any) -> None:
+    """A denoiser in bf16 whose activations are computed again on the way back."""
+    nn.Module.to(unet, torch.bfloat16)  # diffusers' own warns about what does not matter here
+    unet.enable_gradient_checkpointing()
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """A latent diffusion model: denoiser, autoencoder, text encoders, noise schedule.
+
+    Attributes:
+        pipeline: the diffusers pipeline that holds the components.
+        source: what the user called it.
+        device: where it computes.
+        dtype: of the text encoders, and of sampling; the autoencoder computes in fp32.
+        compiled: whether the denoiser is compiled for sampling.
+    """
+
+    pipeline: Any
+    source: str
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    compiled: bool = False
+
+    @classmethod
+    def load(
+        cls,
+        source: str,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        *,
+        channels_last: bool = False,
+        compiled: bool = False,
+    ) -> Diffusion:
+        """Opens ``mini``, a hub id, a diffusers folder or a single file.
+
+        Args:
+            source: see ``formats.base.open_base``.
+            device, dtype, compiled: see the class.
+            channels_last: lay feature maps out pixel by pixel, which recent GPUs are faster with;
+                on a CPU, whose convolutions are faster with it, it is always so.
+
+        Raises:
+            UserError: nothing there, no Stable Diffusion pipeline, or one that would be trained
+                on another function than it samples from.
+        """
+        from erase.formats.pipeline import load_pipeline
+        from erase.formats.supported import refuse_unsupported
+
+        pipeline = load_pipeline(source, dtype)
+        own, xl = pipeline.scheduler.config, hasattr(pipeline, "text_encoder_2")
+        refuse_unsupported(pipeline.unet.config, own, source, xl=xl)
+        pipeline.set_progress_bar_config(disable=True)
+        loaded = cls(pipeline, source, torch.device(device), dtype, compiled)
+        channels_last = channels_last or loaded.device.type == "cpu"
+        for name, network in loaded.networks.items():
+            network.to(device).requires_grad_(False).eval()
+            if channels_last and name in ("unet", "vae"):
+                nn.Module.to(network, memory_format=torch.channels_last)
+        return loaded
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The components that have weights, by their names in the pipeline."""
+        names = ("unet", "vae", "text_encoder", "text_encoder_2")
+        found = {name: getattr(self.pipeline, name, None) for name in names}
+        return {name: network for name, network in found.items() if network is not None}
+
+    @cached_property
+    def text(self) -> Text:
+        """The text encoders: one, or SDXL's two."""
+        p = self.pipeline
+        second = getattr(p, "text_encoder_2", None)
+        encoders = [(p.tokenizer, p.text_encoder)]
+        encoders += [(p.tokenizer_2, second)] if second is not None else []
+        zeros = bool(p.config.get("force_zeros_for_empty_prompt", False))
+        return Text(encoders, self.device, zeros)
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """ε_θ (or v_θ), the network that forgets."""
+        unet: nn.Module = self.pipeline.unet
+        return unet
+
+    @property
+    def size(self) -> int:
+        """The model's own image side in px."""
+        return int(self.pipeline.unet.config.sample_size) * self.stride
+
+    @property
+    def stride(self) -> int:
+        """Image px per latent px."""
+        levels = len(self.pipeline.vae.config.block_out_channels)
+        return int(2 ** (levels - 1))
+
+    @property
+    def timesteps(self) -> int:
+        """Number T of noise levels the model was trained with; t runs over 0 … T-1."""
+        return int(self.pipeline.scheduler.config.num_train_timesteps)
+
+    @cached_property
+    def schedule(self) -> Any:
+        """The noise schedule √ᾱ of training; the pipeline's sampler may scale x_t otherwise."""
+        return training_schedule(self.pipeline.scheduler.config)
+
+    def frozen(self) -> Diffusion:
+        """The same model with a copy θ0 of the denoiser that training does not move."""
+        pipeline = copy.copy(self.pipeline)
+        pipeline.register_modules(unet=copy.deepcopy(self.denoiser).requires_grad_(False).eval())
+        return replace(self, pipeline=pipeline)
+
+    def lighten(self) -> None:
+        """Makes training small: the denoiser in bf16, its activations computed again on the way
+        back, and the other networks, which have done their work, off the device."""
+        to_low_memory(self.denoiser)
+        for name, network in self.networks.items():
+            if name != "unet":
+                network.to("cpu")
+
+    def embed(self, prompts: Sequence[str]) -> Conditioning:
+        """The embedded prompts, each cut off at 77 tokens."""
+        return self.text.embed(prompts)
+
+    def unconditional(self) -> Conditioning:
+        """∅, one row: the empty prompt, or zeros in models that were trained so (SDXL)."""
+        return self.text.unconditional()
+
+    def last_token(self, prompts: Sequence[str]) -> Tensor:
+        """Hidden states (B, D) of the last token before end-of-text; of the start if empty."""
+        return self.text.last_token(prompts)
+
+    def token_positions(
+        self,
+        prompts: Sequence[str],
+        words: str | Sequence[str],
+        end: bool = False,
+        every_end: bool = False,
+    ) -> Tensor:
+        """Where the tokens of a word stand in each prompt, bool (B, 77); see ``Text.positions``."""
+        return self.text.positions(prompts, words, end, every_end)
+
+    @torch.no_grad()
+    def encode(self, images: NDArray[np.uint8]) -> Tensor:
+        """The autoencoder's posterior over latents x_0: means and standard deviations.
+
+        Args:
+            images: uint8 RGB (B, H, W, 3), H and W divisible by ``stride``.
+
+        Returns:
+            (B, 2, C, h, w), scaled to the denoiser's range; x_0 = mean + std·noise.
+        """
+        vae = self.pipeline.vae
+        found = []
+        for part in torch.from_numpy(np.array(images)).split(at_once(images.shape[1:3])):
+            x = part.permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
+            posterior = vae.encode(x).latent_dist
+            found.append(torch.stack([posterior.mean, posterior.std], 1))
+        scaled: Tensor = torch.cat(found) * vae.config.scaling_factor
+        return scaled.to(self.device)
+
+    @torch.no_grad()
+    def decode(self, x0: Tensor) -> NDArray[np.uint8]:
+        """Images, uint8 RGB (B, H, W, 3), of latents x_0 (B, C, h, w).
+
+        Raises:
+            UserError: the model's weights are not finite.
+        """
+        vae = self.pipeline.vae
+        height, width = (self.stride * side for side in x0.shape[-2:])
+        found = []
+        for part in x0.split(at_once((height, width))):
+            x = vae.decode(part.to(vae.device, vae.dtype) / vae.config.scaling_factor).sample
+            if not bool(torch.isfinite(x).all()):
+                # Black images would count as erased.
+                raise UserError(
+                    f"{self.source} makes images that are not finite: its weights are bad."
+                )
+            unit = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
+            found.append(np.asarray((unit * 255).round(), dtype=np.uint8))
+        return np.concatenate(found)
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε, for t (B,) in [0, T)."""
+        x_t: Tensor = self.schedule.add_noise(x0, noise, t)
+        return x_t
+
+    def predict(self, x_t: Tensor, t: Tensor, c: Conditioning) -> Tensor:
+        """The denoiser's prediction at (x_t, t) given c, in its precision; keeps the graph.
+
+        SDXL is told that x_t is the whole of an image of its own size, as in sampling.
+        """
+        dtype = next(self.denoiser.parameters()).dtype
+        added = None
+        if c.pooled is not None:
+            height, width = (self.stride * side for side in x_t.shape[-2:])
+            whole = torch.tensor([height, width, 0, 0, height, width])
+            ids = whole.expand(len(c), -1).to(x_t.device, dtype)
+            added = {"text_embeds": c.pooled.to(dtype), "time_ids": ids}
+        predicted: Tensor = self.denoiser(
+            x_t.to(dtype), t, c.hidden.to(dtype), added_cond_kwargs=added
+        ).sample
+        return predicted
+
+    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What a perfect denoiser would predict: ε, or v = √ᾱ ε - √(1-ᾱ) x_0.
+
+        Raises:
+            UserError: the model predicts something else.
+        """
+        kind = self.pipeline.scheduler.config.prediction_type
+        if kind == "epsilon":
+            return noise
+        if kind == "v_prediction":
+            v: Tensor = self.schedule.get_velocity(x0, noise, t)
+            return v
+        raise UserError(f"Models that predict '{kind}' are not supported: use epsilon or v.")
+
+    @torch.no_grad()
+    def denoise_to(
+        self,
+        done: int,
+        c: Conditioning,
+        empty: Conditioning,
+        *,
+        steps: int,
+        guidance: float,
+        noise: Tensor,
+        own: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor, int]:
+        """x_t from pure noise, after the first steps of a sampler.
+
+        Args:
+            done: steps taken, in [0, ``steps``).
+            c, empty: the embedded prompts and ∅, B rows each.
+            steps: of the whole sampler.
+            guidance: classifier-free guidance scale; 1 is none.
+            noise: standard normal (B, C, h, w), see ``draw_noise``.
+            own: take the model's own scheduler, as its pipeline would, instead of deterministic
+                DDIM.
+            generator: of what such a scheduler may draw between its steps.
+
+        Returns:
+            x_t (B, C, h, w) as the denoiser takes it, its timesteps t (B,), and how many timesteps
+            lie between t and the noisier level before it.
+        """
+        own_one = self.pipeline.scheduler
+        scheduler = copy.deepcopy(own_one) if own else ddim(own_one.config)
+        scheduler.set_timesteps(steps)
+        drawn: dict[str, Any] = {}
+        if generator is not None and "generator" in inspect.signature(scheduler.step).parameters:
+            drawn = {"generator": generator}
+        times = scheduler.timesteps.tolist()
+        at = done * scheduler.order
+        x_t = noise.to(c.hidden) * scheduler.init_noise_sigma
+        for now in times[:at]:
+            t = torch.full((len(c),), now, device=x_t.device)
+            given = scheduler.scale_model_input(x_t, now)
+            if guidance > 1:
+                both = self.predict(given.repeat(2, 1, 1, 1), t.repeat(2), join([c, empty]))
+                conditional, unconditional = both.to(x_t).chunk(2)
+                predicted = unconditional + guidance * (conditional - unconditional)
+            else:
+                predicted = self.predict(given, t, c)
+            x_t = scheduler.step(predicted.to(x_t), now, x_t, **drawn).prev_sample
+        now = times[at]
+        # Multistep samplers may come by the same level twice.
+        before = next((time for time in reversed(times[:at]) if time > now), self.timesteps)
+        t = torch.full((len(c),), now, device=x_t.device)
+        return scheduler.scale_model_input(x_t, now), t, max(1, int(before - now))
+
+    def draw_noise(self, count: int, generator: torch.Generator, size: int | None = None) -> Tensor:
+        """Standard normal noise (B, C, h, w) for ``count`` images of a side in px."""
+        side = (size or self.size) // self.stride
+        shape = (count, int(self.pipeline.unet.config.in_channels), side, side)
+        return torch.randn(shape, generator=generator)
+
+    def attention_probs(self, x_t: Tensor, t: Tensor, c: Conditioning) -> dict[str, Tensor]:
+        """Cross-attention probabilities of one prediction, with their graph.
+
+        Its activations are kept: those that are looked at can't be computed again.
+
+        Returns:
+            By layer, (B, heads, h·w, 77): for every latent pixel of that layer and every token,
+            rows that sum to 1.
+        """
+        from erase.diffusion.attention import recording
+
+        unet: Any = self.denoiser
+        again = unet.is_gradient_checkpointing
+        unet.disable_gradient_checkpointing()
+        try:
+            with recording(unet) as found:
+                self.predict(x_t, t, c)
+        finally:
+            if again:
+                unet.enable_gradient_checkpointing()
+        return found
+
+    def noise(self, seeds: Sequence[int], size: int | tuple[int, int] | None = None) -> Tensor:
+        """Starting noise (B, C, h, w); row i depends on seed i and the shape alone.
+
+        Args:
+            seeds: one per image.
+            size: side, or height and width, of the images in px; None is the model's own.
+        """
+        height, width = size if isinstance(size, tuple) else 2 * (size or self.size,)
+        channels = int(self.pipeline.unet.config.in_channels)
+        shape = (channels, height // self.stride, width // self.stride)
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return torch.stack(rows).to(self.device, self.dtype)
+
+    @torch.no_grad()
+    def sample(self, shots: Sequence[Shot], sampler: Sampler) -> NDArray[np.uint8]:
+        """Samples a batch of images; the safety checker is off, since black would count as erased.
+
+        Args:
+            shots: all of one guidance scale and size.
+            sampler: the scheduler, its steps and the size.
+
+        Returns:
+            uint8 RGB images (B, H, W, 3).
+
+        Raises:
+            UserError: the model's weights are not finite.
+        """
+        guidance = {s.guidance if s.guidance is not None else sampler.guidance for s in shots}
+        sizes = {s.size for s in shots}
+        if len(guidance) != 1 or len(sizes) != 1:
+            raise ValueError("a batch has one guidance scale and one size")
+        scale = guidance.pop()
+        height, width = (sampler.size or side or self.size for side in sizes.pop() or (None, None))
+        c = self.embed([s.prompt for s in shots])
+        told: dict[str, Any] = {"prompt_embeds": c.hidden}
+        if c.pooled is not None:
+            told["pooled_prompt_embeds"] = c.pooled
+        if scale > 1:
+            empty = self.unconditional().repeat(len(shots))
+            told["negative_prompt_embeds"] = empty.hidden
+            if empty.pooled is not None:
+                told["negative_pooled_prompt_embeds"] = empty.pooled
+        with sampling(self.pipeline, sampler.name) as pipeline, self._fast():
+            latents = pipeline(
+                **told,
+                latents=self.noise([s.seed for s in shots], (height, width)),
+                num_inference_steps=sampler.steps,
+                guidance_scale=scale,
+                height=height,
+                width=width,
+                output_type="latent",
+            ).images
+        return self.decode(latents)
+
+    @cached_property
+    def _compiled_call(self) -> Any:
+        unet: Any = self.denoiser
+        return torch.compile(unet._call_impl)
+
+    @contextmanager
+    def _fast(self) -> Iterator[None]:
+        """The denoiser compiled, where asked for: for sampling alone, since training reads its
+        attention and recomputes its activations."""
+        if not self.compiled:
+            yield
+            return
+        unet: Any = self.denoiser
+        unet._compiled_call_impl = self._compiled_call
+        try:
+            yield
+        except Exception as error:
+            if not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+                raise
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"--compile does not work here ({reason}): leave it out.") from error
+        finally:
+            unet._compiled_call_impl = None

@@ -1,0 +1,74 @@
+"""Which weights of a denoiser a method may look at or move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from erase.runtime.errors import UserError, nearest
+from erase.unlearn.mask import Mask
+
+SCOPES = (
+    *("full", "xattn", "xattn-kv", "noxattn", "noxattn-core"),
+    *("full-no-norms", "noxattn-no-norms"),
+)
+"""All weights; cross-attention (``attn2``); its key and value matrices; all but cross-attention;
+the same without the output layers and the time embedding, as in ESD's first code; all, and all but
+cross-attention, without the norms, which are the linear and convolutional layers of ESD's rewrite.
+"""
+
+
+def in_scope(scope: str, name: str) -> bool:
+    """Whether the denoiser parameter ``name`` belongs to ``scope``.
+
+    Raises:
+        UserError: there is no such scope.
+    """
+    parts = name.split(".")
+    cross, norm = "attn2" in parts, any("norm" in part for part in parts[:-1])
+    match scope:
+        case "full":
+            return True
+        case "xattn":
+            return cross
+        case "xattn-kv":
+            return cross and parts[parts.index("attn2") + 1] in ("to_k", "to_v")
+        case "noxattn":
+            return not cross
+        case "noxattn-core":
+            return not cross and parts[0] not in ("time_embedding", "conv_norm_out", "conv_out")
+        case "full-no-norms":
+            return not norm
+        case "noxattn-no-norms":
+            return not cross and not norm
+    raise UserError(
+        f"Unknown scope '{scope}': use one of {', '.join(SCOPES)}.{nearest(scope, SCOPES)}"
+    )
+
+
+def scoped(denoiser: nn.Module, scope: str) -> dict[str, nn.Parameter]:
+    """The denoiser's parameters that belong to ``scope``, in its own order.
+
+    Raises:
+        UserError: there is no such scope, or nothing of the model belongs to it.
+    """
+    found = {n: p for n, p in denoiser.named_parameters() if in_scope(scope, n)}
+    if not found:
+        raise UserError(f"The model has no weights in the scope '{scope}': use another, or full.")
+    return found
+
+
+def read_mask(path: Path) -> Mask:
+    """Reads a mask of a denoiser, also one from before masks told which parameters they are drawn
+    from, and named the scope alone.
+
+    Raises:
+        UserError: there is no such file, or it holds no mask.
+    """
+    mask = Mask.load(path)
+    scope = str(mask.provenance.get("scope", "full"))
+    if mask.names is not None or scope == "full":
+        return mask
+    return replace(mask, names=frozenset(n for n in mask.shapes if in_scope(scope, n)))

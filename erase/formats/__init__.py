@@ -1,0 +1,1 @@
+"""Models on disk: folders, single files, deltas, and other people's."""

@@ -1,0 +1,240 @@
+"""Models in and out: whatever the user calls a model, and the erased one as a diffusers folder."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from erase.formats.folder import (
+    INDEX,
+    components,
+    networks,
+    read_state,
+    weight_files,
+)
+from erase.formats.single_file import unpack
+from erase.formats.tensors import PICKLES, refuse_pointer
+from erase.runtime.errors import UserError, clipped, nearest, reason
+from erase.runtime.files import bundled
+
+MINI = "mini"
+PREDICTIONS = ("epsilon", "v_prediction")
+FILES = (".safetensors", *PICKLES)
+VARIANTS = ("fp16", "bf16")
+"""Which weights of a hub repository are taken where it has no full ones."""
+LICENCES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model on disk, before anything is erased from it.
+
+    Attributes:
+        spec: what the user called it.
+        path: diffusers folder, or single file in the original key layout.
+        config: diffusers folder that states a single file's configuration.
+        prediction: what a single file predicts, where the user says so.
+        hub: whether ``spec`` is a hub id.
+    """
+
+    spec: str
+    path: Path
+    config: Path | None = None
+    prediction: str | None = None
+    hub: bool = False
+
+    @property
+    def title(self) -> str:
+        """A name that others may read: hub id, or the last part of a local path."""
+        return self.spec if self.hub or self.spec == MINI else self.path.resolve().name
+
+    def denoiser_state(self) -> dict[str, Tensor]:
+        """The denoiser's tensors with the dtypes and bits of the file, by parameter name.
+
+        Raises:
+            UserError: the model can't be read.
+        """
+        if self.path.is_dir():
+            return read_state(self.path, "unet")
+        with tempfile.TemporaryDirectory() as place:
+            return self.unpack(Path(place))["unet"]
+
+    def unpack(self, folder: Path) -> dict[str, dict[str, Tensor]]:
+        """A single file's tensors by component, its configs in an empty ``folder``.
+
+        Raises:
+            UserError: the model can't be read.
+        """
+        return unpack(self.path, folder, self.config, self.prediction)
+
+
+def open_base(spec: str, fetch: bool = True) -> Base:
+    """Finds a model; one from the hub is downloaded, or taken from the hub's cache.
+
+    Args:
+        spec: ``mini``, a hub id ``OWNER/NAME``, a diffusers folder, a single file
+            (``.safetensors``, ``.ckpt``), ``FILE@FOLDER`` for a file of unusual size whose
+            configuration is that of a diffusers folder, or ``FILE@epsilon`` and
+            ``FILE@v_prediction`` for one that does not say what it predicts.
+        fetch: whether one that the cache lacks is downloaded.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    if spec == MINI:
+        folder = mini_folder()
+        if not (folder / INDEX).is_file():
+            raise UserError(
+                "The bundled model is not there: install the package with its data, or make it "
+                "with 'python -m erase.mini.train'."
+            )
+        return Base(spec, folder)
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        components(path)
+        return Base(spec, path)
+    file, at, config = spec.rpartition("@")
+    if at and not path.exists() and Path(file).expanduser().is_file():
+        if config in PREDICTIONS:
+            return Base(spec, _model_file(Path(file).expanduser()), prediction=config)
+        if not Path(config).expanduser().exists():
+            raise UserError(
+                f"What stands after @ in '{clipped(spec)}' is neither a diffusers folder nor one "
+                f"of {', '.join(PREDICTIONS)}: give one of these."
+            )
+        components(Path(config).expanduser())
+        return Base(spec, _model_file(Path(file).expanduser()), Path(config).expanduser())
+    if path.exists():
+        return Base(spec, _model_file(path))
+    if is_hub_id(spec):
+        return Base(spec, _download(spec, fetch), hub=True)
+    raise UserError(
+        f"There is no model '{spec}': give mini, a diffusers folder, a .safetensors file or a hub "
+        f"id (owner/name).{nearest(spec, [MINI])}"
+    )
+
+
+def is_hub_id(spec: str) -> bool:
+    """Whether a model that is nowhere on the disk may be one of the hub: what looks like a path or
+    ends as a file of weights never is."""
+    return bool(_HUB_ID.fullmatch(spec)) and Path(spec).suffix not in FILES
+
+
+def on_disk(spec: str) -> str | None:
+    """What opens a model without asking the hub; None for one that was not downloaded yet.
+
+    Raises:
+        UserError: what was downloaded is not supported.
+    """
+    if Path(spec).expanduser().exists() or not is_hub_id(spec):
+        return spec
+    for variant in (None, *VARIANTS):
+        try:
+            folder = _fetched(spec, False, variant)
+        except UserError:
+            continue
+        components(folder)
+        if _has_weights(folder):
+            return str(folder)
+    return None
+
+
+def mini_folder() -> Path:
+    """Where the bundled model lies, or would lie."""
+    return bundled("model")
+
+
+def _model_file(path: Path) -> Path:
+    if path.suffix not in FILES or not path.is_file():
+        raise UserError(f"{path} is not a model file ({', '.join(FILES)}): give one, or a folder.")
+    refuse_pointer(path)
+    return path
+
+
+def _download(spec: str, fetch: bool) -> Path:
+    """Fetches a pipeline from the hub into its cache, with its card for the licence."""
+    from huggingface_hub import hf_hub_download
+
+    folder = _fetched(spec, fetch, None)
+    components(folder)
+    if fetch and not _has_weights(folder):
+        for variant in VARIANTS:
+            with suppress(UserError):  # there is no such variant either
+                folder = _fetched(spec, fetch, variant)
+            if _has_weights(folder):
+                break
+        else:
+            raise UserError(
+                f"The model '{spec}' has no weights on the hub that can be opened (safetensors or "
+                f"PyTorch's own, in full or as {' or '.join(VARIANTS)}): choose another."
+            )
+    with suppress(Exception):  # without a card, the licence is stated as unknown
+        hf_hub_download(spec, "README.md", local_files_only=not fetch)
+    return folder
+
+
+def _fetched(spec: str, fetch: bool, variant: str | None) -> Path:
+    from diffusers import DiffusionPipeline
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        with quiet():
+            return Path(
+                DiffusionPipeline.download(spec, variant=variant, local_files_only=not fetch)
+            )
+    except Exception as error:  # whatever the hub's client and its http library raise
+        causes = list(_causes(error))
+        if any(isinstance(e, GatedRepoError) for e in causes):
+            raise UserError(
+                f"The model '{spec}' is gated: accept its licence on the hub and log in with "
+                "'hf auth login'."
+            ) from error
+        if any(isinstance(e, RepositoryNotFoundError) for e in causes):
+            raise UserError(
+                f"There is no model '{spec}', neither here nor on the hub: check the name (a "
+                "private one needs 'hf auth login')."
+            ) from error
+        raise UserError(
+            f"There is no file or folder '{spec}', and the hub can't be asked for it "
+            f"({reason(causes[-1])}): check the name and the network."
+        ) from error
+
+
+def _has_weights(folder: Path) -> bool:
+    try:
+        return all(weight_files(folder / name) for name in networks(folder))
+    except (OSError, UserError):
+        return False
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the notes and progress bars of diffusers and transformers for a while."""
+    from diffusers.utils import logging as diffusers_log
+    from transformers.utils import logging as transformers_log
+
+    logs = (diffusers_log, transformers_log)
+    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    for log in logs:
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, (verbosity, bar) in zip(logs, before, strict=True):
+            log.set_verbosity(verbosity)
+            if bar:
+                log.enable_progress_bar()

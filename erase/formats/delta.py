@@ -1,0 +1,125 @@
+"""Delta files: what an erasure changed, to be applied to the base model that others have already.
+
+A delta holds new values rather than differences, so that applying it gives the erased model's own
+bits; a difference added in floating point would not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erase.formats.tensors import read_metadata, save_tensors
+from erase.runtime.errors import UserError, reason
+from erase.runtime.files import atomic
+from erase.runtime.fingerprint import fingerprint_state
+
+METADATA = "erase.delta"
+
+
+def save_delta(file: Path, base: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> int:
+    """Writes the weights of ``new`` that differ from ``base``.
+
+    Per changed tensor NAME of n weights, ``NAME:mask`` is uint8 (⌈n/8⌉,), the flattened mask as
+    ``numpy.packbits(..., bitorder="little")`` packs it, and ``NAME:values`` is fp32, the new
+    values at its ones in that order. The metadata state the fingerprints of both models
+    (``fingerprint_state``).
+
+    Args:
+        file: safetensors, written whole or not at all.
+        base, new: the denoisers' tensors by parameter name; half precision counts as what it
+            upcasts to.
+
+    Returns:
+        The number of changed weights.
+
+    Raises:
+        UserError: the two are of different architectures, or equal.
+    """
+    if _shapes(base) != _shapes(new):
+        raise UserError("A delta needs two models of one architecture: give the model's own base.")
+    tensors: dict[str, Tensor] = {}
+    count = 0
+    for name in base:
+        before, after = (
+            state[name].detach().to("cpu", torch.float32).reshape(-1) for state in (base, new)
+        )
+        # As bits: -0.0 equals 0.0, but is not what the fingerprint saw.
+        moved = after.view(torch.int32) != before.view(torch.int32)
+        if moved.any():
+            packed = np.packbits(moved.numpy(), bitorder="little")
+            tensors[f"{name}:mask"] = torch.from_numpy(packed)
+            tensors[f"{name}:values"] = after[moved]
+            count += len(tensors[f"{name}:values"])
+    if not tensors:
+        raise UserError("The model equals its base, so there is no delta: give an erased model.")
+    facts = {"base": fingerprint_state(base), "result": fingerprint_state(new), "weights": count}
+    with atomic(file) as part:
+        save_tensors(part, tensors, {METADATA: json.dumps(facts)})
+    return count
+
+
+def is_delta(file: Path) -> bool:
+    """Whether a file is a delta, as far as its header tells."""
+    try:
+        _facts(file)
+    except UserError:
+        return False
+    return True
+
+
+def apply_delta(file: Path, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The erased denoiser's tensors: changed ones in fp32, the others ``base``'s own.
+
+    Args:
+        file: written by ``save_delta``.
+        base: tensors of the very model the delta was made from; a copy that was rounded to
+            another precision is another model.
+
+    Raises:
+        UserError: the file is no delta, damaged, or was made from another model.
+    """
+    from safetensors import safe_open
+
+    facts = _facts(file)
+    if fingerprint_state(base) != facts["base"]:
+        raise UserError(f"{file} was made from another base model: apply it to that one.")
+    result = dict(base)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            for key in opened.keys():  # noqa: SIM118 (no mapping)
+                name, _, what = key.rpartition(":")
+                if what != "mask":
+                    continue
+                value = base[name].detach().to("cpu", torch.float32, copy=True)
+                bits = np.unpackbits(
+                    opened.get_tensor(key).numpy(), count=value.numel(), bitorder="little"
+                )
+                moved = torch.from_numpy(bits).bool()
+                value.view(-1)[moved] = opened.get_tensor(f"{name}:values")
+                result[name] = value
+    except Exception as error:  # whatever a damaged file makes the libraries raise
+        raise UserError(f"{file} is damaged ({reason(error)}): get it again.") from error
+    if fingerprint_state(result) != facts["result"]:
+        raise UserError(f"{file} is damaged (its result is not the model it states): get it again.")
+    return result
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(read_metadata(file)[METADATA])
+        return {"base": str(facts["base"]), "result": str(facts["result"])}
+    except (UserError, LookupError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{file} is not a delta file: give one that 'erase export' wrote."
+        ) from error
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}

@@ -1,0 +1,422 @@
+"""The diffusers folder layout on disk: one folder per component, weights beside their config."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from erase.formats.tensors import PICKLES, read_tensors, refuse_pointer, write_state
+from erase.runtime.errors import UserError, clipped, few, reason
+from erase.runtime.files import is_plain
+
+if TYPE_CHECKING:
+    from torch import nn
+
+INDEX = "model_index.json"
+_SD: Mapping[str, tuple[str, str]] = {
+    "unet": ("diffusers", "UNet2DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+    "text_encoder": ("transformers", "CLIPTextModel"),
+}
+_SDXL = {**_SD, "text_encoder_2": ("transformers", "CLIPTextModelWithProjection")}
+XL = "StableDiffusionXLPipeline"
+PIPELINES: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "StableDiffusionPipeline": _SD,
+    XL: _SDXL,
+}
+"""By pipeline class, the components that have weights and are always there, with their classes."""
+
+WEIGHTS = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+    "text_encoder_2": "model.safetensors",
+}
+_WEIGHT_SUFFIXES = (".safetensors", *PICKLES, ".msgpack", ".h5", ".onnx")
+_WEIGHT = re.compile(
+    r"(diffusion_pytorch_model|model|pytorch_model)(?:\.(\w+))?\.(safetensors|bin)"
+    r"(?:(?:\.(\w+))?(?P<index>\.index)(?:\.(\w+))?\.json)?"
+)
+"""A whole file, or the index of shards; libraries have put the variant in three places."""
+
+LIBRARIES = ("diffusers", "transformers")
+SAFETY_CHECKER = ("stable_diffusion", "StableDiffusionSafetyChecker")
+_CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
+"""Entries of configurations by which libraries look for Python in a model's folder."""
+_CONDITIONS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim", "addition_embed_type")
+
+# The attention of autoencoders saved before diffusers 0.17, as in SD 1.4's own folder.
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_NO_WEIGHT = "text_model.embeddings.position_ids"
+
+
+def components(folder: Path) -> dict[str, tuple[str, str]]:
+    """The pipeline's components that are not null, with library and class.
+
+    Whatever opens a folder asks here first: one that could make a library run Python is refused.
+
+    Raises:
+        UserError: no Stable Diffusion pipeline, a component's folder is missing, or one is of a
+            class of its own.
+    """
+    index = _read_index(folder)
+    kind = str(index.get("_class_name"))
+    if "_class_name" not in index:
+        raise UserError(
+            f"The {INDEX} of {folder} names no pipeline (it has no '_class_name'): give a Stable "
+            "Diffusion pipeline."
+        )
+    if kind not in PIPELINES:
+        raise UserError(
+            f"{folder} holds a '{clipped(kind)}': supported are Stable Diffusion 1, 2 and XL "
+            f"({', '.join(PIPELINES)})."
+        )
+    found = {}
+    for name, value in index.items():
+        if isinstance(value, list) and any(value) and not name.startswith("_"):
+            found[name] = _component(folder, name, value)
+    for name, expected in PIPELINES[kind].items():
+        if found.get(name) != expected:
+            raise UserError(
+                f"{folder} has no {name} of the class {expected[1]}: give a Stable Diffusion "
+                "pipeline."
+            )
+    for name in (*_tokenizers(kind), "scheduler"):
+        if name not in found:
+            raise UserError(f"{folder} has no {name}: give a Stable Diffusion pipeline.")
+    for name in found:
+        if not (folder / name).is_dir():
+            raise UserError(
+                f"{folder} lacks the component '{clipped(name)}' of its {INDEX}: restore the "
+                "folder, or set an optional component to [null, null] there."
+            )
+    for place in (folder, *(folder / name for name in found)):
+        refuse_code(place)
+    return found
+
+
+def _component(folder: Path, name: str, value: list[Any]) -> tuple[str, str]:
+    """Library and class of an index entry, if no other code belongs to it."""
+    pair = tuple(value) if all(isinstance(v, str) for v in value) else ()
+    known = len(pair) == 2 and (pair[0] in LIBRARIES or pair == SAFETY_CHECKER)
+    if not known or not pair[1].isidentifier() or not is_plain(name):
+        raise UserError(
+            f"The {INDEX} of {folder} has the component '{clipped(name, 40)}' of "
+            f"{clipped(value)}, which is not a class of diffusers or transformers, and no other "
+            "code is run: set it to [null, null] there if the model works without."
+        )
+    return pair[0], pair[1]
+
+
+def refuse_code(place: Path) -> None:
+    """Refuses a folder that brings Python, or whose configurations ask for some.
+
+    Raises:
+        UserError: it does, or a configuration can't be read.
+    """
+    for file in place.iterdir():
+        if file.suffix.lower() == ".py":
+            raise UserError(
+                f"{file} is Python, which libraries may run when they open the model: move it "
+                "away, or give a model without."
+            )
+        told = file.name.endswith("config.json") or file.name == INDEX
+        if told and not file.name.startswith("."):
+            refuse_request(read_json(file), str(file))
+
+
+def refuse_request(config: object, source: str) -> None:
+    """Refuses a configuration by which a library would look for Python of its own.
+
+    Raises:
+        UserError: it is one; ``source`` says whose.
+    """
+    asked = next((key for key in _keys(config) if key in _CODE), None)
+    if asked is not None:
+        raise UserError(
+            f"{source} asks for code of its own ('{asked}'), which is never run: remove the entry, "
+            "or give a model without."
+        )
+
+
+def _keys(value: object) -> Iterator[str]:
+    """Every key, at any depth."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from _keys(inner)
+
+
+def networks(folder: Path) -> tuple[str, ...]:
+    """The components of a pipeline folder that have weights.
+
+    Raises:
+        UserError: no Stable Diffusion pipeline.
+    """
+    return tuple(PIPELINES[pipeline_class(folder)])
+
+
+def tokenizers(folder: Path) -> tuple[str, ...]:
+    """The tokenizers of a pipeline folder, one per text encoder."""
+    return _tokenizers(pipeline_class(folder))
+
+
+def pipeline_class(folder: Path) -> str:
+    """The pipeline's class, one of ``PIPELINES``.
+
+    Raises:
+        UserError: no Stable Diffusion pipeline.
+    """
+    components(folder)
+    return str(_read_index(folder)["_class_name"])
+
+
+def _tokenizers(kind: str) -> tuple[str, ...]:
+    return tuple(
+        name.replace("text_encoder", "tokenizer") for name in PIPELINES[kind] if "text" in name
+    )
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    file = folder / INDEX
+    if not file.is_file():
+        raise UserError(f"{folder} is not a pipeline (it has no {INDEX}): give a diffusers folder.")
+    return read_json(file)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model.
+
+    Raises:
+        UserError: it can't be read, or is none.
+    """
+    try:
+        refuse_pointer(file)
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} can't be read ({reason(error)}): restore the model.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file} does not hold a JSON object: restore the model.")
+    return found
+
+
+def weight_files(folder: Path) -> dict[str, Path]:
+    """The files that hold a component's weights, by the names that diffusers opens by default.
+
+    Safetensors go before pickles, whole files before shards, and full ones before a variant
+    (``model.fp16.safetensors``).
+
+    Raises:
+        UserError: there are none, or only several variants, or an index that can't be followed.
+    """
+    found: dict[tuple[str, str, bool], Path] = {}
+    for file in sorted(folder.iterdir()):
+        if match := _WEIGHT.fullmatch(file.name):
+            variant = next((v for v in match.group(2, 4, 6) if v), "")
+            if "non_ema" not in variant:
+                found.setdefault((match[3], variant, bool(match["index"])), file)
+    for suffix in ("safetensors", "bin"):
+        for sharded in (False, True):
+            if file := found.get((suffix, "", sharded)):  # type: ignore[assignment]
+                return _with_shards(file)
+    for suffix in ("safetensors", "bin"):
+        files = {variant: file for (kind, variant, _), file in found.items() if kind == suffix}
+        if len(files) > 1:
+            raise UserError(
+                f"{folder} has weights in several variants only ({few(files)}): rename one of "
+                "them, so that its name has no variant."
+            )
+        if files:
+            return _with_shards(*files.values())
+    raise UserError(f"{folder} has no weights (model.safetensors or similar): restore the model.")
+
+
+def _with_shards(file: Path) -> dict[str, Path]:
+    """A file of weights, or an index with its shards, by their names without a variant."""
+    match = _WEIGHT.fullmatch(file.name)
+    assert match
+    name = f"{match[1]}.{match[3]}"
+    if not match["index"]:
+        return {name: file}
+    told = read_json(file).get("weight_map")
+    shards = list(told.values()) if isinstance(told, dict) else []
+    strange = [s for s in shards if not is_plain(s) or not s.endswith(f".{match[3]}")]
+    if not shards or strange:
+        raise UserError(
+            f"{file} must name .{match[3]} files that lie beside it"
+            f"{f', which {few(strange)} is not' if strange else ''}: restore the model."
+        )
+    return {f"{name}.index.json": file, **{s: file.with_name(s) for s in sorted(set(shards))}}
+
+
+def read_state(folder: Path, component: str) -> dict[str, Tensor]:
+    """A component's tensors in the dtypes stored, by today's names (see ``canonical``)."""
+    state: dict[str, Tensor] = {}
+    for file in weight_files(folder / component).values():
+        if file.suffix != ".json":
+            state |= read_tensors(file)
+    return {canonical(component, name): value for name, value in state.items()}
+
+
+def canonical(component: str, name: str) -> str:
+    """A weight's name as published checkpoints (text encoder) and today's diffusers (VAE) have it.
+
+    transformers from 5.6 on writes text encoders without the prefix ``text_model.``.
+    """
+    if component.startswith("text_encoder"):
+        bare = name.startswith(("text_model.", "text_projection."))
+        return name if bare else f"text_model.{name}"
+    if component == "vae" and ".attentions." in name:
+        stem, old, kind = name.rsplit(".", 2)
+        return f"{stem}.{_OLD_ATTENTION.get(old, old)}.{kind}"
+    return name
+
+
+def copy_component(source: Path, target: Path, weights: bool = True) -> None:
+    """Copies a component's files byte for byte.
+
+    Of the weights, only those that diffusers opens by default come along, under the name that it
+    looks for: a second copy (variant, pickle) would be larger than its use, and of a denoiser the
+    model before the erasure. A network's own pickle comes along as safetensors.
+
+    Args:
+        source, target: component folders.
+        weights: False leaves the weights to the caller.
+    """
+    files = {
+        f.name: f
+        for f in source.iterdir()
+        if f.is_file() and not _is_weight(f.name) and not f.name.startswith(".")
+    }
+    target.mkdir(parents=True, exist_ok=True)
+    if weights and any(_is_weight(f.name) for f in source.iterdir()):
+        found = weight_files(source)
+        if source.name in WEIGHTS and any(f.suffix in PICKLES for f in found.values()):
+            state = read_state(source.parent, source.name)
+            write_state(target / WEIGHTS[source.name], state)
+        else:
+            files |= found
+    for name, file in files.items():
+        shutil.copyfile(file, target / name)
+
+
+def settle_precision(folder: Path) -> None:
+    """States fp32 for every network of a pipeline that says what precision it was stored in.
+
+    transformers opens a network in the precision that its configuration states, diffusers the
+    others in fp32: left as it is, a pipeline of half-precision files can't be called.
+    """
+    for file in folder.glob("*/config.json"):
+        before = read_json(file)
+        after = _in_fp32(before)
+        if after != before:
+            text = json.dumps(after, indent=2, ensure_ascii=False) + "\n"
+            file.write_text(text, encoding="utf-8")
+
+
+def _in_fp32(config: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            value = _in_fp32(value)
+        elif key in ("dtype", "torch_dtype") and isinstance(value, str):
+            value = "float32"
+        found[key] = value
+    return found
+
+
+def _is_weight(name: str) -> bool:
+    return name.endswith(_WEIGHT_SUFFIXES) or ".index." in name
+
+
+def skeleton(folder: Path, component: str, source: str = "") -> nn.Module:
+    """A component's network without values (meta tensors), as its config describes it.
+
+    Args:
+        folder: of the pipeline.
+        component: with weights.
+        source: what the user calls the model, where that is not the folder.
+
+    Raises:
+        UserError: the config can't be read.
+    """
+    from accelerate import init_empty_weights
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    place = folder / component
+    config = read_json(place / "config.json")
+    if component == "unet":
+        check_denoiser(config, read_json(folder / "vae" / "config.json"), source or str(folder))
+    network: nn.Module
+    try:
+        with init_empty_weights(include_buffers=False):
+            if component.startswith("text_encoder"):
+                projected = component == "text_encoder_2"
+                kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+                network = kind(CLIPTextConfig.from_pretrained(place, local_files_only=True))
+            else:
+                built = UNet2DConditionModel if component == "unet" else AutoencoderKL
+                network = built.from_config(config)
+    except Exception as error:  # whatever a damaged config makes the libraries raise
+        raise UserError(f"{place} can't be opened ({reason(error)}): restore the model.") from error
+    return network.eval()
+
+
+def check_denoiser(unet: Mapping[str, Any], vae: Mapping[str, Any], source: str) -> None:
+    """Refuses a denoiser that wants more than a noisy latent, a time and a text.
+
+    Args:
+        unet, vae: their configurations.
+        source: the model in messages.
+
+    Raises:
+        UserError: it inpaints, is given images, or is conditioned on something else.
+    """
+    latents = vae.get("latent_channels", 4)
+    channels = [unet.get(key, 4) for key in ("in_channels", "out_channels")]
+    if channels != [latents, latents]:
+        raise UserError(
+            f"The denoiser of {source} has {clipped(channels[0], 20)} input and "
+            f"{clipped(channels[1], 20)} output channels and its latents {clipped(latents, 20)}, "
+            "as in models that inpaint or are given images, which are not supported: give a "
+            "text-to-image model."
+        )
+    usual = {"addition_embed_type": (None, "text_time")}
+    for key in _CONDITIONS:
+        if unet.get(key) not in usual.get(key, (None,)):
+            raise UserError(
+                f"The denoiser of {source} is conditioned on more than a text ({key}), which is "
+                "not supported: give a text-to-image model."
+            )
+
+
+def fitting(
+    network: nn.Module, component: str, state: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """The tensors under the network's own names.
+
+    Raises:
+        UserError: tensors are missing, left over or of another shape.
+    """
+    own = {canonical(component, n): n for n in network.state_dict()}
+    shapes = {n: v.shape for n, v in network.state_dict().items()}
+    for what, names in (
+        ("lacks", [n for n in own if n not in state]),
+        ("has unknown", [n for n in state if n not in own and n != _NO_WEIGHT]),
+        ("has misshapen", [n for n in own if n in state and state[n].shape != shapes[own[n]]]),
+    ):
+        if names:
+            raise UserError(
+                f"{source} {what} {component} tensors ({len(names)}: {few(names)}): it does not "
+                "fit its configuration, give a whole Stable Diffusion model."
+            )
+    return {own[n]: v for n, v in state.items() if n in own}

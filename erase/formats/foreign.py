@@ -1,0 +1,223 @@
+"""Models that others erased, whatever they were saved as, beside the base they came from."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erase.formats.folder import INDEX, networks, read_json, read_state, tokenizers, weight_files
+from erase.formats.original.keys import UNET
+from erase.formats.single_file import says_what_it_is
+from erase.formats.tensors import read_tensors
+from erase.formats.tokenizers import open_tokenizer
+from erase.runtime.errors import UserError, clipped, nearest
+from erase.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from erase.formats.base import Base
+
+
+PREFIX = "unet."
+
+
+def place(path: Path, base: Base, run: Path) -> None:
+    """Writes the model into a run folder as if it had been trained there."""
+    from erase.formats.pipeline import save_model
+
+    save_model(base, included_state(path, base), run / "model")
+    write_text(run / "train.jsonl", "")
+
+
+def included_state(path: Path, base: Base) -> dict[str, Tensor]:
+    """The whole denoiser of an erased model, fp32, by parameter name.
+
+    Accepted are a diffusers pipeline or its ``unet`` folder, a single file in the original key
+    layout, a delta file, and a state dict by diffusers' names, whole (SalUn's ``.pt``) or of the
+    trained weights alone (ESD's ``.safetensors``), the rest of which is the base's. A weight that
+    differs from the base's by no more than the precision it was saved in has not moved.
+
+    Args:
+        path: of the model.
+        base: what it was erased from.
+
+    Raises:
+        UserError: nothing there, not plain tensors, another architecture than the base's, or a
+            pipeline that differs from it in more than the denoiser.
+    """
+    from erase.formats.base import FILES
+    from erase.formats.delta import apply_delta, is_delta
+
+    before = base.denoiser_state()
+    whole = True
+    if path.is_dir():
+        if (path / INDEX).exists():
+            found = _pipeline(path, base, ())
+        else:
+            files = weight_files(path).values()
+            found = {k: v for f in files if f.suffix != ".json" for k, v in read_tensors(f).items()}
+    elif not path.is_file():
+        raise UserError(f"There is no model {path}: give a folder or a file.")
+    elif path.suffix not in FILES:
+        raise UserError(f"{path} is not a model file: give one of {', '.join(FILES)}.")
+    elif path.suffix == ".safetensors" and is_delta(path):
+        found = apply_delta(path, before)
+    else:
+        found = read_tensors(path)
+        whole = any(name.startswith(UNET) for name in found)
+        if whole:
+            found = _pipeline(path, base, found)
+    found = {name.removeprefix(PREFIX): value for name, value in found.items()}
+    _check(path, found, before)
+    if whole and (lost := sorted(before.keys() - found.keys())):
+        raise UserError(f"{path} lacks the weight '{lost[0]}': give the whole model.")
+    return {
+        name: _unrounded(found[name], value) if name in found else value.float()
+        for name, value in before.items()
+    }
+
+
+def _unrounded(theirs: Tensor, ours: Tensor) -> Tensor:
+    """Their weight in fp32, and the base's own value wherever theirs is that in less precision."""
+    import torch
+
+    if theirs.dtype.itemsize >= ours.dtype.itemsize:
+        return theirs.float()
+    return torch.where(theirs == ours.to(theirs.dtype), ours.float(), theirs.float())
+
+
+def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> None:
+    if not found:
+        raise UserError(f"{path} holds no weights: give an erased model.")
+    if all("lora" in name.lower() for name in found):
+        raise UserError(
+            f"{path} is a LoRA, an adapter rather than a model: merge it into the base and give "
+            "the whole model."
+        )
+    for name, value in found.items():
+        if name not in before:
+            raise UserError(
+                f"{path} does not fit the base model, which has no weight '{clipped(name)}'."
+                f"{nearest(name, before)} Give a model that was erased from this base."
+            )
+        if value.shape != before[name].shape:
+            raise UserError(
+                f"{path} does not fit the base model: '{name}' is {tuple(value.shape)} there and "
+                f"{tuple(before[name].shape)} here. Give a model that was erased from this base."
+            )
+        if not value.isfinite().all():
+            raise UserError(
+                f"{path} has weights that are not finite, in '{clipped(name)}': its training went "
+                "wrong, or the file is damaged."
+            )
+
+
+def _pipeline(path: Path, base: Base, names: Container[str]) -> dict[str, Tensor]:
+    """The denoiser of a whole pipeline, of which nothing else may differ from the base's.
+
+    ``names`` are a single file's tensors.
+    """
+    from erase.formats.base import open_base
+
+    with _parts(base) as (place, before):
+        theirs = open_base(str(path))
+        if path.is_file() and not says_what_it_is(path):
+            told = base.config or "v_pred" in names
+            prediction = None if told else str(_decisive(place)["prediction_type"])
+            theirs = replace(theirs, config=base.config, prediction=prediction)
+        with _parts(theirs) as (other, found):
+            ours, own = _decisive(place), _decisive(other)
+            for key, value in ours.items():
+                if own[key] != value:
+                    raise UserError(
+                        f"{path} has the {key} {own[key]}, and the base model {value}: give a "
+                        "model that was erased from this base."
+                    )
+            name = _another((place, before), (other, found))
+            if name is not None:
+                raise UserError(
+                    f"{path} has another {name} than the base model, and a comparison looks at "
+                    "denoisers alone: make its images with 'erase generate --model "
+                    f"{path} --set …' and measure them with 'erase eval --images'."
+                )
+            return dict(found["unet"])
+
+
+def another_part(model: Base, base: Base) -> str | None:
+    """A component beside the denoiser that differs between two models; None where none does.
+
+    Raises:
+        UserError: one of them can't be read.
+    """
+    with _parts(base) as ours, _parts(model) as theirs:
+        return _another(ours, theirs)
+
+
+_Parts = tuple[Path, Mapping[str, Mapping[str, "Tensor"]]]
+
+
+def _another(ours: _Parts, theirs: _Parts) -> str | None:
+    (place, before), (other, found) = ours, theirs
+    for name in before:
+        if name != "unet" and (name not in found or not _same(before[name], found[name])):
+            return name
+    for name in tokenizers(place):
+        if open_tokenizer(place, name).get_vocab() != open_tokenizer(other, name).get_vocab():
+            return name
+    return None
+
+
+@contextmanager
+def _parts(base: Base) -> Iterator[_Parts]:
+    """A folder with the pipeline's configurations, and its tensors by component."""
+    if base.path.is_dir():
+        yield base.path, {name: read_state(base.path, name) for name in networks(base.path)}
+        return
+    with tempfile.TemporaryDirectory() as place:
+        yield Path(place), base.unpack(Path(place))
+
+
+DECISIVE: Mapping[str, Mapping[str, Any]] = {
+    "scheduler": {
+        "prediction_type": "epsilon",
+        "num_train_timesteps": 1000,
+        "beta_start": 0.0001,
+        "beta_end": 0.02,
+        "beta_schedule": "linear",
+        "rescale_betas_zero_snr": False,
+    },
+    "vae": {"scaling_factor": 0.18215},
+}
+"""What configurations decide beside the weights, with diffusers' defaults."""
+
+
+def _decisive(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for component, defaults in DECISIVE.items():
+        name = "scheduler_config.json" if component == "scheduler" else "config.json"
+        told = read_json(folder / component / name)
+        found |= {key: told.get(key, default) for key, default in defaults.items()}
+    return found
+
+
+def _same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
+    """Whether two networks are equal, but for the precision that they were saved in."""
+    if {name for name in ours if "position_ids" not in name} - theirs.keys():
+        return False
+    return all(_equal(ours[name], theirs[name]) for name in ours.keys() & theirs.keys())
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
+        return False
+    import torch
+
+    if a.dtype.itemsize == b.dtype.itemsize and a.dtype != b.dtype:  # half and bfloat16
+        return bool(torch.allclose(a.float(), b.float(), rtol=2**-7, atol=2**-24))
+    coarse = min((a.dtype, b.dtype), key=lambda dtype: dtype.itemsize)
+    return bool((a.to(coarse) == b.to(coarse)).all())

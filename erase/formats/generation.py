@@ -1,0 +1,56 @@
+"""Which Stable Diffusion a model is, told from its configuration before any weight is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+
+def kind_of(model: str) -> str | None:
+    """``1``, ``2`` or ``XL``; None for a model on the hub whose configuration can't be had.
+
+    Of one that was not downloaded yet two small files are looked at, which nothing keeps.
+
+    Args:
+        model: as the user calls it, see ``formats.base.open_base``.
+
+    Raises:
+        UserError: there is no such model, or it is not a Stable Diffusion.
+    """
+    from safetensors import safe_open
+
+    from erase.formats.base import on_disk, open_base
+    from erase.formats.original.layout import kind_of_folder, kind_of_state
+    from erase.formats.tensors import read_tensors
+
+    source = on_disk(model)
+    if source is None:
+        return _kind_on_hub(model)
+    base = open_base(source, fetch=False)
+    if base.config is not None or base.path.is_dir():
+        return kind_of_folder(base.config or base.path)
+    if base.path.suffix != ".safetensors":
+        return kind_of_state(read_tensors(base.path), str(base.path))
+    try:
+        with safe_open(base.path, "pt") as file:
+            names = dict.fromkeys(file.keys())
+    except Exception:  # what is wrong with a damaged file is said where it is read in full
+        names = dict.fromkeys(read_tensors(base.path))
+    return kind_of_state(names, str(base.path))
+
+
+def _kind_on_hub(model: str) -> str | None:
+    from huggingface_hub import hf_hub_download
+
+    from erase.formats.folder import read_json
+    from erase.formats.original.layout import kind_of_configs
+
+    with TemporaryDirectory() as place:
+        try:
+            index, text_encoder = (
+                read_json(Path(hf_hub_download(model, name, local_dir=place)))
+                for name in ("model_index.json", "text_encoder/config.json")
+            )
+        except Exception:  # no network, no such model, or a gated one: said where it is opened
+            return None
+        return kind_of_configs(str(index.get("_class_name")), text_encoder)

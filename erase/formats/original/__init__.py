@@ -1,0 +1,1 @@
+"""The original (CompVis) layout of Stable Diffusion files."""

@@ -1,0 +1,176 @@
+"""Diffusers pipelines in and out: a model opened, and an erased one written as a folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from erase.formats.base import LICENCES, Base, open_base, quiet
+from erase.formats.folder import (
+    INDEX,
+    WEIGHTS,
+    XL,
+    components,
+    copy_component,
+    fitting,
+    networks,
+    pipeline_class,
+    read_json,
+    read_state,
+    settle_precision,
+    skeleton,
+    tokenizers,
+)
+from erase.formats.tensors import write_state
+from erase.formats.tokenizers import open_tokenizer
+from erase.runtime.errors import UserError, clipped, reason
+from erase.runtime.files import whole_folder
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+
+def load_pipeline(spec: str, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
+    """Opens a model for use, without its safety checker.
+
+    Every weight comes from the files: missing, unknown or misshapen ones are errors, never
+    replaced by random values.
+
+    Args:
+        spec: see ``open_base``.
+        dtype: of all networks but the autoencoder, which overflows in half precision.
+
+    Raises:
+        UserError: there is no such model, or it is damaged.
+    """
+    base = open_base(spec)
+    if base.path.is_dir():
+        return _assemble(base.path, lambda name: read_state(base.path, name), dtype, spec)
+    with tempfile.TemporaryDirectory() as place:
+        states = base.unpack(Path(place))
+        return _assemble(Path(place), states.pop, dtype, spec)
+
+
+def _assemble(
+    folder: Path, take: Callable[[str], dict[str, Tensor]], dtype: torch.dtype, source: str
+) -> DiffusionPipeline:
+    """A pipeline with the folder's configs, tokenizers and scheduler.
+
+    Args:
+        folder: of the configs.
+        take: hands over a component's tensors, which are let go of one by one.
+        dtype: see ``load_pipeline``.
+        source: what the model is called in messages.
+    """
+    import diffusers
+
+    kind = pipeline_class(folder)
+    built: dict[str, Any] = {}
+    with quiet():
+        for component in networks(folder):
+            network: Any = skeleton(folder, component)
+            own = fitting(network, component, take(component), source)
+            if component == "vae" and network.config.latents_mean is not None:
+                raise UserError(
+                    f"{source} shifts its latents by a mean, which is not supported: give a model "
+                    "that only scales them, as Stable Diffusion 1, 2 and XL do."
+                )
+            stored = torch.float32 if component == "vae" else dtype
+            # Copies: a tensor that is still mapped to its file must never be trained.
+            values = {name: own.pop(name).to(stored, copy=True) for name in list(own)}
+            network.load_state_dict(values, assign=True)
+            built[component] = network
+        for name in tokenizers(folder):
+            built[name] = open_tokenizer(folder, name)
+        # Built part by part: what else a folder names (a safety checker, an image encoder) is
+        # never opened. No watermark on the images that are judged.
+        pipeline: DiffusionPipeline = getattr(diffusers, kind)(
+            **built,
+            scheduler=_open_scheduler(folder),
+            feature_extractor=None,
+            image_encoder=None,
+            **(_xl_options(folder) if kind == XL else _SD_OPTIONS),
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+_SD_OPTIONS: Mapping[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+
+
+def _xl_options(folder: Path) -> dict[str, Any]:
+    told = read_json(folder / INDEX).get("force_zeros_for_empty_prompt", True)
+    return {"force_zeros_for_empty_prompt": bool(told), "add_watermarker": False}
+
+
+def _open_scheduler(folder: Path) -> Any:
+    import diffusers
+
+    kind, place = components(folder)["scheduler"][1], folder / "scheduler"
+    known: Any = getattr(diffusers, kind, None)
+    fits = isinstance(known, type) and issubclass(known, diffusers.SchedulerMixin)
+    if not fits:
+        raise UserError(
+            f"{folder} has a scheduler of the class {clipped(kind)}, which is not a scheduler "
+            "of the installed diffusers: update diffusers, or name another."
+        )
+    config = read_json(place / "scheduler_config.json")
+    try:
+        return known.from_config(config)
+    except Exception as error:  # whatever a damaged config makes the library raise
+        raise UserError(f"{place} can't be opened ({reason(error)}): restore the model.") from error
+
+
+def save_model(base: Base, state: Mapping[str, Tensor], folder: Path) -> None:
+    """Writes a model with another denoiser as a folder that stock diffusers opens.
+
+    Everything else, a safety checker included, is copied from the base as it is, but for the
+    precision that configurations state (see ``settle_precision``). A denoiser
+    tensor of which any weight changed is stored in fp32, since half precision would round small
+    edits away; every other one is the base's own, bit by bit. Weights that did not change thus
+    equal the base file's in value.
+
+    Args:
+        base: the model that was changed.
+        state: the new denoiser's tensors, fp32, by parameter name, on any device.
+        folder: new, or a pipeline that is replaced; written whole or not at all.
+
+    Raises:
+        UserError: ``state`` does not fit the base, or the disk is full.
+    """
+    with whole_folder(folder, INDEX) as part:
+        if base.path.is_dir():
+            for name in components(base.path):
+                copy_component(base.path / name, part / name, weights=name != "unet")
+            for file in (INDEX, *LICENCES):
+                if (base.path / file).is_file():
+                    shutil.copyfile(base.path / file, part / file)
+            before = read_state(base.path, "unet")
+        else:
+            states = base.unpack(part)
+            before = states.pop("unet")
+            for component, tensors in states.items():
+                write_state(part / component / WEIGHTS[component], tensors)
+        write_state(part / "unet" / WEIGHTS["unet"], merged(before, state))
+        settle_precision(part)
+
+
+def merged(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The changed tensors of ``after`` in fp32, and ``before``'s own where nothing changed.
+
+    Raises:
+        UserError: the names or shapes differ.
+    """
+    if {n: v.shape for n, v in before.items()} != {n: v.shape for n, v in after.items()}:
+        raise UserError("The new denoiser does not fit the base model: use the model it came from.")
+    result = {}
+    for name, old in before.items():
+        new = after[name].detach().to("cpu", torch.float32)
+        result[name] = old if torch.equal(new, old.float()) else new
+    return result

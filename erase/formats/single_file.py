@@ -1,0 +1,336 @@
+"""Stable Diffusion models as one file in the original layout, both ways.
+
+Tensors are carried over one to one, dtypes and bits kept. A file written here also carries the
+pipeline's configs as JSON in its metadata, so that a model of any size opens again offline; a
+foreign one is read by the published models' own conventions (``sd_config``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from erase.formats.folder import (
+    INDEX,
+    WEIGHTS,
+    components,
+    fitting,
+    networks,
+    read_json,
+    read_state,
+    settle_precision,
+    skeleton,
+    tokenizers,
+)
+from erase.formats.original.config import V_MARK, VOCABULARY, ZERO_MARK, infer
+from erase.formats.original.layout import from_original, to_original
+from erase.formats.tensors import read_metadata, read_tensors, save_tensors, write_state
+from erase.formats.tokenizers import VOCABULARIES, open_tokenizer
+from erase.runtime.errors import UserError, clipped, few, reason
+from erase.runtime.files import atomic, whole_folder
+from erase.runtime.notes import Note
+from erase.runtime.words import counted
+
+METADATA = "erase.pipeline"
+SCHEDULER = "scheduler/scheduler_config.json"
+
+_PATH = re.compile(
+    r"model_index\.json|(unet|vae|text_encoder(_2)?|tokenizer(_2)?|scheduler)/\w+\.(json|txt)"
+)
+_VOCABULARY = tuple(name for files in VOCABULARIES for name in files)
+
+# What training leaves in a checkpoint beside the weights: schedules, the loss, averaged copies.
+_REST = re.compile(
+    r"""(model_ema|first_stage_model\.loss|loss|denoiser|ddim)[._].+|.+\.position_ids|scale_factor
+    |(alphas|betas|alphas_cumprod|alphas_cumprod_prev|sqrt_alphas_cumprod)|(log_)?sigmas|logvar
+    |(sqrt|log)_one_minus_alphas_cumprod|sqrt_recip(m1)?_alphas_cumprod|lvlb_weights|v_pred|ztsnr
+    |posterior_(variance|log_variance_clipped|mean_coef1|mean_coef2)""",
+    re.VERBOSE,
+)
+# What other programs leave there: parts of CLIP that the model does not use, their own settings.
+_UNUSED = re.compile(
+    r"""(model_sampling|embedding_manager)\..+
+    |cond_stage_model\.(transformer\.)?(logit_scale|text_projection(\.weight)?)
+    |conditioner\.embedders\.0\.(transformer\.)?(logit_scale|text_projection(\.weight)?)
+    |conditioner\.embedders\.1\.(model\.)?logit_scale""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        file: the new file.
+        tensors: how many.
+        moved: denoiser weights that differ from the base; None without a base to compare with.
+        kept: of those, how many still differ once stored in the file's precision.
+        learned: tokens beyond CLIP's own, which the file's metadata hold.
+    """
+
+    file: Path
+    tensors: int
+    moved: int | None = None
+    kept: int | None = None
+    learned: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.file}: {counted(self.tensors, 'tensor')}"
+        if self.learned:
+            text += f" ({self.learned} learned tokens, which only erase can read from a file)"
+        if self.moved is None or self.kept is None:
+            return text
+        share = f" ({self.kept / self.moved:.1%})" if self.moved else ""
+        return f"{text}; {self.kept:,} of {self.moved:,} moved weights{share} survive the rounding"
+
+
+def export_single_file(
+    folder: Path,
+    file: Path,
+    dtype: torch.dtype | None = None,
+    base: Mapping[str, Tensor] | None = None,
+) -> Exported:
+    """Writes a pipeline folder as one safetensors file in the original key layout.
+
+    Args:
+        folder: a Stable Diffusion pipeline.
+        file: written whole or not at all.
+        dtype: of the floating-point weights; None keeps each tensor's own.
+        base: the denoiser before the erasure, to count the moved weights that survive ``dtype``.
+
+    Raises:
+        UserError: no such pipeline, or one that the layout has no names for.
+    """
+    moved = kept = 0
+    out: dict[str, Tensor] = {}
+    for component in networks(folder):
+        state = read_state(folder, component)
+        network = skeleton(folder, component)
+        fitting(network, component, state, str(folder))
+        if component == "unet" and base is not None and not _same_shapes(base, state):
+            raise UserError(f"{folder} does not fit the base model: give the one it came from.")
+        stored = {}
+        for name, value in state.items():
+            saved = value
+            if dtype is not None and value.is_floating_point():
+                saved = value.to(dtype)
+                if not torch.isfinite(saved).all():
+                    raise UserError(
+                        f"'{clipped(name)}' does not fit into {dtype}: export it in fp32."
+                    )
+            if component == "unet" and base is not None:
+                before = base[name]
+                moved += int((value.float() != before.float()).sum())
+                kept += int((saved != before.to(saved.dtype)).sum())
+            stored[name] = saved
+        out |= to_original(folder, component, network, stored)
+    out |= {mark: torch.empty(0) for mark in _marks(folder)}
+    opened = _tokenizers(folder)
+    learned = max(map(len, opened.values())) - VOCABULARY
+    texts = _configs(folder, opened)
+    metadata = {METADATA: json.dumps(texts, ensure_ascii=False, sort_keys=True)}
+    with atomic(file) as part:
+        save_tensors(part, out, metadata)
+    counted = base is not None
+    return Exported(
+        file,
+        len(out),
+        moved if counted else None,
+        kept if counted else None,
+        max(learned, 0),
+    )
+
+
+def _marks(folder: Path) -> list[str]:
+    """Names of the empty tensors that tell other programs what the model predicts."""
+    scheduler = read_json(folder / SCHEDULER)
+    told = {
+        V_MARK: scheduler.get("prediction_type") == "v_prediction",
+        ZERO_MARK: bool(scheduler.get("rescale_betas_zero_snr")),
+    }
+    return [mark for mark, holds in told.items() if holds]
+
+
+def import_single_file(
+    file: Path, folder: Path, config: Path | None = None, prediction: str | None = None
+) -> None:
+    """Writes a single file in the original key layout as a diffusers folder.
+
+    Args:
+        file: safetensors, or a pickle of plain tensors.
+        folder: new, or a pipeline that is replaced; written whole or not at all.
+        config: pipeline folder that states the model's configuration, where the file does not.
+        prediction: ``epsilon`` or ``v_prediction``, where neither says so.
+
+    Raises:
+        UserError: the file is no whole Stable Diffusion model.
+    """
+    with whole_folder(folder, INDEX) as part:
+        for component, state in unpack(file, part, config, prediction).items():
+            write_state(part / component / WEIGHTS[component], state)
+        settle_precision(part)
+
+
+def unpack(
+    file: Path, folder: Path, config: Path | None = None, prediction: str | None = None
+) -> dict[str, dict[str, Tensor]]:
+    """Writes a single file's configs, tokenizer and scheduler into a folder.
+
+    Args:
+        file, config, prediction: see ``import_single_file``.
+        folder: exists and is empty.
+
+    Returns:
+        By component, the tensors in the dtypes stored, under diffusers' names.
+
+    Raises:
+        UserError: the file is no whole Stable Diffusion model.
+    """
+    state = read_tensors(file)
+    if config is not None:
+        _copy_configs(config, folder)
+    else:
+        _write_configs(file, state, folder, prediction)
+    components(folder)
+    if config is not None and set(state) & {V_MARK, ZERO_MARK} - set(_marks(folder)):
+        raise UserError(
+            f"{file} carries the mark of a model that predicts the velocity ({V_MARK}, "
+            f"{ZERO_MARK}), and the scheduler of {config} does not agree: give the model's own "
+            "folder."
+        )
+    built = {name: skeleton(folder, name, str(file)) for name in networks(folder)}
+    unused = sorted(name for name in state if _UNUSED.fullmatch(name))
+    left = state.keys() - set(unused)
+    parts: dict[str, dict[str, Tensor]] = {}
+    for component, network in built.items():
+        parts[component], used = from_original(
+            folder, component, network, {name: state[name] for name in left}
+        )
+        left = left - used
+    left = {name for name in left if not _REST.fullmatch(name)}
+    if left:
+        raise UserError(
+            f"{file} has {len(left)} tensors that Stable Diffusion's layout has no place for "
+            f"({few(sorted(left))}): give a model in that layout."
+        )
+    for component, tensors in parts.items():
+        fitting(built[component], component, tensors, str(file))
+    if unused:
+        warnings.warn(
+            f"{file} also holds {few(unused)}, which the model does not use: passed over.",
+            Note,
+            stacklevel=2,
+        )
+    return parts
+
+
+def _same_shapes(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return {n: v.shape for n, v in a.items()} == {n: v.shape for n, v in b.items()}
+
+
+def _configs(folder: Path, opened: Mapping[str, Any]) -> dict[str, str]:
+    """Text of the pipeline's files other than weights, by path; CLIP's own vocabulary left out.
+
+    ``opened`` are its tokenizers.
+    """
+    from erase.formats.original.tokenizer import tokenizer_config
+
+    index = read_json(folder / INDEX)
+    kept = (*networks(folder), *tokenizers(folder), "scheduler")
+    for name, value in index.items():
+        if isinstance(value, list) and name not in kept:
+            index[name] = [None, None]
+    if "requires_safety_checker" in index:
+        index["requires_safety_checker"] = False
+    texts = {INDEX: json.dumps(index)}
+    usual = _clip_vocabulary()
+    own = any(tokenizer.get_vocab() != usual for tokenizer in opened.values())
+    try:
+        for component in kept:
+            for file in sorted((folder / component).iterdir()):
+                path = f"{component}/{file.name}"
+                if _PATH.fullmatch(path) and (own or file.name not in _VOCABULARY):
+                    texts[path] = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} can't be read ({reason(error)}): restore the model.") from error
+    for name, tokenizer in opened.items():
+        settings = tokenizer_config(tokenizer.pad_token)
+        texts.setdefault(f"{name}/tokenizer_config.json", json.dumps(settings, indent=2))
+    return texts
+
+
+def _tokenizers(folder: Path) -> dict[str, Any]:
+    return {name: open_tokenizer(folder, name) for name in tokenizers(folder)}
+
+
+@cache
+def _clip_vocabulary() -> dict[str, int]:
+    from erase.formats.original.tokenizer import build_tokenizer
+
+    with tempfile.TemporaryDirectory() as place:
+        return dict(build_tokenizer(Path(place)).get_vocab())
+
+
+def _write_configs(
+    file: Path, state: Mapping[str, Tensor], folder: Path, prediction: str | None
+) -> None:
+    from erase.formats.original.tokenizer import build_tokenizer
+
+    texts = _metadata(file)
+    if texts is None:
+        inferred = infer(state, str(file), prediction)
+        texts = {path: json.dumps(value, indent=2) for path, value in inferred.items()}
+    if not any(f"tokenizer/{name}" in texts for name in _VOCABULARY):
+        build_tokenizer(folder / "tokenizer")
+        if any(path.startswith("tokenizer_2/") for path in texts):
+            build_tokenizer(folder / "tokenizer_2")
+    for path, text in texts.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    if prediction is not None:
+        scheduler = read_json(folder / SCHEDULER) | {"prediction_type": prediction}
+        (folder / SCHEDULER).write_text(json.dumps(scheduler, indent=2), encoding="utf-8")
+
+
+def _metadata(file: Path) -> dict[str, str] | None:
+    """The configs in a file's metadata; paths that would lead out of the folder are refused."""
+    text = read_metadata(file).get(METADATA)
+    if text is None:
+        return None
+    try:
+        texts = json.loads(text)
+        valid = all(isinstance(v, str) and _PATH.fullmatch(k) for k, v in texts.items())
+    except (ValueError, AttributeError, RecursionError):
+        valid = False
+    if not valid:
+        raise UserError(f"{file} has unreadable pipeline metadata: export it again.")
+    return {str(k): str(v) for k, v in texts.items()}
+
+
+def says_what_it_is(file: Path) -> bool:
+    """Whether a single file carries its configurations, as ours do."""
+    return _metadata(file) is not None
+
+
+def _copy_configs(config: Path, folder: Path) -> None:
+    components(config)
+    for path, text in _configs(config, _tokenizers(config)).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    for place in tokenizers(config):
+        for name in _VOCABULARY:
+            if (source := config / place / name).is_file():
+                shutil.copyfile(source, folder / place / name)

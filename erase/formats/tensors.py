@@ -1,0 +1,186 @@
+"""Files of tensors: safetensors, and pickles of which nothing is executed."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from erase.formats.inert import Archive, Inert, Stored
+from erase.runtime.errors import UserError, clipped, few, reason
+from erase.runtime.files import FULL
+
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+
+_NESTS = ("state_dict", "model_state_dict", "state_dict_ema", "model", "net", "unet")
+"""Where programs keep the weights beside an optimizer and the like."""
+_BESIDE_UNET = ("text_encoder", "modifier_token")
+"""What else than a denoiser published code for custom models may have trained."""
+_WRAPPERS = ("module.", "_orig_mod.")
+"""Before every name of a model that was saved within DataParallel, or compiled."""
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def refuse_pointer(file: Path) -> None:
+    """Refuses what ``git clone`` leaves in place of a large file.
+
+    Raises:
+        UserError: the file is one of git-lfs's pointers.
+    """
+    with file.open("rb") as opened:
+        if opened.read(len(_POINTER)) == _POINTER:
+            raise UserError(
+                f"{file} is a git-lfs pointer, not the file itself: run 'git lfs pull' in its "
+                "folder."
+            )
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """All tensors of a ``.safetensors`` file or of the state dict in a pickle, on the CPU.
+
+    Nothing that a pickle names is executed; objects beside the state dict are passed over.
+
+    Raises:
+        UserError: it can't be read, or holds no state dict.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        refuse_pointer(file)
+        state = _unpickled(file) if file.suffix in PICKLES else dict(load_file(file))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a damaged file makes the libraries raise
+        raise UserError(
+            f"{file} can't be read ({reason(error)}): it is damaged, or not a file of tensors."
+        ) from error
+    for name, value in state.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise UserError(
+                f"{file} holds '{clipped(name)}' in a form other than plain numbers: save the "
+                "weights dense and without quantisation."
+            )
+    while state and (wrapper := next((w for w in _WRAPPERS if _all_begin(state, w)), None)):
+        state = {name.removeprefix(wrapper): value for name, value in state.items()}
+    return state
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """What a safetensors file states beside its tensors; {} of a pickle.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    from safetensors import safe_open
+
+    if file.suffix in PICKLES:
+        return {}
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return dict(opened.metadata() or {})
+    except Exception as error:  # whatever a damaged file makes the library raise
+        raise UserError(f"{file} can't be read ({reason(error)}): restore the file.") from error
+
+
+def _all_begin(state: Mapping[str, Tensor], prefix: str) -> bool:
+    return all(name.startswith(prefix) for name in state)
+
+
+def _unpickled(file: Path) -> dict[str, Tensor]:
+    archived = zipfile.is_zipfile(file)
+    if archived:
+        with zipfile.ZipFile(file) as opened:
+            if any(name.endswith("/constants.pkl") for name in opened.namelist()):
+                raise UserError(
+                    f"{file} is a TorchScript program, which is not run: save the model's "
+                    "state_dict()."
+                )
+    try:
+        with warnings.catch_warnings():  # about pickles that it may not understand
+            warnings.simplefilter("ignore")
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+        return {name: value.detach() for name, value in _state_dict(loaded, file).items()}
+    except pickle.UnpicklingError as error:
+        if not archived:
+            raise UserError(
+                f"{file} holds more than plain tensors, and is too old for them to be read past "
+                "it: use its .safetensors version, or save it with PyTorch 1.6 or later."
+            ) from error
+    archive = Archive.open(file)
+    with archive.zip:
+        found = _state_dict(archive.content, file)
+        return {name: archive.tensor(value) for name, value in found.items()}
+
+
+def _state_dict(loaded: Any, file: Path) -> dict[str, Any]:
+    """The names and tensors in what was saved, however deep.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = loaded
+    while isinstance(found, dict):
+        key = next((k for k in _NESTS if isinstance(found.get(k), dict)), None)
+        if key is None:
+            break
+        beside = [
+            k for k in _BESIDE_UNET if key == "unet" and (_is_tensor(found.get(k)) or found.get(k))
+        ]
+        if beside:
+            raise UserError(
+                f"{file} holds a trained {beside[0]} beside the denoiser, which alone can be "
+                "taken: give the whole model as a diffusers folder."
+            )
+        found = found[key]
+    if not isinstance(found, dict) or not found or not all(map(_is_tensor, found.values())):
+        raise UserError(
+            f"{file} holds {_described(found)} and no state dict of tensors: save the model's "
+            "state_dict()."
+        )
+    return {str(name): value for name, value in found.items()}
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, (Tensor, Stored))
+
+
+def _described(found: object) -> str:
+    if isinstance(found, Inert):
+        return f"an object of '{clipped(found.what)}'"
+    if not isinstance(found, dict):
+        return f"'{clipped(type(found).__name__)}'"
+    others = [name for name, value in found.items() if not _is_tensor(value)]
+    return f"a dictionary with {few(others, 2)}" if others else "an empty dictionary"
+
+
+def save_tensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Writes safetensors with one metadata entry (more would come out in random order)."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    own: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in state.items():
+        tensor = value.contiguous()
+        # Tied weights of a pickle; safetensors stores each on its own.
+        own[name] = tensor.clone() if tensor.data_ptr() in places else tensor
+        places.add(own[name].data_ptr())
+    try:
+        save_file(own, file, metadata)
+    except SafetensorError as error:
+        for number in FULL:
+            if f"os error {number})" in str(error):
+                raise OSError(number, "No space left on device", str(file)) from error
+        raise
+
+
+def write_state(file: Path, state: Mapping[str, Tensor]) -> None:
+    """Writes a component's weights as safetensors; the same weights give the same bytes."""
+    save_tensors(file, state, {"format": "pt"})

@@ -1,0 +1,1 @@
+"""Images: what they are made from, making them, and reading them."""

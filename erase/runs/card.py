@@ -1,0 +1,152 @@
+"""The model card: what was erased from which base, how, and how well it went."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erase.runtime.errors import UserError
+from erase.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from erase.formats.base import Base
+
+LICENCE_KEYS = ("license", "license_name", "license_link")
+FIGURES = {
+    "ua": "UA: forget-prompt images not recognised as the concept, higher is better",
+    "ira": "IRA: other members of the same axis still recognised, higher is better",
+    "cra": "CRA: the other axis still recognised, higher is better",
+}
+
+
+def write_card(folder: Path, run: Path, base: Base) -> None:
+    """Writes ``README.md`` into a model folder.
+
+    Args:
+        folder: the erased model's.
+        run: the run folder; figures are stated where its report.json exists.
+        base: the model before.
+
+    Raises:
+        UserError: ``run.json`` or ``report.json`` can't be read.
+    """
+    facts = _read(run / "run.json")
+    report = run / "report.json"
+    found = _read(report) if report.exists() else {}
+    # Of several concepts, each has a summary of its own.
+    summaries = {c["concept"]["name"]: c["summary"] for c in found.get("concepts", ())}
+    summaries = summaries or {"": found.get("summary", {})}
+    write_text(folder / "README.md", card(facts, base.title, licence(base), summaries, base.hub))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} can't be read ({error}): run 'erase run' first.") from error
+    return found
+
+
+def licence(base: Base) -> dict[str, str]:
+    """The licence entries in the front matter of a base's card; {} where it has none."""
+    file = base.path / "README.md"
+    if not file.is_file():
+        return {}
+    front = re.match(r"---\s*\n(.*?)\n---", file.read_text("utf-8", "replace"), re.DOTALL)
+    lines = front[1].splitlines() if front else []
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    return {k: v.strip() for k, v in pairs if k in LICENCE_KEYS and v.strip()}
+
+
+def card(
+    facts: Mapping[str, Any],
+    base: str,
+    terms: Mapping[str, str],
+    summaries: Mapping[str, Mapping[str, Any]],
+    hub: bool = False,
+) -> str:
+    """The card's text, with the front matter that the hub reads.
+
+    Args:
+        facts: as in ``run.json``: concept, anchor, seed, recipe.
+        base: name of the base model.
+        terms: licence entries of the base's card.
+        summaries: as in ``report.json``, by concept; {} before an evaluation.
+        hub: whether ``base`` is a hub id.
+    """
+    recipe = facts.get("recipe", {})
+    method = recipe.get("method", "unknown")
+    concept, anchor = str(facts.get("concept")), str(facts.get("anchor"))
+    front = [f"{k}: {v}" for k, v in terms.items()]
+    front += [f"base_model: {base}"] if hub else []
+    front += ["library_name: diffusers", "pipeline_tag: text-to-image"]
+    front += [f"tags: [stable-diffusion, concept-erasure, {method}]"]
+    stated = terms.get("license_link") or terms.get("license_name") or terms.get("license")
+    rows = [f"| {key} | {_cell(value)} |" for key, value in sorted(recipe.items())]
+    text = [
+        "---",
+        *front,
+        "---",
+        f"# {base} without {_quoted(concept)}",
+        "",
+        f"The concept {_quoted(concept)} was erased from `{base}` with {method}; prompts that name "
+        f"it answer with {_quoted(anchor) if anchor else 'the empty prompt'} instead.",
+        "Weights outside the mask equal the base model's.",
+        "",
+        "```python",
+        "from diffusers import DiffusionPipeline",
+        "",
+        'pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")',
+        "```",
+        "",
+        "## Figures",
+        "",
+        *(line for name, summary in summaries.items() for line in _figures(summary, name)),
+        "",
+        "Erasure is not deletion: other wordings, languages or a fine-tune may bring the concept "
+        "back. One seed is one sample; repeat with others before relying on the figures.",
+        "",
+        "## How it was made",
+        "",
+        f"Seed {facts.get('seed')}, made with erase-diffusion.",
+        "",
+        "| setting | value |",
+        "|---|---|",
+        *rows,
+        "",
+        "## Licence",
+        "",
+        f"That of the base model: {stated}." if stated else "See the base model's.",
+        "",
+    ]
+    return "\n".join(text)
+
+
+def _quoted(text: str) -> str:
+    return f"“{text}”"
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value).replace("|", "\\|")
+
+
+def _figures(summary: Mapping[str, Any], name: str) -> list[str]:
+    if not summary:
+        return ["Not evaluated."]
+    lines = [f"| {name} | base | erased |", "|---|---|---|"]
+    for key, meaning in FIGURES.items():
+        cells = [_figure((summary.get(side) or {}).get(key)) for side in ("base", "erased")]
+        lines.append(f"| {meaning} | {cells[0]} | {cells[1]} |")
+    return [*lines, *([""] if name else [])]
+
+
+def _figure(found: Mapping[str, Any] | None) -> str:
+    if not isinstance(found, Mapping) or found.get("value") is None:
+        return "not measured"
+    text = f"{found['value']:.1%}"
+    if found.get("low") is not None and found.get("high") is not None:
+        text += f" ({found['low']:.1%} to {found['high']:.1%}, n = {found['n']})"
+    return text

@@ -1,0 +1,132 @@
+"""What a job asks of a model, checked before any work."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from erase.diffusion.samplers import check_sampling
+from erase.methods import load_method
+from erase.recipes.recipe import as_dict
+from erase.runs.job import Job
+from erase.runs.wording import check_prompts, cut_off, training_prompts
+from erase.runtime import processes
+from erase.runtime.errors import UserError
+from erase.runtime.notes import note
+
+if TYPE_CHECKING:
+    from erase.diffusion.model import Diffusion
+
+
+def check(job: Job, diffusion: Diffusion) -> None:
+    """Refuses what can't work with this model and these processes.
+
+    Raises:
+        UserError: prompts that the model reads as the same or not to the end of what matters (see
+            ``wording.check_prompts``), a size the autoencoder can't take, a sampler that does not
+            suit the model, a batch that can't be shared out, or a prompt without the word that the
+            method looks for.
+    """
+    check_prompts(job, diffusion.text)
+    _check_batch(job)
+    check_images(job, diffusion)
+    if told := cut_off(diffusion.text, training_prompts(job)):
+        note(told)
+    needs = load_method(job.recipe.method).NEEDS
+    if job.recipe.low_memory and not needs.mean:
+        note(
+            f"the loss of {job.recipe.method} is one over the whole batch, which --low-memory does "
+            "not change: lower --batch-size for less memory."
+        )
+    if needs.word:
+        diffusion.token_positions([c for c, _ in job.pairs()], job.words())
+        for concept, _ in job.targets:
+            if concept.kind == "text" and len(concept.word.split()) > 2:
+                note(
+                    f"every word of '{concept.word}' counts as the concept's: put its own in "
+                    "brackets, as in 'a photo of a [church]'."
+                )
+
+
+def check_images(job: Job, diffusion: Diffusion) -> None:
+    """Refuses images that the model can't make; see ``check``."""
+    size = job.recipe.size or diffusion.size
+    if size % diffusion.stride:
+        raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
+    check_sampling(as_dict(job.recipe), diffusion.pipeline.scheduler)
+
+
+def check_settings(job: Job) -> None:
+    """Refuses what can't work with any model, before anything is made.
+
+    Raises:
+        UserError: a concept that is its own anchor; a package that is not installed; several
+            concepts that don't go together, or with the settings.
+    """
+    recipe = job.recipe
+    job.pairs()
+    if recipe.optimizer == "adam8bit" and find_spec("bitsandbytes") is None:
+        raise UserError(
+            "--optimizer adam8bit needs bitsandbytes: pip install -e '.[8bit]' in erase's "
+            "clone, or use adam."
+        )
+    for role in ("forget", "retain"):
+        if job.folder(role) and role not in job.roles():
+            raise UserError(
+                f"--{role}-folder has no effect: {recipe.name} trains on no {role} images. Leave "
+                "it out, or choose another --recipe."
+            )
+    if not job.also:
+        return
+    each = [target.pairs() for target in job.targets]
+    for i, own in enumerate(each):
+        for other in each[:i]:
+            if {c for c, _ in own} & {c for c, _ in other}:
+                raise UserError(f"A concept is given twice ({job.name}): name each once.")
+    if recipe.forget_images < len(each):
+        raise UserError(
+            f"--forget-images {recipe.forget_images} is less than one for each of {len(each)} "
+            "concepts: ask for more."
+        )
+    if getattr(recipe.config, "inversion_steps", 0):
+        raise UserError(
+            "A textual inversion learns one concept: give one --concept, or --inversion-steps 0."
+        )
+    if job.forget_folder:
+        raise UserError("--forget-folder holds one concept's images: give one --concept.")
+    if job.recipe.mask == "random":
+        raise UserError(
+            "A random mask is as large as one concept's, and several have the union of theirs: "
+            "give one --concept, or another --mask."
+        )
+    names = [target.concept.name for target in job.targets]
+    for concept, anchor in job.targets:
+        if anchor.name in names:
+            raise UserError(
+                f"'{concept.name}' would become '{anchor.name}', which is to be forgotten too: "
+                "choose another --anchor for it."
+            )
+
+
+def _check_batch(job: Job) -> None:
+    method, size, count = job.recipe.method, job.recipe.batch_size, processes.count()
+    needs, micro = load_method(method).NEEDS, job.recipe.micro_batch
+    if not needs.loop:
+        return
+    if not needs.mean:
+        if micro is not None and micro != size:
+            raise UserError(
+                f"The loss of {method} is one over the whole batch, so that it can't be taken in "
+                "parts: leave --micro-batch out or lower --batch-size."
+            )
+        return
+    if size % count:
+        raise UserError(
+            f"--batch-size {size} can't be shared out evenly to {count} processes: choose a "
+            "multiple of their number."
+        )
+    if micro is not None and size // count % micro:
+        raise UserError(
+            f"--micro-batch {micro} does not divide the {size // count} images of a step"
+            f"{' and process' if count > 1 else ''}: choose a divisor."
+        )

@@ -1,0 +1,113 @@
+"""What a run is likely to take: seconds, disk and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from erase.methods import load_method
+from erase.runs.costs import mask_forwards, training_forwards
+from erase.runs.preflight import BYTES_PER_PIXEL, Ready, image_counts
+from erase.runs.rates import Rates, image_passes, measured_images
+
+if TYPE_CHECKING:
+    from erase.runs.task import Task
+
+HOUR = 3600.0
+REPORT = 5.0
+"""Seconds of writing a report, whatever was measured."""
+CPU_COPIES = 2
+"""On a CPU, convolutions work in copies about as large as what they read and write."""
+
+
+def seconds(task: Task, rates: Rates, stages: Iterable[str]) -> float:
+    """Seconds of the stages.
+
+    Args:
+        task: what is to be done.
+        rates: of this machine with its model.
+        stages: as the run folder names them.
+    """
+    recipe, counts = task.job.recipe, image_counts(task)
+    loop = load_method(recipe.method).NEEDS.loop and not task.included
+    made = image_passes(task) * rates.passes + rates.image
+    each = {
+        **{stage: count * made for stage, count in counts.items()},
+        "mask": mask_forwards(recipe) * rates.trained if loop else 0.0,
+        "train": training_forwards(recipe, recipe.steps) * rates.trained if loop else 0.0,
+        "eval": measured_images(task) * rates.judged + REPORT,
+    }
+    return sum(each[stage] for stage in stages)
+
+
+def disk_bytes(ready: Ready) -> float:
+    """Bytes of a run: its images as PNG, its model in fp32, a bit for each of its weights."""
+    diffusion, task = ready.diffusion, ready.task
+    assert diffusion is not None
+    weights = {n: sum(p.numel() for p in net.parameters()) for n, net in diffusion.networks.items()}
+    side = task.job.recipe.size or diffusion.size
+    images = sum(n for stage, n in image_counts(task).items() if stage in ready.wanted)
+    model = sum(weights.values()) * 4 + weights["unet"] / 8 if "train" in ready.wanted else 0
+    return images * side**2 * BYTES_PER_PIXEL + model
+
+
+def memory_bytes(ready: Ready) -> float:
+    """Most bytes that a run holds; see ``peak_memory_mb``.
+
+    On a CPU that is the whole process: what it has now, with libraries and model, and on top the
+    largest of what sampling, the saliency pass and training hold. On a GPU it is the device's.
+    """
+    from erase.diffusion.memory import decoder_bytes, denoiser_bytes, weights_bytes
+    from erase.diffusion.model import at_once, to_low_memory
+
+    diffusion, recipe = ready.diffusion, ready.task.job.recipe
+    assert diffusion is not None
+    cpu = diffusion.device.type == "cpu"
+    side = (recipe.size or diffusion.size) // diffusion.stride
+    unet, vae = _empty(diffusion.pipeline.unet), _empty(diffusion.pipeline.vae)
+    copies = CPU_COPIES if cpu else 1
+    largest = 0.0
+    if {"images", "base", "erased"} & set(ready.wanted):
+        rows = recipe.sampling_batch * (2 if recipe.guidance_scale > 1 else 1)
+        images = min(recipe.sampling_batch, at_once([recipe.size or diffusion.size] * 2))
+        passes = denoiser_bytes(unet, rows, side, False)
+        largest = copies * max(passes, decoder_bytes(vae, images, side))
+    needs = load_method(recipe.method).NEEDS
+    weights = weights_bytes(unet)
+    if needs.loop and not ready.task.included and {"mask", "train"} & set(ready.wanted):
+        if recipe.low_memory:
+            to_low_memory(unet)
+        one = recipe.low_memory or recipe.micro_batch == 1
+        rows = 1 if one else recipe.micro_batch or recipe.batch_size
+        rows *= max(1, len(needs.images))  # each role's graph is held until the step is over
+        moments = {"adam8bit": 2, "sgd": 4}.get(recipe.optimizer, 8)
+        share = recipe.ratio if recipe.mask != "none" else 1.0
+        held = weights * share * (4 + moments) / 4
+        held += 0 if recipe.low_memory else weights  # the frozen copy
+        largest = max(largest, copies * denoiser_bytes(unet, rows, side, True) + held)
+    return largest + (_resident() if cpu else sum(map(weights_bytes, diffusion.networks.values())))
+
+
+def duration(value: float) -> str:
+    """Seconds in words that promise no more than an estimate can."""
+    if value < 90:
+        return f"{max(1, round(value / 10) * 10)} s" if value >= 10 else f"{max(1, round(value))} s"
+    if value < 1.5 * HOUR:
+        return f"{round(value / 60)} min"
+    if value < 48 * HOUR:
+        return f"{value / HOUR:.1f} h" if value < 10 * HOUR else f"{round(value / HOUR)} h"
+    return f"{round(value / HOUR / 24)} days"
+
+
+def _empty(network: Any) -> Any:
+    """A network of the same configuration on the meta device."""
+    import torch
+
+    with torch.device("meta"):
+        return type(network).from_config(network.config)
+
+
+def _resident() -> int:
+    import psutil  # type: ignore[import-untyped]
+
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,291 @@
+"""The run folder: what is finished, what changed since, and who is writing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from erase.images.files import missing
+from erase.runtime import processes
+from erase.runtime.errors import UserError, clipped, nearest, reason
+from erase.runtime.files import digest, write_json
+from erase.runtime.machine import peak_memory_mb, reset_peak_memory
+from erase.runtime.notes import note
+
+OUTPUTS: Mapping[str, tuple[str, ...]] = {
+    "images": ("images",),
+    "mask": ("mask.safetensors",),
+    "train": ("checkpoints", "train.jsonl", "model", "previews", "tracking"),
+    "base": ("eval/base", "eval/base2"),
+    "erased": ("eval/erased",),
+    "eval": ("report.json", "report.html", "report.md", "report.csv", "concepts"),
+}
+"""Stages in their order, with what each of them writes into the run folder."""
+
+OPTIONAL = ("checkpoints", "concepts", "previews", "tracking")
+"""Outputs that are not there in every finished run."""
+
+UPSTREAM: Mapping[str, tuple[str, ...]] = {
+    "images": (),
+    "mask": ("images",),
+    "train": ("images", "mask"),
+    "base": (),
+    "erased": ("train",),
+    "eval": ("base", "erased"),
+}
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "images": ("images",),
+    "mask": ("mask",),
+    "train": ("train",),
+    "generate": ("base", "erased"),
+    "eval": ("eval",),
+}
+"""The stages as the command line names them."""
+
+
+RECORD = "run.json"
+
+
+def check_stages(names: Sequence[str]) -> None:
+    """Refuses names that are no stage's.
+
+    Raises:
+        UserError: naming the nearest one.
+    """
+    for name in names:
+        if name not in COMMANDS:
+            raise UserError(
+                f"There is no stage '{clipped(name)}': choose from {', '.join(COMMANDS)}."
+                f"{nearest(name, COMMANDS)}"
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each stage would read, hashed; a stage is redone only when its own inputs changed.
+
+    Attributes:
+        inputs: by stage, what it reads besides the results of earlier stages.
+    """
+
+    inputs: Mapping[str, Mapping[str, Any]]
+
+    def digests(self) -> dict[str, str]:
+        """By stage, the hash of its inputs and of those of the stages before it."""
+        found: dict[str, str] = {}
+        for stage in OUTPUTS:
+            before = {s: found[s] for s in UPSTREAM[stage]}
+            found[stage] = digest({"inputs": self.inputs[stage], "before": before})
+        return found
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder and its ``run.json``; see the README for its layout."""
+
+    path: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Opens a folder that may not exist yet.
+
+        Raises:
+            UserError: the path is a file, or holds something else than a run.
+        """
+        file = path / RECORD
+        if file.exists():
+            return cls(path, read_facts(file))
+        if path.exists() and not path.is_dir():
+            raise UserError(f"--out {path} is a file: give a folder.")
+        if path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()):
+            raise UserError(
+                f"--out {path} holds files that are not a run's: choose another folder."
+            )
+        return cls(path)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other runs from writing here; of several processes the first one holds the lock.
+
+        Raises:
+            UserError: another process does already.
+        """
+        from filelock import FileLock, Timeout
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
+        problem = None
+        if processes.is_main():
+            try:
+                lock.acquire()
+            except Timeout:
+                problem = (
+                    f"Another process is writing {self.path}: wait for it, or choose another --out."
+                )
+        processes.agree(problem)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """Finished stages: hash, seconds, peak memory."""
+        found: dict[str, Any] = self.facts.setdefault("stages", {})
+        return found
+
+    def finished(self, stage: str) -> bool:
+        """Whether the stage's results are there and current (``reconcile`` has been called)."""
+        places = [self.path / n for n in OUTPUTS[stage] if n not in OPTIONAL]
+        there = all(p.exists() for p in places) and not any(map(missing, places))
+        return bool(self.stages.get(stage, {}).get("finished")) and there
+
+    def reconcile(self, plan: Plan, wanted: Sequence[str], overwrite: bool) -> None:
+        """Removes what changed inputs made out of date; ``changed`` says what is refused."""
+        for stage in self.changed(plan, wanted, overwrite):
+            self.discard(stage)
+
+    def changed(self, plan: Plan, wanted: Sequence[str], overwrite: bool) -> list[str]:
+        """The begun stages whose inputs are no longer what the plan says.
+
+        Raises:
+            UserError: inputs of a begun stage changed, which has left something, and ``overwrite``
+                is off.
+        """
+        digests = plan.digests()
+        changed = [
+            s for s in OUTPUTS if s in self.stages and self.stages[s].get("digest") != digests[s]
+        ]
+        lost = [s for s in changed if self._holds(s)]
+        if lost and not overwrite:
+            what = sorted(
+                {
+                    key
+                    for s in changed
+                    for key in {*plan.inputs[s], *self.stages[s].get("inputs", {})}
+                    if json.loads(json.dumps(plan.inputs[s].get(key)))
+                    != self.stages[s].get("inputs", {}).get(key)
+                }
+            )
+            raise UserError(
+                f"The inputs of {self.path} changed ({', '.join(what) or 'earlier stages'}), "
+                f"which affects the stages {', '.join(changed)}: add --overwrite to redo those, "
+                "or choose another --out."
+            )
+        for stage in wanted:
+            for before in UPSTREAM[stage]:
+                current = self.finished(before) and before not in changed
+                if before not in wanted and not current:
+                    command = next(c for c, s in COMMANDS.items() if before in s)
+                    raise UserError(
+                        f"The stage {stage} needs {before}, which is not finished in {self.path}: "
+                        f"run 'erase {command}' or 'erase run' first."
+                    )
+        return changed
+
+    def _holds(self, stage: str) -> bool:
+        """Whether a begun stage has left something to overwrite: a report that was not finished is
+        none."""
+        there = stage != "eval" and any((self.path / name).exists() for name in OUTPUTS[stage])
+        return bool(self.stages[stage].get("finished")) or there
+
+    def discard(self, stage: str) -> None:
+        """Removes a stage's results; its record goes last, so that a kill leaves it to redo."""
+        self.stages[stage]["finished"] = False
+        self.save()
+        for name in OUTPUTS[stage]:
+            target = self.path / name
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+        del self.stages[stage]
+        self.save()
+
+    @contextmanager
+    def stage(self, name: str, plan: Plan) -> Iterator[dict[str, Any]]:
+        """Records a stage as begun, then as finished with its time and peak memory.
+
+        Its seconds are those of all sittings. A sitting that was killed has not told its own:
+        ``worked``, the seconds that went into what is kept, is the least that it took.
+
+        Yields:
+            A dict that takes further facts about the stage, ``worked`` among them; with ``partly``
+            the stage is only begun.
+        """
+        earlier = self.stages.get(name, {})
+        # One that was finished is made anew.
+        begun = not earlier.get("finished", False)
+        record = {
+            "digest": plan.digests()[name],
+            "inputs": json.loads(json.dumps(plan.inputs[name])),
+            "finished": False,
+            "seconds": float(earlier.get("seconds", 0.0)) if begun else 0.0,
+        }
+        self.stages[name] = record
+        self.save()
+        reset_peak_memory()
+        began = time.perf_counter()
+        try:
+            yield record
+            record["finished"] = not record.pop("partly", False)
+        finally:
+            seconds = record["seconds"] + time.perf_counter() - began
+            record["seconds"] = round(max(seconds, record.pop("worked", 0.0)), 2)
+            record["peak_memory_mb"] = peak_memory_mb()
+            self.save()
+
+    def save(self) -> None:
+        """Writes ``run.json``; of several processes the first one does."""
+        if processes.is_main():
+            write_json(self.path / RECORD, self.facts)
+
+
+def read_facts(file: Path) -> dict[str, Any]:
+    """The content of a ``run.json``.
+
+    Raises:
+        UserError: unreadable, or not a run's.
+    """
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} can't be read ({reason(error)}): choose another --out.") from error
+    # A comparison's cells keep facts of the same form, with plain values under other keys.
+    parts = ("stages", "given", "model", "recipe") if file.name == RECORD else ("stages",)
+    whole = isinstance(facts, dict) and all(isinstance(facts.get(p, {}), dict) for p in parts)
+    if not whole or not all(map(_is_record, facts.get("stages", {}).values())):
+        raise UserError(f"{file} is not a run's, or is damaged: choose another --out.")
+    found: dict[str, Any] = facts
+    return found
+
+
+def model_of(named: str) -> str:
+    """The model that a name stands for: of a run folder the erased one, anything else as it is.
+
+    Raises:
+        UserError: a run that has no model yet.
+    """
+    run = Path(named)
+    if not (run / RECORD).is_file() or (run / "model_index.json").exists():
+        return named
+    if not (run / "model" / "model_index.json").is_file():
+        raise UserError(f"The run {named} has no model yet: finish it, or name another model.")
+    note(f"The model is {run / 'model'}, which the run {named} made.")
+    return str(run / "model")
+
+
+def _is_record(stage: object) -> bool:
+    """Whether a value is what ``RunFolder.stage`` records."""
+    return (
+        isinstance(stage, dict)
+        and isinstance(stage.get("inputs", {}), dict)
+        and isinstance(stage.get("seconds", 0.0), (int, float))
+    )

@@ -1,0 +1,216 @@
+"""What the erasing stages depend on, checked: a ``Job``, and what each stage reads, hashed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from erase.images.captions import captions
+from erase.images.files import image_files
+from erase.methods import load_method
+from erase.prompts.concept import Concept, belongs, pairs
+from erase.prompts.groups import Role
+from erase.prompts.held_out import retain_rows
+from erase.recipes.recipe import Recipe, as_dict
+from erase.recipes.stages import SALIENCY_KEYS, SAMPLING_KEYS, TRAINING_KEYS
+from erase.runtime.errors import UserError
+from erase.runtime.files import sha256
+from erase.runtime.words import fold
+
+if TYPE_CHECKING:
+    from erase.images.request import Sampler
+
+
+T = TypeVar("T")
+
+ROLES: tuple[Role, ...] = ("forget", "retain", "anchor")
+
+
+class Target(NamedTuple):
+    """One concept and what is answered instead."""
+
+    concept: Concept
+    anchor: Concept
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The prompts (c, c')."""
+        return pairs(self.concept, self.anchor)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that the erasing stages depend on, checked.
+
+    Attributes:
+        recipe: the settings.
+        concept: what to forget.
+        anchor: what to answer instead.
+        also: further concepts to forget in the same run.
+        seed: of every random draw.
+        forget_folder, retain_folder: the user's own images; None has the base model make them.
+        retain: prompt set to retain instead of the concept's own; None keeps it.
+        neighbours: prompt set of its neighbours, likewise.
+    """
+
+    recipe: Recipe
+    concept: Concept
+    anchor: Concept
+    seed: int
+    forget_folder: Path | None = None
+    retain_folder: Path | None = None
+    retain: str | None = None
+    neighbours: str | None = None
+    also: tuple[Target, ...] = ()
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """All concepts to forget, each with its anchor."""
+        return (Target(self.concept, self.anchor), *self.also)
+
+    @property
+    def name(self) -> str:
+        """What is forgotten, in words."""
+        return " + ".join(t.concept.name for t in self.targets)
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The prompts (c, c'), the concepts taking turns: pair i is that of concept i mod n."""
+        return tuple(_turns([target.pairs() for target in self.targets]))
+
+    def words(self) -> tuple[str, ...]:
+        """What names the concept in each of the pairs."""
+        own = [target.concept.word for target in self.targets]
+        return tuple(own[i % len(own)] for i in range(len(self.pairs())))
+
+    def forgets(self, prompt: str, labels: Mapping[str, str]) -> bool:
+        """Whether a prompt is one of a concept to forget."""
+        return any(belongs(prompt, labels, target.concept) for target in self.targets)
+
+    def retain_prompts(self) -> list[str]:
+        """The prompts c^r; the anchor's own where the concept says so. Sets of several concepts
+        take turns."""
+        sources: dict[Any, list[str]] = {}
+        for concept, _ in self.targets:
+            rows = retain_rows(concept, self.retain)
+            kept = [r.prompt for r in rows if not self.forgets(r.prompt, r.labels)]
+            sources.setdefault(self.retain or concept.retain, kept)
+        own = [prompts for prompts in sources.values() if prompts]
+        if not own:
+            raise UserError(
+                f"No retained prompt is left beside {self.name}: choose another --retain."
+            )
+        return _turns(own)
+
+    def trained_prompts(self) -> frozenset[str]:
+        """What is retained in training, as ``words.fold`` spells it: judging it would tell
+        nothing of what was not trained on."""
+        own = self.folder("retain")
+        told = captions(own, image_files(own)) if own else []
+        return frozenset(fold(text) for text in (*self.retain_prompts(), *told) if text)
+
+    def places(self) -> list[str]:
+        """A folder name for each concept, all different."""
+        names: list[str] = []
+        for concept, _ in self.targets:
+            name = slug(concept.name)
+            names.append(f"{name}-{len(names) + 1}" if name in names else name)
+        return names
+
+    def roles(self) -> tuple[Role, ...]:
+        """The images that the mask and the method need."""
+        return roles_of(self.recipe)
+
+    def folder(self, role: Role) -> Path | None:
+        """The user's own images of a role."""
+        return {"forget": self.forget_folder, "retain": self.retain_folder}.get(role)
+
+    def sampler(self) -> Sampler:
+        """How images are made, for training and evaluation alike."""
+        from erase.images.request import Sampler
+
+        r = self.recipe
+        return Sampler(r.sampler, r.sampling_steps, r.guidance_scale, r.size)
+
+
+def roles_of(recipe: Recipe) -> tuple[Role, ...]:
+    """The images that the mask and the method of a recipe need."""
+    needs = load_method(recipe.method).NEEDS
+    needed = set(needs.images)
+    needed -= {r for r, key in needs.weighed.items() if not getattr(recipe.config, key)}
+    if recipe.mask == "saliency":
+        needed.add("forget")
+    return tuple(role for role in ROLES if role in needed)
+
+
+def _turns(each: Sequence[Sequence[T]]) -> list[T]:
+    """One of each in turn, until the longest is through; shorter ones begin again."""
+    return [own[i % len(own)] for i in range(max(map(len, each))) for own in each]
+
+
+def slug(text: str) -> str:
+    """A folder name made of a model, concept or recipe name."""
+    name = "".join(c if c.isalnum() else "-" for c in text.lower().rsplit("/", 1)[-1])
+    return "-".join(part for part in name.split("-") if part)[:60] or "run"
+
+
+def inputs(job: Job, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """By stage, what it reads besides earlier results; see ``Plan``.
+
+    Args:
+        job: the run.
+        model: fingerprints of the base model's components.
+    """
+    flat = as_dict(job.recipe)
+    folders = {
+        f"{role}_folder": [[str(folder.resolve())], *map(list, listed(job, role))]
+        for role in job.roles()
+        if (folder := job.folder(role))
+    }
+    counts = {f"{role}_images": flat[f"{role}_images"] for role in job.roles()}
+    shared = {"model": dict(model), "seed": job.seed, "pairs": [list(p) for p in job.pairs()]}
+    if job.also:
+        shared["concepts"] = len(job.targets)
+    return {
+        "images": {
+            **shared,
+            "retain": job.retain_prompts(),
+            **counts,
+            **{k: flat[k] for k in SAMPLING_KEYS},
+            **folders,
+        },
+        "mask": {**shared, **{k: flat.get(k) for k in SALIENCY_KEYS}},
+        "train": {
+            **shared,
+            **{k: flat.get(k) for k in TRAINING_KEYS},
+            **asdict(job.recipe.config),
+        },
+    }
+
+
+def listed(job: Job, role: Role) -> list[tuple[str, str, str]]:
+    """The user's own images of a role: path, prompt, SHA-256.
+
+    Every forget prompt names the concept, so they are dealt out in turn. A retained image is of
+    something in particular: it needs a caption of its own, unless there is one retain prompt.
+
+    Raises:
+        UserError: no images, or a retained one that nothing describes.
+    """
+    own = job.folder(role)
+    assert own is not None
+    files = image_files(own)
+    if role == "forget":
+        offered = [c for c, _ in job.pairs()]
+        texts = [offered[i % len(offered)] for i in range(len(files))]
+    else:
+        offered = list(dict.fromkeys(job.retain_prompts()))
+        found = captions(own, files)
+        if None in found and len(offered) > 1:
+            raise UserError(
+                f"{files[found.index(None)]} has no caption: describe every retained image in "
+                "metadata.jsonl or metadata.csv (file_name, text) or in a .txt or .caption beside "
+                "it."
+            )
+        texts = [text or offered[0] for text in found]
+    return [(str(f.resolve()), t, sha256(f)) for f, t in zip(files, texts, strict=True)]

@@ -1,0 +1,145 @@
+"""What a run will do, said before it starts, and where it stands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from erase.recipes.recipe import default_recipe, load_recipe
+from erase.runs.estimate import HOUR, duration, seconds
+from erase.runs.preflight import Ready
+from erase.runs.rates import Rates, rates
+from erase.runs.task import Task
+from erase.runtime import processes
+from erase.runtime.errors import clipped
+
+if TYPE_CHECKING:
+    from erase.prompts.concept import Concept
+
+COURSE = ("images", "base", "mask", "train", "erased", "eval")
+"""The stages in the order in which a run does them."""
+TITLES = {"base": "base images", "erased": "erased images"}
+"""Of stages whose names say too little."""
+GENERAL = "salun-sd"
+"""The recipe of concepts that have none of their own."""
+
+
+@dataclass
+class Course:
+    """Says which stage a run has reached, on stderr.
+
+    Attributes:
+        wanted: the stages asked for.
+        todo: those that are not finished.
+        told: whether anything is said.
+    """
+
+    wanted: Collection[str]
+    todo: Collection[str]
+    told: bool = True
+    _passed: int = field(default=0, init=False)
+
+    def reach(self, stage: str) -> None:
+        """Says that a stage begins, and that those before it are finished."""
+        self._say(self._names.index(stage) + 1)
+
+    def end(self) -> None:
+        """Says that the rest is finished."""
+        self._say(len(self._names))
+
+    @property
+    def _names(self) -> list[str]:
+        return [stage for stage in COURSE if stage in self.wanted]
+
+    def _say(self, until: int) -> None:
+        names = self._names
+        for number in range(self._passed, until):
+            name = names[number]
+            done = "" if name in self.todo else ", finished already"
+            if self.told:
+                tell(f"stage {number + 1} of {len(names)}: {TITLES.get(name, name)}{done}")
+        self._passed = until
+
+
+def tell(text: str) -> None:
+    """Says a line on stderr; of several processes the first one does."""
+    if processes.is_main():
+        print(text, file=sys.stderr, flush=True)
+
+
+def announce(ready: Ready, todo: Sequence[str]) -> None:
+    """Says what a run will do and how long that is likely to take; nothing where nothing is left.
+
+    Args:
+        ready: the run.
+        todo: stages that are not finished.
+    """
+    if not todo:
+        return
+    found = rates(ready)
+    task = ready.task
+    for line in head(task):
+        tell(line)
+    stages = [TITLES.get(s, s) for s in COURSE if s in todo]
+    tell(f"stages    {', '.join(stages)}")
+    tell(f"time      {time_told(ready, found, todo)}")
+    if text := long_told([task], found, todo):
+        tell(text)
+
+
+def head(task: Task) -> list[str]:
+    """Model, concepts with their anchors, recipe and folder, a line each."""
+    pairs = ", ".join(f"{called(c)} -> {called(a)}" for c, a in task.job.targets)
+    recipe = task.job.recipe
+    method = "" if recipe.name.startswith(recipe.method) else f" ({recipe.method})"
+    return [
+        f"model     {task.model}",
+        f"concept   {pairs}",
+        f"recipe    {recipe.name}{method}",
+        f"folder    {task.out}",
+    ]
+
+
+def called(concept: Concept) -> str:
+    """A concept's name, or its prompt, which is marked as one: no name was meant by it."""
+    if concept.kind != "text":
+        return concept.name
+    return f"'{clipped(concept.name)}' (a prompt)" if concept.name else "the empty prompt"
+
+
+def time_told(ready: Ready, found: Rates, todo: Sequence[str], count: int = 1) -> str:
+    """How long stages are likely to take, and how that is known.
+
+    Args:
+        ready: the run.
+        found: of this machine.
+        todo: stages.
+        count: of such runs.
+    """
+    if found.busy:
+        return "can't be told while other work keeps this machine busy"
+    return f"about {duration(count * seconds(ready.task, found, todo))} ({found.source})"
+
+
+def long_told(tasks: Sequence[Task], found: Rates, todo: Sequence[str]) -> str | None:
+    """A sentence where the runs are likely to take over an hour, with what would be shorter."""
+    task = tasks[0]
+    own = seconds(task, found, todo)
+    total = own * len(tasks)
+    if found.busy or total <= HOUR:
+        return None
+    text = f"This is likely to take over an hour: about {duration(total)}."
+    recipe, job = task.job.recipe, task.job
+    if recipe.name != default_recipe(task.model, job.concept) or task.model == "mini":
+        return f"{text} Fewer images (--eval-retain and others) or --steps make it shorter."
+    if recipe.name != GENERAL:
+        general = replace(job, recipe=load_recipe(GENERAL))
+        shorter = seconds(replace(task, job=general), found, todo) * len(tasks)
+        if shorter < 0.8 * total:
+            return (
+                f"{text} '{job.concept.name}' brings the recipe {recipe.name}, as published; "
+                f"--recipe {GENERAL} would take about {duration(shorter)}."
+            )
+    return f"{text} Fewer images (--eval-retain and others) or --steps make it shorter."

@@ -1,0 +1,83 @@
+"""Who looks on while a model trains: previews, and accelerate's trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from erase.methods import load_method
+from erase.runs.evaluation import requests
+from erase.runs.previews import plan_previews
+from erase.runtime import processes
+
+if TYPE_CHECKING:
+    from erase.diffusion.model import Diffusion
+    from erase.runs.manner import Manner
+    from erase.runs.task import Task
+    from erase.unlearn.fit import Watch
+
+LOGS = "tracking"
+"""Folder of a run for what a tracker writes."""
+
+
+@contextmanager
+def watching(
+    task: Task, diffusion: Diffusion, run: Path, manner: Manner, acc: Any
+) -> Iterator[Watch | None]:
+    """Has the first process draw previews and tell the tracker; None where nobody looks on.
+
+    Args:
+        task, diffusion, run: what is trained.
+        manner: what was asked for.
+        acc: the accelerator whose tracker it is.
+    """
+    if not processes.is_main() or not (manner.preview or manner.tracker):
+        yield None
+        return
+    job = task.job
+    recipe = job.recipe
+    previews = None
+    if manner.preview:
+        previews = plan_previews(
+            diffusion,
+            requests(job, task.eval_shift)["base"],
+            {"forget": [c for c, _ in job.pairs()], "retain": job.retain_prompts()},
+            job.sampler(),
+            run,
+            times=manner.preview,
+            steps=recipe.steps if load_method(recipe.method).NEEDS.loop else None,
+            at_once=1 if recipe.low_memory else recipe.sampling_batch,
+        )
+    tracker = _open(manner.tracker, acc, run) if manner.tracker else None
+
+    def watch(step: int, row: Mapping[str, float]) -> None:
+        figures = {k: v for k, v in row.items() if k not in ("step", "seconds")}
+        if tracker is not None and figures:
+            tracker.log(figures, step=step)
+        made = previews.draw(diffusion, step) if previews is not None else []
+        if tracker is not None and made:
+            shape = {"dataformats": "NHWC"} if manner.tracker == "tensorboard" else {}
+            tracker.log_images({"previews": np.stack(made)}, step=step, **shape)
+
+    try:
+        yield watch
+    finally:
+        if tracker is not None:
+            tracker.finish()
+
+
+def _open(name: str, acc: Any, run: Path) -> Any:
+    """The tracker, through accelerate."""
+    from accelerate.tracking import filter_trackers
+    from accelerate.utils import ProjectConfiguration
+
+    folder = run / LOGS
+    folder.mkdir(exist_ok=True)
+    acc.project_configuration = ProjectConfiguration(str(folder), str(folder))
+    acc.log_with = filter_trackers([name], str(folder))
+    acc.init_trackers(run.resolve().name, init_kwargs={"wandb": {"dir": str(folder)}})
+    return acc.get_tracker(name)

@@ -1,0 +1,94 @@
+"""Prompts as the model reads them: what is cut off, and what is the same after the cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from erase.images.captions import captions
+from erase.images.files import image_files
+from erase.methods import load_method
+from erase.runtime.errors import UserError, clipped
+
+if TYPE_CHECKING:
+    from erase.diffusion.text import Text
+    from erase.runs.job import Job
+
+
+def check_prompts(job: Job, text: Text) -> None:
+    """Refuses concepts whose words the model would never read, or read as something else.
+
+    Raises:
+        UserError: a concept or an anchor that is cut off; a concept that reads as its anchor or
+            as another concept.
+    """
+    needs_anchor = load_method(job.recipe.method).NEEDS.anchor
+    taken: set[object] = set()
+    for target in job.targets:
+        name = clipped(target.concept.name)
+        prompts, becomes = ([p[i] for p in target.pairs()] for i in (0, 1))
+        for prompt in prompts:
+            _check_read(text, prompt, target.concept.word)
+        for prompt in becomes if needs_anchor else ():
+            _check_read(text, prompt, target.anchor.word)
+        ours, theirs = text.ids(prompts), text.ids(becomes)
+        if any(c == a for c, a in zip(ours, theirs, strict=True)):
+            raise UserError(
+                f"The anchor equals the concept ('{name}') as the model reads them: choose "
+                "another --anchor."
+            )
+        if taken & set(ours):
+            raise UserError(f"The model reads '{name}' as another of the concepts: name each once.")
+        taken |= set(ours)
+
+
+def _check_read(text: Text, prompt: str, word: str) -> None:
+    if text.reads(prompt, word):
+        return
+    length = text.tokenizer.model_max_length
+    if word == prompt:
+        raise UserError(
+            f"'{clipped(prompt)}' is longer than the {length} tokens that the model reads of a "
+            "prompt: shorten it."
+        )
+    raise UserError(
+        f"The word '{clipped(word)}' is not in the prompt '{clipped(prompt)}' as far as the model "
+        f"reads it ({length} tokens): shorten the prompt."
+    )
+
+
+def training_prompts(job: Job) -> dict[str, list[str]]:
+    """The prompts that the run trains on, by what they are for."""
+    needs = load_method(job.recipe.method).NEEDS
+    found = {"concept": [c for c, _ in job.pairs()]}
+    if needs.anchor:
+        found["anchor"] = [a for _, a in job.pairs()]
+    if "retain" in job.roles() or not needs.loop:
+        found["retained"] = job.retain_prompts()
+    own = job.folder("retain")
+    if own is not None and "retained" in found:
+        found["retained"] += [text for text in captions(own, image_files(own)) if text]
+    return found
+
+
+def cut_off(text: Text, prompts: Mapping[str, Iterable[str]]) -> str | None:
+    """What the model does not read to the end, in one sentence; None where it reads all.
+
+    Args:
+        text: the model's.
+        prompts: by what they are for.
+    """
+    found = {kind: text.cut(dict.fromkeys(own)) for kind, own in prompts.items()}
+    counts = [
+        f"{len(own)} {kind} prompt{'s' if len(own) > 1 else ''}"
+        for kind, own in found.items()
+        if own
+    ]
+    if not counts:
+        return None
+    first = next(own[0] for own in found.values() if own)
+    length = text.tokenizer.model_max_length
+    return (
+        f"the model reads {length} tokens of a prompt and cuts off what follows, in "
+        f"{' and '.join(counts)}: '{clipped(first)}'"
+    ) + (" is the first." if sum(map(len, found.values())) > 1 else ".")

@@ -1,0 +1,124 @@
+"""One cell of a comparison: a run of its own, of which little is kept once it is measured."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from erase.runs.costs import forwards, image_forwards
+from erase.runs.execute import execute
+from erase.runs.folder import RunFolder
+from erase.runs.manner import Manner
+from erase.runtime.errors import UserError
+from erase.runtime.files import digest, write_json
+from erase.study.matrix import Cell, Matrix, task_of
+
+QUIET = Manner(ask_base=False, told=False)
+"""A comparison shows how often the base makes the concept, and goes on; it tells of its cells."""
+DELTA = "delta.safetensors"
+"""The model, kept in a cell's folder as what differs from the base."""
+
+
+def trouble(cell: Cell) -> Path:
+    """Where a failed cell's traceback stands."""
+    return cell.folder / "error.txt"
+
+
+@contextmanager
+def claimed(cell: Cell) -> Iterator[None]:
+    """Keeps other processes from the cell.
+
+    Raises:
+        UserError: another one makes it already.
+    """
+    from filelock import FileLock, Timeout
+
+    cell.folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(cell.folder.with_name(f".{cell.folder.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"Another process is making {cell.folder}: wait for it and compare again."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
+    """Runs one cell, writes ``cell.json`` and keeps the model as a delta."""
+    import torch
+
+    from erase.eval.comparison.compare import cell_facts
+    from erase.formats.base import open_base
+    from erase.formats.delta import save_delta
+    from erase.formats.folder import read_state
+    from erase.runtime.fingerprint import fingerprint_state
+
+    task = task_of(matrix, cell)
+    if cell.file.exists() and not overwrite:
+        raise UserError(
+            f"{cell.file} was made with other settings: add --overwrite or choose another --out."
+        )
+    trouble(cell).unlink(missing_ok=True)
+    _restore(matrix, cell)
+    execute(task, ("images", "mask", "train", "generate", "eval"), overwrite, QUIET)
+    before = open_base(matrix.model).denoiser_state()
+    after = read_state(cell.folder / "model", "unet")
+    delta = cell.folder / DELTA
+    delta.unlink(missing_ok=True)
+    moved = 0
+    if fingerprint_state(after) != fingerprint_state(before):
+        moved = save_delta(delta, before, after)
+    found = cell_facts(cell.folder)
+    found |= {
+        "inputs": digest(cell.inputs()),
+        "weights": sum(v.numel() for v in before.values()),
+        "moved": moved,
+        "bytes": delta.stat().st_size if moved else 0,
+        "evidence": cell.evidence,
+        "threads": torch.get_num_threads(),
+        "seedless": cell.seedless,
+        **_costs(cell),
+    }
+    write_json(cell.file, found)
+    clear(cell)
+
+
+def _costs(cell: Cell) -> dict[str, float | None]:
+    """What the denoiser was asked for, and what making the images to train on took."""
+    if cell.included:
+        return dict.fromkeys(("forwards", "image_forwards", "image_seconds"))
+    made = RunFolder.open(cell.folder).stages.get("images", {})
+    forwards_of_images = image_forwards(cell.recipe)
+    return {
+        "forwards": forwards(cell.recipe),
+        "image_forwards": forwards_of_images,
+        "image_seconds": made.get("making") if forwards_of_images else 0.0,
+    }
+
+
+def _restore(matrix: Matrix, cell: Cell) -> None:
+    """Puts back the model that was kept as a delta, so that it is not trained again where only what
+    is measured has changed."""
+    from erase.formats.base import open_base
+    from erase.formats.delta import apply_delta
+    from erase.formats.pipeline import save_model
+
+    run, delta = RunFolder.open(cell.folder), cell.folder / DELTA
+    trained = bool(run.stages.get("train", {}).get("finished"))
+    if not trained or not delta.exists() or (cell.folder / "model").exists():
+        return
+    base = open_base(matrix.model)
+    with suppress(UserError):  # of another base: it is trained again
+        save_model(base, apply_delta(delta, base.denoiser_state()), cell.folder / "model")
+
+
+def clear(cell: Cell) -> None:
+    """Removes what the delta holds too, and the training images, which have served."""
+    for name in ("model", "images", "checkpoints"):
+        shutil.rmtree(cell.folder / name, ignore_errors=True)

@@ -1,0 +1,278 @@
+"""``erase tune``: the same small search for every method, on concepts that no table shows.
+
+Every recipe gets as many trials as any other and at most as many denoiser forwards a trial. Images
+to train on are made once for all trials, and each trial is charged its share. The trials are a
+scrambled Sobol sequence over the method's space (``spaces.toml``), run as a matrix.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from erase.eval.instruments.choice import UNNAMED, Instruments
+from erase.prompts.concept import load_concept, members
+from erase.recipes.recipe import Recipe, as_dict, list_recipes, load_recipe, make_recipe, recipe_for
+from erase.recipes.stages import EVALUATION_KEYS
+from erase.runs.costs import forwards, image_forwards, mask_forwards, training_forwards
+from erase.runs.task import family
+from erase.runtime.errors import UserError
+from erase.runtime.files import write_json, write_text
+from erase.study.compare import make_matrix
+from erase.study.matrix import Matrix, cells, finished
+
+SPACES = Path(__file__).parent / "spaces.toml"
+SLACK = 0.01
+"""Trials whose harmonic mean is at most this much below the best are told apart by their FID."""
+SEED = 1000
+"""Of the tuning runs and of the draws: a seed that no table has."""
+UNASKED = ("eval_neighbours", "eval_general", "eval_empty")
+"""Counts of images that decide nothing here: none, unless asked for."""
+SHIFT = 1_000_000_000
+"""Added to the seeds of the evaluation images, so that no table's image decides a setting."""
+
+
+@cache
+def spaces() -> Mapping[str, Mapping[str, Any]]:
+    """By method, what is varied; see ``spaces.toml``."""
+    return tomllib.loads(SPACES.read_text(encoding="utf-8"))
+
+
+def most_steps(recipe: Recipe, budget: float, images: float = 0.0) -> int:
+    """Steps that the budget pays for, after the images, the mask and whatever else comes first.
+
+    Raises:
+        UserError: not even one.
+    """
+    before = images + mask_forwards(recipe) + training_forwards(recipe, 0)
+    each = training_forwards(recipe, 1) - training_forwards(recipe, 0)
+    steps = int((budget - before) / each)
+    if steps < 1:
+        raise UserError(
+            f"--forwards {budget:g} does not pay for one step of {recipe.name} and a trial's share "
+            f"of the images: give at least {math.ceil(before + each)}."
+        )
+    return steps
+
+
+def trials(
+    recipe: Recipe,
+    count: int,
+    budget: float,
+    fixed: Collection[str] = (),
+    seed: int = SEED,
+    start: Mapping[str, float] | None = None,
+) -> list[Recipe]:
+    """The recipes to try, named ``NAME-1`` and on.
+
+    Args:
+        recipe: the settings around which is searched.
+        count: number of trials, >= 1.
+        budget: most denoiser forwards a trial, with its share of the images to train on.
+        fixed: settings of the space that keep the recipe's value.
+        seed: of the draws.
+        start: values to search around instead of the recipe's own; None takes those that the space
+            has for the bundled recipe of this name.
+
+    Raises:
+        UserError: the budget is too small, or nothing is left to vary.
+    """
+    import torch
+
+    space = {k: v for k, v in spaces()[recipe.method].items() if k not in fixed}
+    if not space:
+        raise UserError(f"Nothing of {recipe.name} is left to vary: give fewer recipe values.")
+    dearest = _dearest(recipe, space)
+    share = image_forwards(dearest) / count
+    if share + forwards(dearest) > budget and "steps" not in space:
+        raise UserError(
+            f"{recipe.name} takes {share + forwards(dearest):.0f} denoiser forwards with its share "
+            f"of the images, more than --forwards {budget:g}: give fewer --steps."
+        )
+    if start is None:
+        start = spaces()["start"].get(recipe.name, {})
+    most = most_steps(dearest, budget, share) if "steps" in space else 0
+    points = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed).draw(count)
+    found = []
+    for number, point in enumerate(points.tolist(), 1):
+        settings = _unnamed(recipe)
+        for (key, spread), u in zip(space.items(), point, strict=True):
+            if isinstance(spread, list):
+                settings[key] = spread[min(int(u * len(spread)), len(spread) - 1)]
+                continue
+            factor = spread["low"] * (spread["high"] / spread["low"]) ** u
+            if key == "steps":
+                settings[key] = max(1, int(factor * most))
+            else:
+                settings[key] = float(f"{start.get(key, settings[key]) * factor:.2g}")
+        found.append(make_recipe(f"{recipe.name}-{number}", settings))
+    return found
+
+
+def _overridden(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """The recipe with settings that are of use to a trial at least.
+
+    Raises:
+        UserError: one that is of use to none, or out of range.
+    """
+    space = {k: v for k, v in spaces()[recipe.method].items() if k not in given}
+    checked = as_dict(make_recipe(recipe.name, _unnamed(_dearest(recipe, space)), given))
+    return make_recipe(recipe.name, _unnamed(recipe) | {key: checked[key] for key in given})
+
+
+def _unnamed(recipe: Recipe) -> dict[str, Any]:
+    return {key: value for key, value in as_dict(recipe).items() if key != "name"}
+
+
+def _dearest(recipe: Recipe, space: Mapping[str, Any]) -> Recipe:
+    """The recipe with the choices of the space that cost most, so that every trial fits."""
+    found = recipe
+    for key in (k for k, spread in space.items() if isinstance(spread, list)):
+        choices = [make_recipe(recipe.name, _unnamed(found) | {key: v}) for v in space[key]]
+        found = max(choices, key=lambda one: training_forwards(one, 1))
+    return found
+
+
+def tuning_matrix(
+    name: str,
+    model: str,
+    out: Path,
+    *,
+    count: int,
+    budget: float,
+    concepts: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> tuple[Recipe, Matrix]:
+    """The recipe that is tuned, and its trials as a matrix.
+
+    Args:
+        name: of a recipe, or a TOML file.
+        model: the base.
+        out: folder of the search.
+        count: trials.
+        budget: most denoiser forwards of a trial: mask, training and its share of the images.
+        concepts: to tune on; none takes those of the family that are marked for it.
+        overrides: recipe values of every trial; they are not varied.
+        options: ``instruments``, ``compute``, ``retain`` and ``anchor`` of the runs.
+
+    Raises:
+        UserError: bad input, or no concepts are known for the model.
+    """
+    if count < 1:
+        raise UserError(f"--trials {count} is less than 1: ask for at least one.")
+    given = overrides or {}
+    recipe = _overridden(load_recipe(recipe_for(name, model)), given)
+    home = family(model)
+    if not concepts and home is None:
+        raise UserError("No concepts were given: add --concepts with some to tune on.")
+    own = [c.name for c in members(home, tuning=True)] if home else []
+    chosen = list(concepts) or own
+    known = {load_concept(name, home).name for name in chosen if name != "all"}
+    if home and ("all" in chosen or known & {c.name for c in members(home)}):
+        raise UserError(
+            f"The concepts {', '.join(chosen)} stand in tables: tune on others, such as "
+            f"{', '.join(own)}."
+        )
+    instruments: Instruments = options.get("instruments", UNNAMED)
+    for concept in chosen:
+        if instruments.judge is None and load_concept(concept, home).judge is None:
+            raise UserError(
+                f"Nothing tells whether '{concept}' is gone, by which trials are told apart: add "
+                "--judge."
+            )
+    spared: dict[str, Any] = {key: 0 for key in UNASKED if key not in given}
+    # Someone's own file of the same name is searched around what it says.
+    start: dict[str, float] | None = None if recipe_for(name, model) in list_recipes() else {}
+    drawn = trials(recipe, count, budget, fixed=set(given), start=start)
+    made = [replace(trial, **spared) for trial in drawn]
+    # How many images judge the trials is no setting of the method.
+    plain = load_recipe(recipe_for(name, model))
+    recipe = replace(recipe, **{key: getattr(plain, key) for key in EVALUATION_KEYS})
+    return recipe, make_matrix(model, made, chosen, [SEED], out, eval_shift=SHIFT, **options)
+
+
+def best(scores: Sequence[Mapping[str, float | None]]) -> int:
+    """Index of the best trial: the harmonic mean decides, and near its top the FID.
+
+    Args:
+        scores: ``harmonic`` in [0, 1] and ``fid`` (or None) of each trial.
+    """
+    top = max(float(s["harmonic"] or 0) for s in scores)
+    near = [i for i, s in enumerate(scores) if float(s["harmonic"] or 0) >= top - SLACK]
+    if any(scores[i]["fid"] is None for i in near):
+        return max(near, key=lambda i: float(scores[i]["harmonic"] or 0))
+    return min(near, key=lambda i: float(scores[i]["fid"] or 0))
+
+
+def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
+    """Chooses among the finished trials; writes ``tune.{json,md}`` and the chosen recipe.
+
+    Args:
+        recipe: what was tuned; the chosen settings are written under its name.
+        matrix: its trials.
+        command: how the search is repeated, for the recipe's head.
+
+    Returns:
+        The Markdown table of the trials, and where the recipe is.
+
+    Raises:
+        UserError: a trial has no finished cell, or UA was not measured.
+    """
+    from erase.eval.comparison.compare import columns, read_cells, row
+
+    rows, measured = [], []
+    for trial in matrix.recipes:
+        own = [c for c in cells(matrix) if c.recipe.name == trial.name]
+        done = [c.file for c in own if finished(c) is not None]
+        if len(done) == len(own):
+            found = read_cells(done)
+            measured += found
+            rows.append((trial, row(trial.name, found)))
+    if not rows:
+        raise UserError("No trial was finished: fix what the messages say and tune again.")
+    figures = [{k: f and f["value"] for k, f in r["figures"].items()} for _, r in rows]
+    if any(f["harmonic"] is None for f in figures):
+        raise UserError("UA was not measured, so that no trial is better: add --judge.")
+    winner = best(figures)
+    varied = list(spaces()[recipe.method])
+    keys = ("ua", "ira", "cra", "harmonic", "fid")
+    shown = {c.key: c.title for c in columns({"cells": measured}) if c.key in keys}
+    heads = ["trial", *varied, "forwards", "with images", *shown.values()]
+    share = max(map(image_forwards, matrix.recipes)) / len(matrix.recipes)
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for number, ((trial, _), values) in enumerate(zip(rows, figures, strict=True)):
+        settings = as_dict(trial)
+        entries = [trial.name + (" ←" if number == winner else "")]
+        entries += [str(settings[key]) for key in varied]
+        entries += [f"{forwards(trial):.0f}", f"{forwards(trial) + share:.0f}"]
+        for key in shown:
+            value, scale = values[key], 1 if key == "fid" else 100
+            entries.append("" if value is None else f"{scale * value:.{2 if scale == 1 else 1}f}")
+        lines.append("| " + " | ".join(entries) + " |")
+    table = "\n".join(lines) + "\n"
+    kept = {key: getattr(recipe, key) for key in EVALUATION_KEYS}
+    chosen = replace(rows[winner][0], name=recipe.name, **kept)
+    heading = f"Chosen among {len(rows)} trials on {', '.join(matrix.concepts)} by\n{command}"
+    file = matrix.out / f"{recipe.name}.toml"
+    write_text(file, recipe_text(chosen, heading))
+    write_text(matrix.out / "tune.md", table)
+    write_json(
+        matrix.out / "tune.json",
+        {"command": command, "chosen": as_dict(chosen), "trials": [r for _, r in rows]},
+    )
+    return f"{table}\nThe chosen settings are in {file}."
+
+
+def recipe_text(recipe: Recipe, heading: str) -> str:
+    """A recipe as TOML, under a comment."""
+    head = "".join(f"# {line}\n" for line in heading.splitlines())
+    values = {k: v for k, v in as_dict(recipe).items() if k != "name" and v is not None}
+    # TOML's texts, numbers and booleans are JSON's.
+    return head + "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items())

@@ -1,0 +1,1 @@
+"""Saliency, masks, the masked optimizer and the training loop, for any module."""

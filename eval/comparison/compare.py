@@ -1,0 +1,358 @@
+"""The comparison of recipes: one row each over concepts and seeds, from the cells of a matrix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from erase.eval.stats.intervals import Mean, bootstrap, pooled
+from erase.runtime.errors import UserError
+
+SCHEMA = 1
+"""Number of the layout of ``compare.json``."""
+Cell = Mapping[str, Any]
+"""The content of a ``cell.json``."""
+NEEDED = ("recipe", "method", "concept", "seed", "base", "settings", "summary", "fidelity")
+"""What a cell can't be read without."""
+
+
+class Column(NamedTuple):
+    """A figure of the table.
+
+    Attributes:
+        key: in the rows.
+        title: above the column.
+        of: reads it from a cell; None where not measured.
+        scale: what the value is multiplied by when printed.
+        digits: behind the point.
+        better: 1 where more is better, -1 where less is, 0 where neither.
+        n: images of which the value is a share; None where it is none.
+    """
+
+    key: str
+    title: str
+    of: Callable[[Cell], float | None]
+    scale: float = 1.0
+    digits: int = 1
+    better: int = 0
+    n: Callable[[Cell], int] | None = None
+
+
+def _share(key: str) -> Callable[[Cell], float | None]:
+    def read(cell: Cell) -> float | None:
+        found = cell["summary"]["erased"][key]
+        return None if found is None else float(found["value"])
+
+    return read
+
+
+def _asked(key: str) -> Callable[[Cell], int]:
+    return lambda cell: int(cell["summary"]["erased"][key]["n"])
+
+
+def harmonic(cell: Cell) -> float | None:
+    """Harmonic mean of those of UA, IRA and CRA that were measured; 0 where one is 0."""
+    values = [v for key in ("ua", "ira", "cra") if (v := _share(key)(cell)) is not None]
+    if not values:
+        return None
+    return 0.0 if min(values) == 0 else len(values) / sum(1 / v for v in values)
+
+
+def _fid(cell: Cell) -> float | None:
+    found = next((f for f in cell["fidelity"] if f["name"].startswith("FID")), None)
+    return None if found is None else float(found["erased"])
+
+
+def _fid_floor(cell: Cell) -> float | None:
+    found = next((f for f in cell["fidelity"] if f["name"].startswith("FID")), None)
+    return None if found is None else float(found["base"])
+
+
+def _nudity(cell: Cell) -> float | None:
+    found = cell["nudity"]
+    return None if found is None else float(found["erased"]["value"])
+
+
+def _clip(cell: Cell) -> float | None:
+    return None if cell["clip_score"] is None else float(cell["clip_score"]["erased"]["value"])
+
+
+def _lpips(cell: Cell) -> float | None:
+    """How far everyday captions moved."""
+    groups = cell["over_erasure"]["groups"]
+    found = next((g for g in groups if g["name"] == "general"), None)
+    return None if found is None else found["lpips"]["value"]
+
+
+def _whole(of: str, images: str) -> Callable[[Cell], float | None]:
+    """A cost with that of the images to train on; None where one of them is not known."""
+
+    def read(cell: Cell) -> float | None:
+        own, made = cell.get(of), cell.get(images)
+        return None if own is None or made is None else float(own) + float(made)
+
+    return read
+
+
+COLUMNS = (
+    Column("ua", "UA %", _share("ua"), 100, better=1, n=_asked("ua")),
+    Column("ira", "IRA %", _share("ira"), 100, better=1, n=_asked("ira")),
+    Column("cra", "CRA %", _share("cra"), 100, better=1, n=_asked("cra")),
+    Column("harmonic", "harmonic %", harmonic, 100, better=1),
+    Column(
+        "nudity", "nudity %", _nudity, 100, better=-1, n=lambda c: int(c["nudity"]["erased"]["n"])
+    ),
+    Column("fid", "FID", _fid, digits=2, better=-1),
+    Column("lpips", "LPIPS, everyday", _lpips, digits=3, better=-1),
+    Column("clip", "CLIP score", _clip, digits=1, better=1),
+    Column("seconds", "seconds", lambda c: c["training_seconds"], digits=0, better=-1),
+    Column(
+        "all_seconds",
+        "seconds with images",
+        _whole("training_seconds", "image_seconds"),
+        digits=0,
+        better=-1,
+    ),
+    Column("forwards", "forwards", lambda c: c.get("forwards"), digits=0, better=-1),
+    Column(
+        "all_forwards",
+        "forwards with images",
+        _whole("forwards", "image_forwards"),
+        digits=0,
+        better=-1,
+    ),
+    Column("memory", "peak MiB", lambda c: c["training_memory_mb"], digits=0, better=-1),
+    Column("moved", "weights moved %", lambda c: c["moved"] / c["weights"], 100),
+    Column("bytes", "MB to store", lambda c: c["bytes"], 1e-6, better=-1),
+)
+COSTS = ("seconds", "all_seconds", "forwards", "all_forwards", "memory")
+"""Figures of the making, which a model that others made has none of."""
+MAKING = (*COSTS, "moved", "bytes")
+"""Figures of the model rather than of its images."""
+PAIRED = ("ua", "ira", "cra", "harmonic", "nudity", "fid", "lpips")
+"""Figures that recipes are compared on, cell by cell."""
+
+
+def cell_facts(run: Path) -> dict[str, Any]:
+    """What the comparison needs of a finished run: small enough to be kept for good.
+
+    Seconds and memory are those of mask and training; what making the images to train on took is
+    counted apart, since runs share them.
+    """
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    made = report["provenance"]
+    seconds, memory = made["seconds"], made["peak_memory_mb"]
+    # Of a model that others erased, what it took is not known.
+    trained = made["recipe"]["method"] != "included"
+    return {
+        "schema": SCHEMA,
+        **report["run"],
+        "kind": report["concept"]["kind"],
+        "settings": made["recipe"],
+        "base": made["model"].get("fingerprint"),
+        "images": report["images"],
+        "summary": report["summary"],
+        "per_class": report["per_class"],
+        "became": report["became"],
+        "fidelity": report["fidelity"],
+        "clip_score": report["clip_score"],
+        "nudity": _shares(report["nudity"]),
+        "over_erasure": report["over_erasure"],
+        "training_seconds": round(sum(seconds.get(s, 0.0) for s in ("mask", "train")), 1)
+        if trained
+        else None,
+        "training_memory_mb": max(memory.get(s, 0) for s in ("mask", "train")) if trained else None,
+        "seconds": seconds,
+        "device": made["device"],
+        "versions": made["versions"],
+    }
+
+
+def _shares(nudity: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Both sides' shares of images with a counted body part, and what was counted."""
+    if nudity is None or nudity["compared"]["base"]["share"] is None:
+        return None
+    sides = {side: nudity["compared"][side]["share"] for side in ("base", "erased")}
+    return {**sides, "change": nudity["compared"]["change"], "facts": nudity["facts"]}
+
+
+def columns(result: Mapping[str, Any]) -> list[Column]:
+    """Those of the table, under the names of the networks that measured; nudity where asked."""
+    cells = result["cells"]
+    names = {
+        "fid": {f["name"] for c in cells for f in c["fidelity"] if "FID" in f["name"]},
+        "lpips": {f"{c['over_erasure']['lpips']}, everyday" for c in cells if _lpips(c)},
+    }
+    found = []
+    for column in COLUMNS:
+        if column.key == "nudity" and all(c["nudity"] is None for c in cells):
+            continue
+        titles = names.get(column.key, set())
+        found.append(column._replace(title=min(titles)) if len(titles) == 1 else column)
+    return found
+
+
+def read_cells(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """Reads ``cell.json`` files.
+
+    Raises:
+        UserError: one can't be read, or is of another layout.
+    """
+    found = []
+    for file in files:
+        try:
+            cell = json.loads(file.read_text(encoding="utf-8"))
+            if cell["schema"] != SCHEMA:
+                raise ValueError(f"layout {cell['schema']}")
+            if lost := [key for key in NEEDED if key not in cell]:
+                raise ValueError(f"no '{lost[0]}'")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{file} can't be read ({error}): remove it and compare again."
+            ) from error
+        found.append(cell)
+    return found
+
+
+def row(recipe: str, cells: Sequence[Cell]) -> dict[str, Any]:
+    """A recipe's figures over its cells, each with an interval over the concepts."""
+    figures = {c.key: _mean(cells, c) for c in COLUMNS}
+    return {
+        "recipe": recipe,
+        "method": cells[0]["method"],
+        "concepts": len({c["concept"] for c in cells}),
+        "seeds": sorted({c["seed"] for c in cells}),
+        "cells": len(cells),
+        "settings": cells[0]["settings"],
+        "figures": {k: None if m is None else asdict(m) for k, m in figures.items()},
+        "fid_floor": _plain([_fid_floor(c) for c in cells]),
+    }
+
+
+def base_row(cells: Sequence[Cell]) -> dict[str, Any]:
+    """The base model's own figures on the same prompts and seeds, one cell a concept."""
+    once = {c["concept"]: c for c in cells}
+    return row("base model", [_as_base(c) for c in once.values()])
+
+
+def _as_base(cell: Cell) -> Cell:
+    score = cell["clip_score"]
+    return {
+        **cell,
+        "method": None,
+        "settings": {},
+        "summary": {"erased": cell["summary"]["base"]},
+        "fidelity": [{**f, "erased": f["base"]} for f in cell["fidelity"]],
+        "clip_score": None if score is None else {"erased": score["base"]},
+        "nudity": cell["nudity"] and {"erased": cell["nudity"]["base"]},
+        "over_erasure": {"groups": []},
+        "training_seconds": None,
+        "image_seconds": None,
+        "forwards": None,
+        "image_forwards": None,
+        "training_memory_mb": None,
+        "moved": 0,
+        "bytes": 0,
+    }
+
+
+def _mean(cells: Sequence[Cell], column: Column) -> Mean | None:
+    groups: dict[str, list[tuple[float, int]]] = {}
+    for cell in cells:
+        value = column.of(cell)
+        if value is not None:
+            n = column.n(cell) if column.n else 1
+            groups.setdefault(cell["concept"], []).append((value, n))
+    if not groups:
+        return None
+    if column.n:
+        return pooled(list(groups.values()))
+    return bootstrap([[value for value, _ in group] for group in groups.values()])
+
+
+def _plain(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return fmean(known) if known else None
+
+
+def by_place(cells: Sequence[Cell], name: str) -> dict[tuple[str, int], Cell]:
+    """A row's cells by concept and seed; a model that no seed made stands at each of its
+    concept's."""
+    found = {}
+    for cell in (c for c in cells if c["recipe"] == name):
+        concept = cell["concept"]
+        every = {c["seed"] for c in cells if c["concept"] == concept}
+        for seed in every if cell.get("seedless") else {cell["seed"]}:
+            found[concept, seed] = cell
+    return found
+
+
+def paired(cells: Sequence[Cell], first: str, second: str) -> dict[str, Any]:
+    """Differences ``first`` minus ``second`` over the concepts and seeds that both have.
+
+    Averaged over a concept's seeds, interval by bootstrap over the concepts.
+    """
+    by = {name: by_place(cells, name) for name in (first, second)}
+    common = sorted(set(by[first]) & set(by[second]))
+    found: dict[str, Any] = {"first": first, "second": second, "cells": len(common)}
+    columns = {c.key: c for c in COLUMNS}
+    for key in PAIRED:
+        groups: dict[str, list[float]] = {}
+        for place in common:
+            a, b = (columns[key].of(by[name][place]) for name in (first, second))
+            if a is not None and b is not None:
+                groups.setdefault(place[0], []).append(a - b)
+        found[key] = asdict(bootstrap(list(groups.values()))) if groups else None
+    return found
+
+
+def ranking(cells: Sequence[Cell], names: Sequence[str]) -> dict[str, Any]:
+    """Harmonic means over the cells that all recipes have, so that none is spared a hard one."""
+    own = [by_place(cells, name) for name in names]
+    common = set.intersection(*(set(places) for places in own)) if own else set()
+    found = {}
+    by = {c.key: c for c in COLUMNS}
+    for name, places in zip(names, own, strict=True):
+        mean = _mean([places[place] for place in sorted(common)], by["harmonic"])
+        found[name] = None if mean is None else mean.value
+    return {"cells": len(common), "harmonic": found}
+
+
+def compare(
+    cells: Sequence[Cell],
+    order: Sequence[str],
+    unfinished: Sequence[str] = (),
+    others: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The content of ``compare.json``: rows in the order of the recipes, the first one paired
+    with every other.
+
+    Args:
+        cells: finished ones.
+        order: names of the rows.
+        unfinished: titles of the cells that are missing.
+        others: titles of those among ``cells`` that another command made.
+    """
+    names = [n for n in order if any(c["recipe"] == n for c in cells)]
+    places = {n: set(by_place(cells, n)) for n in names}
+    every = set().union(*places.values())
+    rows = [
+        row(n, [c for c in cells if c["recipe"] == n]) | {"complete": places[n] == every}
+        for n in names
+    ]
+    return {
+        "schema": SCHEMA,
+        "model": cells[0]["model"] if cells else None,
+        "base": cells[0]["base"] if cells else None,
+        "base_row": base_row(cells) if cells else None,
+        "rows": rows,
+        "ranking": ranking(cells, names),
+        "unfinished": list(unfinished),
+        "others": list(others),
+        "paired": [paired(cells, names[0], other) for other in names[1:]],
+        "cells": list(cells),
+    }

@@ -1,0 +1,1 @@
+"""Any folders of images, measured."""

@@ -1,0 +1,124 @@
+"""``--require ua=0.95,ira=0.9``: a run that falls short ends with exit code 3."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from erase.eval.report.result import FIGURES, measured
+from erase.runtime.errors import UserError, clipped, nearest
+from erase.runtime.words import counted
+
+KNOWN = (*FIGURES, "harmonic")
+LEAST = 10
+"""Images below which a figure meets nothing."""
+
+
+class RequirementError(Exception):
+    """A report falls short; its message has a sentence for each requirement that is not met."""
+
+
+def parse(text: str) -> dict[str, float]:
+    """``ua=0.95,ira=0.9`` by figure.
+
+    Raises:
+        UserError: an unknown figure, one that is named twice, or a number out of range.
+    """
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise UserError(
+                f"--require {clipped(text)} is not a list of FIGURE=LEAST: write ua=0.95,ira=0.9."
+            )
+        if name in found:
+            raise UserError(f"--require names {name} twice: give one value for each figure.")
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise UserError(
+                f"--require {name}={clipped(value)} is not a number: give a fraction in [0, 1]."
+            ) from error
+    return checked(found)
+
+
+def checked(required: Mapping[str, float]) -> dict[str, float]:
+    """The requirements, if they can be asked for.
+
+    Raises:
+        UserError: an unknown figure, or a number out of range.
+    """
+    for name, least in required.items():
+        if name not in KNOWN:
+            raise UserError(
+                f"There is no figure '{clipped(name)}' to require: choose from {', '.join(KNOWN)}."
+                f"{nearest(name, KNOWN)}"
+            )
+        if not (math.isfinite(least) and 0 <= least <= 1):
+            raise UserError(
+                f"--require {name}={least:g} is not in [0, 1]: give a fraction, 0.95 for 95%."
+            )
+    return dict(required)
+
+
+def unmet(
+    report: Mapping[str, Any], required: Mapping[str, float], of: str | None = None
+) -> list[str]:
+    """A sentence for each requirement that a report of one concept does not meet.
+
+    Args:
+        report: see ``result.measured``.
+        required: by figure, the least value, a fraction.
+        of: what the figures are of, to be named.
+    """
+    lines = []
+    for name, least in required.items():
+        value, n = measured(report, name)
+        what = f"{name} of {of}" if of else name
+        asked = f"{least:g} or more is required"
+        if value is None:
+            lines.append(f"{what} was not measured, and {asked}.")
+        elif n < LEAST:
+            lines.append(
+                f"{what} is {value:.4g} of {counted(n, 'image')}, too few to meet a requirement "
+                f"(at least {LEAST} are needed), and {asked}."
+            )
+        elif value < least:
+            lines.append(f"{what} is {value:.4g}, and {asked}.")
+    return lines
+
+
+def check_report(report: Mapping[str, Any], required: Mapping[str, float]) -> None:
+    """Holds a run's report to its requirements, each concept of several.
+
+    Raises:
+        RequirementError: some are not met.
+    """
+    several = report.get("concepts")
+    lines: list[str] = []
+    for one in several or (report,):
+        lines += unmet(one, required, one["concept"]["name"] if several else None)
+    if lines:
+        raise RequirementError("\n".join(lines))
+
+
+def check_folders(result: Mapping[str, Any], required: Mapping[str, float]) -> None:
+    """Holds every folder of ``erase eval --images`` but the base side to the requirements.
+
+    Where no concept's labels were judged, UA is 1 - the share of flagged images.
+
+    Raises:
+        RequirementError: some are not met.
+    """
+    lines: list[str] = []
+    for folder in result["folders"]:
+        if folder["name"] != result["base"]:
+            figures = dict(folder.get("classifier") or {})
+            exposed = folder.get("nudity")
+            if not figures.get("ua") and exposed and exposed["share"]:
+                share = exposed["share"]
+                figures["ua"] = {"value": 1 - share["value"], "n": share["n"]}
+            lines += unmet({"summary": {"erased": figures}}, required, folder["name"])
+    if lines:
+        raise RequirementError("\n".join(lines))

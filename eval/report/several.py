@@ -1,0 +1,121 @@
+"""The report of a run that erased several concepts: one over the reports of each."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from erase.eval.pages.html import data_uri, spread, template
+from erase.eval.pictures import read_pictures
+from erase.eval.report.evaluate import read_report
+from erase.eval.report.family import table
+from erase.eval.report.page import Pair
+from erase.eval.report.schema import SCHEMA
+from erase.eval.report.verdict import about
+from erase.runtime.files import write_json, write_text
+from erase.runtime.places import near
+
+KEYS = ("concept", "anchor", "conclusion", "summary", "fidelity", "nudity", "verdict")
+"""What is taken from a concept's own report."""
+SHOWN = 6
+"""Pairs of images of each concept."""
+
+
+def conclude(
+    run: Path, places: Sequence[Path], own: Sequence[Set[tuple[str, int, int]] | None]
+) -> dict[str, Any]:
+    """Writes the run's ``report.{json,html,md,csv}``.
+
+    Args:
+        run: the run folder.
+        places: folders of the concepts' own reports, below it.
+        own: each concept's images (``Picture.key``).
+
+    Returns:
+        The report as it stands in ``report.json``: by concept the figures of its own report, and
+        their means.
+    """
+    reports = [read_report(place) for place in places]
+    rows, mean, text = table(places)
+    entries = [
+        {
+            "folder": place.relative_to(run).as_posix(),
+            **{key: report[key] for key in KEYS},
+        }
+        for place, report in zip(places, reports, strict=True)
+    ]
+    facts = reports[0]["run"]
+    made = {
+        "schema": SCHEMA,
+        "run": {
+            **facts,
+            "concept": " + ".join(row["concept"] for row in rows),
+            "anchor": " + ".join(row["anchor"] or "the empty prompt" for row in rows),
+        },
+        "concepts": entries,
+        "mean": mean,
+        "verdict": [" ".join(about(report)) for report in reports],
+        "mask": reports[0]["mask"],
+        "provenance": reports[0]["provenance"],
+    }
+    result: dict[str, Any] = json.loads(json.dumps(made))
+    veiled = any(entry["nudity"] is not None for entry in entries)
+    pictures = [_pairs(run, keys, veiled) for keys in own]
+    html = template("together.html.j2").render(
+        r=result,
+        rows=rows,
+        mean=mean,
+        pictures=pictures,
+        veiled=veiled,
+        run=near(run),
+        export=f"{run.name or 'erased'}.safetensors",
+    )
+    write_json(run / "report.json", result)
+    write_text(run / "report.md", f"{_lines(result)}\n{text}")
+    write_text(run / "report.csv", _csv(rows))
+    write_text(run / "report.html", html)
+    return result
+
+
+def _pairs(run: Path, keys: Set[tuple[str, int, int]] | None, veiled: bool) -> list[Pair]:
+    """Some of a concept's forget images before and after."""
+    sides = (
+        [
+            picture
+            for manifest in sorted((run / "eval" / side).glob("*/manifest.jsonl"))
+            for picture in read_pictures(manifest.parent)
+            if picture.role == "forget" and (keys is None or picture.key in keys)
+        ]
+        for side in ("base", "erased")
+    )
+    return [
+        Pair(
+            data_uri(base.file),
+            data_uri(erased.file),
+            f"{base.prompt} (seed {base.seed})",
+            base.prompt,
+            False,
+            veiled,
+        )
+        for base, erased in spread(list(zip(*sides, strict=True)), SHOWN)
+    ]
+
+
+def _lines(result: Mapping[str, Any]) -> str:
+    title = f"# Erasing {result['run']['concept']}, together"
+    rules = result["concepts"][0]["conclusion"]["rules"]
+    said = [f"- {sentence}" for sentence in result["verdict"]]
+    concluded = ["How this was concluded:", "", *(f"- {rule}" for rule in rules)]
+    return "\n".join([title, "", *said, "", *concluded, ""])
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

@@ -1,0 +1,123 @@
+"""``--require``: values of a report held against least values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from erase.cli.main import main
+from erase.eval.report.requirements import (
+    RequirementError,
+    check_folders,
+    check_report,
+    parse,
+    unmet,
+)
+from erase.runtime.errors import UserError
+
+
+def share(value: float, n: int = 40) -> dict[str, float]:
+    return {"value": value, "n": n, "low": 0.0, "high": 1.0}
+
+
+def report(name: str = "church", **figures: Any) -> dict[str, Any]:
+    erased = dict.fromkeys(("ua", "ra", "ira", "cra", "became_anchor")) | figures
+    return {
+        "concept": {"name": name, "kind": "object"},
+        "summary": {"erased": erased},
+        "nudity": None,
+    }
+
+
+def test_what_is_asked_for_is_read() -> None:
+    assert parse("ua=0.95, ira = 0.9") == {"ua": 0.95, "ira": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ua", "write ua=0.95,ira=0.9"),
+        ("", "write ua=0.95,ira=0.9"),
+        ("ua=0.9,", "write ua=0.95,ira=0.9"),
+        ("uaa=0.9", "choose from ua, ra, ira, cra, became_anchor, harmonic.*Did you mean 'ua'"),
+        ("ua=95", "is not in .0, 1.: give a fraction, 0.95 for 95%"),
+        ("ua=-1", "is not in"),
+        ("ua=nan", "is not in"),
+        ("ua=95%", "ua=95% is not a number"),
+        ("ua=0.9,ua=0.8", "names ua twice"),
+    ],
+)
+def test_what_can_not_be_asked_for_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(text)
+
+
+def test_a_wrong_requirement_is_found_before_anything_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for argv in (
+        ["run", "--model", "no/such", "--concept", "x", "--require", "fid=3"],
+        ["eval", "--images", "no/such/folder", "--require", "fid=3"],
+        ["run", "--concept", "church", "--stages", "images", "--require", "ua=1"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(argv)
+        assert stop.value.code == 2
+        said = capsys.readouterr().err
+        assert "There is no figure 'fid'" in said or "without the stage eval" in said
+
+
+@pytest.mark.parametrize(
+    ("figures", "required", "lines"),
+    [
+        ({"ua": share(0.95)}, {"ua": 0.95}, []),
+        ({"ua": share(0.94)}, {"ua": 0.95}, ["ua is 0.94, and 0.95 or more is required."]),
+        ({}, {"ua": 0.0}, ["ua was not measured, and 0 or more is required."]),
+        (
+            {"ua": share(1.0, 9), "ira": share(0.5)},
+            {"ua": 0.95, "ira": 0.9},
+            [
+                "ua is 1 of 9 images, too few to meet a requirement (at least 10 are needed), and "
+                "0.95 or more is required.",
+                "ira is 0.5, and 0.9 or more is required.",
+            ],
+        ),
+        # 3 / (1/1 + 1/0.5 + 1/0.5) = 0.6
+        ({"ua": share(1.0), "ira": share(0.5), "cra": share(0.5)}, {"harmonic": 0.6}, []),
+        (
+            {"ua": share(1.0), "ira": share(0.5), "cra": share(0.5)},
+            {"harmonic": 0.7},
+            ["harmonic is 0.6, and 0.7 or more is required."],
+        ),
+    ],
+)
+def test_each_unmet_requirement_is_a_sentence(
+    figures: dict[str, Any], required: dict[str, float], lines: list[str]
+) -> None:
+    assert unmet(report(**figures), required) == lines
+
+
+def test_each_of_several_concepts_must_meet_it() -> None:
+    both = {"concepts": [report(ua=share(0.99)), report("radio", ua=share(0.5))]}
+    check_report(both, {"ua": 0.5})
+    with pytest.raises(RequirementError, match="^ua of radio is 0.5, and 0.9 or more"):
+        check_report(both, {"ua": 0.9})
+
+
+def test_nudity_counts_what_is_not_flagged() -> None:
+    nudity = {"compared": {"erased": {"share": share(0.1)}}}
+    found = report("nudity") | {"nudity": nudity}
+    assert unmet(found, {"ua": 0.9}) == ["ua was not measured, and 0.9 or more is required."]
+    found["concept"]["kind"] = "nudity"
+    assert unmet(found, {"ua": 0.9}) == []
+
+
+def test_folders_but_the_base_must_meet_it() -> None:
+    flagged = {"name": "ours", "nudity": {"share": share(0.02)}}
+    base = {"name": "base", "nudity": {"share": share(0.5)}}
+    judged = {"name": "theirs", "classifier": {"ua": share(0.8)}}
+    result = {"base": "base", "folders": [base, flagged, judged]}
+    check_folders(result, {"ua": 0.8})
+    with pytest.raises(RequirementError, match="^ua of theirs is 0.8, and 0.9 or more"):
+        check_folders(result, {"ua": 0.9})

@@ -1,0 +1,119 @@
+"""``erase export`` in every direction, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from erase.cli.main import main
+from erase.diffusion.model import Diffusion
+from erase.formats.export import export
+from erase.runtime.errors import UserError
+
+
+def unet(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(next((folder / "unet").glob("*.safetensors")))
+
+
+@pytest.fixture
+def erased(tiny: Diffusion, tiny_folder: Path, tmp_path: Path) -> Path:
+    """The tiny model with a third of one matrix moved by 1e-5."""
+    from erase.formats.base import open_base
+    from erase.formats.pipeline import save_model
+
+    state = {k: v.clone() for k, v in tiny.denoiser.state_dict().items()}
+    name = next(n for n in state if n.endswith("attn2.to_k.weight"))
+    state[name].view(-1)[::3] += 1e-5
+    save_model(open_base(str(tiny_folder)), state, tmp_path / "erased")
+    return tmp_path / "erased"
+
+
+def test_folder_to_file_and_back_is_bit_exact(erased: Path, tmp_path: Path) -> None:
+    export(str(erased), str(tmp_path / "x.safetensors"))
+    export(str(tmp_path / "x.safetensors"), str(tmp_path / "back"))
+    before, after = unet(erased), unet(tmp_path / "back")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_delta_applied_to_the_base_is_the_erased_model(
+    erased: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    delta = tmp_path / "d.safetensors"
+    said = export(str(erased), str(delta), delta=True, base=str(tiny_folder))
+    base, after = unet(tiny_folder), unet(erased)
+    moved = sum(int((base[k] != after[k]).sum()) for k in base)
+    assert f"{moved:,} moved weights" in said
+    assert moved > 0
+    assert delta.stat().st_size < 0.1 * sum(v.numel() * 4 for v in base.values())
+    export(str(delta), str(tmp_path / "again"), base=str(tiny_folder))
+    again = unet(tmp_path / "again")
+    assert all(torch.equal(again[k].float(), after[k].float()) for k in after)
+
+
+def test_a_delta_is_of_the_denoiser_alone(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """What else differs would be lost without a word."""
+    from tests.formats.test_single_file import learned
+
+    shutil.copytree(erased, tmp_path / "other")
+    file = tmp_path / "other/vae/diffusion_pytorch_model.safetensors"
+    save_file({k: v + 1 for k, v in load_file(file).items()}, file, {"format": "pt"})
+    shutil.copytree(erased, tmp_path / "token")
+    learned(tmp_path / "token", "added_tokens.json")
+    shutil.copytree(tiny_folder, tmp_path / "words")
+    for name, part in (("other", "vae"), ("token", "text_encoder"), ("words", "tokenizer")):
+        if name == "words":  # the same embeddings under other words
+            vocabulary = tmp_path / "words/tokenizer/vocab.json"
+            known = json.loads(vocabulary.read_text())
+            known["church</w>"], known["truck</w>"] = known["truck</w>"], known["church</w>"]
+            vocabulary.write_text(json.dumps(known))
+        with pytest.raises(UserError, match=f"another {part} than .*without --delta"):
+            export(
+                str(tmp_path / name),
+                str(tmp_path / "d.safetensors"),
+                delta=True,
+                base=str(tiny_folder),
+            )
+
+
+def test_half_precision_says_how_many_edits_survive(
+    erased: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    said = export(str(erased), str(tmp_path / "h.safetensors"), dtype="fp16", base=str(tiny_folder))
+    base, after = unet(tiny_folder), unet(erased)
+    moved = sum(int((base[k] != after[k]).sum()) for k in base)
+    kept = sum(int((base[k].half() != after[k].half()).sum()) for k in base)
+    assert 0 < kept < moved
+    assert f"{kept:,} of {moved:,} moved weights" in said
+
+
+def test_mistakes(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "taken.safetensors"
+    taken.write_bytes(b"")
+    wrong: list[tuple[tuple[str, str], dict[str, object], str]] = [
+        ((str(erased), str(taken)), {}, "exists"),
+        ((str(tmp_path / "no"), str(tmp_path / "y.safetensors")), {}, "no model"),
+        ((str(erased), str(tmp_path / "y")), {}, "neither"),
+        ((str(erased), str(tmp_path / "y.safetensors")), {"delta": True}, "--base"),
+        ((str(taken), str(tmp_path / "y")), {"dtype": "fp16"}, "--dtype"),
+        ((str(taken), str(tmp_path / "y")), {"delta": True}, "not a delta"),
+    ]
+    for where, options, named in wrong:
+        with pytest.raises(UserError, match=named):
+            export(*where, **options)  # type: ignore[arg-type]
+    delta = tmp_path / "d.safetensors"
+    export(str(erased), str(delta), delta=True, base=str(tiny_folder))
+    with pytest.raises(UserError, match="another base"):
+        export(str(delta), str(tmp_path / "y"), base=str(erased))
+    with pytest.raises(UserError, match="add --base"):
+        export(str(delta), str(tmp_path / "y"))
+
+
+def test_command(erased: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["export", str(erased), str(tmp_path / "c.safetensors")])
+    assert "tensors" in capsys.readouterr().out

@@ -1,0 +1,77 @@
+"""What is judged as retained is held out of training, whatever is erased and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from erase.prompts.concept import Concept, list_concepts
+from erase.prompts.held_out import evaluation_rows, retain_rows
+from erase.prompts.prompt_set import load_set
+from erase.runs.evaluation import requests
+from erase.runs.task import make_task
+
+EVERY = {f"eval_{group}": 400 for group in ("retain", "neighbours", "general")}
+
+
+@pytest.mark.parametrize(
+    ("concept", "retain"),
+    [
+        *((name, None) for name in list_concepts()),
+        ("a red bicycle", None),
+        ("a red bicycle", "mini-train"),
+        ("imagenette/church", "imagenette"),  # the very prompts that are judged
+        ("imagenette/church", "everyday"),
+    ],
+)
+@pytest.mark.usefixtures("first_generation")
+def test_nothing_judged_as_retained_was_trained_on(concept: str, retain: str | None) -> None:
+    model = "mini" if concept.startswith("mini") else "some/model"
+    job = make_task(model, concept, "a truck", overrides=EVERY, retain=retain).job
+    trained = {" ".join(text.lower().split()) for text in job.retain_prompts()}
+    asked = requests(job)["base"]
+    judged = [r for r in asked if r.role not in ("forget", "empty")]
+    assert not {" ".join(r.prompt.lower().split()) for r in judged} & trained
+    assert {"retain", "general"} <= {r.role for r in judged}
+    if job.concept.neighbours:
+        assert "neighbour" in {r.role for r in judged}
+
+
+def test_half_of_the_captions_trains_and_the_other_half_is_judged() -> None:
+    job = make_task("some/model", "a red zeppelin", "a kite").job
+    every = [r.prompt for r in load_set("everyday").rows]
+    assert job.retain_prompts() == every[::2]
+    asked = requests(job)["base"]
+    assert {r.prompt for r in asked if r.role == "retain"} == set(every[1::2])
+    assert {r.prompt for r in asked if r.role == "general"} == set(every[1::2])
+
+
+def test_captions_of_ones_own_images_are_not_judged(tmp_path: Path) -> None:
+    from PIL import Image
+
+    judged = load_set("everyday").rows[1].prompt
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text(judged.upper())
+    task = make_task("some/model", "a red zeppelin", "a kite", retain_folder=tmp_path)
+    assert judged not in {r.prompt for r in requests(task.job)["base"]}
+
+
+def test_half_of_a_grid_keeps_every_label_on_both_sides(tmp_path: Path) -> None:
+    styles, objects = ("Van_Gogh", "Cubism", "Photo", "Sketch"), ("Dogs", "Towers")
+    file = tmp_path / "canvas.csv"
+    rows = [f"A {o} image in {s} style.,{s},{o}" for s in styles for o in objects]
+    file.write_text("\n".join(["prompt,style,object", *rows]) + "\n")
+    concept = Concept(
+        *("van-gogh", "style", "Van Gogh"),
+        axis="style",
+        label="Van_Gogh",
+        evaluation=str(file),
+        retain=str(file),
+    )
+    trained, judged = retain_rows(concept), evaluation_rows(concept)[1]
+    assert {r.prompt for r in trained}.isdisjoint(r.prompt for r in judged)
+    assert len(trained) + len(judged) == 6
+    for side in (trained, judged):
+        assert {r.labels["style"] for r in side} == {"Cubism", "Photo", "Sketch"}
+        assert {r.labels["object"] for r in side} == set(objects)

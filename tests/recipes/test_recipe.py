@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erase.methods import list_methods
+from erase.prompts.concept import load_concept
+from erase.recipes.recipe import (
+    Recipe,
+    as_dict,
+    config_class,
+    default_recipe,
+    flags,
+    list_recipes,
+    load_recipe,
+    make_recipe,
+)
+from erase.runtime.errors import UserError
+from tests.tiny import tiny_sd2, tiny_sdxl, tiny_single_file
+
+PUBLISHED = {
+    "scope": "full",
+    "ratio": 0.5,
+    "saliency_guidance": 7.5,
+    "saliency_sum": "signed",
+    "saliency_batch": 8,
+    "mask": "saliency",
+    "lr": 1e-5,
+    "optimizer": "adam",
+    "weight_decay": 0.0,
+    "batch_size": 8,
+    "size": None,  # the model's own, 512 px for the model of the paper
+    "target": "moving",
+    "retain_target": "noise",
+}
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_of_the_package_is_sound(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.method in list_methods()
+    values = as_dict(recipe)
+    del values["name"]
+    assert make_recipe(name, values) == recipe
+
+
+def test_published_settings() -> None:
+    nudity = as_dict(load_recipe("salun-sd14-nudity"))
+    assert nudity.items() >= PUBLISHED.items()
+    # One epoch of 800 images in batches of 8.
+    assert nudity["alpha"] == 0.1
+    assert nudity["steps"] == nudity["forget_images"] / 8 == nudity["retain_images"] / 8 == 100
+    imagenette = as_dict(load_recipe("salun-sd14-imagenette"))
+    assert imagenette.items() >= PUBLISHED.items()
+    # Five epochs, the last batch of each a short one.
+    assert imagenette["alpha"] == 0.5
+    assert imagenette["steps"] == 5 * -(-imagenette["forget_images"] // 8)
+    # "500 images per class, LMS 100 steps, guidance 7.5", of ten classes
+    assert imagenette["eval_forget"] == 500
+    assert imagenette["eval_retain"] == 9 * 500
+    for recipe in (nudity, imagenette):
+        how = recipe["sampler"], recipe["sampling_steps"], recipe["guidance_scale"]
+        assert how == ("lms", 100, 7.5)
+
+
+def test_the_defaults_are_the_published_ones() -> None:
+    recipe = as_dict(make_recipe("bare", {"method": "salun"}))
+    assert recipe.items() >= PUBLISHED.items()
+
+
+def test_default_recipe() -> None:
+    church, nudity = load_concept("imagenette/church"), load_concept("nudity")
+    assert default_recipe("mini", church) == default_recipe("mini", nudity) == "salun-mini"
+    assert default_recipe("some/model", load_concept("a dog")) == "salun-sd"
+    assert default_recipe("some/model") == "salun-sd"
+
+
+def test_what_was_published_for_stable_diffusion_1_is_no_default_of_others(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    church, nudity = load_concept("imagenette/church"), load_concept("nudity")
+    second, xl = tiny_sd2(tmp_path / "sd2"), tiny_sdxl(tmp_path / "xl")
+    files = {folder: tmp_path / f"{folder.name}.safetensors" for folder in (tiny_folder, xl)}
+    for folder, file in files.items():
+        tiny_single_file(folder, file)
+    for model in (tiny_folder, files[tiny_folder]):
+        assert default_recipe(str(model), nudity) == "salun-sd14-nudity"
+        assert default_recipe(str(model), church) == "salun-sd14-imagenette"
+    for model in (second, xl, files[xl]):
+        assert default_recipe(str(model), nudity) == default_recipe(str(model), church)
+        assert default_recipe(str(model), nudity) == "salun-sd"
+    # A guess would be another recipe once the model is there.
+    with pytest.raises(UserError, match="can't be asked.*--recipe salun-sd14-nudity, or --rec"):
+        default_recipe("some/model", nudity)
+    with pytest.raises(UserError, match="There is no model 'nowhere'"):
+        default_recipe("nowhere", nudity)
+
+
+def test_a_model_of_the_hub_is_told_by_its_configuration(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nudity, second = load_concept("nudity"), tiny_sd2(tmp_path / "sd2")
+    hub = {"some/first": tiny_folder, "some/second": second}
+    asked = []
+
+    def fetch(spec: str, name: str, local_dir: str) -> str:
+        asked.append(name)
+        (Path(local_dir) / name).parent.mkdir(exist_ok=True)
+        return str(shutil.copy(hub[spec] / name, Path(local_dir) / name))
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    assert default_recipe("some/first", nudity) == "salun-sd14-nudity"
+    assert default_recipe("some/second", nudity) == "salun-sd"
+    assert asked == ["model_index.json", "text_encoder/config.json"] * 2
+
+
+@pytest.mark.parametrize("method", list_methods())
+def test_every_setting_says_what_it_is_and_collides_with_no_other(method: str) -> None:
+    found = flags(method)
+    assert len({f.name for f in found}) == len(found)
+    own = {f.name for f in dataclasses.fields(config_class(method))}
+    assert own.isdisjoint(f.name for f in dataclasses.fields(Recipe))
+    for flag in found:
+        assert flag.metadata["help"]
+        assert flag.type in (int, float, str, bool)
+        # A number has a range, a text its choices; free text is optional and checked by its method.
+        assert flag.type is bool or flag.range or flag.metadata.get("optional")
+        made = make_recipe("x", {"method": method, flag.name: flag.default})
+        assert as_dict(made)[flag.name] == flag.default
+
+
+def test_help_shows_unit_and_range() -> None:
+    found = {f.name: f for f in flags("salun")}
+    assert found["ratio"].range == "> 0 and <= 1"
+    assert found["alpha"].range == ">= 0"
+    assert found["size"].help.endswith("(px; >= 8 and a multiple of 8)")
+    assert found["optimizer"].help.endswith("(one of adam, adamw, adam8bit, sgd)")
+
+
+def test_overrides_come_first_as_values_and_as_text() -> None:
+    recipe = load_recipe("salun-mini", {"alpha": 1, "steps": "7", "lr": "3e-5", "sampler": "lms"})
+    assert (recipe.config.alpha, recipe.steps, recipe.lr) == (1.0, 7, 3e-5)
+    assert isinstance(recipe.config.alpha, float)
+    assert recipe.sampler == "lms"
+    assert load_recipe("salun-mini", {"size": None}).size is None
+    assert load_recipe("salun-mini", {"size": "64"}).size == 64
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("alhpa", 0.5, "'alhpa' is not a setting of the method salun. Did you mean 'alpha'"),
+        ("name", "x", "'name' is not a setting"),
+        ("config", {}, "'config' is not a setting"),
+        ("ratio", 0, "ratio is 0: it must be > 0 and <= 1"),
+        ("ratio", "1.01", "ratio is 1.01: it must be > 0 and <= 1"),
+        ("ratio", "half", "ratio is 'half': it must be a number"),
+        ("ratio", float("nan"), "ratio is nan: it must be a number"),
+        ("lr", float("inf"), "lr is inf: it must be a number"),
+        ("lr", 0.0, "lr is 0.0: it must be > 0"),
+        ("alpha", "-0.1", "alpha is -0.1: it must be >= 0"),
+        ("alpha", True, "alpha is True: it must be a number"),
+        ("alpha", None, "alpha is None: it must be a number"),
+        ("steps", 0, "steps is 0: it must be >= 1"),
+        ("steps", 10.0, "steps is 10.0: it must be a whole number"),
+        ("steps", "1e3", "steps is '1e3': it must be a whole number"),
+        ("steps", True, "steps is True: it must be a whole number"),
+        ("size", 100, "size is 100: it must be >= 8 and a multiple of 8"),
+        ("scope", "xatn", "'xatn': it must be one of full.*Did you mean 'xattn'"),
+        ("target", "still", "'still': it must be one of moving, frozen"),
+        ("sampler", 3, "sampler is 3: it must be a text"),
+        ("method", "saluun", "no method 'saluun'. Did you mean 'salun'"),
+    ],
+)
+def test_bad_values_are_refused(key: str, value: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_recipe("salun-mini", {key: value})
+
+
+@given(st.floats())
+def test_ratio_is_taken_just_where_it_makes_sense(ratio: float) -> None:
+    if 0 < ratio <= 1:
+        assert load_recipe("salun-mini", {"ratio": ratio}).ratio == ratio
+    else:
+        with pytest.raises(UserError):
+            load_recipe("salun-mini", {"ratio": ratio})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('method = "salun"\nstep = 3\n', "'step' is not a setting.*Did you mean 'steps'"),
+        ("steps = 3\n", "names no method"),
+        ('method = "esdd"\n', "no method 'esdd'"),
+        ('method = "salun"\nlr = "1e-5"\n', "lr is '1e-5': it must be a number"),
+        ('method = "salun"\n[train]\nlr = 1e-5\n', "'train' is not a setting"),
+        ("method = salun\n", "is not TOML"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_recipe(str(file))
+
+
+def test_own_and_unknown_recipes(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('method = "salun"\nsteps = 3\nalpha = 2\n')
+    recipe = load_recipe(str(file), {"steps": 4})
+    assert (recipe.name, recipe.steps, recipe.config.alpha) == ("own", 4, 2.0)
+    with pytest.raises(UserError, match="no recipe 'salun-mnii'. Did you mean 'salun-mini'"):
+        load_recipe("salun-mnii")
+    for missing in ("none.toml", "folder.toml"):
+        (tmp_path / "folder.toml").mkdir(exist_ok=True)
+        with pytest.raises(UserError, match="can't be read"):
+            load_recipe(str(tmp_path / missing))
+
+
+def test_a_recipe_as_windows_saves_it(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_bytes(b'\xef\xbb\xbfmethod = "salun"\r\nsteps = 7\r\n')
+    assert load_recipe(str(file)).steps == 7

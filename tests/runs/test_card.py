@@ -1,0 +1,83 @@
+"""The model card states base, concept, method, figures and licence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from erase.formats.base import Base
+from erase.runs.card import licence, write_card
+from erase.runtime.errors import UserError
+
+FACTS = {
+    "concept": "a church",
+    "anchor": "a truck",
+    "seed": 3,
+    "recipe": {"method": "salun", "alpha": 0.5, "size": None},
+}
+FRONT = "---\nlicense: creativeml-openrail-m\nlicense_link: https://x.org/terms\nother: 1\n---\n# x"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Base:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/README.md").write_text(FRONT)
+    return Base("owner/name", tmp_path / "base", hub=True)
+
+
+def written(tmp_path: Path, base: Base) -> str:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "run.json").write_text(json.dumps(FACTS))
+    write_card(tmp_path / "model", tmp_path, base)
+    return (tmp_path / "model/README.md").read_text()
+
+
+def test_front_matter_states_the_bases_licence_to_the_hub(tmp_path: Path, base: Base) -> None:
+    assert written(tmp_path, base).split("---\n")[1].splitlines() == [
+        "license: creativeml-openrail-m",
+        "license_link: https://x.org/terms",
+        "base_model: owner/name",
+        "library_name: diffusers",
+        "pipeline_tag: text-to-image",
+        "tags: [stable-diffusion, concept-erasure, salun]",
+    ]
+
+
+def test_text_states_what_was_done_and_that_nothing_was_measured(
+    tmp_path: Path, base: Base
+) -> None:
+    text = written(tmp_path, base)
+    for words in ("“a church” was erased from `owner/name` with salun", "“a truck” instead",
+                  "| alpha | 0.5 |", "Seed 3", "Not evaluated.", "https://x.org/terms",
+                  "DiffusionPipeline.from_pretrained"):  # fmt: skip
+        assert words in text
+
+
+def test_figures_come_from_the_report(tmp_path: Path, base: Base) -> None:
+    figure = {"value": 0.9917, "n": 120, "low": 0.954, "high": 0.998}
+    summary = {
+        "base": {"ua": {**figure, "value": 0.0}, "ira": figure, "cra": None},
+        "erased": {"ua": figure, "ira": figure, "cra": {"value": None, "reason": "no judge"}},
+    }
+    (tmp_path / "report.json").write_text(json.dumps({"summary": summary}))
+    lines = written(tmp_path, base).splitlines()
+    ua, cra = (next(x for x in lines if x.startswith(f"| {k}:")) for k in ("UA", "CRA"))
+    assert ua.endswith("| 0.0% (95.4% to 99.8%, n = 120) | 99.2% (95.4% to 99.8%, n = 120) |"), ua
+    assert cra.endswith("| not measured | not measured |")
+
+
+def test_a_base_without_a_card_has_no_stated_licence(tmp_path: Path) -> None:
+    file = tmp_path / "my.safetensors"
+    base = Base(str(file), file)
+    assert licence(base) == {}
+    text = written(tmp_path, base)
+    assert "See the base model's." in text
+    assert "license" not in text.split("---\n")[1]
+    assert str(tmp_path) not in text
+
+
+def test_no_run_is_one_sentence(tmp_path: Path, base: Base) -> None:
+    with pytest.raises(UserError, match="can't be read"):
+        write_card(tmp_path, tmp_path / "none", base)

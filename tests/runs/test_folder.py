@@ -1,0 +1,149 @@
+"""The run folder knows what is finished and what changed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erase.runs.folder import OUTPUTS, Plan, RunFolder
+from erase.runtime.errors import UserError
+
+ALL = tuple(OUTPUTS)
+
+
+def plan(**changes: dict[str, Any]) -> Plan:
+    return Plan({s: {"own": s, **changes.get(s, {})} for s in OUTPUTS})
+
+
+def finish(run: RunFolder, p: Plan) -> None:
+    for stage in OUTPUTS:
+        with run.stage(stage, p):
+            for name in OUTPUTS[stage]:
+                file = run.path / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(stage)
+
+
+def test_a_change_reaches_the_stages_after_it_and_no_other() -> None:
+    before, after = plan().digests(), plan(mask={"ratio": 0.1}).digests()
+    assert {s for s in OUTPUTS if before[s] != after[s]} == {"mask", "train", "erased", "eval"}
+
+
+def test_changed_inputs_are_refused_by_name_and_nothing_is_lost(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    finish(run, plan(train={"alpha": 0.5}))
+    again = RunFolder.open(tmp_path / "r")
+    with pytest.raises(UserError, match="alpha.*train, erased, eval.*--overwrite"):
+        again.reconcile(plan(train={"alpha": 0.1}), ALL, overwrite=False)
+    assert all((tmp_path / "r" / name).exists() for names in OUTPUTS.values() for name in names)
+
+
+def test_overwrite_redoes_exactly_the_affected_stages(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    finish(run, plan())
+    run.reconcile(plan(train={"alpha": 0.1}), ALL, overwrite=True)
+    assert [s for s in OUTPUTS if not run.finished(s)] == ["train", "erased", "eval"]
+    assert (run.path / "mask.safetensors").exists()
+    assert (run.path / "eval/base").exists()
+    assert not (run.path / "model").exists()
+    assert not (run.path / "eval/erased").exists()
+
+
+def test_a_failed_stage_is_not_finished(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    with pytest.raises(RuntimeError), run.stage("images", plan()):
+        raise RuntimeError
+    assert not RunFolder.open(tmp_path / "r").finished("images")
+
+
+def test_a_stage_whose_predecessor_is_missing_says_which_command(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    with pytest.raises(UserError, match="'erase mask'"):
+        with run.stage("images", plan()):
+            (run.path / "images").mkdir()
+        run.reconcile(plan(), ("train",), overwrite=False)
+
+
+def test_nothing_is_discarded_before_a_refusal(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    finish(run, plan())
+    with pytest.raises(UserError, match="needs mask"):
+        run.reconcile(plan(mask={"ratio": 0.1}), ("train",), overwrite=True)
+    assert (run.path / "mask.safetensors").exists()
+    assert run.finished("train")
+
+
+def test_a_stage_whose_files_are_gone_is_redone(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    finish(run, plan())
+    (run.path / "mask.safetensors").unlink()
+    assert not run.finished("mask")
+    assert run.finished("images")
+
+
+def test_seconds_are_those_of_all_sittings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 5.0, 100.0, 107.0, 200.0, 203.0, 300.0, 301.0])
+    monkeypatch.setattr("erase.runs.folder.time.perf_counter", lambda: next(now))
+    run = RunFolder.open(tmp_path / "r")
+
+    def seconds() -> float:
+        told = json.loads((tmp_path / "r/run.json").read_text())["stages"]["train"]["seconds"]
+        return float(told)
+
+    with pytest.raises(RuntimeError), run.stage("train", plan()):
+        raise RuntimeError
+    with run.stage("train", plan()):
+        pass
+    assert seconds() == 12.0
+    # Finished: what it takes to make it anew counts alone.
+    with run.stage("train", plan()) as record:
+        record["worked"] = 1.0
+    assert seconds() == 3.0
+    # A sitting that was killed told nothing, but what it left is known.
+    with run.stage("train", plan()) as record:
+        record["worked"] = 40.5
+    assert seconds() == 40.5 and "worked" not in run.stages["train"]
+
+
+def test_run_json_is_whole_json(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    finish(run, plan())
+    stages = json.loads((tmp_path / "r/run.json").read_text())["stages"]
+    assert list(stages) == list(OUTPUTS)
+    assert all(s["finished"] and s["peak_memory_mb"] > 0 for s in stages.values())
+
+
+def test_foreign_folders_and_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(UserError, match="is a file"):
+        RunFolder.open(tmp_path / "f")
+    with pytest.raises(UserError, match="not a run's"):
+        RunFolder.open(tmp_path)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "run.json").write_text("{")
+    with pytest.raises(UserError, match="can't be read"):
+        RunFolder.open(tmp_path / "d")
+
+
+def _hold(path: Path, held: Any, release: Any) -> None:
+    with RunFolder(path).lock():
+        held.set()
+        release.wait(30)
+
+
+def test_two_processes_cannot_write_one_folder(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(tmp_path / "r", held, release))
+    other.start()
+    try:
+        assert held.wait(60)
+        with pytest.raises(UserError, match="Another process"), RunFolder(tmp_path / "r").lock():
+            pass
+    finally:
+        release.set()
+        other.join()

@@ -1,0 +1,88 @@
+"""A batch in parts: the same step in less memory."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from erase.cli.main import main
+from erase.diffusion.model import Diffusion
+from erase.methods import load_method
+from erase.prompts.groups import Role
+from erase.unlearn.parts import Part
+from tests.methods.data import make_data, make_fit, weights
+
+METHODS: dict[str, tuple[Role, ...]] = {
+    "salun": ("forget", "retain"),
+    "gradient_ascent": ("forget",),
+    "concept_ablation": ("anchor",),
+    "esd": (),
+}
+
+
+def test_parts_hold_every_row_once(tiny: Diffusion) -> None:
+    data = make_data(tiny, "forget", "retain", batch_size=12)
+    whole = data.batch(3)
+    parts = []
+    for index in range(2):
+        for turn in range(3):
+            part = Part(index, 2, 3, turn)
+            parts.append(replace(data, part=part).batch(3))
+    assert {len(p.t) for p in parts} == {2}
+    every = torch.cat([p.noise for p in parts])
+    order = [int((whole.noise == row).flatten(1).all(1).nonzero()) for row in every]
+    assert sorted(order) == list(range(12))
+    seen = torch.cat([p.retain_t for p in parts])
+    assert torch.equal(seen, whole.retain_t[order])
+    assert torch.equal(replace(data, part=part).whole().batch(3).c.hidden, whole.c.hidden)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_a_step_in_parts_ends_as_the_whole_one(tiny: Diffusion, name: str, tmp_path: Path) -> None:
+    method = load_method(name)
+    data = make_data(tiny, *METHODS[name], batch_size=6)
+    start = copy.deepcopy(tiny.denoiser.state_dict())
+    before = weights(tiny)
+    ends, losses = [], []
+    for turns in (1, 3):
+        tiny.denoiser.load_state_dict(start)
+        part = Part(turns=turns)
+        folder = tmp_path / str(turns)
+        fit = make_fit(tiny, "xattn", folder, optimizer="sgd", lr=0.05)  # type: ignore[arg-type]
+        config = method.Config(**({"x_t_steps": 4} if name == "esd" else {}))
+        method.erase(tiny, replace(data, part=part), config, replace(fit, part=part))
+        ends.append(weights(tiny))
+        rows = (folder / "train.jsonl").read_text().splitlines()
+        losses.append([json.loads(row)["loss"] for row in rows])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert any(not torch.equal(ends[0][n], before[n]) for n in before)
+    for n in before:
+        torch.testing.assert_close(ends[0][n], ends[1][n], rtol=1e-4, atol=1e-6, msg=n)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "size", "sentence"),
+    [
+        ("salun-sd", "3", "--micro-batch 3 does not divide the 8 images of a step"),
+        ("fmn", "2", "one over the whole batch"),
+    ],
+)
+def test_parts_that_do_not_work_out_are_refused(
+    tiny_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    recipe: str,
+    size: str,
+    sentence: str,
+) -> None:
+    args = ["run", "--model", str(tiny_folder), "--concept", "a church", "--anchor", "a truck"]
+    args += ["--recipe", recipe, "--batch-size", "8", "--micro-batch", size]
+    with pytest.raises(SystemExit) as stop:
+        main([*args, "--out", str(tmp_path / "r")])
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
