@@ -19,6 +19,7 @@ from erase.runs.plan import make_plan
 from erase.runs.task import Task
 from erase.runtime.devices import accelerator, check_device
 from erase.runtime.errors import UserError, reason
+from erase.runtime.machine import freeze_libraries
 
 if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
@@ -152,6 +153,7 @@ def _open_model(model: str, device: Any, ways: dict[str, Any], fetch: bool) -> D
     from erase.diffusion.model import Diffusion
     from erase.formats.base import on_disk
 
+    freeze_libraries()
     source = model if fetch else on_disk(model)
     return None if source is None else Diffusion.load(source, device, **ways)
 

@@ -45,6 +45,7 @@ def fold(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
+@lru_cache(maxsize=2**16)
 def contains(text: str, phrase: str) -> bool:
     """Whether a text has the words of a phrase in a row, as such or as ``X's``, plural or with
     hyphens; part of a word is not the word."""

@@ -23,7 +23,7 @@ RUN = (
     "run --concept imagenette/church --forget-images 6 --retain-images 6 --steps 12 "
     "--batch-size 2 --saliency-batch 2 --sampling-steps 6 --sampling-batch 2 --eval-forget 6 "
     "--eval-retain 9 --eval-neighbours 2 --eval-general 2 --eval-empty 2 --lr 1e-3 "
-    "--checkpoint-every 3 --device cpu"
+    "--checkpoint-every 3 --preview 1 --device cpu"
 ).split()
 
 
@@ -80,10 +80,10 @@ def nursery() -> Iterator[Nursery]:
 def arguments(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     from torchvision import models
 
-    file = tmp_path_factory.mktemp("judge") / "resnet18.pth"
+    file = tmp_path_factory.mktemp("judge") / "shufflenet.pth"
     torch.manual_seed(0)
-    torch.save(models.resnet18().state_dict(), file)
-    return [*RUN, "--model", str(tiny_folder), "--judge", f"torchvision:resnet18@{file}"]
+    torch.save(models.shufflenet_v2_x0_5().state_dict(), file)
+    return [*RUN, "--model", str(tiny_folder), "--judge", f"torchvision:shufflenet_v2_x0_5@{file}"]
 
 
 def results(run: Path) -> dict[str, Any]:
