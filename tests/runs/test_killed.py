@@ -21,7 +21,7 @@ from tests.runtime.test_processes import launch
 
 RUN = (
     "run --concept imagenette/church --forget-images 6 --retain-images 6 --steps 12 "
-    "--batch-size 2 --saliency-batch 2 --sampling-steps 6 --sampling-batch 2 --eval-forget 6 "
+    "--batch-size 2 --saliency-batch 2 --sampling-steps 2 --sampling-batch 2 --eval-forget 6 "
     "--eval-retain 9 --eval-neighbours 2 --eval-general 2 --eval-empty 2 --lr 1e-3 "
     "--checkpoint-every 3 --preview 1 --device cpu"
 ).split()
