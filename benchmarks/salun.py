@@ -37,7 +37,7 @@ from erase.methods.salun import loss
 from erase.unlearn.fit import Fit, Settings
 from erase.unlearn.mask import Mask
 from erase.unlearn.optimizer import MaskedOptimizer
-from erase.unlearn.parts import Part
+from erase.unlearn.parts import shares
 from erase.unlearn.saliency import accumulate
 
 RATIO, ALPHA, GUIDANCE, LR = 0.5, 0.5, 7.5, 1e-5
@@ -124,6 +124,7 @@ def prepare(diffusion: Diffusion, batch: int, seed: int = 0) -> Bench:
         encoded.append(Encoded(torch.cat(parts), torch.zeros(count, dtype=torch.long)))
     c = [embed_all(diffusion, [prompt]) for prompt in prompts]
     data = TrainingData(
+        diffusion=diffusion,
         images={"forget": encoded[0], "retain": encoded[1]},
         pairs=((prompts[0], prompts[2]),),
         retain_prompts=(prompts[1],),
@@ -132,7 +133,6 @@ def prepare(diffusion: Diffusion, batch: int, seed: int = 0) -> Bench:
         anchor_c=c[2],
         retain_c=c[1],
         empty_c=diffusion.unconditional().float(),
-        timesteps=diffusion.timesteps,
         batch_size=batch,
         seed=seed,
     )
@@ -187,9 +187,9 @@ def our_step(
     """A step as ``erase.unlearn.fit`` takes it."""
     d = bench.diffusion
     with torch.autocast(d.device.type, dtype, enabled=dtype is not None):
-        forget, retain = loss(
-            d, bench.data.batch(index), alpha=ALPHA, anchor_model=d.predict, retain_model=None
-        )
+        b, r = bench.data.batch(index)
+        anchor_c = bench.data.anchor_c[b.prompt]
+        forget, retain = loss(d, b, anchor_c, r, alpha=ALPHA, anchor_model=d, retain_model=None)
     torch.autograd.backward(forget + retain)
     optimizer.step()
     optimizer.zero_grad()
@@ -289,8 +289,7 @@ def modes(make: Callable[[], Diffusion], batch: int, steps: int) -> dict[str, An
             d.lighten()
         AcceleratorState._reset_state(reset_partial_state=False)
         accelerator = Accelerator(mixed_precision=precision, cpu=d.device.type == "cpu")
-        part = Part(turns=turns)
-        data = TrainingData(**{**vars(bench.data), "part": part})
+        data = bench.data
         del bench
         if d.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -299,7 +298,7 @@ def modes(make: Callable[[], Diffusion], batch: int, steps: int) -> dict[str, An
         accumulate(scoped(d.denoiser, "full"), itertools.islice(losses, turns))
         with tempfile.TemporaryDirectory() as place:
             settings = Settings(steps, LR, optimizer, checkpoint_every=steps)  # type: ignore[arg-type]
-            fit = Fit(settings, mask, Path(place), accelerator, part=part)
+            fit = Fit(settings, mask, Path(place), accelerator, parts=shares(turns))
             erase(d, data, Config(alpha=ALPHA), fit)
             rows = (Path(place) / "train.jsonl").read_text().splitlines()
         times = [json.loads(row)["seconds"] for row in rows]

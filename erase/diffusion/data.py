@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,36 +15,31 @@ from erase.diffusion.conditioning import Conditioning, join, where
 from erase.images.files import read_image
 from erase.runtime import processes
 from erase.runtime.seeding import cycle, generator
-from erase.unlearn.parts import Part
+from erase.unlearn.parts import WHOLE
 
 if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
     from erase.prompts.groups import Role
 
 
-Rows = TypeVar("Rows", Tensor, Conditioning)
-
-
 @dataclass(frozen=True)
-class Batch:
-    """One step's tensors; letters as in the methods' equations.
+class Noised:
+    """Noised images of one role and what belongs to them, B rows; letters as in the methods'
+    equations.
 
     Attributes:
-        x0, noise: forget latents and ε, (B, C, h, w).
-        t: forget timesteps (B,).
-        c, anchor_c: embedded prompts of the concept and of the anchor.
-        retain_x0, retain_noise, retain_t, retain_c: the same of the retained images.
+        x_t: latents x_0 with noise ε at the level of their timesteps, (B, C, h, w).
+        t: timesteps (B,).
+        c: their prompts, embedded.
+        target: what a perfect denoiser would say, ε or v, (B, C, h, w).
+        prompt: index (B,) of each one's prompt among those of its role.
     """
 
-    x0: Tensor
-    noise: Tensor
+    x_t: Tensor
     t: Tensor
     c: Conditioning
-    anchor_c: Conditioning
-    retain_x0: Tensor
-    retain_noise: Tensor
-    retain_t: Tensor
-    retain_c: Conditioning
+    target: Tensor
+    prompt: Tensor
 
 
 @dataclass(frozen=True)
@@ -67,26 +62,11 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One step's images of one role, (B, …).
-
-    Attributes:
-        x0, noise: latents and ε, (B, C, h, w).
-        t: timesteps (B,).
-        prompt: index (B,) of each image's prompt.
-    """
-
-    x0: Tensor
-    noise: Tensor
-    t: Tensor
-    prompt: Tensor
-
-
-@dataclass(frozen=True)
 class TrainingData:
     """What a method learns from; images only of the roles that it needs.
 
     Attributes:
+        diffusion: the model whose latents, noise schedule and target they are.
         images: encoded images by role: ``forget`` and ``anchor`` with the index of their pair,
             ``retain`` with that of their retain prompt.
         pairs: the prompts (c, c').
@@ -95,14 +75,13 @@ class TrainingData:
         c, anchor_c: the pairs, embedded (P rows).
         retain_c: the retain prompts, embedded (Q rows).
         empty_c: ∅ (one row).
-        timesteps: T; t is drawn uniformly from [0, T).
         batch_size: images a step and role.
         seed: of every draw.
         size: side of the images in px; None is the model's own.
         retain_empty: share of retained images that are given the empty prompt, in [0, 1].
-        part: which rows of a batch are looked at.
     """
 
+    diffusion: Diffusion
     images: Mapping[Role, Encoded]
     pairs: tuple[tuple[str, str], ...]
     retain_prompts: tuple[str, ...]
@@ -111,55 +90,54 @@ class TrainingData:
     anchor_c: Conditioning
     retain_c: Conditioning
     empty_c: Conditioning
-    timesteps: int
     batch_size: int
     seed: int
     size: int | None = None
     retain_empty: float = 0.0
-    part: Part = field(default_factory=lambda: Part())
 
-    def own(self, rows: Rows) -> Rows:
-        """The rows to look at now, of a batch that was drawn as a whole."""
-        return rows[self.part.index * self.part.turns + self.part.turn :: self.part.parts]
+    def batch(self, step: int, part: slice = WHOLE) -> tuple[Noised, Noised]:
+        """The forget and the retain images of a step; depends on (seed, step) alone."""
+        roles: tuple[Role, ...] = ("forget", "retain")
+        rows = {role: self._rows(role, step) for role in roles}
+        forget, retain = self.noised(rows, generator(self.seed, "train", step), part)
+        return forget, retain
 
-    def whole(self) -> TrainingData:
-        """The same, with all rows of every batch for this process, at once."""
-        return replace(self, part=Part())
-
-    def batch(self, step: int) -> Batch:
-        """The forget and retain images of a step; depends on (seed, step) alone."""
-        forget, retain = self.images["forget"], self.images["retain"]
-        g = generator(self.seed, "train", step)
-        rows = cycle(len(forget.prompt), self.batch_size, step, self.seed, "forget")
-        kept = cycle(len(retain.prompt), self.batch_size, step, self.seed, "retain")
-        x0, noise = forget.draw(rows, g)
-        retain_x0, retain_noise = retain.draw(kept, g)
-        t, retain_t = torch.randint(self.timesteps, (2, self.batch_size), generator=g)
-        dropped = torch.rand(self.batch_size, generator=g) < self.retain_empty
-        pairs, prompts = forget.prompt[rows], retain.prompt[kept]
-        retain_c = where(dropped, self.empty_c, self.retain_c[prompts])
-        every = Batch(
-            x0,
-            noise,
-            t.to(x0.device),
-            self.c[pairs],
-            self.anchor_c[pairs],
-            retain_x0,
-            retain_noise,
-            retain_t.to(x0.device),
-            retain_c,
-        )
-        return Batch(*(self.own(getattr(every, f.name)) for f in fields(every)))
-
-    def draw(self, role: Role, step: int, purpose: str = "train") -> Draw:
+    def draw(self, role: Role, step: int, part: slice = WHOLE, *, purpose: str = "train") -> Noised:
         """The images of one role in a step; depends on (seed, purpose, role, step) alone."""
-        images = self.images[role]
         g = generator(self.seed, purpose, role, step)
-        rows = cycle(len(images.prompt), self.batch_size, step, self.seed, purpose, role)
-        x0, noise = images.draw(rows, g)
-        t = torch.randint(self.timesteps, (self.batch_size,), generator=g)
-        every = Draw(x0, noise, t.to(x0.device), images.prompt[rows])
-        return Draw(*(self.own(getattr(every, f.name)) for f in fields(every)))
+        [drawn] = self.noised({role: self._rows(role, step, purpose)}, g, part)
+        return drawn
+
+    def noised(
+        self, rows: Mapping[Role, Tensor], g: torch.Generator, part: slice = WHOLE
+    ) -> list[Noised]:
+        """Images with noise of one stream, each role's in turn.
+
+        Args:
+            rows: by role, which of its images, as many of each.
+            g: of every draw, made for all rows whatever the part.
+            part: which of the rows are returned.
+        """
+        latents = [self.images[role].draw(index, g) for role, index in rows.items()]
+        shape = (len(rows), len(next(iter(rows.values()))))
+        times = torch.randint(self.diffusion.timesteps, shape, generator=g)
+        empty = torch.rand(shape[1], generator=g) < self.retain_empty
+        found = []
+        for (role, index), drawn, t in zip(rows.items(), latents, times, strict=True):
+            x0, noise = (x[part] for x in drawn)
+            t, prompt = t[part].to(x0.device), self.images[role].prompt[index[part]]
+            if role == "retain":
+                c = where(empty[part], self.empty_c, self.retain_c[prompt])
+            else:
+                c = self.c[prompt]
+            x_t = self.diffusion.add_noise(x0, noise, t)
+            found.append(Noised(x_t, t, c, self.diffusion.target(x0, noise, t), prompt))
+        return found
+
+    def _rows(self, role: Role, step: int, *purpose: str) -> Tensor:
+        """Which of a role's images a step takes."""
+        count = len(self.images[role].prompt)
+        return cycle(count, self.batch_size, step, self.seed, *purpose, role)
 
 
 def encode_files(

@@ -103,12 +103,11 @@ def invert(
         learnt, lr=lr, weight_decay=0.01 if weight_decay is None else weight_decay
     )
     pull = min(1.0, 100 * lr)
-    data = data.whole()  # a few embeddings: every process learns them all
     for index in each(range(steps), progress("inversion", steps, "step")):
-        draw = data.draw("forget", index, "inversion")
-        x_t = diffusion.add_noise(draw.x0, draw.noise, draw.t)
-        predicted = diffusion.predict(x_t, draw.t, embed(draw.prompt.to(places.device)))
-        value = mse_loss(predicted.float(), diffusion.target(draw.x0, draw.noise, draw.t))
+        # A few embeddings: every process learns them all.
+        b = data.draw("forget", index, purpose="inversion")
+        c_v = embed(b.prompt.to(places.device))
+        value = mse_loss(diffusion.predict(b.x_t, b.t, c_v), b.target)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

@@ -34,32 +34,19 @@ def saliency_losses(
     turns, ``concept`` of ``concepts`` is the one whose images are looked at. A batch is taken in
     parts of ``at_once`` images, for less memory and the same sum.
     """
-    import torch
-
-    from erase.diffusion.conditioning import join
-
     images = data.images["forget"]
     own = (images.prompt % concepts == concept).nonzero().flatten()
     order = own[cycle(len(own), len(own), 0, seed, "saliency")]
-    empty = data.empty_c
 
     def loss(rows: Tensor, number: int, part: slice) -> Tensor:
-        g = generator(seed, "saliency", number)
-        x0, noise = (drawn[part] for drawn in images.draw(rows, g))
-        t = torch.randint(data.timesteps, (len(rows),), generator=g)[part].to(x0.device)
-        rows = rows[part]
-        x_t = diffusion.add_noise(x0, noise, t)
-        c = data.c[images.prompt[rows]]
+        [b] = data.noised({"forget": rows}, generator(seed, "saliency", number), part)
         if w:
-            both = join([c, empty.repeat(len(rows))])
-            conditional, unconditional = (
-                diffusion.predict(torch.cat([x_t, x_t]), torch.cat([t, t]), both).float().chunk(2)
-            )
-            predicted = (1 + w) * conditional - w * unconditional
+            empty = data.empty_c.repeat(len(b.t))
+            e_c, e_empty = diffusion.predict_each((b.x_t, b.t, b.c), (b.x_t, b.t, empty))
+            e = (1 + w) * e_c - w * e_empty
         else:
-            predicted = diffusion.predict(x_t, t, c)
-        wanted = diffusion.target(x0, noise, t)
-        return (predicted - wanted).float().square().mean() * len(rows) / batch
+            e = diffusion.predict(b.x_t, b.t, b.c)
+        return (e - b.target).square().mean() * len(b.t) / batch
 
     width = at_once or batch
     for number, rows in processes.deal(list(enumerate(order.split(batch)))):

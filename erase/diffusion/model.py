@@ -221,7 +221,7 @@ class Diffusion:
         return x_t
 
     def predict(self, x_t: Tensor, t: Tensor, c: Conditioning) -> Tensor:
-        """The denoiser's prediction at (x_t, t) given c, in its precision; keeps the graph.
+        """The denoiser's prediction at (x_t, t) given c, in fp32; keeps the graph.
 
         SDXL is told that x_t is the whole of an image of its own size, as in sampling.
         """
@@ -235,7 +235,14 @@ class Diffusion:
         predicted: Tensor = self.denoiser(
             x_t.to(dtype), t, c.hidden.to(dtype), added_cond_kwargs=added
         ).sample
-        return predicted
+        return predicted.float()
+
+    def predict_each(self, *given: tuple[Tensor, Tensor, Conditioning]) -> tuple[Tensor, ...]:
+        """The predictions at several (x_t, t, c), each of any number of rows, from one forward."""
+        x_t, t, c = zip(*given, strict=True)
+        predicted = self.predict(torch.cat(x_t), torch.cat(t), join(c))
+        found: tuple[Tensor, ...] = predicted.split([len(x) for x in x_t])
+        return found
 
     def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """What a perfect denoiser would predict: ε, or v = √ᾱ ε - √(1-ᾱ) x_0.
@@ -293,9 +300,8 @@ class Diffusion:
             t = torch.full((len(c),), now, device=x_t.device)
             given = scheduler.scale_model_input(x_t, now)
             if guidance > 1:
-                both = self.predict(given.repeat(2, 1, 1, 1), t.repeat(2), join([c, empty]))
-                conditional, unconditional = both.to(x_t).chunk(2)
-                predicted = unconditional + guidance * (conditional - unconditional)
+                e_c, e_empty = self.predict_each((given, t, c), (given, t, empty))
+                predicted = e_empty + guidance * (e_c - e_empty)
             else:
                 predicted = self.predict(given, t, c)
             x_t = scheduler.step(predicted.to(x_t), now, x_t, **drawn).prev_sample

@@ -20,12 +20,10 @@ from typing import TYPE_CHECKING, Literal
 from erase.methods import Needs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from erase.diffusion.conditioning import Conditioning
-    from erase.diffusion.data import Draw, TrainingData
+    from erase.diffusion.data import Noised, TrainingData
     from erase.diffusion.model import Diffusion
     from erase.unlearn.fit import Fit
 
@@ -46,27 +44,22 @@ class Config:
 
 
 def loss(
-    diffusion: Diffusion,
-    draw: Draw,
-    c: Conditioning,
-    anchor_c: Conditioning,
-    anchor_model: Callable[[Tensor, Tensor, Conditioning], Tensor],
+    diffusion: Diffusion, b: Noised, anchor_c: Conditioning, anchor_model: Diffusion
 ) -> Tensor:
     """L(θ), a scalar.
 
     Args:
         diffusion: the model in training.
-        draw: anchor latents with their noise and timesteps.
-        c, anchor_c: embedded prompts of the concept and of the anchor.
-        anchor_model: predicts ε(x_t|c') without a graph.
+        b: noised images of the anchor, with the concept's prompts c.
+        anchor_c: the anchor's prompts c'.
+        anchor_model: who answers them.
     """
     import torch
     from torch.nn.functional import mse_loss
 
-    x_t = diffusion.add_noise(draw.x0, draw.noise, draw.t)
     with torch.no_grad():
-        target = anchor_model(x_t, draw.t, anchor_c)
-    return mse_loss(diffusion.predict(x_t, draw.t, c).float(), target.float())
+        e_anchor = anchor_model.predict(b.x_t, b.t, anchor_c)
+    return mse_loss(diffusion.predict(b.x_t, b.t, b.c), e_anchor)
 
 
 def forwards(config: Config, steps: int, batch: int) -> float:
@@ -76,11 +69,10 @@ def forwards(config: Config, steps: int, batch: int) -> float:
 
 def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
     """Moves the masked weights of ``diffusion``, in place, until c is answered as c'."""
-    frozen = diffusion.frozen() if config.target == "frozen" else diffusion
+    anchor_model = diffusion.frozen() if config.target == "frozen" else diffusion
 
-    def step(index: int) -> dict[str, Tensor]:
-        draw = data.draw("anchor", index)
-        c, anchor_c = data.c[draw.prompt], data.anchor_c[draw.prompt]
-        return {"loss": loss(diffusion, draw, c, anchor_c, frozen.predict)}
+    def step(index: int, part: slice) -> dict[str, Tensor]:
+        b = data.draw("anchor", index, part)
+        return {"loss": loss(diffusion, b, data.anchor_c[b.prompt], anchor_model)}
 
     fit(diffusion.denoiser, step)

@@ -101,11 +101,8 @@ def target(
     """
     import torch
 
-    from erase.diffusion.conditioning import join
-
     with torch.no_grad():
-        predicted = frozen.predict(torch.cat([x_t] * 3), torch.cat([t] * 3), join([base, c, empty]))
-        e_base, e_c, e_empty = predicted.float().chunk(3)
+        e_base, e_c, e_empty = frozen.predict_each(*((x_t, t, own) for own in (base, c, empty)))
         return e_base - eta * (e_c - e_empty)
 
 
@@ -124,15 +121,15 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
 
     frozen = diffusion.frozen()
     size = data.batch_size
-    empty = data.empty_c.repeat(len(data.own(torch.arange(size))))
     given = config.erase_from
     origin = None if given is None else diffusion.embed([given]).float()
     sampling = frozen if config.x_t_model == "frozen" else diffusion
 
-    def step(index: int) -> dict[str, Tensor]:
+    def step(index: int, part: slice) -> dict[str, Tensor]:
         g = generator(data.seed, "esd", index)
         rows = torch.arange(index * size, (index + 1) * size) % len(data.c)
-        c = data.own(data.c[rows])
+        c = data.c[rows[part]]
+        empty = data.empty_c.repeat(len(c))
         c_from = c if origin is None else origin.repeat(len(c))
         done = int(torch.randint(config.x_t_steps, (), generator=g))
         x_t, t, gap = sampling.denoise_to(
@@ -141,7 +138,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
             empty,
             steps=config.x_t_steps,
             guidance=config.x_t_guidance,
-            noise=data.own(diffusion.draw_noise(size, g, data.size)),
+            noise=diffusion.draw_noise(size, g, data.size)[part],
             own=config.x_t_own_sampler,
             generator=g,
         )
@@ -149,6 +146,6 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
             t = t + torch.randint(gap, (), generator=g).to(t.device)
         base = empty if config.base_term == "empty" else c_from
         wanted = target(frozen, x_t, t, c, empty, base, config.eta)
-        return {"loss": mse_loss(diffusion.predict(x_t, t, c_from).float(), wanted)}
+        return {"loss": mse_loss(diffusion.predict(x_t, t, c_from), wanted)}
 
     fit(diffusion.denoiser, step)

@@ -14,7 +14,7 @@ at random.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from erase.methods import Needs
@@ -110,7 +110,6 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     Raises:
         UserError: a forget prompt without the concept's word.
     """
-    prompts, c = [c for c, _ in data.pairs], data.c
     ends = {"end": config.end_token, "every_end": config.every_end_token}
     if config.inversion_steps:
         from erase.diffusion.inversion import invert
@@ -126,14 +125,13 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
             weight_decay=config.inversion_weight_decay,
             norm=config.inversion_norm,
         )
-        c, tokens = learnt.c, learnt.tokens
+        data, tokens = replace(data, c=learnt.c), learnt.tokens
     else:
-        tokens = diffusion.token_positions(prompts, data.words, **ends)
+        tokens = diffusion.token_positions([c for c, _ in data.pairs], data.words, **ends)
 
-    def step(index: int) -> dict[str, Tensor]:
-        draw = data.draw("forget", index)
-        x_t = diffusion.add_noise(draw.x0, draw.noise, draw.t)
-        probs = diffusion.attention_probs(x_t, draw.t, c[draw.prompt])
-        return {"loss": loss(probs, tokens[draw.prompt], config.norm == "squared")}
+    def step(index: int, part: slice) -> dict[str, Tensor]:
+        b = data.draw("forget", index, part)
+        probs = diffusion.attention_probs(b.x_t, b.t, b.c)
+        return {"loss": loss(probs, tokens[b.prompt], config.norm == "squared")}
 
     fit(diffusion.denoiser, step)

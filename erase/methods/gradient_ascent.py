@@ -16,8 +16,7 @@ from erase.methods import Needs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from erase.diffusion.conditioning import Conditioning
-    from erase.diffusion.data import Batch, Draw, TrainingData
+    from erase.diffusion.data import Noised, TrainingData
     from erase.diffusion.model import Diffusion
     from erase.unlearn.fit import Fit
 
@@ -34,41 +33,12 @@ class Config:
     )
 
 
-def loss(diffusion: Diffusion, batch: Batch, *, alpha: float) -> tuple[Tensor, Tensor]:
-    """The two terms of L(θ): (-MSE on forget images, α·MSE on retained ones), scalars."""
-    import torch
+def errors(diffusion: Diffusion, *batches: Noised) -> list[Tensor]:
+    """MSE(ε, ε_θ(x_t|c)) of each batch, scalars."""
     from torch.nn.functional import mse_loss
 
-    from erase.diffusion.conditioning import join
-
-    predicted = diffusion.predict(
-        torch.cat(
-            [
-                diffusion.add_noise(batch.x0, batch.noise, batch.t),
-                diffusion.add_noise(batch.retain_x0, batch.retain_noise, batch.retain_t),
-            ]
-        ),
-        torch.cat([batch.t, batch.retain_t]),
-        join([batch.c, batch.retain_c]),
-    )
-    wanted = torch.cat(
-        [
-            diffusion.target(batch.x0, batch.noise, batch.t),
-            diffusion.target(batch.retain_x0, batch.retain_noise, batch.retain_t),
-        ]
-    )
-    halves = [len(batch.x0), len(batch.retain_x0)]
-    (forget, retain), (ours, kept) = predicted.float().split(halves), wanted.float().split(halves)
-    return -mse_loss(forget, ours), alpha * mse_loss(retain, kept)
-
-
-def error(diffusion: Diffusion, draw: Draw, c: Conditioning) -> Tensor:
-    """MSE(ε, ε_θ(x_t|c)) of one role's images alone, scalar; ``c`` has a row for each prompt."""
-    from torch.nn.functional import mse_loss
-
-    x_t = diffusion.add_noise(draw.x0, draw.noise, draw.t)
-    predicted = diffusion.predict(x_t, draw.t, c[draw.prompt]).float()
-    return mse_loss(predicted, diffusion.target(draw.x0, draw.noise, draw.t).float())
+    e = diffusion.predict_each(*((b.x_t, b.t, b.c) for b in batches))
+    return [mse_loss(e_b, b.target) for e_b, b in zip(e, batches, strict=True)]
 
 
 def forwards(config: Config, steps: int, batch: int) -> float:
@@ -79,10 +49,12 @@ def forwards(config: Config, steps: int, batch: int) -> float:
 def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
     """Moves the masked weights of ``diffusion``, in place, away from the concept's images."""
 
-    def step(index: int) -> dict[str, Tensor]:
+    def step(index: int, part: slice) -> dict[str, Tensor]:
         if not config.alpha:
-            return {"loss": -error(diffusion, data.draw("forget", index), data.c)}
-        forget, retain = loss(diffusion, data.batch(index), alpha=config.alpha)
-        return {"loss": forget + retain, "forget": forget, "retain": retain}
+            [forget] = errors(diffusion, data.draw("forget", index, part))
+            return {"loss": -forget}
+        forget, retain = errors(diffusion, *data.batch(index, part))
+        terms = {"forget": -forget, "retain": config.alpha * retain}
+        return {"loss": terms["forget"] + terms["retain"], **terms}
 
     fit(diffusion.denoiser, step)

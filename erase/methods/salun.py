@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, Literal
 from erase.methods import Needs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from erase.diffusion.conditioning import Conditioning
-    from erase.diffusion.data import Batch, TrainingData
+    from erase.diffusion.data import Noised, TrainingData
     from erase.diffusion.model import Diffusion
     from erase.unlearn.fit import Fit
 
@@ -54,20 +52,23 @@ class Config:
 
 def loss(
     diffusion: Diffusion,
-    batch: Batch,
+    b: Noised,
+    anchor_c: Conditioning,
+    r: Noised,
     *,
     alpha: float,
-    anchor_model: Callable[[Tensor, Tensor, Conditioning], Tensor],
-    retain_model: Callable[[Tensor, Tensor, Conditioning], Tensor] | None,
+    anchor_model: Diffusion,
+    retain_model: Diffusion | None,
 ) -> tuple[Tensor, Tensor]:
     """The two terms of L(θ), the second already weighted by α.
 
     Args:
         diffusion: the model in training.
-        batch: forget and retain latents with their noise, timesteps and embeddings.
+        b, r: noised forget and retain images, with the prompts c and c^r.
+        anchor_c: the anchor's prompts c'.
         alpha: weight α of the retain term, >= 0.
-        anchor_model: predicts ε(x_t|c') without a graph.
-        retain_model: predicts the retain target without a graph; None matches the noise ε.
+        anchor_model: who answers the anchor's prompts.
+        retain_model: whose prediction is retained; None takes the noise ε (or v) instead.
 
     Returns:
         Scalars (forget, α·retain).
@@ -75,26 +76,11 @@ def loss(
     import torch
     from torch.nn.functional import mse_loss
 
-    from erase.diffusion.conditioning import join
-
-    x_t = diffusion.add_noise(batch.x0, batch.noise, batch.t)
-    xr_t = diffusion.add_noise(batch.retain_x0, batch.retain_noise, batch.retain_t)
-    # One forward for both branches: the same values as two, in less time.
-    predicted = diffusion.predict(
-        torch.cat([x_t, xr_t]),
-        torch.cat([batch.t, batch.retain_t]),
-        join([batch.c, batch.retain_c]),
-    )
-    forget, retain = predicted.split([len(x_t), len(xr_t)])
     with torch.no_grad():
-        target = anchor_model(x_t, batch.t, batch.anchor_c)
-        if retain_model is None:
-            wanted = diffusion.target(batch.retain_x0, batch.retain_noise, batch.retain_t)
-        else:
-            wanted = retain_model(xr_t, batch.retain_t, batch.retain_c)
-    return mse_loss(forget.float(), target.float()), alpha * mse_loss(
-        retain.float(), wanted.float()
-    )
+        e_anchor = anchor_model.predict(b.x_t, b.t, anchor_c)
+        kept = r.target if retain_model is None else retain_model.predict(r.x_t, r.t, r.c)
+    e_c, e_r = diffusion.predict_each((b.x_t, b.t, b.c), (r.x_t, r.t, r.c))
+    return mse_loss(e_c, e_anchor), alpha * mse_loss(e_r, kept)
 
 
 def forwards(config: Config, steps: int, batch: int) -> float:
@@ -108,13 +94,16 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     if "frozen" in (config.target, config.retain_target):
         frozen = diffusion.frozen()
 
-    def step(index: int) -> dict[str, Tensor]:
+    def step(index: int, part: slice) -> dict[str, Tensor]:
+        b, r = data.batch(index, part)
         forget, retain = loss(
             diffusion,
-            data.batch(index),
+            b,
+            data.anchor_c[b.prompt],
+            r,
             alpha=config.alpha,
-            anchor_model=(frozen if config.target == "frozen" else diffusion).predict,
-            retain_model=frozen.predict if config.retain_target == "frozen" else None,
+            anchor_model=frozen if config.target == "frozen" else diffusion,
+            retain_model=frozen if config.retain_target == "frozen" else None,
         )
         return {"loss": forget + retain, "forget": forget, "retain": retain}
 

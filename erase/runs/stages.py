@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from erase.formats.base import Base
     from erase.unlearn.fit import Watch
     from erase.unlearn.mask import Mask
-    from erase.unlearn.parts import Part
 
 
 def make_images(
@@ -121,6 +120,7 @@ def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
         files = [folder / str(r["file"]) for r in rows]
         encoded[role] = encode_files(diffusion, files, index, size)
     return TrainingData(
+        diffusion=diffusion,
         images=encoded,
         pairs=both,
         retain_prompts=tuple(prompts["retain"]),
@@ -129,24 +129,23 @@ def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
         anchor_c=embed_all(diffusion, prompts["anchor"]),
         retain_c=embed_all(diffusion, prompts["retain"]),
         empty_c=diffusion.unconditional().float(),
-        timesteps=diffusion.timesteps,
         batch_size=job.recipe.batch_size,
         seed=job.seed,
         size=job.recipe.size,
         retain_empty=job.recipe.retain_empty,
-        part=_part(job),
     )
 
 
-def _part(job: Job) -> Part:
-    from erase.unlearn.parts import Part
+def _parts(job: Job) -> tuple[slice, ...]:
+    """The rows of each batch that this process takes, one after the other."""
+    from erase.unlearn.parts import WHOLE, shares
 
     needs = load_method(job.recipe.method).NEEDS
     if not needs.loop or not needs.mean:
-        return Part()
+        return (WHOLE,)
     own = job.recipe.batch_size // processes.count()
     at_once = job.recipe.micro_batch or (1 if job.recipe.low_memory else own)
-    return Part(processes.index(), processes.count(), own // at_once)
+    return shares(own // at_once, processes.index(), processes.count())
 
 
 def make_mask(
@@ -239,7 +238,7 @@ def train(
         run,
         acc,
         key,
-        data.part,
+        _parts(job),
         origin,
         watch=watch,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,7 +20,7 @@ from erase.runtime.files import atomic, write_text
 from erase.runtime.progress import each, progress
 from erase.unlearn.mask import unpack
 from erase.unlearn.optimizer import MaskedOptimizer
-from erase.unlearn.parts import Part
+from erase.unlearn.parts import WHOLE
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from erase.unlearn.mask import Mask
 
 LOG = "train.jsonl"
-Step = Callable[[int], Mapping[str, Tensor]]
-"""Given the step's number, the scalars to log; ``loss`` is minimised."""
+Step = Callable[[int, slice], Mapping[str, Tensor]]
+"""Given the step's number and which rows of its batch to look at, the scalars to log, means over
+those rows; ``loss`` is minimised."""
 Watch = Callable[[int, Mapping[str, float]], None]
 """Told the steps done so far and what the last one logged."""
 
@@ -71,7 +72,7 @@ class Fit:
         folder: holds ``checkpoints/`` and ``train.jsonl``.
         key: of the training's inputs; a checkpoint with another one is not taken up.
         accelerator: device and precision.
-        part: of the data that the step sees, moved from turn to turn within a step.
+        parts: the rows of each batch that the step is given, one after the other; of one size.
         origin: the weights in the file's precision, where the module holds them in less.
         masters: filled by a training: fp32 values of the masked weights, by name, where the
             module holds them in less.
@@ -84,7 +85,7 @@ class Fit:
     folder: Path
     accelerator: Accelerator
     key: str = ""
-    part: Part = field(default_factory=Part)
+    parts: Sequence[slice] = (WHOLE,)
     origin: Mapping[str, Tensor] | None = None
     masters: dict[str, Tensor] = field(default_factory=dict)
     watch: Watch | None = None
@@ -140,16 +141,15 @@ class Fit:
         # and the gradient would never reach it: not every torch tells the two apart.
         uncached = AutocastKwargs(cache_enabled=False)
         total: dict[str, Tensor] = {}
-        for turn in range(self.part.turns):
-            self.part.turn = turn
+        for part in self.parts:
             with self.accelerator.autocast(uncached):
-                values = step(index)
+                values = step(index, part)
             for name, value in values.items():
-                part = value.detach().float() / self.part.turns
-                total[name] = total[name] + part if name in total else part
+                share = value.detach().float() / len(self.parts)
+                total[name] = total[name] + share if name in total else share
             if not bool(torch.isfinite(values["loss"].detach())):
                 break
-            self.accelerator.backward(values["loss"] / self.part.turns)
+            self.accelerator.backward(values["loss"] / len(self.parts))
         told = torch.stack(list(total.values()))
         processes.average([told])
         return dict(zip(total, told.tolist(), strict=True))

@@ -1,26 +1,18 @@
-"""Which part of a step's images a process takes at a time."""
+"""A step's images in parts: shared out to processes, then taken a few at a time for less memory."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+WHOLE = slice(None)
+"""All rows of a batch."""
 
 
-@dataclass
-class Part:
-    """Which rows of a batch are looked at: shared out to processes, then taken in turns.
+def shares(turns: int, index: int = 0, count: int = 1) -> tuple[slice, ...]:
+    """The rows that a process takes of every batch, turn by turn.
 
-    Attributes:
-        index, count: this process's number, and of how many.
-        turns: how often a process comes up in a step.
-        turn: which time it is, from 0; moved by the training loop.
+    All parts of all processes are of one size where ``turns`` times ``count`` divides the batch.
+
+    Args:
+        turns: how often the process comes up in a step, >= 1.
+        index, count: its number, and of how many.
     """
-
-    index: int = 0
-    count: int = 1
-    turns: int = 1
-    turn: int = 0
-
-    @property
-    def parts(self) -> int:
-        """Into how many parts a batch is cut."""
-        return self.count * self.turns
+    return tuple(slice(index * turns + turn, None, count * turns) for turn in range(turns))

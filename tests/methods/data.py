@@ -34,6 +34,7 @@ def make_data(
         return Encoded(posterior, torch.arange(5) % 2)
 
     return TrainingData(
+        diffusion=d,
         images={role: encoded() for role in roles},
         pairs=PAIRS,
         retain_prompts=RETAINED,
@@ -42,7 +43,6 @@ def make_data(
         anchor_c=embed_all(d, [a for _, a in PAIRS]),
         retain_c=embed_all(d, RETAINED),
         empty_c=embed_all(d, [""]),
-        timesteps=1000,
         batch_size=batch_size,
         seed=0,
     )

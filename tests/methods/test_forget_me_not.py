@@ -175,13 +175,9 @@ def test_inversion_lowers_the_loss_and_moves_no_network(tiny: Diffusion) -> None
 
     def total(c: Conditioning) -> float:
         """The loss over the very draws that the inversion saw."""
-        draws = [data.draw("forget", i, "inversion") for i in range(40)]
+        draws = [data.draw("forget", i, purpose="inversion") for i in range(40)]
         return sum(
-            (tiny.predict(tiny.add_noise(d.x0, d.noise, d.t), d.t, c[d.prompt]) - d.noise)
-            .square()
-            .mean()
-            .item()
-            for d in draws
+            (tiny.predict(b.x_t, b.t, c[b.prompt]) - b.target).square().mean().item() for b in draws
         )
 
     assert total(found.c) < total(data.c)

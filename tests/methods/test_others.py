@@ -13,34 +13,39 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from erase.diffusion.data import Noised, TrainingData
 from erase.diffusion.model import Diffusion
 from erase.methods import concept_ablation, gradient_ascent, list_methods, load_method
 from erase.recipes.recipe import flags, list_recipes, load_recipe
 from erase.runs.task import make_task
+from erase.unlearn.parts import WHOLE
 from tests.methods.data import copied, losses, make_data, make_fit, moved, weights
 
 
-def test_gradient_ascent_by_hand(tiny: Diffusion) -> None:
-    batch = make_data(tiny, "forget", "retain").batch(0)
-    abar = tiny.pipeline.scheduler.alphas_cumprod
+def test_gradient_ascent_by_hand(tiny: Diffusion, tmp_path: Path) -> None:
+    """-MSE(ε, ε_θ(x_t|c)) + α·MSE(ε, ε_θ(x_t^r|c^r)), as the first step logs it."""
+    start = copied(tiny)
 
-    def error(x0: torch.Tensor, e: torch.Tensor, t: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        a = abar[t].view(-1, 1, 1, 1)
-        predicted: torch.Tensor = tiny.denoiser(a**0.5 * x0 + (1 - a) ** 0.5 * e, t, c).sample
-        return (predicted - e).pow(2).mean()
+    @torch.no_grad()
+    def error(b: Noised) -> float:
+        predicted = start.denoiser(b.x_t, b.t, b.c.hidden).sample
+        return float((predicted - b.target).pow(2).mean())
 
-    forget, retain = gradient_ascent.loss(tiny, batch, alpha=0.25)
-    expected = -error(batch.x0, batch.noise, batch.t, batch.c.hidden)
-    c_r = batch.retain_c.hidden
-    kept = error(batch.retain_x0, batch.retain_noise, batch.retain_t, c_r)
-    torch.testing.assert_close(forget, expected, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(retain, 0.25 * kept, rtol=1e-4, atol=1e-6)
+    def logged(data: TrainingData, alpha: float) -> dict[str, float]:
+        folder = tmp_path / str(alpha)
+        config = gradient_ascent.Config(alpha=alpha)
+        gradient_ascent.erase(copied(tiny), data, config, make_fit(tiny, "full", folder, steps=1))
+        row: dict[str, float] = json.loads((folder / "train.jsonl").read_text())
+        return row
 
-    data = make_data(tiny, "forget")
-    draw = data.draw("forget", 3)
-    alone = gradient_ascent.error(tiny, draw, data.c)
-    c = data.c[draw.prompt].hidden
-    torch.testing.assert_close(alone, error(draw.x0, draw.noise, draw.t, c), rtol=1e-4, atol=1e-6)
+    data = make_data(tiny, "forget", "retain")
+    forget, retain = (error(b) for b in data.batch(0))
+    row = logged(data, 0.25)
+    assert row["forget"] == pytest.approx(-forget, rel=1e-4)
+    assert row["retain"] == pytest.approx(0.25 * retain, rel=1e-4)
+    assert row["loss"] == pytest.approx(-forget + 0.25 * retain, rel=1e-4)
+    alone = logged(make_data(tiny, "forget"), 0.0)
+    assert alone["loss"] == pytest.approx(-error(data.draw("forget", 0)), rel=1e-4)
 
 
 def test_gradient_ascent_makes_no_images_for_a_term_that_weighs_nothing() -> None:
@@ -72,13 +77,11 @@ def test_concept_ablation_by_hand(tiny: Diffusion, target: str, tmp_path: Path) 
         )
 
     def by_hand(index: int, model: Diffusion, anchor_model: Diffusion) -> float:
-        draw = data.draw("anchor", index)
-        a = tiny.pipeline.scheduler.alphas_cumprod[draw.t].view(-1, 1, 1, 1)
-        x_t = a**0.5 * draw.x0 + (1 - a) ** 0.5 * draw.noise
-        c, anchor_c = (e[draw.prompt].hidden for e in (data.c, data.anchor_c))
+        b = data.draw("anchor", index)
+        c, anchor_c = (e[b.prompt].hidden for e in (data.c, data.anchor_c))
         with torch.no_grad():
-            wanted = anchor_model.denoiser(x_t, draw.t, anchor_c).sample
-            difference = model.denoiser(x_t, draw.t, c).sample - wanted
+            wanted = anchor_model.denoiser(b.x_t, b.t, anchor_c).sample
+            difference = model.denoiser(b.x_t, b.t, c).sample - wanted
         return float(difference.square().mean())
 
     first, second = losses(tmp_path / "2")
@@ -122,7 +125,7 @@ def test_bf16_reaches_what_one_backward_in_fp32_reaches(
 
     def plainly(denoiser: torch.nn.Module, step: Any) -> None:
         denoiser.requires_grad_(True)
-        step(0)["loss"].backward()
+        step(0, WHOLE)["loss"].backward()
 
     module.erase(other, data, config, plainly)  # type: ignore[arg-type]
     reached = {

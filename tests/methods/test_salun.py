@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from erase.diffusion.data import Batch, Encoded, TrainingData, embed_all
+from erase.diffusion.data import Encoded, TrainingData, embed_all
 from erase.diffusion.model import Diffusion
 from erase.diffusion.scopes import scoped
 from erase.methods.salun import Config, erase, loss
@@ -30,6 +30,7 @@ def data(tiny: Diffusion) -> TrainingData:
         return Encoded(posterior, torch.arange(5) % prompts)
 
     return TrainingData(
+        diffusion=tiny,
         images={"forget": encoded(2), "retain": encoded(2)},
         pairs=(("a church", "a truck"), ("one church", "one truck")),
         retain_prompts=("a radio", "a dog"),
@@ -37,26 +38,30 @@ def data(tiny: Diffusion) -> TrainingData:
         c=embed_all(tiny, ["a church", "one church"]),
         anchor_c=embed_all(tiny, ["a truck", "one truck"]),
         retain_c=embed_all(tiny, ["a radio", "a dog"]),
-        timesteps=1000,
         batch_size=2,
         seed=0,
         empty_c=embed_all(tiny, [""]),
     )
 
 
-def by_hand(unet: torch.nn.Module, d: Diffusion, b: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def by_hand(
+    unet: torch.nn.Module, data: TrainingData, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The equation, branch by branch: (forget, retain without α)."""
-    abar = d.pipeline.scheduler.alphas_cumprod
-
-    def noised(x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        a = abar[t].view(-1, 1, 1, 1)
-        return a**0.5 * x0 + (1 - a) ** 0.5 * noise
-
-    x_t = noised(b.x0, b.noise, b.t)
-    forget = unet(x_t, b.t, b.c.hidden).sample - unet(x_t, b.t, b.anchor_c.hidden).sample.detach()
-    xr_t = noised(b.retain_x0, b.retain_noise, b.retain_t)
-    retain = unet(xr_t, b.retain_t, b.retain_c.hidden).sample - b.retain_noise
+    b, r = data.batch(step)
+    anchor_c = data.anchor_c[b.prompt].hidden
+    forget = unet(b.x_t, b.t, b.c.hidden).sample - unet(b.x_t, b.t, anchor_c).sample.detach()
+    retain = unet(r.x_t, r.t, r.c.hidden).sample - r.target
     return forget.pow(2).mean(), retain.pow(2).mean()
+
+
+def terms(
+    d: Diffusion, data: TrainingData, alpha: float, retain_model: Diffusion | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of the first step, answered by the model itself."""
+    b, r = data.batch(0)
+    models = {"anchor_model": d, "retain_model": retain_model}
+    return loss(d, b, data.anchor_c[b.prompt], r, alpha=alpha, **models)  # type: ignore[arg-type]
 
 
 def gradients(d: Diffusion, value: torch.Tensor) -> list[torch.Tensor]:
@@ -65,9 +70,8 @@ def gradients(d: Diffusion, value: torch.Tensor) -> list[torch.Tensor]:
 
 def test_loss_and_gradient_equal_the_equation(tiny: Diffusion, data: TrainingData) -> None:
     tiny.denoiser.requires_grad_(True)
-    batch = data.batch(0)
-    forget, retain = loss(tiny, batch, alpha=0.3, anchor_model=tiny.predict, retain_model=None)
-    expected = by_hand(tiny.denoiser, tiny, batch)
+    forget, retain = terms(tiny, data, 0.3)
+    expected = by_hand(tiny.denoiser, data, 0)
     torch.testing.assert_close(forget, expected[0])
     torch.testing.assert_close(retain, 0.3 * expected[1])
     ours = gradients(tiny, forget + retain)
@@ -78,10 +82,7 @@ def test_loss_and_gradient_equal_the_equation(tiny: Diffusion, data: TrainingDat
 
 
 def test_retain_can_match_the_frozen_model(tiny: Diffusion, data: TrainingData) -> None:
-    _, retain = loss(
-        tiny, data.batch(0), alpha=1.0, anchor_model=tiny.predict, retain_model=tiny.predict
-    )
-    assert float(retain) < 1e-10
+    assert float(terms(tiny, data, 1.0, retain_model=tiny)[1]) < 1e-10
 
 
 def run(d: Diffusion, data: TrainingData, folder: Path, config: Config, mask: Mask) -> None:
@@ -98,13 +99,12 @@ def test_the_concept_moves_to_the_anchor_and_other_weights_stay(
     before = copy.deepcopy(model.denoiser.state_dict())
     saliency = {n: torch.rand(p.shape) for n, p in scoped(model.denoiser, "full").items()}
     mask = Mask.top(saliency, 0.5, model.denoiser, {"scope": "full"})
-    batch = data.batch(500)
     with torch.no_grad():
-        first = float(by_hand(model.denoiser, model, batch)[0])
+        first = float(by_hand(model.denoiser, data, 500)[0])
     config = Config(alpha=0.1, target=target)  # type: ignore[arg-type]
     run(model, data, tmp_path, config, mask)
     with torch.no_grad():
-        last = float(by_hand(model.denoiser, model, batch)[0])
+        last = float(by_hand(model.denoiser, data, 500)[0])
     assert last < first
     moved = 0
     for name, value in model.denoiser.state_dict().items():
@@ -125,20 +125,14 @@ def test_who_answers_shows_in_the_second_step(
     for model, steps in ((stepped, 1), (trained, 2)):
         fit = make_fit(model, "full", tmp_path / str(steps), steps=steps, lr=0.02)
         erase(model, data, config, fit)
-    batch = data.batch(1)
-    abar = tiny.pipeline.scheduler.alphas_cumprod
-    a, ar = (abar[t].view(-1, 1, 1, 1) for t in (batch.t, batch.retain_t))
-    x_t = a**0.5 * batch.x0 + (1 - a) ** 0.5 * batch.noise
-    xr_t = ar**0.5 * batch.retain_x0 + (1 - ar) ** 0.5 * batch.retain_noise
+    b, r = data.batch(1)
 
     @torch.no_grad()
     def second(anchor_model: Diffusion, noise: bool) -> float:
-        c, anchor_c = batch.c.hidden, batch.anchor_c.hidden
-        wanted = anchor_model.denoiser(x_t, batch.t, anchor_c).sample
-        forget = (stepped.denoiser(x_t, batch.t, c).sample - wanted).square().mean()
-        kept = tiny.denoiser(xr_t, batch.retain_t, batch.retain_c.hidden).sample
-        own = stepped.denoiser(xr_t, batch.retain_t, batch.retain_c.hidden).sample
-        retain = (own - (batch.retain_noise if noise else kept)).square().mean()
+        wanted = anchor_model.denoiser(b.x_t, b.t, data.anchor_c[b.prompt].hidden).sample
+        forget = (stepped.denoiser(b.x_t, b.t, b.c.hidden).sample - wanted).square().mean()
+        own, kept = (m.denoiser(r.x_t, r.t, r.c.hidden).sample for m in (stepped, tiny))
+        retain = (own - (r.target if noise else kept)).square().mean()
         return float(forget + 0.5 * retain)
 
     logged = losses(tmp_path / "2")[1]

@@ -94,12 +94,11 @@ def test_a_cut_off_run_ends_with_the_same_bits(
         settings = Settings(6, 1e-3, optimizer, checkpoint_every=2)  # type: ignore[arg-type]
         fit = Fit(settings, mask, folder, Accelerator(cpu=True), origin=state)
 
-        def step(index: int) -> dict[str, torch.Tensor]:
+        def step(index: int, part: slice) -> dict[str, torch.Tensor]:
             if index == stop_at:
                 raise Stop
-            batch = data.batch(index)
-            x_t = d.add_noise(batch.x0, batch.noise, batch.t)
-            return {"loss": d.predict(x_t, batch.t, batch.c).float().square().mean()}
+            b, _ = data.batch(index, part)
+            return {"loss": d.predict(b.x_t, b.t, b.c).square().mean()}
 
         fit(d.denoiser, step)
         return dict(fit.masters)

@@ -26,6 +26,7 @@ def data_of(d: Diffusion, count: int) -> TrainingData:
     prompts = embed_all(d, ["a church", "one church"])
     empty = embed_all(d, [""])
     return TrainingData(
+        diffusion=d,
         images={"forget": encoded, "retain": encoded},
         pairs=(("a church", "a truck"), ("one church", "one truck")),
         retain_prompts=("a church", "one church"),
@@ -34,7 +35,6 @@ def data_of(d: Diffusion, count: int) -> TrainingData:
         anchor_c=prompts,
         retain_c=prompts,
         empty_c=empty,
-        timesteps=1000,
         batch_size=2,
         seed=5,
     )
@@ -74,19 +74,20 @@ def test_saliency_is_the_gradient_of_the_guided_loss(tiny: Diffusion, w: float) 
 def test_batches_depend_on_seed_and_step_alone(tiny: Diffusion) -> None:
     one, two = data_of(tiny, 5), data_of(tiny, 5)
     two.batch(0)
-    a, b = one.batch(7), two.batch(7)
-    for name in vars(a):
-        assert torch.equal(tensor(getattr(a, name)), tensor(getattr(b, name))), name
-    assert not torch.equal(one.batch(7).noise, one.batch(8).noise)
-    assert not torch.equal(a.noise, a.retain_noise)
+    for a, b in zip(one.batch(7), two.batch(7), strict=True):
+        for name in vars(a):
+            assert torch.equal(tensor(getattr(a, name)), tensor(getattr(b, name))), name
+    forget, retain = one.batch(7)
+    assert not torch.equal(forget.target, one.batch(8)[0].target)
+    assert not torch.equal(forget.target, retain.target)
 
 
-def test_forget_branches_share_x_and_t_by_construction(tiny: Diffusion) -> None:
-    batch = data_of(tiny, 5).batch(0)
-    assert batch.x0.shape == batch.noise.shape == batch.retain_x0.shape
-    assert batch.c.hidden.shape == batch.anchor_c.hidden.shape
-    assert batch.t.shape == (2,)
-    assert 0 <= int(batch.t.min()) <= int(batch.t.max()) < 1000
+def test_a_step_has_as_many_images_of_both_roles(tiny: Diffusion) -> None:
+    forget, retain = data_of(tiny, 5).batch(0)
+    assert forget.x_t.shape == forget.target.shape == retain.x_t.shape == (2, 4, 8, 8)
+    assert forget.c.hidden.shape == retain.c.hidden.shape
+    for b in (forget, retain):
+        assert b.t.shape == (2,) and 0 <= int(b.t.min()) <= int(b.t.max()) < 1000
 
 
 def test_files_are_encoded_in_order(tiny: Diffusion, tmp_path: Path) -> None:

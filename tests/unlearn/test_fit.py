@@ -37,7 +37,7 @@ class Stop(Exception):
 
 
 def step_of(model: nn.Module, stop_at: int | None = None, nan_at: int | None = None):  # type: ignore[no-untyped-def]
-    def step(index: int) -> Mapping[str, Tensor]:
+    def step(index: int, part: slice) -> Mapping[str, Tensor]:
         if index == stop_at:
             raise Stop
         x = torch.randn(4, 5, generator=generator(0, index))
@@ -77,7 +77,7 @@ def test_nan_stops_by_step_and_keeps_the_last_checkpoint(tmp_path: Path) -> None
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     model = net()
 
-    def step(index: int) -> Mapping[str, Tensor]:
+    def step(index: int, part: slice) -> Mapping[str, Tensor]:
         # A finite loss whose gradient is not: the derivative of the root at zero.
         return {"loss": (model[0].weight * 0).square().sum().sqrt()}
 
@@ -132,6 +132,6 @@ def test_the_learning_rate_follows_its_schedule(tmp_path: Path) -> None:
     mask = Mask.full(dict(model.named_parameters()), model, {"scope": "full"})
     settings = Settings(4, 0.5, "adam", schedule="cosine")
     fit = Fit(settings, mask, tmp_path, Accelerator(cpu=True))
-    fit(model, lambda index: {"loss": model.weight.sum()})
+    fit(model, lambda index, part: {"loss": model.weight.sum()})
     # Adam's step is the rate itself where the gradient never changes.
     assert model.weight.item() == pytest.approx(1 - 1.25, abs=1e-6)

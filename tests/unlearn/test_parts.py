@@ -14,7 +14,7 @@ from erase.cli.main import main
 from erase.diffusion.model import Diffusion
 from erase.methods import load_method
 from erase.prompts.groups import Role
-from erase.unlearn.parts import Part
+from erase.unlearn.parts import shares
 from tests.methods.data import make_data, make_fit, weights
 
 METHODS: dict[str, tuple[Role, ...]] = {
@@ -25,21 +25,11 @@ METHODS: dict[str, tuple[Role, ...]] = {
 }
 
 
-def test_parts_hold_every_row_once(tiny: Diffusion) -> None:
-    data = make_data(tiny, "forget", "retain", batch_size=12)
-    whole = data.batch(3)
-    parts = []
-    for index in range(2):
-        for turn in range(3):
-            part = Part(index, 2, 3, turn)
-            parts.append(replace(data, part=part).batch(3))
-    assert {len(p.t) for p in parts} == {2}
-    every = torch.cat([p.noise for p in parts])
-    order = [int((whole.noise == row).flatten(1).all(1).nonzero()) for row in every]
-    assert sorted(order) == list(range(12))
-    seen = torch.cat([p.retain_t for p in parts])
-    assert torch.equal(seen, whole.retain_t[order])
-    assert torch.equal(replace(data, part=part).whole().batch(3).c.hidden, whole.c.hidden)
+def test_processes_and_turns_share_every_row_out() -> None:
+    rows = list(range(12))
+    assert [rows[part] for part in shares(1)] == [rows]
+    taken = [[rows[part] for part in shares(3, index, 2)] for index in range(2)]
+    assert taken == [[[0, 6], [1, 7], [2, 8]], [[3, 9], [4, 10], [5, 11]]]
 
 
 @pytest.mark.parametrize("name", list(METHODS))
@@ -51,11 +41,10 @@ def test_a_step_in_parts_ends_as_the_whole_one(tiny: Diffusion, name: str, tmp_p
     ends, losses = [], []
     for turns in (1, 3):
         tiny.denoiser.load_state_dict(start)
-        part = Part(turns=turns)
         folder = tmp_path / str(turns)
         fit = make_fit(tiny, "xattn", folder, optimizer="sgd", lr=0.05)  # type: ignore[arg-type]
         config = method.Config(**({"x_t_steps": 4} if name == "esd" else {}))
-        method.erase(tiny, replace(data, part=part), config, replace(fit, part=part))
+        method.erase(tiny, data, config, replace(fit, parts=shares(turns)))
         ends.append(weights(tiny))
         rows = (folder / "train.jsonl").read_text().splitlines()
         losses.append([json.loads(row)["loss"] for row in rows])
