@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from erase.formats.folder import WEIGHTS, canonical, networks, skeleton, write_state
+from erase.formats.folder import canonical, networks, skeleton, write_states
 from tests.published import write_configs
 
 SIZES = {"2": "full", "XL": "xattn"}
@@ -69,7 +69,7 @@ def measure(kind: str, scope: str, place: Path) -> dict[str, Any]:
             drawn = torch.empty(value.shape, dtype=torch.bfloat16)
             drawn.normal_(0, 0.02, generator=generator)
             state[canonical(component, name)] = drawn.half()
-        write_state(folder / component / WEIGHTS[component], state)
+        write_states(folder, {component: state})
         del state
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder), scope, str(place)],

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase.diffusion.samplers import check_sampling
 from erase.recipes.recipe import Recipe, as_dict, default_recipe, load_recipe, make_recipe
 from erase.recipes.stages import SAMPLING_KEYS
 from erase.runs.folder import read_facts
@@ -48,7 +47,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     files = _files(out, seeds, options.overwrite)
     device = accelerator(options.device, settings.precision, options.deterministic).device
     diffusion = Diffusion.load(model, device, **_ways(options))
-    check_sampling(as_dict(settings), diffusion.pipeline.scheduler)
+    diffusion.family.check_sampling(as_dict(settings))
     _tell_cut(diffusion, [options.prompt])
     shots = [Shot(options.prompt, seed) for seed in seeds]
     out.mkdir(parents=True, exist_ok=True)
@@ -115,7 +114,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
         options.device, settings.precision, options.deterministic, several=True
     ).device
     diffusion = Diffusion.load(model, device, **_ways(options))
-    check_sampling(as_dict(settings), diffusion.pipeline.scheduler)
+    diffusion.family.check_sampling(as_dict(settings))
     _tell_cut(diffusion, [row.prompt for row in prompts.rows])
     fingerprint = digest(model_fingerprint(diffusion))
     if options.overwrite and ours:

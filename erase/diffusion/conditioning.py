@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,35 +17,36 @@ class Conditioning:
 
     Attributes:
         hidden: (B, 77, D), what cross-attention reads.
-        pooled: (B, P), what SDXL adds to the timestep's embedding; None elsewhere.
+        added: what else the model's family tells its denoiser, by name, (B, …) each.
     """
 
     hidden: Tensor
-    pooled: Tensor | None = None
+    added: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.hidden)
 
     def __getitem__(self, rows: Tensor | slice) -> Conditioning:
-        return self._each(lambda x: x[rows])
+        return self.each(lambda x: x[rows])
 
     def repeat(self, count: int) -> Conditioning:
         """The only row, ``count`` times, without copies."""
-        return self._each(lambda x: x.expand(count, *x.shape[1:]))
+        return self.each(lambda x: x.expand(count, *x.shape[1:]))
 
     def float(self) -> Conditioning:
         """The same in fp32."""
-        return self._each(lambda x: x.float())
+        return self.each(lambda x: x.float())
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
-        pooled = None if self.pooled is None else change(self.pooled)
-        return Conditioning(change(self.hidden), pooled)
+    def each(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
+        """The same with each tensor changed."""
+        added = {name: change(value) for name, value in self.added.items()}
+        return Conditioning(change(self.hidden), added)
 
 
 def join(parts: Sequence[Conditioning]) -> Conditioning:
     """All rows of the parts, in order."""
-    pooled = [p.pooled for p in parts if p.pooled is not None]
-    return Conditioning(torch.cat([p.hidden for p in parts]), torch.cat(pooled) if pooled else None)
+    added = {name: torch.cat([p.added[name] for p in parts]) for name in parts[0].added}
+    return Conditioning(torch.cat([p.hidden for p in parts]), added)
 
 
 def where(rows: Tensor, yes: Conditioning, no: Conditioning) -> Conditioning:
@@ -54,6 +55,5 @@ def where(rows: Tensor, yes: Conditioning, no: Conditioning) -> Conditioning:
     def choose(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(rows.to(a.device).view(-1, *[1] * (a.ndim - 1)), a, b)
 
-    if yes.pooled is None or no.pooled is None:
-        return Conditioning(choose(yes.hidden, no.hidden))
-    return Conditioning(choose(yes.hidden, no.hidden), choose(yes.pooled, no.pooled))
+    added = {name: choose(value, no.added[name]) for name, value in yes.added.items()}
+    return Conditioning(choose(yes.hidden, no.hidden), added)

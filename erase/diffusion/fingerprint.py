@@ -23,15 +23,15 @@ def model_fingerprint(diffusion: Diffusion) -> dict[str, str]:
     """
     from erase.runtime.fingerprint import fingerprint
 
-    p = diffusion.pipeline
-    networks = {n.replace("unet", "denoiser"): net for n, net in diffusion.networks.items()}
+    own = diffusion.family.layout.denoiser
+    networks = {"denoiser" if n == own else n: net for n, net in diffusion.networks.items()}
     texts = [encoder.config.to_dict() for _, encoder in diffusion.text.encoders]
-    configs = [p.unet.config, p.vae.config, p.scheduler.config, *texts]
+    others = [net.config for n, net in networks.items() if not n.startswith("text_encoder")]
+    configs = [*others, diffusion.pipeline.scheduler.config, *texts]
     told = [{k: v for k, v in c.items() if k not in _NO_EFFECT and k[0] != "_"} for c in configs]
     words = [
         [sorted(tokenizer.get_vocab().items()), tokenizer.pad_token_id]
         for tokenizer, _ in diffusion.text.encoders
     ]
-    zeros = p.config.get("force_zeros_for_empty_prompt", False)
-    settings = digest(json.loads(json.dumps([told, words, zeros], default=str)))
+    settings = digest(json.loads(json.dumps([told, words, diffusion.text.zeros], default=str)))
     return {name: fingerprint(net) for name, net in networks.items()} | {"settings": settings}

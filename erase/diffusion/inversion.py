@@ -73,7 +73,7 @@ def invert(
         UserError: a prompt without the word, or too long with the learnt tokens.
     """
     tables = [encoder.get_input_embeddings() for _, encoder in diffusion.text.encoders]
-    own = diffusion.pipeline.tokenizer(data.words[0], add_special_tokens=False).input_ids
+    own = diffusion.text.tokenizer(data.words[0], add_special_tokens=False).input_ids
     prompts = [c for c, _ in data.pairs]
     ids, places, lengths = _with_slots(diffusion, prompts, own, tokens)
     starts = [table.weight[[own[i % len(own)] for i in range(tokens)]] for table in tables]
@@ -130,7 +130,7 @@ def _with_slots(
 ) -> tuple[list[Tensor], Tensor, list[int]]:
     """Token ids (P, 77) by text encoder, ``count`` slots in the word's place; where those are, bool
     (P, 77); how many tokens each prompt has then."""
-    tokenizer = diffusion.pipeline.tokenizer
+    tokenizer = diffusion.text.tokenizer
     length = tokenizer.model_max_length
     diffusion.token_positions(prompts, tokenizer.decode(own))  # refuses prompts without the word
     pads = [t.pad_token_id for t, _ in diffusion.text.encoders]

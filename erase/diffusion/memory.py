@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+
+if TYPE_CHECKING:
+    from erase.diffusion.families import Family
 
 
 class Held(TorchDispatchMode):
@@ -74,37 +77,28 @@ def most_held(network: nn.Module, work: Callable[[], object]) -> int:
     return found
 
 
-def denoiser_bytes(unet: Any, rows: int, side: int, gradient: bool) -> int:
+def denoiser_bytes(family: Family, denoiser: Any, rows: int, side: int, gradient: bool) -> int:
     """Bytes of a pass through a denoiser.
 
     Args:
-        unet: on the meta device.
+        family: of the model.
+        denoiser: on the meta device.
         rows: images that pass at a time.
         side: of the latents.
         gradient: whether the way back follows, with a gradient for every weight.
     """
-    config = unet.config
-    added: dict[str, Tensor] | None = None
-    if config.addition_embed_type == "text_time":
-        # What is embedded of sizes and pooled text together fills the layer's input.
-        wide = int(config.projection_class_embeddings_input_dim)
-        ids = 6
-        text = wide - ids * int(config.addition_time_embed_dim)
-        added = {"text_embeds": _empty(rows, text), "time_ids": _empty(rows, ids)}
-        added = {name: value.to(unet.dtype) for name, value in added.items()}
 
     def work() -> None:
-        x = _empty(rows, config.in_channels, side, side).to(unet.dtype)
+        x = _empty(rows, denoiser.config.in_channels, side, side).to(denoiser.dtype)
         t = torch.zeros(rows, dtype=torch.long, device="meta")
-        c = _empty(rows, 77, config.cross_attention_dim).to(unet.dtype)
-        out = unet(x, t, c, added_cond_kwargs=added).sample
+        out = family.predict(denoiser, x, t, family.blank(denoiser, rows))
         if gradient:
             out.square().mean().backward()
 
-    unet.requires_grad_(gradient)
+    denoiser.requires_grad_(gradient)
     with torch.set_grad_enabled(gradient):
-        found = most_held(unet, work)
-    for parameter in unet.parameters():
+        found = most_held(denoiser, work)
+    for parameter in denoiser.parameters():
         parameter.grad = None
     return found
 

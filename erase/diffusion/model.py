@@ -1,7 +1,7 @@
 """The one boundary to diffusers and transformers: a latent diffusion model in the equations' verbs.
 
 Everything behind it works in prediction space and never asks whether the model predicts the
-noise or the velocity, nor how many text encoders it has.
+noise or the velocity, nor how many text encoders it has: that is its family's affair.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from erase.diffusion.conditioning import Conditioning, join
-from erase.diffusion.samplers import ddim, sampling, training_schedule
+from erase.diffusion.families import Family, family_of
+from erase.diffusion.samplers import sampling
+from erase.diffusion.scopes import scoped
 from erase.diffusion.text import Text
 from erase.images.request import Sampler, Shot
 from erase.runtime.errors import UserError
@@ -34,10 +36,10 @@ def at_once(size: Sequence[int]) -> int:
     return max(1, VAE_PIXELS // (size[0] * size[1]))
 
 
-def to_low_memory(unet: Any) -> None:
+def to_low_memory(denoiser: Any) -> None:
     """A denoiser in bf16 whose activations are computed again on the way back."""
-    nn.Module.to(unet, torch.bfloat16)  # diffusers' own warns about what does not matter here
-    unet.enable_gradient_checkpointing()
+    nn.Module.to(denoiser, torch.bfloat16)  # diffusers' own warns about what does not matter here
+    denoiser.enable_gradient_checkpointing()
 
 
 @dataclass(frozen=True)
@@ -77,51 +79,53 @@ class Diffusion:
                 on a CPU, whose convolutions are faster with it, it is always so.
 
         Raises:
-            UserError: nothing there, no Stable Diffusion pipeline, or one that would be trained
+            UserError: nothing there, no pipeline of a known family, or one that would be trained
                 on another function than it samples from.
         """
         from erase.formats.pipeline import load_pipeline
-        from erase.formats.supported import refuse_unsupported
 
         pipeline = load_pipeline(source, dtype)
-        own, xl = pipeline.scheduler.config, hasattr(pipeline, "text_encoder_2")
-        refuse_unsupported(pipeline.unet.config, own, source, xl=xl)
         pipeline.set_progress_bar_config(disable=True)
         loaded = cls(pipeline, source, torch.device(device), dtype, compiled)
+        loaded.family.check(source)
         channels_last = channels_last or loaded.device.type == "cpu"
         for name, network in loaded.networks.items():
             network.to(device).requires_grad_(False).eval()
-            if channels_last and name in ("unet", "vae"):
+            if channels_last and loaded.family.layout.networks[name][0] == "diffusers":
                 nn.Module.to(network, memory_format=torch.channels_last)
         return loaded
+
+    @cached_property
+    def family(self) -> Family:
+        """What differs between kinds of models."""
+        return family_of(self.pipeline)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
         """The components that have weights, by their names in the pipeline."""
-        names = ("unet", "vae", "text_encoder", "text_encoder_2")
-        found = {name: getattr(self.pipeline, name, None) for name in names}
-        return {name: network for name, network in found.items() if network is not None}
+        return {name: getattr(self.pipeline, name) for name in self.family.layout.networks}
 
     @cached_property
     def text(self) -> Text:
-        """The text encoders: one, or SDXL's two."""
-        p = self.pipeline
-        second = getattr(p, "text_encoder_2", None)
-        encoders = [(p.tokenizer, p.text_encoder)]
-        encoders += [(p.tokenizer_2, second)] if second is not None else []
-        zeros = bool(p.config.get("force_zeros_for_empty_prompt", False))
-        return Text(encoders, self.device, zeros)
+        """The text encoders."""
+        return self.family.text(self.device)
 
     @property
     def denoiser(self) -> nn.Module:
         """ε_θ (or v_θ), the network that forgets."""
-        unet: nn.Module = self.pipeline.unet
-        return unet
+        return self.networks[self.family.layout.denoiser]
 
     @property
     def size(self) -> int:
         """The model's own image side in px."""
-        return int(self.pipeline.unet.config.sample_size) * self.stride
+        denoiser: Any = self.denoiser
+        return int(denoiser.config.sample_size) * self.stride
+
+    @property
+    def channels(self) -> int:
+        """Channels C of a latent."""
+        denoiser: Any = self.denoiser
+        return int(denoiser.config.in_channels)
 
     @property
     def stride(self) -> int:
@@ -131,26 +135,26 @@ class Diffusion:
 
     @property
     def timesteps(self) -> int:
-        """Number T of noise levels the model was trained with; t runs over 0 … T-1."""
-        return int(self.pipeline.scheduler.config.num_train_timesteps)
-
-    @cached_property
-    def schedule(self) -> Any:
-        """The noise schedule √ᾱ of training; the pipeline's sampler may scale x_t otherwise."""
-        return training_schedule(self.pipeline.scheduler.config)
+        """Number T of noise levels the model was trained with; t lies in [0, T)."""
+        return self.family.timesteps
 
     def frozen(self) -> Diffusion:
         """The same model with a copy θ0 of the denoiser that training does not move."""
         pipeline = copy.copy(self.pipeline)
-        pipeline.register_modules(unet=copy.deepcopy(self.denoiser).requires_grad_(False).eval())
+        still = copy.deepcopy(self.denoiser).requires_grad_(False).eval()
+        pipeline.register_modules(**{self.family.layout.denoiser: still})
         return replace(self, pipeline=pipeline)
+
+    def scoped(self, scope: str) -> dict[str, nn.Parameter]:
+        """The denoiser's parameters that belong to a scope; see ``scopes.scoped``."""
+        return scoped(self.denoiser, scope, self.family.in_scope)
 
     def lighten(self) -> None:
         """Makes training small: the denoiser in bf16, its activations computed again on the way
         back, and the other networks, which have done their work, off the device."""
         to_low_memory(self.denoiser)
         for name, network in self.networks.items():
-            if name != "unet":
+            if name != self.family.layout.denoiser:
                 network.to("cpu")
 
     def embed(self, prompts: Sequence[str]) -> Conditioning:
@@ -158,7 +162,7 @@ class Diffusion:
         return self.text.embed(prompts)
 
     def unconditional(self) -> Conditioning:
-        """∅, one row: the empty prompt, or zeros in models that were trained so (SDXL)."""
+        """∅, one row: the empty prompt, or zeros in models that were trained so."""
         return self.text.unconditional()
 
     def last_token(self, prompts: Sequence[str]) -> Tensor:
@@ -215,27 +219,17 @@ class Diffusion:
             found.append(np.asarray((unit * 255).round(), dtype=np.uint8))
         return np.concatenate(found)
 
+    def times(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Times t of some shape, drawn as in the model's own training."""
+        return self.family.times(shape, generator)
+
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε, for t (B,) in [0, T)."""
-        x_t: Tensor = self.schedule.add_noise(x0, noise, t)
-        return x_t
+        """x_t (B, C, h, w) of x_0 and ε, for t (B,); x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε in most."""
+        return self.family.add_noise(x0, noise, t)
 
     def predict(self, x_t: Tensor, t: Tensor, c: Conditioning) -> Tensor:
-        """The denoiser's prediction at (x_t, t) given c, in fp32; keeps the graph.
-
-        SDXL is told that x_t is the whole of an image of its own size, as in sampling.
-        """
-        dtype = next(self.denoiser.parameters()).dtype
-        added = None
-        if c.pooled is not None:
-            height, width = (self.stride * side for side in x_t.shape[-2:])
-            whole = torch.tensor([height, width, 0, 0, height, width])
-            ids = whole.expand(len(c), -1).to(x_t.device, dtype)
-            added = {"text_embeds": c.pooled.to(dtype), "time_ids": ids}
-        predicted: Tensor = self.denoiser(
-            x_t.to(dtype), t, c.hidden.to(dtype), added_cond_kwargs=added
-        ).sample
-        return predicted.float()
+        """The denoiser's prediction at (x_t, t) given c, in fp32; keeps the graph."""
+        return self.family.predict(self.denoiser, x_t, t, c).float()
 
     def predict_each(self, *given: tuple[Tensor, Tensor, Conditioning]) -> tuple[Tensor, ...]:
         """The predictions at several (x_t, t, c), each of any number of rows, from one forward."""
@@ -250,13 +244,7 @@ class Diffusion:
         Raises:
             UserError: the model predicts something else.
         """
-        kind = self.pipeline.scheduler.config.prediction_type
-        if kind == "epsilon":
-            return noise
-        if kind == "v_prediction":
-            v: Tensor = self.schedule.get_velocity(x0, noise, t)
-            return v
-        raise UserError(f"Models that predict '{kind}' are not supported: use epsilon or v.")
+        return self.family.target(x0, noise, t)
 
     @torch.no_grad()
     def denoise_to(
@@ -287,8 +275,7 @@ class Diffusion:
             x_t (B, C, h, w) as the denoiser takes it, its timesteps t (B,), and how many timesteps
             lie between t and the noisier level before it.
         """
-        own_one = self.pipeline.scheduler
-        scheduler = copy.deepcopy(own_one) if own else ddim(own_one.config)
+        scheduler = copy.deepcopy(self.pipeline.scheduler) if own else self.family.sampler("ddim")
         scheduler.set_timesteps(steps)
         drawn: dict[str, Any] = {}
         if generator is not None and "generator" in inspect.signature(scheduler.step).parameters:
@@ -314,8 +301,7 @@ class Diffusion:
     def draw_noise(self, count: int, generator: torch.Generator, size: int | None = None) -> Tensor:
         """Standard normal noise (B, C, h, w) for ``count`` images of a side in px."""
         side = (size or self.size) // self.stride
-        shape = (count, int(self.pipeline.unet.config.in_channels), side, side)
-        return torch.randn(shape, generator=generator)
+        return torch.randn((count, self.channels, side, side), generator=generator)
 
     def attention_probs(self, x_t: Tensor, t: Tensor, c: Conditioning) -> dict[str, Tensor]:
         """Cross-attention probabilities of one prediction, with their graph.
@@ -328,15 +314,15 @@ class Diffusion:
         """
         from erase.diffusion.attention import recording
 
-        unet: Any = self.denoiser
-        again = unet.is_gradient_checkpointing
-        unet.disable_gradient_checkpointing()
+        denoiser: Any = self.denoiser
+        again = denoiser.is_gradient_checkpointing
+        denoiser.disable_gradient_checkpointing()
         try:
-            with recording(unet) as found:
+            with recording(denoiser) as found:
                 self.predict(x_t, t, c)
         finally:
             if again:
-                unet.enable_gradient_checkpointing()
+                denoiser.enable_gradient_checkpointing()
         return found
 
     def noise(self, seeds: Sequence[int], size: int | tuple[int, int] | None = None) -> Tensor:
@@ -347,8 +333,7 @@ class Diffusion:
             size: side, or height and width, of the images in px; None is the model's own.
         """
         height, width = size if isinstance(size, tuple) else 2 * (size or self.size,)
-        channels = int(self.pipeline.unet.config.in_channels)
-        shape = (channels, height // self.stride, width // self.stride)
+        shape = (self.channels, height // self.stride, width // self.stride)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.stack(rows).to(self.device, self.dtype)
 
@@ -373,17 +358,11 @@ class Diffusion:
         scale = guidance.pop()
         height, width = (sampler.size or side or self.size for side in sizes.pop() or (None, None))
         c = self.embed([s.prompt for s in shots])
-        told: dict[str, Any] = {"prompt_embeds": c.hidden}
-        if c.pooled is not None:
-            told["pooled_prompt_embeds"] = c.pooled
-        if scale > 1:
-            empty = self.unconditional().repeat(len(shots))
-            told["negative_prompt_embeds"] = empty.hidden
-            if empty.pooled is not None:
-                told["negative_pooled_prompt_embeds"] = empty.pooled
-        with sampling(self.pipeline, sampler.name) as pipeline, self._fast():
+        empty = self.unconditional().repeat(len(shots)) if scale > 1 else None
+        scheduler = self.family.sampler(sampler.name)
+        with sampling(self.pipeline, scheduler) as pipeline, self._fast():
             latents = pipeline(
-                **told,
+                **self.family.prompts(c, empty),
                 latents=self.noise([s.seed for s in shots], (height, width)),
                 num_inference_steps=sampler.steps,
                 guidance_scale=scale,
@@ -395,8 +374,8 @@ class Diffusion:
 
     @cached_property
     def _compiled_call(self) -> Any:
-        unet: Any = self.denoiser
-        return torch.compile(unet._call_impl)
+        denoiser: Any = self.denoiser
+        return torch.compile(denoiser._call_impl)
 
     @contextmanager
     def _fast(self) -> Iterator[None]:
@@ -405,8 +384,8 @@ class Diffusion:
         if not self.compiled:
             yield
             return
-        unet: Any = self.denoiser
-        unet._compiled_call_impl = self._compiled_call
+        denoiser: Any = self.denoiser
+        denoiser._compiled_call_impl = self._compiled_call
         try:
             yield
         except Exception as error:
@@ -415,4 +394,4 @@ class Diffusion:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"--compile does not work here ({reason}): leave it out.") from error
         finally:
-            unet._compiled_call_impl = None
+            denoiser._compiled_call_impl = None

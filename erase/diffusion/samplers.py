@@ -115,10 +115,10 @@ def check_sampling(settings: Mapping[str, Any], scheduler: Any) -> None:
 
 
 @contextmanager
-def sampling(pipeline: Any, name: str) -> Iterator[Any]:
-    """The pipeline with a sampler's scheduler and no safety checker, restored afterwards."""
+def sampling(pipeline: Any, sampler: Any) -> Iterator[Any]:
+    """The pipeline with another scheduler and no safety checker, restored afterwards."""
     kept, checker = pipeline.scheduler, getattr(pipeline, "safety_checker", None)
-    pipeline.scheduler = make_sampler(name, kept.config)
+    pipeline.scheduler = sampler
     if checker is not None:
         pipeline.safety_checker = None
     try:

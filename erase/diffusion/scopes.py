@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,13 +49,20 @@ def in_scope(scope: str, name: str) -> bool:
     )
 
 
-def scoped(denoiser: nn.Module, scope: str) -> dict[str, nn.Parameter]:
+def scoped(
+    denoiser: nn.Module, scope: str, within: Callable[[str, str], bool] = in_scope
+) -> dict[str, nn.Parameter]:
     """The denoiser's parameters that belong to ``scope``, in its own order.
+
+    Args:
+        denoiser: any.
+        scope: one of ``SCOPES``.
+        within: whether a parameter belongs to a scope, by both their names.
 
     Raises:
         UserError: there is no such scope, or nothing of the model belongs to it.
     """
-    found = {n: p for n, p in denoiser.named_parameters() if in_scope(scope, n)}
+    found = {n: p for n, p in denoiser.named_parameters() if within(scope, n)}
     if not found:
         raise UserError(f"The model has no weights in the scope '{scope}': use another, or full.")
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +15,19 @@ from erase.runtime.errors import UserError, clipped
 
 @dataclass(frozen=True)
 class Text:
-    """One text encoder (Stable Diffusion 1 and 2) or two (XL).
+    """One text encoder or several.
 
     Attributes:
         encoders: each tokenizer with its text encoder.
         device: where what they make is wanted; they themselves may be elsewhere.
-        zeros: whether ∅ is zeros, as SDXL was trained, instead of the empty prompt.
+        read: what of the text encoders' outputs the denoiser is told; is handed them, token ids
+            (B, 77) for each, and the first one's attention mask (B, 77) or None.
+        zeros: whether ∅ is zeros instead of the empty prompt.
     """
 
     encoders: Sequence[tuple[Any, Any]]
     device: torch.device
+    read: Callable[[Sequence[Any], Sequence[Tensor], Tensor | None], Conditioning]
     zeros: bool = False
 
     @property
@@ -54,27 +57,13 @@ class Text:
             ids: token ids (B, 77), one tensor per text encoder.
             mask: attention mask (B, 77), looked at by models that say so.
         """
-        encoders = [encoder for _, encoder in self.encoders]
-        if len(encoders) == 1:
-            place = encoders[0].device
-            used = getattr(encoders[0].config, "use_attention_mask", False) and mask is not None
-            masked = mask.to(place) if used and mask is not None else None
-            hidden = encoders[0](ids[0].to(place), attention_mask=masked)[0]
-            return Conditioning(hidden.to(self.device))
-        found = [
-            encoder(rows.to(encoder.device), output_hidden_states=True)
-            for encoder, rows in zip(encoders, ids, strict=True)
-        ]
-        hidden = torch.cat([f.hidden_states[-2] for f in found], -1)
-        return Conditioning(hidden.to(self.device), found[-1].text_embeds.to(self.device))
+        c = self.read([encoder for _, encoder in self.encoders], ids, mask)
+        return c.each(lambda x: x.to(self.device))
 
     def unconditional(self) -> Conditioning:
         """∅, one row."""
         empty = self.embed([""])
-        if not self.zeros:
-            return empty
-        assert empty.pooled is not None
-        return Conditioning(torch.zeros_like(empty.hidden), torch.zeros_like(empty.pooled))
+        return empty.each(torch.zeros_like) if self.zeros else empty
 
     def ids(self, prompts: Sequence[str]) -> list[tuple[tuple[int, ...], ...]]:
         """What is read of each prompt: its token ids by every tokenizer, cut off at 77."""

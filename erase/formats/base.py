@@ -14,17 +14,18 @@ from torch import Tensor
 from erase.formats.folder import (
     INDEX,
     components,
+    layout_of,
     networks,
-    read_state,
+    read_denoiser,
     weight_files,
 )
 from erase.formats.single_file import unpack
+from erase.formats.supported import PREDICTIONS
 from erase.formats.tensors import PICKLES, refuse_pointer
 from erase.runtime.errors import UserError, clipped, nearest, reason
 from erase.runtime.files import bundled
 
 MINI = "mini"
-PREDICTIONS = ("epsilon", "v_prediction")
 FILES = (".safetensors", *PICKLES)
 VARIANTS = ("fp16", "bf16")
 """Which weights of a hub repository are taken where it has no full ones."""
@@ -62,9 +63,10 @@ class Base:
             UserError: the model can't be read.
         """
         if self.path.is_dir():
-            return read_state(self.path, "unet")
+            return read_denoiser(self.path)
         with tempfile.TemporaryDirectory() as place:
-            return self.unpack(Path(place))["unet"]
+            states = self.unpack(Path(place))
+            return states[layout_of(Path(place)).denoiser]
 
     def unpack(self, folder: Path) -> dict[str, dict[str, Tensor]]:
         """A single file's tensors by component, its configs in an empty ``folder``.

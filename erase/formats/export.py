@@ -44,7 +44,7 @@ def export(
 
     from erase.formats.base import Base, open_base
     from erase.formats.delta import apply_delta, is_delta, save_delta
-    from erase.formats.folder import read_state
+    from erase.formats.folder import read_denoiser
     from erase.formats.foreign import another_part
     from erase.formats.pipeline import save_model
     from erase.formats.single_file import export_single_file, import_single_file
@@ -76,7 +76,7 @@ def export(
                 f"A delta holds the denoiser alone, and {source} has another {part} than {base}: "
                 "export the whole model, without --delta."
             )
-        count = save_delta(goal, before.denoiser_state(), read_state(origin, "unet"))
+        count = save_delta(goal, before.denoiser_state(), read_denoiser(origin))
         return f"{goal}: {count:,} moved weights"
     if to_file:
         name = DTYPES[dtype]

@@ -6,11 +6,14 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from erase.formats.layouts import Layout, layouts
+from erase.formats.supported import check_denoiser
 from erase.formats.tensors import PICKLES, read_tensors, refuse_pointer, write_state
 from erase.runtime.errors import UserError, clipped, few, reason
 from erase.runtime.files import is_plain
@@ -19,25 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 INDEX = "model_index.json"
-_SD: Mapping[str, tuple[str, str]] = {
-    "unet": ("diffusers", "UNet2DConditionModel"),
-    "vae": ("diffusers", "AutoencoderKL"),
-    "text_encoder": ("transformers", "CLIPTextModel"),
-}
-_SDXL = {**_SD, "text_encoder_2": ("transformers", "CLIPTextModelWithProjection")}
-XL = "StableDiffusionXLPipeline"
-PIPELINES: Mapping[str, Mapping[str, tuple[str, str]]] = {
-    "StableDiffusionPipeline": _SD,
-    XL: _SDXL,
-}
-"""By pipeline class, the components that have weights and are always there, with their classes."""
-
-WEIGHTS = {
-    "unet": "diffusion_pytorch_model.safetensors",
-    "vae": "diffusion_pytorch_model.safetensors",
-    "text_encoder": "model.safetensors",
-    "text_encoder_2": "model.safetensors",
-}
 _WEIGHT_SUFFIXES = (".safetensors", *PICKLES, ".msgpack", ".h5", ".onnx")
 _WEIGHT = re.compile(
     r"(diffusion_pytorch_model|model|pytorch_model)(?:\.(\w+))?\.(safetensors|bin)"
@@ -49,7 +33,6 @@ LIBRARIES = ("diffusers", "transformers")
 SAFETY_CHECKER = ("stable_diffusion", "StableDiffusionSafetyChecker")
 _CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 """Entries of configurations by which libraries look for Python in a model's folder."""
-_CONDITIONS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim", "addition_embed_type")
 
 # The attention of autoencoders saved before diffusers 0.17, as in SD 1.4's own folder.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -72,22 +55,22 @@ def components(folder: Path) -> dict[str, tuple[str, str]]:
             f"The {INDEX} of {folder} names no pipeline (it has no '_class_name'): give a Stable "
             "Diffusion pipeline."
         )
-    if kind not in PIPELINES:
+    layout = layouts().get(kind)
+    if layout is None:
         raise UserError(
-            f"{folder} holds a '{clipped(kind)}': supported are Stable Diffusion 1, 2 and XL "
-            f"({', '.join(PIPELINES)})."
+            f"{folder} holds a '{clipped(kind)}': supported are {', '.join(layouts())}."
         )
     found = {}
     for name, value in index.items():
         if isinstance(value, list) and any(value) and not name.startswith("_"):
             found[name] = _component(folder, name, value)
-    for name, expected in PIPELINES[kind].items():
+    for name, expected in layout.networks.items():
         if found.get(name) != expected:
             raise UserError(
                 f"{folder} has no {name} of the class {expected[1]}: give a Stable Diffusion "
                 "pipeline."
             )
-    for name in (*_tokenizers(kind), "scheduler"):
+    for name in (*layout.tokenizers, "scheduler"):
         if name not in found:
             raise UserError(f"{folder} has no {name}: give a Stable Diffusion pipeline.")
     for name in found:
@@ -161,28 +144,27 @@ def networks(folder: Path) -> tuple[str, ...]:
     Raises:
         UserError: no Stable Diffusion pipeline.
     """
-    return tuple(PIPELINES[pipeline_class(folder)])
+    return tuple(layout_of(folder).networks)
 
 
 def tokenizers(folder: Path) -> tuple[str, ...]:
     """The tokenizers of a pipeline folder, one per text encoder."""
-    return _tokenizers(pipeline_class(folder))
+    return layout_of(folder).tokenizers
 
 
-def pipeline_class(folder: Path) -> str:
-    """The pipeline's class, one of ``PIPELINES``.
+def layout_of(folder: Path) -> Layout:
+    """What a pipeline folder consists of.
 
     Raises:
-        UserError: no Stable Diffusion pipeline.
+        UserError: it holds no pipeline of a known family.
     """
     components(folder)
-    return str(_read_index(folder)["_class_name"])
+    return layouts()[str(_read_index(folder)["_class_name"])]
 
 
-def _tokenizers(kind: str) -> tuple[str, ...]:
-    return tuple(
-        name.replace("text_encoder", "tokenizer") for name in PIPELINES[kind] if "text" in name
-    )
+def read_denoiser(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a pipeline folder's denoiser; see ``read_state``."""
+    return read_state(folder, layout_of(folder).denoiser)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
@@ -266,6 +248,13 @@ def read_state(folder: Path, component: str) -> dict[str, Tensor]:
     return {canonical(component, name): value for name, value in state.items()}
 
 
+def write_states(folder: Path, states: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Writes networks' tensors, by component, into a pipeline folder."""
+    layout = layout_of(folder)
+    for component, state in states.items():
+        write_state(folder / component / layout.weights(component), state)
+
+
 def canonical(component: str, name: str) -> str:
     """A weight's name as published checkpoints (text encoder) and today's diffusers (VAE) have it.
 
@@ -299,9 +288,10 @@ def copy_component(source: Path, target: Path, weights: bool = True) -> None:
     target.mkdir(parents=True, exist_ok=True)
     if weights and any(_is_weight(f.name) for f in source.iterdir()):
         found = weight_files(source)
-        if source.name in WEIGHTS and any(f.suffix in PICKLES for f in found.values()):
+        layout = layout_of(source.parent)
+        if source.name in layout.networks and any(f.suffix in PICKLES for f in found.values()):
             state = read_state(source.parent, source.name)
-            write_state(target / WEIGHTS[source.name], state)
+            write_state(target / layout.weights(source.name), state)
         else:
             files |= found
     for name, file in files.items():
@@ -349,54 +339,25 @@ def skeleton(folder: Path, component: str, source: str = "") -> nn.Module:
         UserError: the config can't be read.
     """
     from accelerate import init_empty_weights
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    place = folder / component
+    place, layout = folder / component, layout_of(folder)
     config = read_json(place / "config.json")
-    if component == "unet":
-        check_denoiser(config, read_json(folder / "vae" / "config.json"), source or str(folder))
+    if component == layout.denoiser:
+        vae = read_json(folder / "vae" / "config.json")
+        check_denoiser(config, vae, source or str(folder), added=layout.added)
+    library, name = layout.networks[component]
+    kind: Any = getattr(import_module(library), name)
     network: nn.Module
     try:
         with init_empty_weights(include_buffers=False):
-            if component.startswith("text_encoder"):
-                projected = component == "text_encoder_2"
-                kind = CLIPTextModelWithProjection if projected else CLIPTextModel
-                network = kind(CLIPTextConfig.from_pretrained(place, local_files_only=True))
+            if library == "transformers":
+                told = kind.config_class.from_pretrained(place, local_files_only=True)
+                network = kind(told)
             else:
-                built = UNet2DConditionModel if component == "unet" else AutoencoderKL
-                network = built.from_config(config)
+                network = kind.from_config(config)
     except Exception as error:  # whatever a damaged config makes the libraries raise
         raise UserError(f"{place} can't be opened ({reason(error)}): restore the model.") from error
     return network.eval()
-
-
-def check_denoiser(unet: Mapping[str, Any], vae: Mapping[str, Any], source: str) -> None:
-    """Refuses a denoiser that wants more than a noisy latent, a time and a text.
-
-    Args:
-        unet, vae: their configurations.
-        source: the model in messages.
-
-    Raises:
-        UserError: it inpaints, is given images, or is conditioned on something else.
-    """
-    latents = vae.get("latent_channels", 4)
-    channels = [unet.get(key, 4) for key in ("in_channels", "out_channels")]
-    if channels != [latents, latents]:
-        raise UserError(
-            f"The denoiser of {source} has {clipped(channels[0], 20)} input and "
-            f"{clipped(channels[1], 20)} output channels and its latents {clipped(latents, 20)}, "
-            "as in models that inpaint or are given images, which are not supported: give a "
-            "text-to-image model."
-        )
-    usual = {"addition_embed_type": (None, "text_time")}
-    for key in _CONDITIONS:
-        if unet.get(key) not in usual.get(key, (None,)):
-            raise UserError(
-                f"The denoiser of {source} is conditioned on more than a text ({key}), which is "
-                "not supported: give a text-to-image model."
-            )
 
 
 def fitting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase.formats.folder import INDEX, networks, read_json, read_state, tokenizers, weight_files
+from erase.formats.folder import (
+    INDEX,
+    layout_of,
+    networks,
+    read_json,
+    read_state,
+    tokenizers,
+    weight_files,
+)
 from erase.formats.original.keys import UNET
 from erase.formats.single_file import says_what_it_is
 from erase.formats.tensors import read_tensors
@@ -22,8 +31,8 @@ if TYPE_CHECKING:
 
     from erase.formats.base import Base
 
-
-PREFIX = "unet."
+_PREFIX = re.compile(r"^(unet|transformer)\.")
+"""Of a denoiser's weights that were saved as a part of their pipeline."""
 
 
 def place(path: Path, base: Base, run: Path) -> None:
@@ -72,7 +81,7 @@ def included_state(path: Path, base: Base) -> dict[str, Tensor]:
         whole = any(name.startswith(UNET) for name in found)
         if whole:
             found = _pipeline(path, base, found)
-    found = {name.removeprefix(PREFIX): value for name, value in found.items()}
+    found = {_PREFIX.sub("", name): value for name, value in found.items()}
     _check(path, found, before)
     if whole and (lost := sorted(before.keys() - found.keys())):
         raise UserError(f"{path} lacks the weight '{lost[0]}': give the whole model.")
@@ -145,7 +154,7 @@ def _pipeline(path: Path, base: Base, names: Container[str]) -> dict[str, Tensor
                     "denoisers alone: make its images with 'erase generate --model "
                     f"{path} --set …' and measure them with 'erase eval --images'."
                 )
-            return dict(found["unet"])
+            return dict(found[layout_of(place).denoiser])
 
 
 def another_part(model: Base, base: Base) -> str | None:
@@ -163,8 +172,9 @@ _Parts = tuple[Path, Mapping[str, Mapping[str, "Tensor"]]]
 
 def _another(ours: _Parts, theirs: _Parts) -> str | None:
     (place, before), (other, found) = ours, theirs
+    own = layout_of(place).denoiser
     for name in before:
-        if name != "unet" and (name not in found or not _same(before[name], found[name])):
+        if name != own and (name not in found or not _same(before[name], found[name])):
             return name
     for name in tokenizers(place):
         if open_tokenizer(place, name).get_vocab() != open_tokenizer(other, name).get_vocab():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 
 def kind_of(model: str) -> str | None:
-    """``1``, ``2`` or ``XL``; None for a model on the hub whose configuration can't be had.
+    """``1``, ``2``, ``XL``, or what else a family calls its own.
 
-    Of one that was not downloaded yet two small files are looked at, which nothing keeps.
+    None for a model on the hub whose configuration can't be had. Of one that
+    was not downloaded yet two small files are looked at, which nothing keeps.
 
     Args:
         model: as the user calls it, see ``formats.base.open_base``.
@@ -42,15 +44,16 @@ def kind_of(model: str) -> str | None:
 def _kind_on_hub(model: str) -> str | None:
     from huggingface_hub import hf_hub_download
 
-    from erase.formats.folder import read_json
-    from erase.formats.original.layout import kind_of_configs
+    from erase.formats.folder import INDEX, read_json
+    from erase.formats.layouts import layouts
 
     with TemporaryDirectory() as place:
+
+        def read(name: str) -> dict[str, Any]:
+            return read_json(Path(hf_hub_download(model, name, local_dir=place)))
+
         try:
-            index, text_encoder = (
-                read_json(Path(hf_hub_download(model, name, local_dir=place)))
-                for name in ("model_index.json", "text_encoder/config.json")
-            )
+            layout = layouts().get(str(read(INDEX).get("_class_name")))
+            return layout.generation(read) if layout else ""
         except Exception:  # no network, no such model, or a gated one: said where it is opened
             return None
-        return kind_of_configs(str(index.get("_class_name")), text_encoder)

@@ -14,20 +14,16 @@ from torch import Tensor
 from erase.formats.base import LICENCES, Base, open_base, quiet
 from erase.formats.folder import (
     INDEX,
-    WEIGHTS,
-    XL,
     components,
     copy_component,
     fitting,
-    networks,
-    pipeline_class,
+    layout_of,
     read_json,
     read_state,
     settle_precision,
     skeleton,
-    tokenizers,
+    write_states,
 )
-from erase.formats.tensors import write_state
 from erase.formats.tokenizers import open_tokenizer
 from erase.runtime.errors import UserError, clipped, reason
 from erase.runtime.files import whole_folder
@@ -70,10 +66,10 @@ def _assemble(
     """
     import diffusers
 
-    kind = pipeline_class(folder)
+    layout = layout_of(folder)
     built: dict[str, Any] = {}
     with quiet():
-        for component in networks(folder):
+        for component in layout.networks:
             network: Any = skeleton(folder, component)
             own = fitting(network, component, take(component), source)
             if component == "vae" and network.config.latents_mean is not None:
@@ -86,27 +82,17 @@ def _assemble(
             values = {name: own.pop(name).to(stored, copy=True) for name in list(own)}
             network.load_state_dict(values, assign=True)
             built[component] = network
-        for name in tokenizers(folder):
+        for name in layout.tokenizers:
             built[name] = open_tokenizer(folder, name)
         # Built part by part: what else a folder names (a safety checker, an image encoder) is
-        # never opened. No watermark on the images that are judged.
-        pipeline: DiffusionPipeline = getattr(diffusers, kind)(
+        # never opened.
+        pipeline: DiffusionPipeline = getattr(diffusers, layout.pipeline)(
             **built,
             scheduler=_open_scheduler(folder),
-            feature_extractor=None,
-            image_encoder=None,
-            **(_xl_options(folder) if kind == XL else _SD_OPTIONS),
+            **layout.options(read_json(folder / INDEX)),
         )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-_SD_OPTIONS: Mapping[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
-
-
-def _xl_options(folder: Path) -> dict[str, Any]:
-    told = read_json(folder / INDEX).get("force_zeros_for_empty_prompt", True)
-    return {"force_zeros_for_empty_prompt": bool(told), "add_watermarker": False}
 
 
 def _open_scheduler(folder: Path) -> Any:
@@ -146,18 +132,19 @@ def save_model(base: Base, state: Mapping[str, Tensor], folder: Path) -> None:
     """
     with whole_folder(folder, INDEX) as part:
         if base.path.is_dir():
+            own = layout_of(base.path).denoiser
             for name in components(base.path):
-                copy_component(base.path / name, part / name, weights=name != "unet")
+                copy_component(base.path / name, part / name, weights=name != own)
             for file in (INDEX, *LICENCES):
                 if (base.path / file).is_file():
                     shutil.copyfile(base.path / file, part / file)
-            before = read_state(base.path, "unet")
+            before = read_state(base.path, own)
         else:
             states = base.unpack(part)
-            before = states.pop("unet")
-            for component, tensors in states.items():
-                write_state(part / component / WEIGHTS[component], tensors)
-        write_state(part / "unet" / WEIGHTS["unet"], merged(before, state))
+            own = layout_of(part).denoiser
+            before = states.pop(own)
+            write_states(part, states)
+        write_states(part, {own: merged(before, state)})
         settle_precision(part)
 
 

@@ -23,19 +23,20 @@ from torch import Tensor
 
 from erase.formats.folder import (
     INDEX,
-    WEIGHTS,
     components,
     fitting,
+    layout_of,
     networks,
     read_json,
     read_state,
     settle_precision,
     skeleton,
     tokenizers,
+    write_states,
 )
 from erase.formats.original.config import V_MARK, VOCABULARY, ZERO_MARK, infer
 from erase.formats.original.layout import from_original, to_original
-from erase.formats.tensors import read_metadata, read_tensors, save_tensors, write_state
+from erase.formats.tensors import read_metadata, read_tensors, save_tensors
 from erase.formats.tokenizers import VOCABULARIES, open_tokenizer
 from erase.runtime.errors import UserError, clipped, few, reason
 from erase.runtime.files import atomic, whole_folder
@@ -45,9 +46,8 @@ from erase.runtime.words import counted
 METADATA = "erase.pipeline"
 SCHEDULER = "scheduler/scheduler_config.json"
 
-_PATH = re.compile(
-    r"model_index\.json|(unet|vae|text_encoder(_2)?|tokenizer(_2)?|scheduler)/\w+\.(json|txt)"
-)
+_PATH = re.compile(r"model_index\.json|\w+/\w+\.(json|txt)")
+"""Of a folder's files other than weights; such a name can't lead out of it."""
 _VOCABULARY = tuple(name for files in VOCABULARIES for name in files)
 
 # What training leaves in a checkpoint beside the weights: schedules, the loss, averaged copies.
@@ -115,11 +115,12 @@ def export_single_file(
     """
     moved = kept = 0
     out: dict[str, Tensor] = {}
+    own = layout_of(folder).denoiser
     for component in networks(folder):
         state = read_state(folder, component)
         network = skeleton(folder, component)
         fitting(network, component, state, str(folder))
-        if component == "unet" and base is not None and not _same_shapes(base, state):
+        if component == own and base is not None and not _same_shapes(base, state):
             raise UserError(f"{folder} does not fit the base model: give the one it came from.")
         stored = {}
         for name, value in state.items():
@@ -130,7 +131,7 @@ def export_single_file(
                     raise UserError(
                         f"'{clipped(name)}' does not fit into {dtype}: export it in fp32."
                     )
-            if component == "unet" and base is not None:
+            if component == own and base is not None:
                 before = base[name]
                 moved += int((value.float() != before.float()).sum())
                 kept += int((saved != before.to(saved.dtype)).sum())
@@ -178,8 +179,7 @@ def import_single_file(
         UserError: the file is no whole Stable Diffusion model.
     """
     with whole_folder(folder, INDEX) as part:
-        for component, state in unpack(file, part, config, prediction).items():
-            write_state(part / component / WEIGHTS[component], state)
+        write_states(part, unpack(file, part, config, prediction))
         settle_precision(part)
 
 
@@ -293,9 +293,9 @@ def _write_configs(
         inferred = infer(state, str(file), prediction)
         texts = {path: json.dumps(value, indent=2) for path, value in inferred.items()}
     if not any(f"tokenizer/{name}" in texts for name in _VOCABULARY):
-        build_tokenizer(folder / "tokenizer")
-        if any(path.startswith("tokenizer_2/") for path in texts):
-            build_tokenizer(folder / "tokenizer_2")
+        told = {path.partition("/")[0] for path in texts if path.startswith("tokenizer")}
+        for name in {"tokenizer", *told}:
+            build_tokenizer(folder / name)
     for path, text in texts.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from erase.formats.base import PREDICTIONS
-from erase.runtime.errors import UserError
+from erase.runtime.errors import UserError, clipped
 
+PREDICTIONS = ("epsilon", "v_prediction")
 _PLAIN: Mapping[str, Any] = {
     "class_embed_type": None,
     "num_class_embeds": None,
@@ -21,6 +19,7 @@ _PLAIN: Mapping[str, Any] = {
     "cross_attention_norm": None,
 }
 """Settings of a denoiser that would want further inputs, or have scopes miss its attention."""
+_CONDITIONS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim", "addition_embed_type")
 _BLOCKS = (
     *("DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"),
     *("UNetMidBlock2D", "UNetMidBlock2DCrossAttn", None),
@@ -28,14 +27,14 @@ _BLOCKS = (
 
 
 def refuse_unsupported(
-    unet: Mapping[str, Any], scheduler: Mapping[str, Any], source: str, *, xl: bool
+    unet: Mapping[str, Any], scheduler: Mapping[str, Any], source: str, *, added: str | None
 ) -> None:
     """Refuses models that would be trained on another function than they are sampled from.
 
     Args:
         unet, scheduler: configurations.
         source: what the model is called in messages.
-        xl: whether it has two text encoders.
+        added: what the denoiser embeds beside the time, in its family.
 
     Raises:
         UserError: a denoiser with inputs or layers that training would leave out, no noise
@@ -46,7 +45,7 @@ def refuse_unsupported(
             f"{source} has guidance distilled into its denoiser (time_cond_proj_dim), as LCM has, "
             "which training would ignore: give the model that it was distilled from."
         )
-    wanted = {**_PLAIN, "addition_embed_type": "text_time" if xl else None}
+    wanted = {**_PLAIN, "addition_embed_type": added}
     for key, plain in wanted.items():
         value = unet.get(key, _PLAIN.get(key))
         each = value if isinstance(value, list | tuple) else [value]
@@ -73,23 +72,34 @@ def refuse_unsupported(
         )
 
 
-def own_scheduler(folder: Path) -> Any:
-    """The scheduler of a pipeline folder, no network opened.
+def check_denoiser(
+    unet: Mapping[str, Any], vae: Mapping[str, Any], source: str, *, added: str | None
+) -> None:
+    """Refuses a denoiser that wants more than a noisy latent, a time and a text.
+
+    Args:
+        unet, vae: their configurations.
+        source: the model in messages.
+        added: what it embeds beside the time, in its family.
 
     Raises:
-        UserError: it can't be read, or diffusers has no such class.
+        UserError: it inpaints, is given images, or is conditioned on something else.
     """
-    import diffusers
-
-    file = folder / "scheduler" / "scheduler_config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        kind = getattr(diffusers, config["_class_name"])
-        if not issubclass(kind, diffusers.SchedulerMixin):
-            raise ValueError(f"{kind.__name__} is not a scheduler")
-        return kind.from_config(config)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise UserError(f"The scheduler {file} can't be opened ({error}): restore it.") from error
+    latents = vae.get("latent_channels", 4)
+    channels = [unet.get(key, 4) for key in ("in_channels", "out_channels")]
+    if channels != [latents, latents]:
+        raise UserError(
+            f"The denoiser of {source} has {clipped(channels[0], 20)} input and "
+            f"{clipped(channels[1], 20)} output channels and its latents {clipped(latents, 20)}, "
+            "as in models that inpaint or are given images, which are not supported: give a "
+            "text-to-image model."
+        )
+    for key in _CONDITIONS:
+        if unet.get(key) not in (None, added if key == "addition_embed_type" else None):
+            raise UserError(
+                f"The denoiser of {source} is conditioned on more than a text ({key}), which is "
+                "not supported: give a text-to-image model."
+            )
 
 
 def _not_of_ours(source: str, key: str, value: object) -> UserError:

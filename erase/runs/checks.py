@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from erase.diffusion.samplers import check_sampling
 from erase.methods import load_method
 from erase.recipes.recipe import as_dict
 from erase.runs.job import Job
@@ -53,7 +52,7 @@ def check_images(job: Job, diffusion: Diffusion) -> None:
     size = job.recipe.size or diffusion.size
     if size % diffusion.stride:
         raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
-    check_sampling(as_dict(job.recipe), diffusion.pipeline.scheduler)
+    diffusion.family.check_sampling(as_dict(job.recipe))
 
 
 def check_settings(job: Job) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from erase.methods import load_method
@@ -47,7 +48,8 @@ def disk_bytes(ready: Ready) -> float:
     weights = {n: sum(p.numel() for p in net.parameters()) for n, net in diffusion.networks.items()}
     side = task.job.recipe.size or diffusion.size
     images = sum(n for stage, n in image_counts(task).items() if stage in ready.wanted)
-    model = sum(weights.values()) * 4 + weights["unet"] / 8 if "train" in ready.wanted else 0
+    mask = sum(p.numel() for p in diffusion.denoiser.parameters()) / 8
+    model = sum(weights.values()) * 4 + mask if "train" in ready.wanted else 0
     return images * side**2 * BYTES_PER_PIXEL + model
 
 
@@ -64,19 +66,19 @@ def memory_bytes(ready: Ready) -> float:
     assert diffusion is not None
     cpu = diffusion.device.type == "cpu"
     side = (recipe.size or diffusion.size) // diffusion.stride
-    unet, vae = _empty(diffusion.pipeline.unet), _empty(diffusion.pipeline.vae)
+    denoiser, vae = _empty(diffusion.denoiser), _empty(diffusion.pipeline.vae)
+    passes = partial(denoiser_bytes, diffusion.family, denoiser)
     copies = CPU_COPIES if cpu else 1
     largest = 0.0
     if {"images", "base", "erased"} & set(ready.wanted):
         rows = recipe.sampling_batch * (2 if recipe.guidance_scale > 1 else 1)
         images = min(recipe.sampling_batch, at_once([recipe.size or diffusion.size] * 2))
-        passes = denoiser_bytes(unet, rows, side, False)
-        largest = copies * max(passes, decoder_bytes(vae, images, side))
+        largest = copies * max(passes(rows, side, False), decoder_bytes(vae, images, side))
     needs = load_method(recipe.method).NEEDS
-    weights = weights_bytes(unet)
+    weights = weights_bytes(denoiser)
     if needs.loop and not ready.task.included and {"mask", "train"} & set(ready.wanted):
         if recipe.low_memory:
-            to_low_memory(unet)
+            to_low_memory(denoiser)
         one = recipe.low_memory or recipe.micro_batch == 1
         rows = 1 if one else recipe.micro_batch or recipe.batch_size
         rows *= max(1, len(needs.images))  # each role's graph is held until the step is over
@@ -84,7 +86,7 @@ def memory_bytes(ready: Ready) -> float:
         share = recipe.ratio if recipe.mask != "none" else 1.0
         held = weights * share * (4 + moments) / 4
         held += 0 if recipe.low_memory else weights  # the frozen copy
-        largest = max(largest, copies * denoiser_bytes(unet, rows, side, True) + held)
+        largest = max(largest, copies * passes(rows, side, True) + held)
     return largest + (_resident() if cpu else sum(map(weights_bytes, diffusion.networks.values())))
 
 

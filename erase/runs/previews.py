@@ -78,10 +78,9 @@ class Previews:
         import torch
 
         from erase.diffusion.conditioning import join
-        from erase.diffusion.samplers import make_sampler
 
         sampler, seeds = self.sampler, [one.seed for one in self.shown[rows]]
-        scheduler = make_sampler(sampler.name, diffusion.pipeline.scheduler.config)
+        scheduler = diffusion.family.sampler(sampler.name)
         scheduler.set_timesteps(sampler.steps)
         both = join([self.c[rows], self.empty.repeat(len(seeds))])
         with torch.no_grad():

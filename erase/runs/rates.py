@@ -167,7 +167,7 @@ def _try_out(ready: Ready, diffusion: Diffusion) -> Rates:
 
     recipe = ready.task.job.recipe
     side = (recipe.size or diffusion.size) // diffusion.stride
-    channels = int(diffusion.pipeline.unet.config.in_channels)
+    channels = diffusion.channels
     c = diffusion.embed([""])
 
     def through(rows: int, gradient: bool = False) -> None:

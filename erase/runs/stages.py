@@ -152,12 +152,11 @@ def make_mask(
     job: Job, diffusion: Diffusion, data: TrainingData, run: Path, model: Mapping[str, str]
 ) -> Mask:
     """Measures saliency and writes ``mask.safetensors``."""
-    from erase.diffusion.scopes import scoped
     from erase.unlearn.mask import Mask, union
     from erase.unlearn.saliency import accumulate
 
     r = job.recipe
-    params = scoped(diffusion.denoiser, r.scope)
+    params = diffusion.scoped(r.scope)
     facts = {k: v for k, v in as_dict(r).items() if k in SALIENCY_KEYS}
     provenance: dict[str, Any] = {
         **facts,

@@ -56,7 +56,7 @@ def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
     from erase.eval.comparison.compare import cell_facts
     from erase.formats.base import open_base
     from erase.formats.delta import save_delta
-    from erase.formats.folder import read_state
+    from erase.formats.folder import read_denoiser
     from erase.runtime.fingerprint import fingerprint_state
 
     task = task_of(matrix, cell)
@@ -68,7 +68,7 @@ def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
     _restore(matrix, cell)
     execute(task, ("images", "mask", "train", "generate", "eval"), overwrite, QUIET)
     before = open_base(matrix.model).denoiser_state()
-    after = read_state(cell.folder / "model", "unet")
+    after = read_denoiser(cell.folder / "model")
     delta = cell.folder / DELTA
     delta.unlink(missing_ok=True)
     moved = 0

@@ -411,7 +411,7 @@ def test_a_single_file_base_gives_the_same_model(half: Path, tmp_path: Path) -> 
 def test_a_model_is_written_whole_or_not_at_all(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from erase.formats import pipeline
+    from erase.formats import folder
 
     base = open_base(str(tiny_folder))
     save_model(base, base.denoiser_state(), tmp_path / "model")
@@ -422,7 +422,7 @@ def test_a_model_is_written_whole_or_not_at_all(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "write_state", full)
+        patch.setattr(folder, "write_state", full)
         with pytest.raises(UserError, match="No space left on the disk"):
             save_model(base, erased(base), tmp_path / "model")
     assert (tmp_path / "model" / UNET).read_bytes() == before

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from erase.formats.base import mini_folder
-from erase.formats.folder import networks, pipeline_class, read_state
+from erase.formats.folder import layout_of, networks, read_state
 from erase.formats.original.config import infer
 from erase.formats.pipeline import load_pipeline
 from erase.formats.single_file import METADATA, export_single_file, import_single_file
@@ -68,7 +68,7 @@ def test_diffusers_reads_the_other_kinds_too(make: Callable[[Path], Path], tmp_p
     import diffusers
 
     folder = make(tmp_path / "model")
-    kind = getattr(diffusers, pipeline_class(folder))
+    kind = getattr(diffusers, layout_of(folder).pipeline)
     ours = kind.from_pretrained(folder)
     file = tiny_single_file(folder, tmp_path / "x.safetensors")
     theirs = kind.from_single_file(str(file), config=str(folder), local_files_only=True)

@@ -52,15 +52,15 @@ def test_a_distilled_denoiser_is_refused_and_the_dry_run_says_so(
 )
 def test_inputs_and_layers_that_training_would_leave_out_are_refused(odd: dict[str, Any]) -> None:
     config = {**UNET, "mid_block_type": "UNetMidBlock2DCrossAttn"}
-    refuse_unsupported(config, SCHEDULER, "m", xl=False)
+    refuse_unsupported(config, SCHEDULER, "m", added=None)
     with pytest.raises(UserError, match="The denoiser of m has .* not supported"):
-        refuse_unsupported({**config, **odd}, SCHEDULER, "m", xl=False)
+        refuse_unsupported({**config, **odd}, SCHEDULER, "m", added=None)
 
 
 def test_two_text_encoders_need_their_added_conditions() -> None:
-    refuse_unsupported({**UNET, **XL_UNET}, SCHEDULER, "m", xl=True)
+    refuse_unsupported({**UNET, **XL_UNET}, SCHEDULER, "m", added="text_time")
     with pytest.raises(UserError, match="addition_embed_type = None"):
-        refuse_unsupported(UNET, SCHEDULER, "m", xl=True)
+        refuse_unsupported(UNET, SCHEDULER, "m", added="text_time")
 
 
 def test_what_has_no_betas_or_predicts_something_else_is_refused(
@@ -69,7 +69,7 @@ def test_what_has_no_betas_or_predicts_something_else_is_refused(
     for other in ("EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler"):
         config = {**getattr(diffusers, other)().config, "_class_name": other}
         with pytest.raises(UserError, match=f"{other}.* has no noise schedule"):
-            refuse_unsupported(UNET, config, "m", xl=False)
+            refuse_unsupported(UNET, config, "m", added=None)
     folder = tiny_sd(tmp_path / "sample", "sample")
     for more in (["--dry-run"], []):
         with pytest.raises(SystemExit):

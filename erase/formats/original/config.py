@@ -17,9 +17,9 @@ from typing import Any
 
 from torch import Tensor
 
-from erase.formats.folder import check_denoiser
 from erase.formats.original.keys import UNET, VAE
 from erase.formats.original.layout import KINDS, kind_of_state
+from erase.formats.supported import check_denoiser
 from erase.runtime.errors import UserError, reason
 from erase.runtime.notes import Note
 
@@ -147,7 +147,7 @@ def infer(
     if kind == "2" and prediction == "v_prediction":
         unet["sample_size"] = 96
         vae["sample_size"] = 96 * 2 ** (len(vae["block_out_channels"]) - 1)
-    check_denoiser(unet, vae, source)
+    check_denoiser(unet, vae, source, added=unet.get("addition_embed_type"))
     widths = [unet["block_out_channels"], vae["block_out_channels"]]
     if widths != [known.denoiser, _VAE_WIDTHS] or known.text != [
         text["hidden_size"] for text in texts.values()

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from erase.formats.folder import canonical, pipeline_class, read_json
+from erase.formats.folder import canonical, layout_of, read_json
 from erase.formats.original.keys import (
     UNET,
     VAE,
@@ -34,11 +34,13 @@ class Text:
         prefix: of its tensors.
         open_clip: whether it is in OpenCLIP's layout instead of CLIP's.
         spare: blocks at its end that a file may have and the model does not use.
+        projects: whether the model reads its pooled text, projected.
     """
 
     prefix: str
     open_clip: bool = False
     spare: int = 0
+    projects: bool = False
 
 
 KINDS: Mapping[str, Mapping[str, Text]] = {
@@ -46,23 +48,15 @@ KINDS: Mapping[str, Mapping[str, Text]] = {
     "2": {"text_encoder": Text("cond_stage_model.model.", open_clip=True, spare=1)},
     "XL": {
         "text_encoder": Text("conditioner.embedders.0.transformer."),
-        "text_encoder_2": Text("conditioner.embedders.1.model.", open_clip=True),
+        "text_encoder_2": Text("conditioner.embedders.1.model.", open_clip=True, projects=True),
     },
 }
 """By kind of Stable Diffusion, its text encoders."""
 
 
 def kind_of_folder(folder: Path) -> str:
-    """Which of ``KINDS`` a pipeline folder is."""
-    pipeline = pipeline_class(folder)
-    return kind_of_configs(pipeline, read_json(folder / "text_encoder" / "config.json"))
-
-
-def kind_of_configs(pipeline: str, text_encoder: Mapping[str, object]) -> str:
-    """Which of ``KINDS`` a pipeline is, by its class and its first text encoder's configuration."""
-    if pipeline == "StableDiffusionXLPipeline":
-        return "XL"
-    return "1" if text_encoder.get("hidden_act", "quick_gelu") == "quick_gelu" else "2"
+    """Which generation a pipeline folder is: one of ``KINDS``, or what its family calls it."""
+    return layout_of(folder).generation(lambda name: read_json(folder / name))
 
 
 def kind_of_state(state: Mapping[str, object], source: str) -> str:
@@ -89,7 +83,7 @@ def to_original(
     Raises:
         UserError: the layout has no place for one of them.
     """
-    text = KINDS[kind_of_folder(folder)].get(component)
+    text = _texts(folder).get(component)
     if text is not None:
         named = to_open_clip(state) if text.open_clip else state
         return {text.prefix + name: value for name, value in named.items()}
@@ -116,7 +110,7 @@ def from_original(
     Returns:
         The tensors, and the names in ``state`` that the component accounts for.
     """
-    text = KINDS[kind_of_folder(folder)].get(component)
+    text = _texts(folder).get(component)
     if text is not None:
         own = {n.removeprefix(text.prefix): n for n in state if n.startswith(text.prefix)}
         values = {n: state[theirs] for n, theirs in own.items()}
@@ -124,8 +118,7 @@ def from_original(
             return {canonical(component, n): v for n, v in values.items()}, set(own.values())
         config: Any = network.config
         layers = int(config.num_hidden_layers)
-        projects = component == "text_encoder_2"
-        found, known = from_open_clip(values, layers, text.spare, projects)
+        found, known = from_open_clip(values, layers, text.spare, text.projects)
         return found, {own[n] for n in known}
     table = {b: a for a, b in _table(component, network).items()}
     out, used = {}, set()
@@ -134,6 +127,13 @@ def from_original(
             out[ours] = _matrix(component, theirs, value)
             used.add(theirs)
     return out, used
+
+
+def _texts(folder: Path) -> Mapping[str, Text]:
+    kind = kind_of_folder(folder)
+    if kind not in KINDS:
+        raise UserError(f"A model like {folder} has no single-file layout: keep the folder.")
+    return KINDS[kind]
 
 
 def _table(component: str, network: nn.Module) -> dict[str, str]:

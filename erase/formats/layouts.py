@@ -1,0 +1,55 @@
+"""What a pipeline folder consists of, by its class; every model family states that of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from erase.runtime.modules import modules
+
+FAMILIES = "erase.diffusion.families"
+_WEIGHTS = {
+    "diffusers": "diffusion_pytorch_model.safetensors",
+    "transformers": "model.safetensors",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The components of a pipeline.
+
+    Attributes:
+        pipeline: its class in diffusers, as ``model_index.json`` names it.
+        networks: the components that have weights and are always there, with library and class.
+        generation: which generation of its family a model is; is handed a function that reads a
+            JSON file of the folder.
+        options: what else the pipeline's class is given; is handed ``model_index.json``.
+        denoiser: the network that forgets.
+        added: what the denoiser embeds beside the time, as its configuration calls it.
+    """
+
+    pipeline: str
+    networks: Mapping[str, tuple[str, str]]
+    generation: Callable[[Callable[[str], Mapping[str, Any]]], str]
+    options: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    denoiser: str = "unet"
+    added: str | None = None
+
+    @property
+    def tokenizers(self) -> tuple[str, ...]:
+        """One per text encoder."""
+        encoders = [name for name in self.networks if name.startswith("text_encoder")]
+        return tuple(name.replace("text_encoder", "tokenizer") for name in encoders)
+
+    def weights(self, component: str) -> str:
+        """The file that a network's weights are written to, in its folder."""
+        return _WEIGHTS[self.networks[component][0]]
+
+
+@cache
+def layouts() -> Mapping[str, Layout]:
+    """The layouts of all families, by pipeline class."""
+    found = (module.FAMILY.layout for module in modules(FAMILIES))
+    return {layout.pipeline: layout for layout in found}
