@@ -120,7 +120,7 @@ class TrainingData:
         """
         latents = [self.images[role].draw(index, g) for role, index in rows.items()]
         shape = (len(rows), len(next(iter(rows.values()))))
-        times = torch.randint(self.diffusion.timesteps, shape, generator=g)
+        times = self.diffusion.times(shape, g)
         empty = torch.rand(shape[1], generator=g) < self.retain_empty
         found = []
         for (role, index), drawn, t in zip(rows.items(), latents, times, strict=True):
