@@ -176,6 +176,16 @@ def tiny_single_file(folder: Path, file: Path) -> Path:
     return file
 
 
+def import_single_file(
+    file: Path, folder: Path, config: Path | None = None, prediction: str | None = None
+) -> None:
+    """Writes a file in the original key layout as a pipeline folder."""
+    from erase.formats.base import Base
+    from erase.formats.diffusers_folder import unpack
+
+    unpack(Base(str(file), file, config, prediction), folder)
+
+
 def tensor(value: Any) -> torch.Tensor:
     """A batch's tensor; of embedded prompts, what cross-attention reads."""
     found: torch.Tensor = getattr(value, "hidden", value)

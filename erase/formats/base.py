@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from erase.formats import whole_files
 from erase.formats.folder import (
     INDEX,
     components,
@@ -19,14 +20,12 @@ from erase.formats.folder import (
     read_denoiser,
     weight_files,
 )
-from erase.formats.single_file import unpack
 from erase.formats.supported import PREDICTIONS
-from erase.formats.tensors import PICKLES, refuse_pointer
+from erase.formats.tensors import FILES, refuse_pointer
 from erase.runtime.errors import UserError, clipped, nearest, reason
 from erase.runtime.files import bundled
 
 MINI = "mini"
-FILES = (".safetensors", *PICKLES)
 VARIANTS = ("fp16", "bf16")
 """Which weights of a hub repository are taken where it has no full ones."""
 LICENCES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE")
@@ -74,7 +73,8 @@ class Base:
         Raises:
             UserError: the model can't be read.
         """
-        return unpack(self.path, folder, self.config, self.prediction)
+        form = next(form for form in whole_files() if self.path.suffix in form.ENDS)
+        return form.unpack(self.path, folder, self.config, self.prediction)
 
 
 def open_base(spec: str, fetch: bool = True) -> Base:
@@ -154,8 +154,9 @@ def mini_folder() -> Path:
 
 
 def _model_file(path: Path) -> Path:
-    if path.suffix not in FILES or not path.is_file():
-        raise UserError(f"{path} is not a model file ({', '.join(FILES)}): give one, or a folder.")
+    ends = [end for form in whole_files() for end in form.ENDS]
+    if path.suffix not in ends or not path.is_file():
+        raise UserError(f"{path} is not a model file ({', '.join(ends)}): give one, or a folder.")
     refuse_pointer(path)
     return path
 

@@ -15,12 +15,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from erase.formats import How
+from erase.formats.base import Base
+from erase.formats.foreign import another_part
 from erase.formats.tensors import read_metadata, save_tensors
 from erase.runtime.errors import UserError, reason
 from erase.runtime.files import atomic
 from erase.runtime.fingerprint import fingerprint_state
 
+NAME = "delta"
+ENDS = (".safetensors",)
+WHOLE = False
+WRITES, FLAG = ".safetensors", "delta"
 METADATA = "erase.delta"
+
+
+def reads(path: Path) -> bool:
+    """See ``Format``."""
+    return path.suffix in ENDS and path.is_file() and is_delta(path)
+
+
+def read(path: Path, base: Base) -> dict[str, Tensor]:
+    """See ``Format``."""
+    return apply_delta(path, base.denoiser_state())
+
+
+def write(model: Base, target: Path, how: How) -> str:
+    """Writes what differs from ``how.base``, which may be the denoiser alone."""
+    if how.base is None:
+        raise UserError("--delta needs --base, the model that the other was made from.")
+    if how.dtype is not None:
+        raise UserError("--dtype does not go with --delta, which keeps new values in fp32.")
+    part = another_part(model, how.base)
+    if part is not None:
+        raise UserError(
+            f"A delta holds the denoiser alone, and {model.spec} has another {part} than "
+            f"{how.base.spec}: export the whole model, without --delta."
+        )
+    count = save_delta(target, how.base.denoiser_state(), model.denoiser_state())
+    return f"{target}: {count:,} moved weights"
 
 
 def save_delta(file: Path, base: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> int:

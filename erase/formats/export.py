@@ -23,7 +23,9 @@ def export(
     - folder -> ``.safetensors``: a single file in the original SD key layout, or, with ``delta``,
       the weights that differ from ``base``;
     - single file -> folder: a diffusers folder;
-    - delta file -> folder: ``base`` with the delta applied.
+    - delta file, or a denoiser's state dict -> folder: ``base`` with it applied.
+
+    Which suffixes there are is the formats' affair, see ``formats.Format``.
 
     Args:
         source: mini, a hub id, a diffusers folder, a single file (``FILE@v_prediction`` and the
@@ -40,57 +42,31 @@ def export(
     Raises:
         UserError: nothing there, a target that exists, or options that don't go together.
     """
-    import torch
+    from erase.formats import How, targets
+    from erase.formats.base import MINI, Base, open_base
 
-    from erase.formats.base import Base, open_base
-    from erase.formats.delta import apply_delta, is_delta, save_delta
-    from erase.formats.folder import read_denoiser
-    from erase.formats.foreign import another_part
-    from erase.formats.pipeline import save_model
-    from erase.formats.single_file import export_single_file, import_single_file
-
-    origin, goal = Path(source), Path(target)
+    goal = Path(target)
     if goal.exists() and not overwrite:
         raise UserError(f"{goal} exists: add --overwrite or choose another target.")
-    to_file = goal.suffix == ".safetensors"
-    config, prediction = None, None
-    if source == "mini" or not origin.exists():
-        named = open_base(source)
-        origin, config, prediction = named.path, named.config, named.prediction
-    if origin.is_dir() != to_file:
+    suffix = goal.suffix if any(goal.suffix == form.WRITES for form in targets()) else ""
+    model = Base(source, Path(source))
+    if source == MINI or not model.path.exists():
+        model = open_base(source)
+    if model.path.is_dir() == (not suffix):
         raise UserError(
             "An export goes from a folder to a .safetensors file, or from a file to a folder: "
             f"{source} -> {target} is neither."
         )
-    if not to_file and dtype != "keep":
+    if not suffix and dtype != "keep":
         raise UserError("--dtype is for single files: a folder keeps the file's own.")
-    if to_file and delta:
-        if base is None:
-            raise UserError("--delta needs --base, the model that the other was made from.")
-        if dtype != "keep":
-            raise UserError("--dtype does not go with --delta, which keeps new values in fp32.")
-        before = open_base(base)
-        part = another_part(Base(source, origin), before)
-        if part is not None:
-            raise UserError(
-                f"A delta holds the denoiser alone, and {source} has another {part} than {base}: "
-                "export the whole model, without --delta."
-            )
-        count = save_delta(goal, before.denoiser_state(), read_denoiser(origin))
-        return f"{goal}: {count:,} moved weights"
-    if to_file:
-        name = DTYPES[dtype]
-        stored = getattr(torch, name) if name else None
-        known = open_base(base).denoiser_state() if base else None
-        return str(export_single_file(origin, goal, stored, known))
-    if is_delta(origin):
-        if base is None:
-            raise UserError(f"{source} is a delta: add --base, the model that it belongs to.")
-        found = open_base(base)
-        after = apply_delta(origin, found.denoiser_state())
-        save_model(found, {k: v.float() for k, v in after.items()}, goal)
-        return f"{goal}: {base} with the delta applied"
-    if delta:
-        raise UserError(f"{source} is not a delta file: leave out --delta to unpack a single file.")
-    import_single_file(origin, goal, open_base(base).path if base else config, prediction)
-    return f"{goal}: a diffusers folder"
+    flag = "delta" if delta else None
+    asked = [form for form in targets() if flag and flag == form.FLAG]
+    if not suffix and asked and not asked[0].reads(model.path):
+        raise UserError(
+            f"{source} is not a {flag} file: leave out --{flag} to unpack a single file."
+        )
+    wanted = flag if suffix else None
+    fit = [form for form in targets() if (suffix, wanted) == (form.WRITES, form.FLAG)]
+    if not fit:
+        raise UserError(f"--{flag} does not go with a {suffix} file: leave it out.")
+    return fit[0].write(model, goal, How(DTYPES[dtype], open_base(base) if base else None))

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erase.formats import format_of
 from erase.formats.folder import (
-    INDEX,
     layout_of,
     networks,
     read_json,
     read_state,
     tokenizers,
-    weight_files,
 )
-from erase.formats.original.keys import UNET
-from erase.formats.single_file import says_what_it_is
-from erase.formats.tensors import read_tensors
 from erase.formats.tokenizers import open_tokenizer
 from erase.runtime.errors import UserError, clipped, nearest
 from erase.runtime.files import write_text
@@ -46,10 +41,8 @@ def place(path: Path, base: Base, run: Path) -> None:
 def included_state(path: Path, base: Base) -> dict[str, Tensor]:
     """The whole denoiser of an erased model, fp32, by parameter name.
 
-    Accepted are a diffusers pipeline or its ``unet`` folder, a single file in the original key
-    layout, a delta file, and a state dict by diffusers' names, whole (SalUn's ``.pt``) or of the
-    trained weights alone (ESD's ``.safetensors``), the rest of which is the base's. A weight that
-    differs from the base's by no more than the precision it was saved in has not moved.
+    Every format is accepted, also of the trained weights alone, the rest of which is the base's. A
+    weight that differs from the base's by no more than the precision it was saved in has not moved.
 
     Args:
         path: of the model.
@@ -59,31 +52,13 @@ def included_state(path: Path, base: Base) -> dict[str, Tensor]:
         UserError: nothing there, not plain tensors, another architecture than the base's, or a
             pipeline that differs from it in more than the denoiser.
     """
-    from erase.formats.base import FILES
-    from erase.formats.delta import apply_delta, is_delta
-
-    before = base.denoiser_state()
-    whole = True
-    if path.is_dir():
-        if (path / INDEX).exists():
-            found = _pipeline(path, base, ())
-        else:
-            files = weight_files(path).values()
-            found = {k: v for f in files if f.suffix != ".json" for k, v in read_tensors(f).items()}
-    elif not path.is_file():
+    if not path.exists():
         raise UserError(f"There is no model {path}: give a folder or a file.")
-    elif path.suffix not in FILES:
-        raise UserError(f"{path} is not a model file: give one of {', '.join(FILES)}.")
-    elif path.suffix == ".safetensors" and is_delta(path):
-        found = apply_delta(path, before)
-    else:
-        found = read_tensors(path)
-        whole = any(name.startswith(UNET) for name in found)
-        if whole:
-            found = _pipeline(path, base, found)
-    found = {_PREFIX.sub("", name): value for name, value in found.items()}
+    form = format_of(path)
+    before = base.denoiser_state()
+    found = {_PREFIX.sub("", name): value for name, value in form.read(path, base).items()}
     _check(path, found, before)
-    if whole and (lost := sorted(before.keys() - found.keys())):
+    if form.WHOLE and (lost := sorted(before.keys() - found.keys())):
         raise UserError(f"{path} lacks the weight '{lost[0]}': give the whole model.")
     return {
         name: _unrounded(found[name], value) if name in found else value.float()
@@ -126,35 +101,34 @@ def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]
             )
 
 
-def _pipeline(path: Path, base: Base, names: Container[str]) -> dict[str, Tensor]:
+def denoiser_beside(model: Base, base: Base) -> dict[str, Tensor]:
     """The denoiser of a whole pipeline, of which nothing else may differ from the base's.
 
-    ``names`` are a single file's tensors.
+    Raises:
+        UserError: something does.
     """
-    from erase.formats.base import open_base
-
-    with _parts(base) as (place, before):
-        theirs = open_base(str(path))
-        if path.is_file() and not says_what_it_is(path):
-            told = base.config or "v_pred" in names
-            prediction = None if told else str(_decisive(place)["prediction_type"])
-            theirs = replace(theirs, config=base.config, prediction=prediction)
-        with _parts(theirs) as (other, found):
-            ours, own = _decisive(place), _decisive(other)
-            for key, value in ours.items():
-                if own[key] != value:
-                    raise UserError(
-                        f"{path} has the {key} {own[key]}, and the base model {value}: give a "
-                        "model that was erased from this base."
-                    )
-            name = _another((place, before), (other, found))
-            if name is not None:
+    with _parts(base) as (place, before), _parts(model) as (other, found):
+        ours, own = _decisive(place), _decisive(other)
+        for key, value in ours.items():
+            if own[key] != value:
                 raise UserError(
-                    f"{path} has another {name} than the base model, and a comparison looks at "
-                    "denoisers alone: make its images with 'erase generate --model "
-                    f"{path} --set …' and measure them with 'erase eval --images'."
+                    f"{model.spec} has the {key} {own[key]}, and the base model {value}: give a "
+                    "model that was erased from this base."
                 )
-            return dict(found[layout_of(place).denoiser])
+        name = _another((place, before), (other, found))
+        if name is not None:
+            raise UserError(
+                f"{model.spec} has another {name} than the base model, and a comparison looks at "
+                "denoisers alone: make its images with 'erase generate --model "
+                f"{model.spec} --set …' and measure them with 'erase eval --images'."
+            )
+        return dict(found[layout_of(place).denoiser])
+
+
+def prediction_of(base: Base) -> str:
+    """What a model predicts, as its scheduler says: ``epsilon``, ``v_prediction`` …"""
+    with _parts(base) as (place, _):
+        return str(_decisive(place)["prediction_type"])
 
 
 def another_part(model: Base, base: Base) -> str | None:

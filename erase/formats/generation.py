@@ -19,11 +19,9 @@ def kind_of(model: str) -> str | None:
     Raises:
         UserError: there is no such model, or it is not a Stable Diffusion.
     """
-    from safetensors import safe_open
-
     from erase.formats.base import on_disk, open_base
     from erase.formats.original.layout import kind_of_folder, kind_of_state
-    from erase.formats.tensors import read_tensors
+    from erase.formats.tensors import tensor_names
 
     source = on_disk(model)
     if source is None:
@@ -31,14 +29,7 @@ def kind_of(model: str) -> str | None:
     base = open_base(source, fetch=False)
     if base.config is not None or base.path.is_dir():
         return kind_of_folder(base.config or base.path)
-    if base.path.suffix != ".safetensors":
-        return kind_of_state(read_tensors(base.path), str(base.path))
-    try:
-        with safe_open(base.path, "pt") as file:
-            names = dict.fromkeys(file.keys())
-    except Exception:  # what is wrong with a damaged file is said where it is read in full
-        names = dict.fromkeys(read_tensors(base.path))
-    return kind_of_state(names, str(base.path))
+    return kind_of_state(dict.fromkeys(tensor_names(base.path)), str(base.path))
 
 
 def _kind_on_hub(model: str) -> str | None:

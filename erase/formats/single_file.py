@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from erase.formats import How
+from erase.formats.base import Base
 from erase.formats.folder import (
     INDEX,
     components,
@@ -29,20 +31,24 @@ from erase.formats.folder import (
     networks,
     read_json,
     read_state,
-    settle_precision,
     skeleton,
     tokenizers,
-    write_states,
 )
+from erase.formats.foreign import denoiser_beside, prediction_of
 from erase.formats.original.config import V_MARK, VOCABULARY, ZERO_MARK, infer
+from erase.formats.original.keys import UNET
 from erase.formats.original.layout import from_original, to_original
-from erase.formats.tensors import read_metadata, read_tensors, save_tensors
+from erase.formats.tensors import FILES, read_metadata, read_tensors, save_tensors, tensor_names
 from erase.formats.tokenizers import VOCABULARIES, open_tokenizer
 from erase.runtime.errors import UserError, clipped, few, reason
-from erase.runtime.files import atomic, whole_folder
+from erase.runtime.files import atomic
 from erase.runtime.notes import Note
 from erase.runtime.words import counted
 
+NAME = "single file"
+ENDS = FILES
+WHOLE = True
+WRITES, FLAG = ".safetensors", None
 METADATA = "erase.pipeline"
 SCHEDULER = "scheduler/scheduler_config.json"
 
@@ -66,6 +72,30 @@ _UNUSED = re.compile(
     |conditioner\.embedders\.1\.(model\.)?logit_scale""",
     re.VERBOSE,
 )
+
+
+def reads(path: Path) -> bool:
+    """See ``Format``."""
+    if path.suffix not in ENDS or not path.is_file():
+        return False
+    return any(name.startswith(UNET) for name in tensor_names(path))
+
+
+def read(path: Path, base: Base) -> dict[str, Tensor]:
+    """See ``Format``; a file that does not say what it predicts is taken to do as its base."""
+    theirs = Base(str(path), path)
+    if _metadata(path) is None:
+        told = base.config is not None or V_MARK in tensor_names(path)
+        prediction = None if told else prediction_of(base)
+        theirs = replace(theirs, config=base.config, prediction=prediction)
+    return denoiser_beside(theirs, base)
+
+
+def write(model: Base, target: Path, how: How) -> str:
+    """Tells, beside ``how.base``, how many moved weights survive ``how.dtype``."""
+    dtype = getattr(torch, how.dtype) if how.dtype else None
+    known = how.base.denoiser_state() if how.base else None
+    return str(export_single_file(model.path, target, dtype, known))
 
 
 @dataclass(frozen=True)
@@ -164,33 +194,16 @@ def _marks(folder: Path) -> list[str]:
     return [mark for mark, holds in told.items() if holds]
 
 
-def import_single_file(
-    file: Path, folder: Path, config: Path | None = None, prediction: str | None = None
-) -> None:
-    """Writes a single file in the original key layout as a diffusers folder.
-
-    Args:
-        file: safetensors, or a pickle of plain tensors.
-        folder: new, or a pipeline that is replaced; written whole or not at all.
-        config: pipeline folder that states the model's configuration, where the file does not.
-        prediction: ``epsilon`` or ``v_prediction``, where neither says so.
-
-    Raises:
-        UserError: the file is no whole Stable Diffusion model.
-    """
-    with whole_folder(folder, INDEX) as part:
-        write_states(part, unpack(file, part, config, prediction))
-        settle_precision(part)
-
-
 def unpack(
     file: Path, folder: Path, config: Path | None = None, prediction: str | None = None
 ) -> dict[str, dict[str, Tensor]]:
     """Writes a single file's configs, tokenizer and scheduler into a folder.
 
     Args:
-        file, config, prediction: see ``import_single_file``.
+        file: safetensors, or a pickle of plain tensors.
         folder: exists and is empty.
+        config: pipeline folder that states the model's configuration, where the file does not.
+        prediction: ``epsilon`` or ``v_prediction``, where neither says so.
 
     Returns:
         By component, the tensors in the dtypes stored, under diffusers' names.
@@ -318,11 +331,6 @@ def _metadata(file: Path) -> dict[str, str] | None:
     if not valid:
         raise UserError(f"{file} has unreadable pipeline metadata: export it again.")
     return {str(k): str(v) for k, v in texts.items()}
-
-
-def says_what_it_is(file: Path) -> bool:
-    """Whether a single file carries its configurations, as ours do."""
-    return _metadata(file) is not None
 
 
 def _copy_configs(config: Path, folder: Path) -> None:

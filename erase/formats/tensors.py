@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from erase.runtime.errors import UserError, clipped, few, reason
 from erase.runtime.files import FULL
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+FILES = (".safetensors", *PICKLES)
 
 _NESTS = ("state_dict", "model_state_dict", "state_dict_ema", "model", "net", "unet")
 """Where programs keep the weights beside an optimizer and the like."""
@@ -66,9 +68,29 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
                 f"{file} holds '{clipped(name)}' in a form other than plain numbers: save the "
                 "weights dense and without quantisation."
             )
-    while state and (wrapper := next((w for w in _WRAPPERS if _all_begin(state, w)), None)):
-        state = {name.removeprefix(wrapper): value for name, value in state.items()}
-    return state
+    wrapping = _wrapping(state)
+    return {name.removeprefix(wrapping): value for name, value in state.items()}
+
+
+def tensor_names(file: Path) -> tuple[str, ...]:
+    """Names of a file's tensors; of safetensors, without reading them.
+
+    Raises:
+        UserError: it can't be read, or holds no state dict.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(file, "pt") as opened:
+            names = tuple(opened.keys())
+    except Exception:  # what is wrong with a damaged file is said where it is read in full
+        return _read_names(file, file.stat().st_mtime_ns)
+    return tuple(name.removeprefix(_wrapping(names)) for name in names)
+
+
+@lru_cache(maxsize=8)
+def _read_names(file: Path, _: int) -> tuple[str, ...]:
+    return tuple(read_tensors(file))
 
 
 def read_metadata(file: Path) -> dict[str, str]:
@@ -88,8 +110,16 @@ def read_metadata(file: Path) -> dict[str, str]:
         raise UserError(f"{file} can't be read ({reason(error)}): restore the file.") from error
 
 
-def _all_begin(state: Mapping[str, Tensor], prefix: str) -> bool:
-    return all(name.startswith(prefix) for name in state)
+def _wrapping(names: Collection[str]) -> str:
+    """What stands before every name; see ``_WRAPPERS``."""
+    found = ""
+    while names:
+        longer = [found + wrapper for wrapper in _WRAPPERS]
+        begun = [w for w in longer if all(name.startswith(w) for name in names)]
+        if not begun:
+            break
+        found = begun[0]
+    return found
 
 
 def _unpickled(file: Path) -> dict[str, Tensor]:

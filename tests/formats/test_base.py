@@ -18,9 +18,8 @@ from torch import Tensor
 from erase.formats.base import Base, open_base
 from erase.formats.folder import read_state
 from erase.formats.pipeline import load_pipeline, merged, save_model
-from erase.formats.single_file import import_single_file
 from erase.runtime.errors import UserError
-from tests.tiny import tiny_sd, tiny_single_file
+from tests.tiny import import_single_file, tiny_sd, tiny_single_file
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"

@@ -19,11 +19,11 @@ from erase.formats.base import mini_folder
 from erase.formats.folder import layout_of, networks, read_state
 from erase.formats.original.config import infer
 from erase.formats.pipeline import load_pipeline
-from erase.formats.single_file import METADATA, export_single_file, import_single_file
+from erase.formats.single_file import METADATA, export_single_file
 from erase.runtime.errors import UserError
 from erase.runtime.notes import Note
 from tests import tiny
-from tests.tiny import tiny_sd, tiny_sd2, tiny_sdxl, tiny_single_file
+from tests.tiny import import_single_file, tiny_sd, tiny_sd2, tiny_sdxl, tiny_single_file
 
 THREE_LEVELS = {
     "block_out_channels": (16, 32, 48),
