@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase.recipes.recipe import Recipe, as_dict, default_recipe, load_recipe, make_recipe
-from erase.recipes.stages import SAMPLING_KEYS
+from erase.recipes.recipe import Recipe, as_dict, default_recipe, keys, load_recipe, make_recipe
 from erase.runs.folder import read_facts
 from erase.runtime import processes
 from erase.runtime.errors import UserError
@@ -143,7 +142,7 @@ def _refuse_idle(options: Namespace, overrides: Mapping[str, Any], beside: str) 
     ]
     ignored = [flag for flag in idle if options.get(flag) is not None]
     ignored += [f"nudity.{key}" for key, value in vars(options.nudity).items() if value is not None]
-    ignored += [key for key in overrides if key not in (*SAMPLING_KEYS, "precision")]
+    ignored += [key for key in overrides if key not in (*keys("base"), "precision")]
     if ignored or options.dry_run:
         flag = ignored[0].replace("_", "-") if ignored else "dry-run"
         raise UserError(f"--{flag} has no effect beside {beside}: leave it out.")

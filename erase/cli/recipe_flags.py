@@ -8,7 +8,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from erase.methods import list_methods
-from erase.recipes.recipe import Flag, as_dict, flags, idle, list_recipes, load_recipe
+from erase.recipes.recipe import as_dict, flags, idle, list_recipes, load_recipe
+from erase.recipes.settings import Flag
 
 if TYPE_CHECKING:
     from erase.cli.arguments import Parser

@@ -7,15 +7,14 @@ what it is, for ``erase list``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal
 
 from erase.methods import list_methods, load_method
+from erase.recipes.settings import Flag, flags_of, setting
 from erase.runtime.errors import UserError, clipped, nearest
 from erase.runtime.files import is_hidden
 from erase.runtime.tables import read_toml
@@ -26,18 +25,13 @@ if TYPE_CHECKING:
 
 RECIPES = Path(__file__).parent
 
-
-def _setting(default: Any, help: str, unit: str = "", **bounds: float) -> Any:
-    """A field with its documentation and its range.
-
-    Args:
-        default: the value where a recipe has none.
-        help: what it is.
-        unit: of the number.
-        bounds: ``min`` and ``max`` (inclusive), ``above`` (exclusive), ``multiple``.
-    """
-    metadata = {"help": help, **({"unit": unit} if unit else {}), **bounds}
-    return field(default=default, metadata=metadata)
+MASK: Mapping[str, Any] = {"stage": "mask", "loop": True}
+SALIENCY: Mapping[str, Any] = {**MASK, "masks": ("saliency",)}
+TRAIN: Mapping[str, Any] = {"stage": "train", "loop": True}
+SAMPLING: Mapping[str, Any] = {"stage": ("images", "base", "erased")}
+EVAL: Mapping[str, Any] = {"stage": "eval"}
+"""Of the fields below: the stages that read them, and without what they have no effect; see
+``settings.Flag``. Settings that no stage reads change no result."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +46,35 @@ class Recipe:
     name: str
     method: str
     config: Any
-    forget_images: int = _setting(800, "images of the concept to train on", min=1)
-    retain_images: int = _setting(800, "images of retained prompts to train on", min=1)
-    anchor_images: int = _setting(800, "images of the anchor to train on", min=1)
-    size: int | None = _setting(
-        None, "side of the images, the model's own if not given", "px", min=8, multiple=8
+    forget_images: int = setting(
+        800, "images of the concept to train on", min=1, stage="images", role="forget", loop=True
     )
-    sampler: Literal["ddim", "dpm++", "lms"] = _setting("ddim", "scheduler that makes images")
-    sampling_steps: int = _setting(50, "denoising steps of an image", min=1)
-    guidance_scale: float = _setting(
-        7.5, "classifier-free guidance scale of images; 1 is none", min=1.0
+    retain_images: int = setting(
+        800, "images of retained prompts to train on", min=1, stage="images", role="retain"
     )
-    sampling_batch: int = _setting(8, "images made at a time", min=1)
-    mask: Literal["saliency", "none", "random"] = _setting(
-        "saliency", "weights that may move: the salient ones, all in scope, or as many at random"
+    anchor_images: int = setting(
+        800, "images of the anchor to train on", min=1, stage="images", role="anchor"
+    )
+    size: int | None = setting(
+        None,
+        "side of the images, the model's own if not given",
+        "px",
+        min=8,
+        multiple=8,
+        **SAMPLING,
+    )
+    sampler: Literal["ddim", "dpm++", "lms"] = setting(
+        "ddim", "scheduler that makes images", **SAMPLING
+    )
+    sampling_steps: int = setting(50, "denoising steps of an image", min=1, **SAMPLING)
+    guidance_scale: float = setting(
+        7.5, "classifier-free guidance scale of images; 1 is none", min=1.0, **SAMPLING
+    )
+    sampling_batch: int = setting(8, "images made at a time", min=1, **SAMPLING)
+    mask: Literal["saliency", "none", "random"] = setting(
+        "saliency",
+        "weights that may move: the salient ones, all in scope, or as many at random",
+        **MASK,
     )
     scope: Literal[
         "full",
@@ -75,97 +84,86 @@ class Recipe:
         "noxattn-core",
         "full-no-norms",
         "noxattn-no-norms",
-    ] = _setting(
+    ] = setting(
         "full",
         "layers that the mask is drawn from: all, cross-attention (ESD's x), its keys and values "
         "(x-strict), all but cross-attention (u), that without output and time embedding, all and "
         "u without the norms (2025)",
+        stage="mask",
     )
-    ratio: float = _setting(0.5, "share of the scope's weights in the mask", above=0.0, max=1.0)
-    saliency_guidance: float = _setting(
-        7.5, "guidance w of the saliency loss; 0 is the plain loss", min=0.0
+    ratio: float = setting(
+        0.5,
+        "share of the scope's weights in the mask",
+        above=0.0,
+        max=1.0,
+        **MASK,
+        masks=("saliency", "random"),
     )
-    saliency_sum: Literal["signed", "absolute"] = _setting(
-        "signed", "saliency of a weight: |sum of its gradients| or the sum of their |values|"
+    saliency_guidance: float = setting(
+        7.5, "guidance w of the saliency loss; 0 is the plain loss", min=0.0, **SALIENCY
     )
-    saliency_batch: int = _setting(8, "images a batch of the saliency pass", min=1)
-    lr: float = _setting(1e-5, "learning rate", above=0.0)
-    optimizer: Literal["adam", "adamw", "adam8bit", "sgd"] = _setting(
+    saliency_sum: Literal["signed", "absolute"] = setting(
+        "signed",
+        "saliency of a weight: |sum of its gradients| or the sum of their |values|",
+        **SALIENCY,
+    )
+    saliency_batch: int = setting(8, "images a batch of the saliency pass", min=1, **SALIENCY)
+    lr: float = setting(1e-5, "learning rate", above=0.0, **TRAIN)
+    optimizer: Literal["adam", "adamw", "adam8bit", "sgd"] = setting(
         "adam",
         "optimizer of the masked weights; adam8bit keeps its moments in 8 bits and needs the extra "
         "8bit",
+        **TRAIN,
     )
-    weight_decay: float = _setting(0.0, "weight decay of the masked weights", min=0.0)
-    lr_schedule: Literal["constant", "cosine"] = _setting(
-        "constant", "course of the learning rate: the same throughout (as published), or to zero"
+    weight_decay: float = setting(0.0, "weight decay of the masked weights", min=0.0, **TRAIN)
+    lr_schedule: Literal["constant", "cosine"] = setting(
+        "constant",
+        "course of the learning rate: the same throughout (as published), or to zero",
+        **TRAIN,
     )
-    steps: int = _setting(100, "optimisation steps", min=1)
-    batch_size: int = _setting(8, "images a step, of the concept and retained alike", min=1)
-    micro_batch: int | None = _setting(
+    steps: int = setting(100, "optimisation steps", min=1, **TRAIN)
+    batch_size: int = setting(8, "images a step, of the concept and retained alike", min=1, **TRAIN)
+    micro_batch: int | None = setting(
         None,
         "images of a role at a time within a step or a batch of the saliency pass, for less memory "
         "and the same result; all if not given (--saliency-sum absolute keeps the pass's batches "
         "whole)",
         min=1,
+        **TRAIN,
     )
-    retain_empty: float = _setting(
+    retain_empty: float = setting(
         0.0,
         "share of retained images trained with the empty prompt, which guidance subtracts (none as "
         "published)",
         min=0.0,
         max=1.0,
+        stage="train",
+        role="retain",
     )
-    checkpoint_every: int = _setting(100, "steps between checkpoints", min=1)
-    eval_forget: int = _setting(200, "images of forget prompts a side in the report", min=0)
-    eval_retain: int = _setting(200, "images of retained prompts a side in the report", min=1)
-    eval_neighbours: int = _setting(100, "images a side of prompts close to the concept", min=0)
-    eval_general: int = _setting(200, "images a side of everyday captions", min=0)
-    eval_empty: int = _setting(50, "images a side of the empty prompt", min=0)
-    precision: Literal["auto", "fp32", "bf16"] = _setting(
+    checkpoint_every: int = setting(100, "steps between checkpoints", min=1, loop=True)
+    eval_forget: int = setting(200, "images of forget prompts a side in the report", min=0, **EVAL)
+    eval_retain: int = setting(
+        200, "images of retained prompts a side in the report", min=1, **EVAL
+    )
+    eval_neighbours: int = setting(
+        100, "images a side of prompts close to the concept", min=0, **EVAL
+    )
+    eval_general: int = setting(200, "images a side of everyday captions", min=0, **EVAL)
+    eval_empty: int = setting(50, "images a side of the empty prompt", min=0, **EVAL)
+    precision: Literal["auto", "fp32", "bf16"] = setting(
         "auto",
         "number format of the training's forward passes, auto is bf16 on a GPU that has it; the "
         "weights are kept in fp32",
+        **TRAIN,
     )
-    low_memory: bool = _setting(
+    low_memory: bool = setting(
         False,
         "train in less memory: weights in bf16 with fp32 copies of the masked ones, "
         "activations computed twice, one image of a role at a time unless --micro-batch says "
         "otherwise, only the denoiser on the device",
+        stage=("mask", "train"),
+        loop=True,
     )
-
-
-class Flag(NamedTuple):
-    """One setting as the command line offers it.
-
-    Attributes:
-        name: the key in a recipe, and the flag after ``--``.
-        type: of its value.
-        default: where neither recipe nor flag gives one; None where there is none.
-        metadata: ``help``, ``unit``, ``min``, ``max``, ``above``, ``multiple``, ``choices``,
-            ``optional``, and ``needs``, another setting without which it has no effect.
-    """
-
-    name: str
-    type: type
-    default: Any
-    metadata: Mapping[str, Any]
-
-    @property
-    def range(self) -> str:
-        """The values that are allowed, in words; empty where any will do."""
-        m = self.metadata
-        if "choices" in m:
-            return "one of " + ", ".join(map(str, m["choices"]))
-        low = f"> {m['above']:g}" if "above" in m else f">= {m['min']:g}" if "min" in m else ""
-        high = f"<= {m['max']:g}" if "max" in m else ""
-        times = f"a multiple of {m['multiple']:g}" if "multiple" in m else ""
-        return " and ".join(text for text in (low, high, times) if text)
-
-    @property
-    def help(self) -> str:
-        """What it is, with unit and range."""
-        details = "; ".join(text for text in (self.metadata.get("unit"), self.range) if text)
-        return str(self.metadata["help"]) + (f" ({details})" if details else "")
 
 
 def list_recipes() -> list[str]:
@@ -233,17 +231,6 @@ def config_class(method: str) -> type[Any]:
     return load_method(method).Config
 
 
-LOOP_KEYS = (
-    *("mask", "ratio", "saliency_guidance", "saliency_sum", "saliency_batch", "forget_images"),
-    *("lr", "lr_schedule", "optimizer", "weight_decay", "steps", "batch_size"),
-    *("micro_batch", "checkpoint_every", "precision", "low_memory"),
-)
-"""Settings that only a method which trains step by step has a use for."""
-
-
-SALIENCY_KEYS = ("saliency_guidance", "saliency_sum", "saliency_batch")
-
-
 def idle(settings: Mapping[str, Any]) -> frozenset[str]:
     """Settings that have no effect beside the others.
 
@@ -251,17 +238,18 @@ def idle(settings: Mapping[str, Any]) -> frozenset[str]:
         settings: as ``as_dict`` gives them.
     """
     mask, needs = settings.get("mask", "none"), load_method(settings["method"]).NEEDS
-    found = set() if mask == "saliency" else set(SALIENCY_KEYS)
-    if mask == "none":
-        found.add("ratio")
+    weighed = {role for role, weight in needs.weighed.items() if not settings[weight]}
     if mask != "saliency" and "forget" not in needs.images:
-        found.add("forget_images")
-    for role, weight in needs.weighed.items():
-        if not settings[weight]:
-            found |= {f"{role}_images", f"{role}_empty"}
-    for own in fields(config_class(settings["method"])):
-        if "needs" in own.metadata and not settings[own.metadata["needs"]]:
-            found.add(own.name)
+        weighed.add("forget")
+    found = set()
+    for flag in flags(settings["method"]):
+        needed = flag.metadata.get("needs")
+        if (
+            mask not in flag.metadata.get("masks", (mask,))
+            or flag.metadata.get("role") in weighed
+            or (needed is not None and not settings[needed])
+        ):
+            found.add(flag.name)
     return frozenset(found & settings.keys())
 
 
@@ -272,18 +260,29 @@ def flags(method: str) -> tuple[Flag, ...]:
     Raises:
         UserError: unknown method.
     """
-    own = _flags(config_class(method))
+    own = flags_of(config_class(method))
     needs = load_method(method).NEEDS
-    left_out = {"name", "method", "config"}
-    if not needs.loop:
-        left_out |= set(LOOP_KEYS)
-    if needs.scope:
-        left_out.add("scope")
-    if "retain" not in needs.images:
-        left_out |= {"retain_images", "retain_empty"}
-    if "anchor" not in needs.images:
-        left_out.add("anchor_images")
-    return (*(f for f in _flags(Recipe) if f.name not in left_out), *own)
+    # Images of the concept may be the mask's.
+    roles = {None, "forget", *needs.images}
+    return (
+        *(
+            flag
+            for flag in flags_of(Recipe)
+            if (needs.loop or not flag.metadata.get("loop"))
+            and flag.metadata.get("role") in roles
+            and not (needs.scope and flag.name == "scope")
+        ),
+        *own,
+    )
+
+
+@cache
+def keys(*stages: str) -> tuple[str, ...]:
+    """The settings of a recipe that one of the stages reads, the method's own aside.
+
+    ``eval`` reads how many images it asks for; the values enter no stage's hash, the images do.
+    """
+    return tuple(f.name for f in flags_of(Recipe) if {*stages} & {*f.stages})
 
 
 def load_recipe(name_or_file: str, overrides: Mapping[str, object] | None = None) -> Recipe:
@@ -330,8 +329,8 @@ def make_recipe(
             )
         flag = offered[key]
         if overrides and key in overrides and isinstance(value, str):
-            value = _from_text(flag, value)
-        checked[key] = _check(flag, value)
+            value = flag.parsed(value)
+        checked[key] = flag.checked(value)
     config = config_class(method)
     own = {f.name for f in fields(config)}
     general = {k: v for k, v in checked.items() if k not in own}
@@ -343,7 +342,8 @@ def make_recipe(
     settings = config(**{k: v for k, v in checked.items() if k in own})
     made = Recipe(name=name, method=method, config=settings, **general)
     for key in sorted(idle(as_dict(made)) & set(overrides or {})):
-        why = f"whose mask is '{made.mask}'" if key in (*SALIENCY_KEYS, "ratio") else "as it is set"
+        masked = "masks" in offered[key].metadata
+        why = f"whose mask is '{made.mask}'" if masked else "as it is set"
         raise UserError(f"--{key.replace('_', '-')} has no effect on {name}, {why}: leave it out.")
     return made
 
@@ -352,63 +352,9 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
     """The recipe as flat settings; without ``name`` they make the same recipe again."""
     offered = {flag.name for flag in flags(recipe.method)} | {"name", "method"}
     general = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in offered}
-    own = {f.name: getattr(recipe.config, f.name) for f in fields(recipe.config)}
-    return general | own
+    return general | own_settings(recipe)
 
 
-def _flags(cls: type[Any]) -> list[Flag]:
-    hints = get_type_hints(cls)
-    return [_flag(f, hints[f.name]) for f in fields(cls)]
-
-
-def _flag(setting: Field[Any], hint: Any) -> Flag:
-    metadata = dict(setting.metadata)
-    if get_origin(hint) is Literal:
-        metadata["choices"] = get_args(hint)
-        hint = type(get_args(hint)[0])
-    elif type(None) in get_args(hint):
-        metadata["optional"] = True
-        hint = next(h for h in get_args(hint) if h is not type(None))
-    default = None if setting.default is MISSING else setting.default
-    return Flag(setting.name, hint, default, MappingProxyType(metadata))
-
-
-def _from_text(flag: Flag, text: str) -> object:
-    """The value that a text stands for, or the text itself where it stands for none."""
-    if flag.type is bool:
-        return {"true": True, "false": False}.get(text.lower(), text)
-    try:
-        return flag.type(text)
-    except ValueError:
-        return text
-
-
-def _check(flag: Flag, value: object) -> object:
-    """The value in the flag's type.
-
-    Raises:
-        UserError: wrong type or out of range.
-    """
-    bounds = flag.metadata
-    if value is None and bounds.get("optional"):
-        return None
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    # Not isinstance: bool is a subclass of int, and steps = true is a mistake.
-    fits = type(value) is flag.type or (flag.type is float and type(value) is int)
-    if not fits or (isinstance(value, float) and not math.isfinite(value)):
-        raise UserError(f"{flag.name} is {clipped(repr(value))}: it must be {words[flag.type]}.")
-    if "choices" in bounds and value not in bounds["choices"]:
-        near = nearest(str(value), map(str, bounds["choices"]))
-        raise UserError(f"{flag.name} is {clipped(repr(value))}: it must be {flag.range}.{near}")
-    if isinstance(value, int | float) and not _inside(value, bounds):
-        raise UserError(f"{flag.name} is {clipped(value)}: it must be {flag.range}.")
-    return flag.type(value)
-
-
-def _inside(value: float, bounds: Mapping[str, Any]) -> bool:
-    return bool(
-        value >= bounds.get("min", -math.inf)
-        and value > bounds.get("above", -math.inf)
-        and value <= bounds.get("max", math.inf)
-        and ("multiple" not in bounds or value % bounds["multiple"] == 0)
-    )
+def own_settings(recipe: Recipe) -> dict[str, Any]:
+    """Those of the settings that its method states."""
+    return {f.name: getattr(recipe.config, f.name) for f in fields(recipe.config)}

@@ -1,37 +1,12 @@
-"""Which settings of a recipe each stage reads."""
+"""What stands in a run's record in place of a recipe, where there is none."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from erase.recipes.recipe import Recipe, as_dict
+from erase.recipes.recipe import Recipe, as_dict, keys
 
-SALIENCY_KEYS = (
-    *("mask", "scope", "ratio", "saliency_guidance", "saliency_sum", "saliency_batch"),
-    "low_memory",
-)
-SAMPLING_KEYS = ("sampler", "sampling_steps", "guidance_scale", "sampling_batch", "size")
-EVALUATION_KEYS = (
-    "eval_forget",
-    "eval_retain",
-    "eval_neighbours",
-    "eval_general",
-    "eval_empty",
-)
-TRAINING_KEYS = (
-    "method",
-    "lr",
-    "lr_schedule",
-    "optimizer",
-    "weight_decay",
-    "steps",
-    "batch_size",
-    "micro_batch",
-    "retain_empty",
-    "precision",
-    "low_memory",
-)
 METHOD = "included"
 """What a report gives as the method of such a model."""
 
@@ -39,5 +14,5 @@ METHOD = "included"
 def settings(recipe: Recipe, path: Path) -> dict[str, Any]:
     """What a report can say of the model in place of a recipe: how its images are made."""
     flat = as_dict(recipe)
-    shown = {key: flat[key] for key in ("name", *SAMPLING_KEYS, *EVALUATION_KEYS)}
+    shown = {key: flat[key] for key in ("name", *keys("base", "eval"))}
     return {**shown, "method": METHOD, "file": path.name}

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from erase.methods import load_method
-from erase.recipes.recipe import as_dict
+from erase.recipes.recipe import as_dict, own_settings
 from erase.runs.job import Job
 from erase.runs.wording import check_prompts, cut_off, training_prompts
 from erase.runtime import processes
@@ -87,7 +87,7 @@ def check_settings(job: Job) -> None:
             f"--forget-images {recipe.forget_images} is less than one for each of {len(each)} "
             "concepts: ask for more."
         )
-    if getattr(recipe.config, "inversion_steps", 0):
+    if own_settings(recipe).get("inversion_steps"):
         raise UserError(
             "A textual inversion learns one concept: give one --concept, or --inversion-steps 0."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -13,8 +13,7 @@ from erase.methods import load_method
 from erase.prompts.concept import Concept, belongs, pairs
 from erase.prompts.groups import Role
 from erase.prompts.held_out import retain_rows
-from erase.recipes.recipe import Recipe, as_dict
-from erase.recipes.stages import SALIENCY_KEYS, SAMPLING_KEYS, TRAINING_KEYS
+from erase.recipes.recipe import Recipe, as_dict, keys, own_settings
 from erase.runtime.errors import UserError
 from erase.runtime.files import sha256
 from erase.runtime.words import fold
@@ -137,7 +136,8 @@ def roles_of(recipe: Recipe) -> tuple[Role, ...]:
     """The images that the mask and the method of a recipe need."""
     needs = load_method(recipe.method).NEEDS
     needed = set(needs.images)
-    needed -= {r for r, key in needs.weighed.items() if not getattr(recipe.config, key)}
+    own = own_settings(recipe)
+    needed -= {role for role, key in needs.weighed.items() if not own[key]}
     if recipe.mask == "saliency":
         needed.add("forget")
     return tuple(role for role in ROLES if role in needed)
@@ -162,12 +162,15 @@ def inputs(job: Job, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         model: fingerprints of the base model's components.
     """
     flat = as_dict(job.recipe)
+    read = {stage: {k: flat.get(k) for k in keys(stage)} for stage in ("images", "mask", "train")}
+    for role in ROLES:
+        if role not in job.roles():
+            del read["images"][f"{role}_images"]
     folders = {
         f"{role}_folder": [[str(folder.resolve())], *map(list, listed(job, role))]
         for role in job.roles()
         if (folder := job.folder(role))
     }
-    counts = {f"{role}_images": flat[f"{role}_images"] for role in job.roles()}
     shared = {"model": dict(model), "seed": job.seed, "pairs": [list(p) for p in job.pairs()]}
     if job.also:
         shared["concepts"] = len(job.targets)
@@ -175,15 +178,15 @@ def inputs(job: Job, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         "images": {
             **shared,
             "retain": job.retain_prompts(),
-            **counts,
-            **{k: flat[k] for k in SAMPLING_KEYS},
+            **read["images"],
             **folders,
         },
-        "mask": {**shared, **{k: flat.get(k) for k in SALIENCY_KEYS}},
+        "mask": {**shared, **read["mask"]},
         "train": {
             **shared,
-            **{k: flat.get(k) for k in TRAINING_KEYS},
-            **asdict(job.recipe.config),
+            "method": job.recipe.method,
+            **read["train"],
+            **own_settings(job.recipe),
         },
     }
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from erase.recipes.recipe import as_dict
-from erase.recipes.stages import SAMPLING_KEYS, settings
+from erase.recipes.recipe import as_dict, keys
+from erase.recipes.stages import settings
 from erase.runs.evaluation import deciding
 from erase.runs.folder import Plan
 from erase.runs.job import inputs
@@ -21,7 +21,7 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
     """What every stage of the task reads, hashed."""
     job = task.job
     flat = as_dict(job.recipe)
-    sampling = {k: flat[k] for k in SAMPLING_KEYS}
+    read = {stage: {k: flat[k] for k in keys(stage)} for stage in ("base", "erased")}
     asked = {
         side: digest([vars(r) | {"labels": dict(r.labels)} for r in rows])
         for side, rows in deciding(job, task.eval_shift).items()
@@ -35,10 +35,10 @@ def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
             **training,
             "base": {
                 "model": dict(model),
-                **sampling,
+                **read["base"],
                 "requests": [asked["base"], asked["base2"]],
             },
-            "erased": {**sampling, "requests": asked["erased"]},
+            "erased": {**read["erased"], "requests": asked["erased"]},
             "eval": {
                 "concept": [asdict(target.concept) for target in job.targets],
                 "anchor": [asdict(target.anchor) for target in job.targets],

@@ -13,8 +13,7 @@ from erase.images.make import Shared, generate
 from erase.images.request import Request
 from erase.methods import load_method
 from erase.prompts.groups import Role
-from erase.recipes.recipe import as_dict
-from erase.recipes.stages import SALIENCY_KEYS
+from erase.recipes.recipe import as_dict, keys
 from erase.runs.job import ROLES, Job, listed
 from erase.runtime import processes
 from erase.runtime.errors import UserError
@@ -157,7 +156,7 @@ def make_mask(
 
     r = job.recipe
     params = diffusion.scoped(r.scope)
-    facts = {k: v for k, v in as_dict(r).items() if k in SALIENCY_KEYS}
+    facts = {k: v for k, v in as_dict(r).items() if k in keys("mask")}
     provenance: dict[str, Any] = {
         **facts,
         "concept": job.name,

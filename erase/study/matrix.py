@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from erase.eval.instruments.choice import UNNAMED, Instruments
-from erase.recipes.recipe import Recipe, as_dict
-from erase.recipes.stages import EVALUATION_KEYS, SAMPLING_KEYS, settings
+from erase.recipes.recipe import Recipe, as_dict, keys
+from erase.recipes.stages import settings
 from erase.runs.evaluation import deciding
 from erase.runs.folder import read_facts
 from erase.runs.job import slug
@@ -16,7 +16,7 @@ from erase.runs.task import AUTO, Compute, Task, make_task
 from erase.runtime.errors import UserError
 from erase.runtime.files import digest, identity
 
-COMMON = (*SAMPLING_KEYS, *EVALUATION_KEYS)
+COMMON = keys("base", "eval")
 """Settings that make two recipes' images comparable."""
 
 

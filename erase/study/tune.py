@@ -18,8 +18,15 @@ from typing import Any
 
 from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.prompts.concept import load_concept, members
-from erase.recipes.recipe import Recipe, as_dict, list_recipes, load_recipe, make_recipe, recipe_for
-from erase.recipes.stages import EVALUATION_KEYS
+from erase.recipes.recipe import (
+    Recipe,
+    as_dict,
+    keys,
+    list_recipes,
+    load_recipe,
+    make_recipe,
+    recipe_for,
+)
 from erase.runs.costs import forwards, image_forwards, mask_forwards, training_forwards
 from erase.runs.task import family
 from erase.runtime.errors import UserError
@@ -194,7 +201,7 @@ def tuning_matrix(
     made = [replace(trial, **spared) for trial in drawn]
     # How many images judge the trials is no setting of the method.
     plain = load_recipe(recipe_for(name, model))
-    recipe = replace(recipe, **{key: getattr(plain, key) for key in EVALUATION_KEYS})
+    recipe = replace(recipe, **{key: getattr(plain, key) for key in keys("eval")})
     return recipe, make_matrix(model, made, chosen, [SEED], out, eval_shift=SHIFT, **options)
 
 
@@ -242,8 +249,8 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
         raise UserError("UA was not measured, so that no trial is better: add --judge.")
     winner = best(figures)
     varied = list(spaces()[recipe.method])
-    keys = ("ua", "ira", "cra", "harmonic", "fid")
-    shown = {c.key: c.title for c in columns({"cells": measured}) if c.key in keys}
+    columned = ("ua", "ira", "cra", "harmonic", "fid")
+    shown = {c.key: c.title for c in columns({"cells": measured}) if c.key in columned}
     heads = ["trial", *varied, "forwards", "with images", *shown.values()]
     share = max(map(image_forwards, matrix.recipes)) / len(matrix.recipes)
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
@@ -257,7 +264,7 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
             entries.append("" if value is None else f"{scale * value:.{2 if scale == 1 else 1}f}")
         lines.append("| " + " | ".join(entries) + " |")
     table = "\n".join(lines) + "\n"
-    kept = {key: getattr(recipe, key) for key in EVALUATION_KEYS}
+    kept = {key: getattr(recipe, key) for key in keys("eval")}
     chosen = replace(rows[winner][0], name=recipe.name, **kept)
     heading = f"Chosen among {len(rows)} trials on {', '.join(matrix.concepts)} by\n{command}"
     file = matrix.out / f"{recipe.name}.toml"

@@ -1,0 +1,61 @@
+"""What the stages of a run read, hashed: runs that were finished before stay finished."""
+
+from __future__ import annotations
+
+import pytest
+
+from erase.recipes.recipe import keys, list_recipes
+from erase.runs.plan import make_plan
+from erase.runs.task import make_task
+from erase.runtime.files import digest
+
+MODEL = {"denoiser": "abc", "vae": "def"}
+PINNED = {
+    "ca": "4512f14a8b61",
+    "ca-mini": "b28a0f07791d",
+    "esd-2025-all": "69b26809c6f2",
+    "esd-2025-u": "f385a7acbd88",
+    "esd-2025-x": "3f5e09ad555f",
+    "esd-2025-x-strict": "d5bade69fe4c",
+    "esd-all": "ed5828152a98",
+    "esd-u": "75f92e818100",
+    "esd-u-mini": "31dc5e953f10",
+    "esd-x": "c7bf76df6f80",
+    "esd-x-mini": "f7b7b2faa6ab",
+    "esd-x-strict": "e55a2df951bd",
+    "fmn": "75eca1b8f543",
+    "fmn-mini": "ca5f69ced4e4",
+    "ga": "53e02f4cee23",
+    "ga-mini": "e83596a2353c",
+    "salun-mini": "199cd091e3a3",
+    "salun-no-mask": "b1bc048d8f04",
+    "salun-no-mask-mini": "a894c12a09f8",
+    "salun-random-mask": "ba0894fe7cde",
+    "salun-random-mask-mini": "6484818443a0",
+    "salun-sd": "e000d22d1267",
+    "salun-sd14-imagenette": "2f76cbc08289",
+    "salun-sd14-nudity": "d8ceb3ec6eb6",
+    "salun-searched-mini": "fdc44e84cbe2",
+    "uce": "94c25900f4f4",
+    "uce-mini": "573047ec898a",
+}
+
+
+def _hashed(name: str) -> str:
+    mini = name.endswith("-mini")
+    model, concept = ("mini", "church") if mini else ("some/model", "imagenette/church")
+    return digest(make_plan(make_task(model, concept, recipe=name, seed=3), MODEL).digests())[:12]
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_no_input_of_a_stage_has_changed(name: str) -> None:
+    """A hash here changes with the recipe file, its prompts and nothing else."""
+    assert _hashed(name) == PINNED[name]
+
+
+def test_which_settings_a_stage_reads() -> None:
+    sampling = {"size", "sampler", "sampling_steps", "guidance_scale", "sampling_batch"}
+    assert set(keys("base")) == set(keys("erased")) == sampling
+    assert set(keys("images")) == sampling | {f"{r}_images" for r in ("forget", "retain", "anchor")}
+    assert set(keys("mask")) & set(keys("train")) == {"low_memory"}
+    assert "checkpoint_every" not in keys("images", "mask", "train", "base", "erased", "eval")
