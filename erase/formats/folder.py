@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from erase.formats.layouts import Layout, layouts
-from erase.formats.supported import check_denoiser
 from erase.formats.tensors import PICKLES, read_tensors, refuse_pointer, write_state
 from erase.runtime.errors import UserError, clipped, few, reason
 from erase.runtime.files import is_plain
@@ -343,8 +342,7 @@ def skeleton(folder: Path, component: str, source: str = "") -> nn.Module:
     place, layout = folder / component, layout_of(folder)
     config = read_json(place / "config.json")
     if component == layout.denoiser:
-        vae = read_json(folder / "vae" / "config.json")
-        check_denoiser(config, vae, source or str(folder), added=layout.added)
+        layout.check(lambda name: read_json(folder / name), source or str(folder))
     library, name = layout.networks[component]
     kind: Any = getattr(import_module(library), name)
     network: nn.Module

@@ -9,6 +9,8 @@ from typing import Any
 
 from erase.runtime.modules import modules
 
+Read = Callable[[str], Mapping[str, Any]]
+"""Hands over the content of a JSON file of a pipeline's folder, by its path in there."""
 FAMILIES = "erase.diffusion.families"
 _WEIGHTS = {
     "diffusers": "diffusion_pytorch_model.safetensors",
@@ -23,19 +25,18 @@ class Layout:
     Attributes:
         pipeline: its class in diffusers, as ``model_index.json`` names it.
         networks: the components that have weights and are always there, with library and class.
-        generation: which generation of its family a model is; is handed a function that reads a
-            JSON file of the folder.
+        generation: which generation of its family a model is.
+        check: refuses a model, which its second argument names, that can't be one of the family.
         options: what else the pipeline's class is given; is handed ``model_index.json``.
         denoiser: the network that forgets.
-        added: what the denoiser embeds beside the time, as its configuration calls it.
     """
 
     pipeline: str
     networks: Mapping[str, tuple[str, str]]
-    generation: Callable[[Callable[[str], Mapping[str, Any]]], str]
+    generation: Callable[[Read], str]
+    check: Callable[[Read, str], None]
     options: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     denoiser: str = "unet"
-    added: str | None = None
 
     @property
     def tokenizers(self) -> tuple[str, ...]:

@@ -72,11 +72,6 @@ def _assemble(
         for component in layout.networks:
             network: Any = skeleton(folder, component)
             own = fitting(network, component, take(component), source)
-            if component == "vae" and network.config.latents_mean is not None:
-                raise UserError(
-                    f"{source} shifts its latents by a mean, which is not supported: give a model "
-                    "that only scales them, as Stable Diffusion 1, 2 and XL do."
-                )
             stored = torch.float32 if component == "vae" else dtype
             # Copies: a tensor that is still mapped to its file must never be trained.
             values = {name: own.pop(name).to(stored, copy=True) for name in list(own)}

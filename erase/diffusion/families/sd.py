@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -14,8 +14,8 @@ from erase.diffusion.conditioning import Conditioning
 from erase.diffusion.samplers import check_sampling, make_sampler, training_schedule
 from erase.diffusion.scopes import in_scope
 from erase.diffusion.text import Text
-from erase.formats.layouts import Layout
-from erase.formats.supported import refuse_unsupported
+from erase.formats.layouts import Layout, Read
+from erase.formats.supported import check_denoiser, refuse_unsupported
 from erase.runtime.errors import UserError
 
 NETWORKS: Mapping[str, tuple[str, str]] = {
@@ -25,10 +25,24 @@ NETWORKS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def _generation(read: Callable[[str], Mapping[str, Any]]) -> str:
+def _generation(read: Read) -> str:
     """``1``, or ``2``, whose text encoder is OpenCLIP's."""
     told = read("text_encoder/config.json").get("hidden_act", "quick_gelu")
     return "1" if told == "quick_gelu" else "2"
+
+
+def check_configs(read: Read, source: str, added: str | None = None) -> None:
+    """Refuses a denoiser that wants more than a noisy latent, a time and a text.
+
+    Args:
+        read: see ``Read``.
+        source: the model in messages.
+        added: what the denoiser embeds beside the time, as its configuration calls it.
+
+    Raises:
+        UserError: it is one.
+    """
+    check_denoiser(read("unet/config.json"), read("vae/config.json"), source, added=added)
 
 
 def _options(_: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,7 +64,10 @@ class StableDiffusion:
     """Its noise comes in discrete steps; it predicts the noise or the velocity."""
 
     pipeline: Any
-    layout: ClassVar[Layout] = Layout("StableDiffusionPipeline", NETWORKS, _generation, _options)
+    layout: ClassVar[Layout] = Layout(
+        "StableDiffusionPipeline", NETWORKS, _generation, check_configs, _options
+    )
+    embeds: ClassVar[str | None] = None
 
     @property
     def timesteps(self) -> int:
@@ -65,7 +82,12 @@ class StableDiffusion:
     def check(self, source: str) -> None:
         """See ``Family``."""
         p = self.pipeline
-        refuse_unsupported(p.unet.config, p.scheduler.config, source, added=self.layout.added)
+        refuse_unsupported(p.unet.config, p.scheduler.config, source, added=self.embeds)
+        if p.vae.config.latents_mean is not None:
+            raise UserError(
+                f"{source} shifts its latents by a mean, which is not supported: give a model "
+                "that only scales them, as Stable Diffusion 1, 2 and XL do."
+            )
 
     def text(self, device: torch.device) -> Text:
         """See ``Family``."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from erase.diffusion.conditioning import Conditioning
-from erase.diffusion.families.sd import NETWORKS, StableDiffusion
+from erase.diffusion.families.sd import NETWORKS, StableDiffusion, check_configs
 from erase.diffusion.text import Text
 from erase.formats.layouts import Layout
 
+EMBEDS = "text_time"
+"""What the denoiser embeds beside the time, as its configuration calls it."""
 SIZES = 6
 """Numbers that say what an image was cut from: its size, the crop's corner, the size wanted."""
 
@@ -44,9 +47,10 @@ class StableDiffusionXL(StableDiffusion):
         pipeline="StableDiffusionXLPipeline",
         networks={**NETWORKS, "text_encoder_2": ("transformers", "CLIPTextModelWithProjection")},
         generation=lambda _: "XL",
+        check=partial(check_configs, added=EMBEDS),
         options=_options,
-        added="text_time",
     )
+    embeds: ClassVar[str | None] = EMBEDS
 
     def text(self, device: torch.device) -> Text:
         """Both text encoders; ∅ is zeros in models that were trained so."""
