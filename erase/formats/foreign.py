@@ -15,7 +15,6 @@ from erase.formats.single_file import says_what_it_is
 from erase.formats.tensors import read_tensors
 from erase.formats.tokenizers import open_tokenizer
 from erase.runtime.errors import UserError, clipped, nearest
-from erase.runtime.files import write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,14 +23,6 @@ if TYPE_CHECKING:
 
 
 PREFIX = "unet."
-
-
-def place(path: Path, base: Base, run: Path) -> None:
-    """Writes the model into a run folder as if it had been trained there."""
-    from erase.formats.pipeline import save_model
-
-    save_model(base, included_state(path, base), run / "model")
-    write_text(run / "train.jsonl", "")
 
 
 def included_state(path: Path, base: Base) -> dict[str, Tensor]:
