@@ -61,6 +61,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"erase.{_HOMES[name]}"), name)
 
 
+# As many parameters as `erase run` has flags, so that a script says what the command says.
 def run(
     model: str,
     concept: str | Sequence[str],
@@ -134,34 +135,35 @@ def run(
             report is written.
     """
     given = _call(locals())
+    from dataclasses import replace
+    from pathlib import Path
+
     from erase.eval.instruments.choice import Instruments
     from erase.eval.instruments.nudenet import Config
     from erase.eval.report.requirements import check_report, checked, parse
     from erase.runs.execute import execute
+    from erase.runs.make import make_run
     from erase.runs.manner import Manner
-    from erase.runs.task import Compute, make_task
+    from erase.runs.run import Compute, Sources
     from erase.runtime.errors import UserError
 
     required = parse(require) if isinstance(require, str) else checked(require or {})
     if required and "eval" not in stages:
         raise UserError("A requirement has no effect without the stage eval: leave it out.")
-    task = make_task(
-        model,
-        concept,
-        anchor,
-        recipe,
-        seed,
-        out,
-        overrides,
-        forget_folder=forget_folder,
-        retain_folder=retain_folder,
-        retain=retain,
-        neighbours=neighbours,
+    sources = Sources(
+        Path(forget_folder) if forget_folder else None,
+        Path(retain_folder) if retain_folder else None,
+        retain,
+        neighbours,
+    )
+    asked = replace(
+        make_run(model, concept, anchor, recipe, seed, out, overrides, sources),
         instruments=Instruments(judge, clip, features, lpips, Config(nudity) if nudity else None),
         compute=Compute(device, deterministic, channels_last, compiled),
-        shared=shared,
+        shared=Path(shared) if shared else None,
     )
-    report = execute(task, stages, overwrite, Manner(True, anyway, preview, tracker), command=given)
+    manner = Manner(True, anyway, preview, tracker)
+    report = execute(asked, stages, overwrite, manner, command=given)
     check_report(report, required)
     return report
 

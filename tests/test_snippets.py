@@ -15,7 +15,7 @@ from PIL import Image
 
 from erase.cli.main import main
 from erase.runs.execute import execute
-from erase.runs.task import make_task
+from erase.runs.make import make_run
 from tests.tiny import tiny_sd
 
 QUICK = {
@@ -33,8 +33,8 @@ def test_the_snippets_of_report_and_card(
     dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, run = tiny_sd(tmp_path / "base", dtype=dtype), tmp_path / "run"
-    task = make_task(str(base), "a church", "a truck", "uce", out=run, overrides=QUICK)
-    execute(task, ("images", "mask", "train", "generate", "eval"))
+    asked = make_run(str(base), "a church", "a truck", "uce", out=run, overrides=QUICK)
+    execute(asked, ("images", "mask", "train", "generate", "eval"))
     shown: list[Image.Image] = []
     monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(image))
     monkeypatch.chdir(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
@@ -13,7 +13,7 @@ from erase.runtime.errors import UserError
 from erase.runtime.words import counted
 
 if TYPE_CHECKING:
-    from erase.study.matrix import Matrix
+    from erase.study.matrix import Common, Matrix
 
 NAMED = 3
 """Failed cells that the last sentence names."""
@@ -33,8 +33,8 @@ def compare(options: Namespace, command: str) -> None:
         range(options.seeds),
         options.out or "runs/compare",
         recipe_values(options),
-        includes=options.include or [],
-        **_matrix_options(options),
+        _common(options),
+        options.include or [],
     )
     failed = _run_matrix(matrix, options)
     if failed is not None:
@@ -57,7 +57,7 @@ def tune(options: Namespace, command: str) -> None:
         budget=options.forwards,
         concepts=names(options.concepts),
         overrides=recipe_values(options),
-        **_matrix_options(options),
+        common=_common(options),
     )
     failed = _run_matrix(matrix, options)
     if failed is not None:
@@ -67,30 +67,25 @@ def tune(options: Namespace, command: str) -> None:
         _name_failed(failed)
 
 
-def _matrix_options(options: Namespace) -> dict[str, Any]:
-    return {
-        "instruments": instruments(options),
-        "compute": compute(options),
-        "retain": options.retain,
-        "anchor": options.anchor,
-    }
+def _common(options: Namespace) -> Common:
+    from erase.study.matrix import Common
+
+    return Common(instruments(options), compute(options), options.retain, options.anchor)
 
 
 def _run_matrix(matrix: Matrix, options: Namespace) -> list[str] | None:
     """Runs the cells and returns the failures, or prints what there is to do (None)."""
-    from erase.runs.preflight import check_tasks
+    from erase.runs.preflight import check_runs
     from erase.study.compare import run_matrix
-    from erase.study.matrix import cells, finished, task_of
 
-    every = cells(matrix)
     # Cells with figures keep nothing else, and are told by those.
-    todo = [cell for cell in every if not cell.file.exists()]
+    todo = [cell for cell in matrix.cells if not cell.file.exists()]
     firsts = {cell.concept: cell for cell in reversed(todo)}
-    check_tasks([task_of(matrix, cell) for cell in firsts.values()], fetch=not options.dry_run)
+    check_runs([cell.run for cell in firsts.values()], fetch=not options.dry_run)
     if options.dry_run:
-        for cell in every:
-            state = "finished" if finished(cell) else "to do"
-            print(f"{state:9s} {cell.recipe.name}, {cell.concept}, seed {cell.seed}")
+        for cell in matrix.cells:
+            state = "finished" if cell.finished() else "to do"
+            print(f"{state:9s} {cell.title}")
         return None
     return run_matrix(matrix, options.overwrite)
 

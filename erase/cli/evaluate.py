@@ -11,6 +11,7 @@ from erase.runtime.errors import UserError
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
+    from erase.eval.folders.evaluate import Inquiry
     from erase.eval.instruments.choice import Instruments
 
 
@@ -30,51 +31,70 @@ def measure_images(
     Raises:
         UserError: bad input.
     """
-    from erase.eval.folders.evaluate import Inquiry, evaluate_folders
+    from erase.eval.folders.evaluate import evaluate_folders
     from erase.eval.folders.tables import markdown
+
+    _refuse_idle(options, values)
+    inquiry, name = _inquiry(options, instruments)
+    out = Path(options.out or f"runs/eval-{name}")
+    if (out / "run.json").exists():
+        raise UserError(f"{out} is a run folder: choose another --out.")
+    if any(out.glob("report.*")) and not options.overwrite:
+        raise UserError(f"{out} holds a report: add --overwrite or choose another --out.")
+    result = evaluate_folders(inquiry, out)
+    return f"{markdown(result)}\n{out / 'report.html'}", result
+
+
+def _refuse_idle(options: Namespace, values: Mapping[str, Any]) -> None:
+    idle = ("model", "recipe", "method", "seed", "retain", "neighbours", "shared")
+    named = (*idle, "forget_folder", "retain_folder")
+    switches = ("dry_run", "channels_last", "compile")
+    given = [*values, *(key for key in named if options[key] is not None)]
+    given += [key for key in switches if options[key]]
+    if given:
+        flag = given[0].replace("_", "-")
+        raise UserError(f"--{flag} has no effect on images that exist: leave it out.")
+
+
+def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str]:
+    """What is measured, and the name of what it is measured on; of a run folder its concept, its
+    base's images and the reference."""
+    from erase.eval.folders.evaluate import Inquiry
     from erase.prompts.concept import load_concept
     from erase.prompts.prompt_set import load_set
     from erase.runs.folder import read_facts
-    from erase.runs.task import family
+    from erase.runs.make import family
     from erase.runtime.devices import accelerator
 
-    given = [f"--{key.replace('_', '-')}" for key in values]
-    idle = ("model", "recipe", "method", "seed", "retain", "neighbours", "shared", "forget_folder")
-    given += [
-        f"--{key.replace('_', '-')}" for key in (*idle, "retain_folder") if options[key] is not None
-    ]
-    switches = ("dry_run", "channels_last", "compile")
-    given += [f"--{key.replace('_', '-')}" for key in switches if options[key]]
-    if given:
-        raise UserError(f"{given[0]} has no effect on images that exist: leave it out.")
     folders = [Path(text) for text in options.images]
     against = Path(options.against) if options.against else None
     reference = Path(options.reference) if options.reference else None
     run = folders[0] if (folders[0] / "run.json").exists() else None
     facts = read_facts(run / "run.json") if run else {}
+    given = facts.get("given", {})
     if run and len(folders) == 1:
         against = against or run
         reference = reference or run
-    folders = [_side(folder, "erased") for folder in folders]
-    against = against and _side(against, "base")
-    reference = reference and _side(reference, "base2")
-    named = _only(options.concept or facts.get("given", {}).get("concept"), "--concept")
     model = str(facts.get("model", {}).get("source") or "")
+    named = _only(options.concept or given.get("concept"), "--concept")
     concept = load_concept(named, family(model)) if named else None
+    anchor = _only(options.anchor or given.get("anchor"), "--anchor")
+    anchor = anchor or (concept.anchor if concept else None)
     metrics = [name.strip() for name in (options.metrics or "").split(",") if name.strip()]
     if not metrics:
-        metrics = ["nudity"] if instruments.nudity else []
-        metrics += ["classifier"] if concept else []
-        metrics += ["clip_score"] if instruments.clip else []
-        metrics += ["fidelity"] if reference else []
-        metrics += ["lpips"] if instruments.lpips else []
-    anchor = _only(options.anchor or facts.get("given", {}).get("anchor"), "--anchor")
-    anchor = anchor or (concept.anchor if concept else None)
+        asked = {
+            "nudity": instruments.nudity,
+            "classifier": concept,
+            "clip_score": instruments.clip,
+            "fidelity": reference,
+            "lpips": instruments.lpips,
+        }
+        metrics = [name for name, wanted in asked.items() if wanted]
     inquiry = Inquiry(
-        folders=tuple(folders),
+        folders=tuple(_side(folder, "erased") for folder in folders),
         metrics=tuple(dict.fromkeys(metrics)),
-        against=against,
-        reference=reference,
+        against=against and _side(against, "base"),
+        reference=reference and _side(reference, "base2"),
         prompts=load_set(options.set) if options.set else None,
         concept=concept,
         anchor=load_concept(anchor, family(model)) if anchor else None,
@@ -82,13 +102,7 @@ def measure_images(
         instruments=instruments,
         device=accelerator(options.device, "fp32", options.deterministic, several=True).device,
     )
-    out = Path(options.out or f"runs/eval-{(run or folders[0]).resolve().name}")
-    if (out / "run.json").exists():
-        raise UserError(f"{out} is a run folder: choose another --out.")
-    if any(out.glob("report.*")) and not options.overwrite:
-        raise UserError(f"{out} holds a report: add --overwrite or choose another --out.")
-    result = evaluate_folders(inquiry, out)
-    return f"{markdown(result)}\n{out / 'report.html'}", result
+    return inquiry, folders[0].resolve().name
 
 
 def _only(given: str | list[str] | None, flag: str) -> str | None:

@@ -92,7 +92,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     from erase.images.make import generate
     from erase.images.plan import plan
     from erase.prompts.prompt_set import load_set
-    from erase.runs.job import slug
+    from erase.runs.run import slug
     from erase.runtime.devices import accelerator, memory_told
     from erase.runtime.files import digest
 

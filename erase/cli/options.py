@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
 from erase.methods import list_methods
-from erase.recipes.recipe import (
-    flags,
-)
+from erase.recipes.recipe import flags
 
 if TYPE_CHECKING:
     from erase.eval.instruments.choice import Instruments
     from erase.runs.manner import Manner
-    from erase.runs.task import Compute
+    from erase.runs.run import Compute, Run, Sources
 
 
 def recipe_values(options: Namespace) -> dict[str, Any]:
@@ -25,31 +25,42 @@ def recipe_values(options: Namespace) -> dict[str, Any]:
     return {n: options[n] for n in sorted(names) if options.get(n) is not None}
 
 
-def instruments(options: Namespace, earlier: Mapping[str, Any] | None = None) -> Instruments:
+def instruments(options: Namespace, before: Run | None = None) -> Instruments:
     """What the flags name, or an earlier command did."""
-    from erase.eval.instruments.choice import Instruments
+    from erase.eval.instruments.choice import UNNAMED
 
-    before = earlier or {}
-    specs = {k: options[k] or before.get(k) for k in ("judge", "clip", "features", "lpips")}
-    given = {k: v for k, v in vars(options.nudity).items() if v is not None}
-    counted = {**(before.get("nudity") or {}), **given}
+    named = {k: options[k] for k in ("judge", "clip", "features", "lpips") if options[k]}
+    found = replace(before.instruments if before else UNNAMED, **named)
+    counted = {k: v for k, v in vars(options.nudity).items() if v is not None}
     if not counted:
-        return Instruments(**specs)
+        return found
     from erase.eval.instruments.nudenet import Config
 
-    return Instruments(**specs, nudity=Config(**counted))
+    return replace(found, nudity=replace(found.nudity or Config(), **counted))
 
 
-def compute(options: Namespace, earlier: Mapping[str, Any] | None = None) -> Compute:
+def compute(options: Namespace, before: Run | None = None) -> Compute:
     """As the flags say, or said for an earlier command."""
-    from erase.runs.task import Compute
+    from erase.runs.run import AUTO, Compute
 
-    before = earlier or {}
+    earlier = before.compute if before else AUTO
     return Compute(
         device=options.device,
         deterministic=options.deterministic,
-        channels_last=options.channels_last or bool(before.get("channels_last")),
-        compiled=options.compile or bool(before.get("compiled")),
+        channels_last=options.channels_last or earlier.channels_last,
+        compiled=options.compile or earlier.compiled,
+    )
+
+
+def sources(options: Namespace) -> Sources:
+    """What the flags name."""
+    from erase.runs.run import Sources
+
+    return Sources(
+        forget_folder=Path(options.forget_folder) if options.forget_folder else None,
+        retain_folder=Path(options.retain_folder) if options.retain_folder else None,
+        retain=options.retain,
+        neighbours=options.neighbours,
     )
 
 

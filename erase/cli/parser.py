@@ -56,6 +56,48 @@ def build_parser() -> ArgumentParser:
 
 def _stage_parser(name: str, text: str) -> ArgumentParser:
     parser = Parser(text, f"erase {name} [options]")
+    _add_what(parser)
+    add = parser.add_argument
+    if name == "run":
+        add("--stages", type=str, help=f"a part of {','.join(COMMANDS)}")
+    add("--retain", type=str, help=f"prompt set to keep: {SETS} (default: {RETAINED})")
+    add("--forget-folder", type=str, help="your own images of the concept, instead of made ones")
+    add("--retain-folder", type=str, help="your own images to retain, instead of made ones")
+    with parser.rare():
+        add(
+            "--neighbours",
+            type=str,
+            help="prompt set likely to be damaged with the concept, for the report: "
+            f"{SETS} (default: the concept's own, if any)",
+        )
+        add("--shared", type=str, help="folder where runs share their images of the base model")
+    add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
+    if name in ("run", "train"):
+        _add_manner(parser)
+    add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
+    if name in ("run", "eval"):
+        add(
+            "--require",
+            type=str,
+            metavar="FIGURE=LEAST,…",
+            help=f"end with exit code 3 unless each figure ({', '.join(REQUIRED)}) is at least "
+            "this fraction, e.g. ua=0.95,ira=0.9; one that was not measured, or of fewer than 10 "
+            "images, is not",
+        )
+    if name == "generate":
+        _add_prompts(parser)
+    if name == "eval":
+        _add_images(parser)
+        parser.more |= {"recipe", "method", "forget_folder", "retain_folder"}
+    evaluation = _add_instruments(parser)
+    _add_compute(parser)
+    add_recipe_values(parser, evaluation, shown=name != "eval")
+    parser.tell_all()
+    return parser
+
+
+def _add_what(parser: Parser) -> None:
+    """What is erased from what, how, where."""
     add = parser.add_argument
     add(
         "--model",
@@ -87,70 +129,45 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
     add("--method", type=str, help=f"one of {', '.join(list_methods())} (default: the recipe's)")
     add("--seed", type=int, help="of every random draw, >= 0 (default: 0)")
     add("--out", type=str, help="run folder (default: runs/MODEL-CONCEPT-RECIPE-SEED)")
-    if name == "run":
-        add("--stages", type=str, help=f"a part of {','.join(COMMANDS)}")
-    add("--retain", type=str, help=f"prompt set to keep: {SETS} (default: {RETAINED})")
-    add("--forget-folder", type=str, help="your own images of the concept, instead of made ones")
-    add("--retain-folder", type=str, help="your own images to retain, instead of made ones")
+
+
+def _add_manner(parser: Parser) -> None:
+    """What a training does beside its results."""
+    add = parser.add_argument
+    add(
+        "--anyway",
+        action="store_true",
+        help="train even where the base model makes the concept in less than 20 %% of its images",
+    )
     with parser.rare():
         add(
-            "--neighbours",
-            type=str,
-            help="prompt set likely to be damaged with the concept, for the report: "
-            f"{SETS} (default: the concept's own, if any)",
-        )
-        add("--shared", type=str, help="folder where runs share their images of the base model")
-    add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
-    if name in ("run", "train"):
-        add(
-            "--anyway",
-            action="store_true",
-            help="train even where the base model makes the concept in less than 20 %% of its "
-            "images",
-        )
-        with parser.rare():
-            add(
-                "--preview",
-                type=int,
-                help="how often training draws four fixed prompts into OUT/previews, 0 for none "
-                f"(default: {PREVIEW})",
-            )
-            add(
-                "--tracker",
-                choices=TRACKERS,
-                help="also send losses and previews there while training (default: nowhere)",
-            )
-    add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
-    if name in ("run", "eval"):
-        add(
-            "--require",
-            type=str,
-            metavar="FIGURE=LEAST,…",
-            help=f"end with exit code 3 unless each figure ({', '.join(REQUIRED)}) is at least "
-            "this fraction, e.g. ua=0.95,ira=0.9; one that was not measured, or of fewer than 10 "
-            "images, is not",
-        )
-    if name == "generate":
-        add("--prompt", type=str, help="a quick look: sample this prompt into --out, nothing else")
-        add(
-            "--set",
-            type=str,
-            help="sample every prompt of a set, with its seed, guidance scale and "
-            "size, into --out as CASE_K.png with a manifest: " + SETS,
-        )
-        add(
-            "--count",
+            "--preview",
             type=int,
-            help="images of each prompt, >= 1 (default: 4 of --prompt, 1 of a set's)",
+            help="how often training draws four fixed prompts into OUT/previews, 0 for none "
+            f"(default: {PREVIEW})",
         )
-    if name == "eval":
-        _add_images(parser)
-        parser.more |= {"recipe", "method", "forget_folder", "retain_folder"}
-    evaluation = _add_instruments(parser)
-    _add_compute(parser)
-    add_recipe_values(parser, evaluation, shown=name != "eval")
-    parser.tell_all()
-    return parser
+        add(
+            "--tracker",
+            choices=TRACKERS,
+            help="also send losses and previews there while training (default: nowhere)",
+        )
+
+
+def _add_prompts(parser: Parser) -> None:
+    """What ``erase generate`` makes without a run."""
+    add = parser.add_argument
+    add("--prompt", type=str, help="a quick look: sample this prompt into --out, nothing else")
+    add(
+        "--set",
+        type=str,
+        help="sample every prompt of a set, with its seed, guidance scale and "
+        "size, into --out as CASE_K.png with a manifest: " + SETS,
+    )
+    add(
+        "--count",
+        type=int,
+        help="images of each prompt, >= 1 (default: 4 of --prompt, 1 of a set's)",
+    )
 
 
 def _add_images(parser: ArgumentParser) -> None:

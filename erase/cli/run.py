@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from erase.cli.options import compute, instruments, manner_of, one_or_more, recipe_values
+from erase.cli.options import compute, instruments, manner_of, one_or_more, recipe_values, sources
 from erase.eval.report.requirements import RequirementError, check_report, parse
 from erase.methods import list_methods
 from erase.recipes.recipe import (
     Recipe,
+    as_dict,
     default_recipe,
     list_recipes,
     load_recipe,
     make_recipe,
     recipe_for,
 )
-from erase.runs.folder import COMMANDS, check_stages, read_facts
+from erase.runs.folder import COMMANDS, check_stages
 from erase.runtime import processes
 from erase.runtime.errors import UserError, nearest
 from erase.runtime.places import short
 
 if TYPE_CHECKING:
-    from erase.runs.task import Task
+    from erase.eval.report.result import Report
+    from erase.runs.manner import Manner
+    from erase.runs.run import Run
 
 
 def run_stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
-    from erase.runs.execute import execute
-    from erase.runs.task import each
+    """Does ``erase run`` or one of its stages.
+
+    Args:
+        command: ``run``, or the stage.
+        options: parsed.
+        typed: as the user wrote it.
+    """
+    from erase.runs.make import each
 
     for flag in ("count", "set", "against", "reference", "metrics"):
         if options.get(flag) is not None:
@@ -47,124 +56,152 @@ def run_stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
     required = parse(options.require) if options.get("require") is not None else {}
     if required and "eval" not in stages:
         raise UserError("--require has no effect without the stage eval: leave it out.")
-    task, everything = _task(options)
-    tasks = each(task, options.anchor is not None) if everything else [task]
+    run, everything = _run(options)
+    runs = each(run, options.anchor is not None) if everything else [run]
     if options.dry_run:
-        from erase.runs.dryrun import describe_tasks
+        from erase.runs.dryrun import describe_runs
 
-        print(describe_tasks(tasks, stages, options.overwrite))
+        print(describe_runs(runs, stages, options.overwrite))
         return
-    failed = []
-    lacking: list[str] = []
+    manner = replace(manner, told=len(runs) == 1)
     made_by = f"erase {shlex.join(map(short, typed))}"
-    manner = replace(manner, told=len(tasks) == 1)
-    for number, one in enumerate(tasks, 1):
-        if len(tasks) > 1 and processes.is_main():
-            print(f"[{number}/{len(tasks)}] {one.job.concept.name} -> {one.out}", flush=True)
-        try:
-            report = execute(one, stages, options.overwrite, manner, command=made_by)
-        except UserError as error:
-            # Several processes can't agree on which concepts to go on with.
-            if len(tasks) == 1 or processes.count() > 1:
-                raise
-            print(f"erase: {error}", file=sys.stderr, flush=True)
-            failed.append(one.job.concept.name)
-            continue
-        if report and processes.is_main():
-            rules = report.get("conclusion", {}).get("rules", ())
-            lines = [*report["verdict"], *(f"  {rule}" for rule in rules)]
-            print("\n".join([*lines, f"{one.out / 'report.html'}"]), flush=True)
-        if report:
-            try:
-                check_report(report, required)
-            except RequirementError as error:
-                lacking += str(error).splitlines()
+    failed, lacking = _execute(runs, stages, options.overwrite, manner, made_by, required)
     if everything and "eval" in stages and processes.is_main():
         from erase.eval.report.family import summarise
 
-        done = [t.out for t in tasks if t.job.concept.name not in failed]
-        print(summarise(task.out, done))
+        print(summarise(run.out, [one.out for one in runs if one.name not in failed]))
     if failed:
         raise UserError(f"These concepts failed: {', '.join(failed)}; the others are done.")
     if lacking:
         raise RequirementError("\n".join(lacking))
 
 
-def _task(options: Namespace) -> tuple[Task, bool]:
-    """The task asked for; what was not given is taken from the run folder, where there is one."""
-    from erase.runs.task import family, make_task
+def _execute(
+    runs: Sequence[Run],
+    stages: Sequence[str],
+    overwrite: bool,
+    manner: Manner,
+    command: str,
+    required: Mapping[str, float],
+) -> tuple[list[str], list[str]]:
+    """Does the runs, one of several may fail; the concepts that did, and what is not met."""
+    from erase.runs.execute import execute
 
-    kept: dict[str, Any] = {}
-    if options.out and (file := Path(options.out) / "run.json").exists():
-        kept = read_facts(file)
-    earlier: dict[str, Any] = kept.get("given", {})
-    concept = one_or_more(options.concept) or earlier.get("concept")
-    if concept not in (earlier.get("concept"), kept.get("concept")):
-        kept, earlier = {}, {}
+    failed: list[str] = []
+    lacking: list[str] = []
+    for number, run in enumerate(runs, 1):
+        if len(runs) > 1 and processes.is_main():
+            print(f"[{number}/{len(runs)}] {run.name} -> {run.out}", flush=True)
+        try:
+            report = execute(run, stages, overwrite, manner, command=command)
+        except UserError as error:
+            # Several processes can't agree on which concepts to go on with.
+            if len(runs) == 1 or processes.count() > 1:
+                raise
+            print(f"erase: {error}", file=sys.stderr, flush=True)
+            failed.append(run.name)
+            continue
+        if report:
+            _tell(report, run.out)
+            try:
+                check_report(report, required)
+            except RequirementError as error:
+                lacking += str(error).splitlines()
+    return failed, lacking
+
+
+def _tell(report: Report, out: Path) -> None:
+    if processes.is_main():
+        rules = report.get("conclusion", {}).get("rules", ())
+        lines = [*report["verdict"], *(f"  {rule}" for rule in rules)]
+        print("\n".join([*lines, f"{out / 'report.html'}"]), flush=True)
+
+
+def _run(options: Namespace) -> tuple[Run, bool]:
+    """The run asked for, and whether of each concept in turn; what was not given is taken from the
+    run folder, where there is one."""
+    from erase.runs.make import make_run, resume
+
+    concept, anchor = one_or_more(options.concept), one_or_more(options.anchor)
+    seed, out, model = options.seed, options.out, options.model
+    before = resume(Path(out), concept, options.recipe) if out else None
+    if before:
+        model = model or before.model
+        concept = concept or [target.named[0] for target in before.targets]
+        anchor = [target.named[1] for target in before.targets] if anchor is None else anchor
+        seed = before.seed if seed is None else seed
     if not concept:
         raise UserError('No concept was given: add --concept, e.g. --concept church (see "list").')
-    model = options.model or kept.get("model", {}).get("source") or "mini"
-    recipe: str | Recipe | None = options.recipe
-    overrides = recipe_values(options)
-    if recipe is None and kept:
-        saved = dict(kept["recipe"])
-        recipe, overrides = make_recipe(saved.pop("name"), saved, overrides), {}
-    if options.method is not None:
-        if options.method not in list_methods():
-            raise UserError(
-                f"There is no method '{options.method}': choose among {', '.join(list_methods())}."
-                f"{nearest(options.method, list_methods())}"
-            )
-        recipe = recipe or _recipe_of(options.method, model)
-        settings = load_recipe(recipe, {}) if isinstance(recipe, str) else recipe
-        if settings and settings.method != options.method:
-            raise UserError(
-                f"The recipe '{settings.name}' is for another method than '{options.method}': "
-                "leave out --method or choose another --recipe."
-            )
+    model, seed = model or "mini", seed or 0
+    recipe, overrides = _recipe(options, model, before), recipe_values(options)
     everything = concept == "all"
     if isinstance(concept, list) and "all" in concept:
         raise UserError("--concept all is each concept in turn: give it alone.")
     if everything:
-        if options.forget_folder:
-            raise UserError("--forget-folder holds one concept's images: leave it out with all.")
-        from erase.prompts.concept import members
+        concept = _first(options, model, anchor)
+        out = out or f"runs/{model}-all-{_named(recipe, model, concept)}-{seed}"
+    if isinstance(recipe, Recipe):
+        saved = as_dict(recipe)
+        recipe = make_recipe(saved.pop("name"), saved, overrides)
+    run = make_run(model, concept, anchor, recipe, seed, out, overrides, sources(options))
+    if before:
+        run = replace(run, sources=run.sources.beside(before.sources, run.roles()))
+    shared = Path(options.shared) if options.shared else None
+    how = compute(options, before)
+    run = replace(run, instruments=instruments(options, before), compute=how, shared=shared)
+    return run, everything
 
-        home = family(model)
-        if home is None:
-            raise UserError("--concept all needs a family of concepts: it works with --model mini.")
-        concept = members(home)[0].name
-    seed = options.seed if options.seed is not None else int(kept.get("seed", 0))
-    anchor = one_or_more(options.anchor)
-    anchor = earlier.get("anchor") if anchor is None else anchor
-    if everything and isinstance(anchor, list):
+
+def _first(options: Namespace, model: str, anchor: str | list[str] | None) -> str:
+    """The first of all concepts."""
+    from erase.prompts.concept import members
+    from erase.runs.make import family
+
+    if options.forget_folder:
+        raise UserError("--forget-folder holds one concept's images: leave it out with all.")
+    home = family(model)
+    if home is None:
+        raise UserError("--concept all needs a family of concepts: it works with --model mini.")
+    if isinstance(anchor, list):
         raise UserError("--concept all takes one --anchor for all, or each concept's own.")
-    out = options.out
-    if everything and out is None:
-        from erase.prompts.concept import load_concept
+    return members(home)[0].name
 
-        name = recipe or default_recipe(model, load_concept(str(concept), home))
-        out = f"runs/{model}-all-{Path(str(name)).stem}-{seed}"
-    task = make_task(
-        model,
-        concept,
-        anchor,
-        recipe,
-        seed,
-        out,
-        overrides,
-        forget_folder=options.forget_folder,
-        retain_folder=options.retain_folder,
-        retain=options.retain or earlier.get("retain"),
-        neighbours=options.neighbours or earlier.get("neighbours"),
-        instruments=instruments(options, earlier),
-        compute=compute(options, kept),
-        shared=options.shared,
-    )
-    # Those of an earlier command, as far as the recipe of this one has a use for them.
-    keys = [f"{role}_folder" for role in task.job.roles()]
-    again: Any = {k: Path(earlier[k]) for k in keys if earlier.get(k) and not options[k]}
-    return replace(task, job=replace(task.job, **again)), everything
+
+def _named(recipe: str | Recipe | None, model: str, concept: str) -> str:
+    """The recipe's name in a folder's."""
+    from erase.prompts.concept import load_concept
+    from erase.runs.make import family
+
+    if isinstance(recipe, Recipe):
+        return recipe.name
+    return Path(recipe or default_recipe(model, load_concept(concept, family(model)))).stem
+
+
+def _recipe(options: Namespace, model: str, before: Run | None) -> str | Recipe | None:
+    """The recipe asked for, or that of the folder; None for that of the model and the concept.
+
+    Raises:
+        UserError: ``--method`` is unknown or another one's.
+    """
+    method: str | None = options.method
+    recipe: str | None = options.recipe
+    found = before.recipe if before and recipe is None else recipe
+    if method is None:
+        return found
+    if method not in list_methods():
+        raise UserError(
+            f"There is no method '{method}': choose among {', '.join(list_methods())}."
+            f"{nearest(method, list_methods())}"
+        )
+    if found is None:
+        return _recipe_of(method, model)
+    settings = load_recipe(found) if isinstance(found, str) else found
+    if settings.method != method:
+        raise UserError(
+            f"The recipe '{settings.name}' is for another method than '{method}': "
+            "leave out --method or choose another --recipe."
+        )
+    return found
 
 
 def _recipe_of(method: str, model: str) -> str | None:

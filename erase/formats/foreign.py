@@ -19,7 +19,6 @@ from erase.formats.folder import (
 )
 from erase.formats.tokenizers import open_tokenizer
 from erase.runtime.errors import UserError, clipped, nearest
-from erase.runtime.files import write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,14 +27,6 @@ if TYPE_CHECKING:
 
 _PREFIX = re.compile(r"^(unet|transformer)\.")
 """Of a denoiser's weights that were saved as a part of their pipeline."""
-
-
-def place(path: Path, base: Base, run: Path) -> None:
-    """Writes the model into a run folder as if it had been trained there."""
-    from erase.formats.pipeline import save_model
-
-    save_model(base, included_state(path, base), run / "model")
-    write_text(run / "train.jsonl", "")
 
 
 def included_state(path: Path, base: Base) -> dict[str, Tensor]:

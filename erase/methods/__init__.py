@@ -38,6 +38,8 @@ class Needs:
         loop: whether it trains step by step; a closed form has neither steps nor a mask.
         scope: the only scope that it can change; None leaves the choice.
         mean: whether its loss is a mean over images, so that processes may share a batch out.
+        trains: whether the model is made here; of one from elsewhere there are neither images nor
+            a mask, and what it took is not known.
     """
 
     images: tuple[Role, ...] = ("forget", "retain")
@@ -47,6 +49,7 @@ class Needs:
     loop: bool = True
     scope: str | None = None
     mean: bool = True
+    trains: bool = True
 
 
 class Method(Protocol):
@@ -70,8 +73,9 @@ class Method(Protocol):
 
 
 def load_method(name: str) -> Method:
-    """A method's module by its name, which exists."""
-    return cast(Method, import_module(f"erase.methods.{name}"))
+    """A method's module by its name, which exists; ``_NAME.py`` is one that no recipe can name."""
+    file = name if (METHODS / f"{name}.py").exists() else f"_{name}"
+    return cast(Method, import_module(f"erase.methods.{file}"))
 
 
 def list_methods() -> list[str]:

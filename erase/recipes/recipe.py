@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from erase.methods import list_methods, load_method
 from erase.recipes.settings import Flag, flags_of, setting
 from erase.runtime.errors import UserError, clipped, nearest
-from erase.runtime.files import is_hidden
+from erase.runtime.files import identity, is_hidden
 from erase.runtime.tables import read_toml
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def idle(settings: Mapping[str, Any]) -> frozenset[str]:
         settings: as ``as_dict`` gives them.
     """
     mask, needs = settings.get("mask", "none"), load_method(settings["method"]).NEEDS
-    weighed = {role for role, weight in needs.weighed.items() if not settings[weight]}
+    weighed: set[str] = {r for r, weight in needs.weighed.items() if not settings[weight]}
     if mask != "saliency" and "forget" not in needs.images:
         weighed.add("forget")
     found = set()
@@ -255,12 +255,8 @@ def idle(settings: Mapping[str, Any]) -> frozenset[str]:
 
 @cache
 def flags(method: str) -> tuple[Flag, ...]:
-    """The settings of a recipe of this method: the general ones it has a use for, then its own.
-
-    Raises:
-        UserError: unknown method.
-    """
-    own = flags_of(config_class(method))
+    """The settings of a recipe of this method: the general ones it has a use for, then its own."""
+    own = flags_of(load_method(method).Config)
     needs = load_method(method).NEEDS
     # Images of the concept may be the mask's.
     roles = {None, "forget", *needs.images}
@@ -319,6 +315,7 @@ def make_recipe(
     method = given.pop("method", None)
     if not isinstance(method, str):
         raise UserError(f'The recipe {name} names no method: add method = "salun", for example.')
+    config = config_class(method)
     offered = {flag.name: flag for flag in flags(method)}
     checked: dict[str, Any] = {}
     for key, value in given.items():
@@ -331,7 +328,6 @@ def make_recipe(
         if overrides and key in overrides and isinstance(value, str):
             value = flag.parsed(value)
         checked[key] = flag.checked(value)
-    config = config_class(method)
     own = {f.name for f in fields(config)}
     general = {k: v for k, v in checked.items() if k not in own}
     needs = load_method(method).NEEDS
@@ -357,4 +353,11 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
 
 def own_settings(recipe: Recipe) -> dict[str, Any]:
     """Those of the settings that its method states."""
-    return {f.name: getattr(recipe.config, f.name) for f in fields(recipe.config)}
+    own = (f.name for f in fields(recipe.config) if "reads" not in f.metadata)
+    return {name: getattr(recipe.config, name) for name in own}
+
+
+def files_read(recipe: Recipe) -> dict[str, str]:
+    """What the method reads from elsewhere, by the name that stands for it: the files' hash."""
+    places = ((f.metadata.get("reads"), f.name) for f in fields(recipe.config))
+    return {key: identity(getattr(recipe.config, name)) for key, name in places if key}

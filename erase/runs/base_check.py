@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from erase.images.make import Shared
     from erase.images.request import Request
     from erase.runs.folder import Plan, RunFolder
-    from erase.runs.job import Target
-    from erase.runs.task import Task
+    from erase.runs.run import Run, Target
 
 ASKED, LEAST = 30, 10
 """Images that are asked about, and below which nothing is said."""
@@ -32,9 +31,9 @@ SELDOM = 0.2
 
 
 def check_base(
-    task: Task,
+    run: Run,
     diffusion: Diffusion,
-    run: RunFolder,
+    folder: RunFolder,
     plan: Plan,
     shared: Shared | None,
     *,
@@ -44,7 +43,7 @@ def check_base(
     up, and has them judged.
 
     Args:
-        task, diffusion, run, plan: of the run; the model is the base.
+        run, diffusion, folder, plan: of the run; the model is the base.
         shared: where images are looked for and left.
         anyway: go on with a base that does not make the concept.
 
@@ -52,36 +51,22 @@ def check_base(
         UserError: the share of images with the concept lies wholly below ``SELDOM``, or a judge
             can't be opened.
     """
-    from erase.images.make import generate
-
-    job, asked = task.job, []
-    for number, target in enumerate(job.targets):
-        rows = requests_of(job, number, task.eval_shift)["base"]
+    asked = []
+    for number, target in enumerate(run.targets):
+        rows = requests_of(run, number)["base"]
         chosen = choose(target, rows)
-        look = _eyes(task, target, rows, run.path, diffusion.device) if chosen else None
+        look = _eyes(run, target, rows, diffusion.device) if chosen else None
         if look is not None:
             asked.append((target, chosen, look))
     if not asked:
         return
-    if not run.finished("base"):
-        every = requests(job, task.eval_shift)["base"]
-        wanted = {(r.set, r.file) for _, chosen, _ in asked for r in chosen}
-        with run.stage("base", plan) as record:
+    if not folder.finished("base"):
+        with folder.stage("base", plan) as record:
             record["partly"] = True
-            for name in dict.fromkeys(place for place, _ in wanted):
-                generate(
-                    diffusion,
-                    [r for r in every if r.set == name],
-                    run.path / "eval" / "base" / name,
-                    job.sampler(),
-                    job.recipe.sampling_batch,
-                    "base images",
-                    shared,
-                    only={file for place, file in wanted if place == name},
-                )
+            _draw(run, diffusion, [r for _, chosen, _ in asked for r in chosen], shared)
     problems = []
     for target, chosen, look in asked:
-        found = look([_picture(r, run.path / "eval" / "base") for r in chosen])
+        found = look([_picture(r, run.out / "eval" / "base") for r in chosen])
         word = target.concept.word
         told = f"the base model makes '{word}' in {_counted(found)}"
         if found.high >= SELDOM:
@@ -100,6 +85,24 @@ def check_base(
     processes.agree(problem)
 
 
+def _draw(run: Run, diffusion: Diffusion, chosen: Sequence[Request], shared: Shared | None) -> None:
+    """Makes these of the base side's images."""
+    from erase.images.make import generate
+
+    every = requests(run)["base"]
+    for name in dict.fromkeys(r.set for r in chosen):
+        generate(
+            diffusion,
+            [r for r in every if r.set == name],
+            run.out / "eval" / "base" / name,
+            run.sampler(),
+            run.recipe.sampling_batch,
+            "base images",
+            shared,
+            only={r.file for r in chosen if r.set == name},
+        )
+
+
 def choose(target: Target, rows: Sequence[Request]) -> list[Request]:
     """The forget images that are asked about: the first ``ASKED``, of nudity those of its training
     prompt; none where they are fewer than ``LEAST``."""
@@ -112,7 +115,7 @@ def choose(target: Target, rows: Sequence[Request]) -> list[Request]:
 
 
 def _eyes(
-    task: Task, target: Target, rows: Sequence[Request], run: Path, device: Any
+    run: Run, target: Target, rows: Sequence[Request], device: Any
 ) -> Callable[[Sequence[Picture]], Share] | None:
     """What tells in how many images the concept is; None where nothing can."""
     from erase.eval.instruments.setting import Setting
@@ -129,10 +132,10 @@ def _eyes(
     setting: Setting = Setting(
         concept=target.concept,
         anchor=target.anchor,
-        model=task.model,
+        model=run.model,
         pictures=told,
-        instruments=task.instruments.beside(target.concept),
-        store=task.shared / "measured" if task.shared else run / "eval" / "cache",
+        instruments=run.instruments.beside(target.concept),
+        store=run.measured or run.out / "eval" / "cache",
         device=device,
     )
     if target.concept.kind == "nudity":

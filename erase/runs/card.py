@@ -80,12 +80,10 @@ def card(
     recipe = facts.get("recipe", {})
     method = recipe.get("method", "unknown")
     concept, anchor = str(facts.get("concept")), str(facts.get("anchor"))
-    front = [f"{k}: {v}" for k, v in terms.items()]
-    front += [f"base_model: {base}"] if hub else []
+    front = [*(f"{k}: {v}" for k, v in terms.items()), *([f"base_model: {base}"] * hub)]
     front += ["library_name: diffusers", "pipeline_tag: text-to-image"]
     front += [f"tags: [stable-diffusion, concept-erasure, {method}]"]
     stated = terms.get("license_link") or terms.get("license_name") or terms.get("license")
-    rows = [f"| {key} | {_cell(value)} |" for key, value in sorted(recipe.items())]
     text = [
         "---",
         *front,
@@ -115,7 +113,7 @@ def card(
         "",
         "| setting | value |",
         "|---|---|",
-        *rows,
+        *(f"| {key} | {_cell(value)} |" for key, value in sorted(recipe.items())),
         "",
         "## Licence",
         "",

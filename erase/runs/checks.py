@@ -1,4 +1,4 @@
-"""What a job asks of a model, checked before any work."""
+"""What a run asks of a model, checked before any work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from erase.methods import load_method
 from erase.recipes.recipe import as_dict, own_settings
-from erase.runs.job import Job
+from erase.runs.run import Run
 from erase.runs.wording import check_prompts, cut_off, training_prompts
 from erase.runtime import processes
 from erase.runtime.errors import UserError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
 
 
-def check(job: Job, diffusion: Diffusion) -> None:
+def check(run: Run, diffusion: Diffusion) -> None:
     """Refuses what can't work with this model and these processes.
 
     Raises:
@@ -26,20 +26,20 @@ def check(job: Job, diffusion: Diffusion) -> None:
             suit the model, a batch that can't be shared out, or a prompt without the word that the
             method looks for.
     """
-    check_prompts(job, diffusion.text)
-    _check_batch(job)
-    check_images(job, diffusion)
-    if told := cut_off(diffusion.text, training_prompts(job)):
+    check_prompts(run, diffusion.text)
+    _check_batch(run)
+    _check_images(run, diffusion)
+    if told := cut_off(diffusion.text, training_prompts(run)):
         note(told)
-    needs = load_method(job.recipe.method).NEEDS
-    if job.recipe.low_memory and not needs.mean:
+    needs = load_method(run.recipe.method).NEEDS
+    if run.recipe.low_memory and not needs.mean:
         note(
-            f"the loss of {job.recipe.method} is one over the whole batch, which --low-memory does "
+            f"the loss of {run.recipe.method} is one over the whole batch, which --low-memory does "
             "not change: lower --batch-size for less memory."
         )
     if needs.word:
-        diffusion.token_positions([c for c, _ in job.pairs()], job.words())
-        for concept, _ in job.targets:
+        diffusion.token_positions([c for c, _ in run.pairs()], run.words())
+        for concept in (target.concept for target in run.targets):
             if concept.kind == "text" and len(concept.word.split()) > 2:
                 note(
                     f"every word of '{concept.word}' counts as the concept's: put its own in "
@@ -47,41 +47,41 @@ def check(job: Job, diffusion: Diffusion) -> None:
                 )
 
 
-def check_images(job: Job, diffusion: Diffusion) -> None:
+def _check_images(run: Run, diffusion: Diffusion) -> None:
     """Refuses images that the model can't make; see ``check``."""
-    size = job.recipe.size or diffusion.size
+    size = run.recipe.size or diffusion.size
     if size % diffusion.stride:
         raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
-    diffusion.family.check_sampling(as_dict(job.recipe))
+    diffusion.family.check_sampling(as_dict(run.recipe))
 
 
-def check_settings(job: Job) -> None:
+def check_settings(run: Run) -> None:
     """Refuses what can't work with any model, before anything is made.
 
     Raises:
         UserError: a concept that is its own anchor; a package that is not installed; several
             concepts that don't go together, or with the settings.
     """
-    recipe = job.recipe
-    job.pairs()
+    recipe = run.recipe
+    run.pairs()
     if recipe.optimizer == "adam8bit" and find_spec("bitsandbytes") is None:
         raise UserError(
             "--optimizer adam8bit needs bitsandbytes: pip install -e '.[8bit]' in erase's "
             "clone, or use adam."
         )
     for role in ("forget", "retain"):
-        if job.folder(role) and role not in job.roles():
+        if run.sources.folder(role) and role not in run.roles():
             raise UserError(
                 f"--{role}-folder has no effect: {recipe.name} trains on no {role} images. Leave "
                 "it out, or choose another --recipe."
             )
-    if not job.also:
+    if len(run.targets) == 1:
         return
-    each = [target.pairs() for target in job.targets]
+    each = [target.pairs() for target in run.targets]
     for i, own in enumerate(each):
         for other in each[:i]:
             if {c for c, _ in own} & {c for c, _ in other}:
-                raise UserError(f"A concept is given twice ({job.name}): name each once.")
+                raise UserError(f"A concept is given twice ({run.name}): name each once.")
     if recipe.forget_images < len(each):
         raise UserError(
             f"--forget-images {recipe.forget_images} is less than one for each of {len(each)} "
@@ -91,15 +91,15 @@ def check_settings(job: Job) -> None:
         raise UserError(
             "A textual inversion learns one concept: give one --concept, or --inversion-steps 0."
         )
-    if job.forget_folder:
+    if run.sources.forget_folder:
         raise UserError("--forget-folder holds one concept's images: give one --concept.")
-    if job.recipe.mask == "random":
+    if run.recipe.mask == "random":
         raise UserError(
             "A random mask is as large as one concept's, and several have the union of theirs: "
             "give one --concept, or another --mask."
         )
-    names = [target.concept.name for target in job.targets]
-    for concept, anchor in job.targets:
+    names = [target.concept.name for target in run.targets]
+    for concept, anchor, _ in run.targets:
         if anchor.name in names:
             raise UserError(
                 f"'{concept.name}' would become '{anchor.name}', which is to be forgotten too: "
@@ -107,9 +107,9 @@ def check_settings(job: Job) -> None:
             )
 
 
-def _check_batch(job: Job) -> None:
-    method, size, count = job.recipe.method, job.recipe.batch_size, processes.count()
-    needs, micro = load_method(method).NEEDS, job.recipe.micro_batch
+def _check_batch(run: Run) -> None:
+    method, size, count = run.recipe.method, run.recipe.batch_size, processes.count()
+    needs, micro = load_method(method).NEEDS, run.recipe.micro_batch
     if not needs.loop:
         return
     if not needs.mean:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from erase.methods import load_method
 from erase.recipes.recipe import Recipe
-from erase.runs.job import roles_of
+from erase.runs.run import roles_of
 
 
 def forwards(recipe: Recipe) -> float:

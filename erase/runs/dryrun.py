@@ -15,48 +15,48 @@ from erase.runs.preflight import Ready, device_memory, prepare
 from erase.runs.rates import rates
 
 if TYPE_CHECKING:
-    from erase.runs.task import Task
+    from erase.runs.run import Run
 
 
-def describe_tasks(tasks: Sequence[Task], stages: Sequence[str], overwrite: bool = False) -> str:
-    """What the tasks would do, as text, after the checks of a run; nothing is made, and neither
+def describe_runs(runs: Sequence[Run], stages: Sequence[str], overwrite: bool = False) -> str:
+    """What the runs would do, as text, after the checks of a run; nothing is made, and neither
     models nor judges are downloaded.
 
     Args:
-        tasks: of one model and recipe.
+        runs: of one model and recipe.
         stages: as the command line names them.
         overwrite: whether changed inputs are accepted.
 
     Raises:
         UserError: what a run would raise before its first image.
     """
-    ready = prepare(tasks, stages, overwrite, fetch=False)
-    first, diffusion = ready.task, ready.diffusion
+    ready = prepare(runs, stages, overwrite, fetch=False)
+    first, diffusion = ready.run, ready.diffusion
     count = sum(p.numel() for p in diffusion.denoiser.parameters()) if diffusion else 0
     about = f"{count / 1e6:.1f} M denoiser weights" if count else "not downloaded yet"
     lines = [f"model     {first.model} ({about})"]
-    for task in tasks:
-        told = ", ".join(f"{called(c)} -> {called(a)}" for c, a in task.job.targets)
-        lines.append(f"run       {told}: {task.out}")
-        run = RunFolder.open(task.out)
-        done = [stage for stage in OUTPUTS if run.finished(stage)]
+    for run in runs:
+        told = ", ".join(f"{called(c)} -> {called(a)}" for c, a, _ in run.targets)
+        lines.append(f"run       {told}: {run.out}")
+        folder = RunFolder.open(run.out)
+        done = [stage for stage in OUTPUTS if folder.finished(stage)]
         if done:
             lines.append(f"          finished there: {', '.join(done)}")
     plan = _stages(first)
     lines += [f"stage     {stage:7s} {plan[stage]}" for stage in OUTPUTS if stage in ready.wanted]
-    lines += [f"recipe    {key} = {value}" for key, value in as_dict(first.job.recipe).items()]
+    lines += [f"recipe    {key} = {value}" for key, value in as_dict(first.recipe).items()]
     if diffusion is None:
         return "\n".join([*lines, "          time, disk and memory are unknown until it is there"])
-    return "\n".join([*lines, *_estimates(ready, len(tasks))])
+    return "\n".join([*lines, *_estimates(ready, len(runs))])
 
 
-def _stages(task: Task) -> dict[str, str]:
+def _stages(run: Run) -> dict[str, str]:
     """What each stage makes."""
-    recipe, job = task.job.recipe, task.job
-    asked = {side: len(rows) for side, rows in requests(job, task.eval_shift).items()}
+    recipe = run.recipe
+    asked = {side: len(rows) for side, rows in requests(run).items()}
     roles = {
-        role: "your own" if job.folder(role) else int(getattr(recipe, f"{role}_images"))
-        for role in job.roles()
+        role: "your own" if run.sources.folder(role) else int(getattr(recipe, f"{role}_images"))
+        for role in run.roles()
     }
     loop = load_method(recipe.method).NEEDS.loop
     return {
@@ -75,8 +75,8 @@ def _stages(task: Task) -> dict[str, str]:
 def _estimates(ready: Ready, count: int) -> list[str]:
     """Time, disk and memory of ``count`` runs like the first one."""
     assert ready.diffusion is not None
-    run = RunFolder.open(ready.task.out)
-    todo = [stage for stage in ready.wanted if not run.finished(stage)]
+    folder = RunFolder.open(ready.run.out)
+    todo = [stage for stage in ready.wanted if not folder.finished(stage)]
     found = rates(ready)
     each = " a run" if count > 1 else ""
     memory, there = memory_bytes(ready), device_memory(ready.diffusion.device)
@@ -89,5 +89,5 @@ def _estimates(ready: Ready, count: int) -> list[str]:
     ]
     closed = sorted({j.spec for one in ready.opened for j in one.judges.values() if not j.facts})
     lines += [f"judge     {spec} (not downloaded yet: its time is not counted)" for spec in closed]
-    long = long_told([ready.task] * count, found, todo)
+    long = long_told([ready.run] * count, found, todo)
     return [*lines, *([long] if long else [])]

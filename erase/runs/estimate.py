@@ -12,7 +12,7 @@ from erase.runs.preflight import BYTES_PER_PIXEL, Ready, image_counts
 from erase.runs.rates import Rates, image_passes, measured_images
 
 if TYPE_CHECKING:
-    from erase.runs.task import Task
+    from erase.runs.run import Run
 
 HOUR = 3600.0
 REPORT = 5.0
@@ -21,33 +21,33 @@ CPU_COPIES = 2
 """On a CPU, convolutions work in copies about as large as what they read and write."""
 
 
-def seconds(task: Task, rates: Rates, stages: Iterable[str]) -> float:
+def seconds(run: Run, rates: Rates, stages: Iterable[str]) -> float:
     """Seconds of the stages.
 
     Args:
-        task: what is to be done.
+        run: what is to be done.
         rates: of this machine with its model.
         stages: as the run folder names them.
     """
-    recipe, counts = task.job.recipe, image_counts(task)
-    loop = load_method(recipe.method).NEEDS.loop and not task.included
-    made = image_passes(task) * rates.passes + rates.image
+    recipe, counts = run.recipe, image_counts(run)
+    loop = load_method(recipe.method).NEEDS.loop
+    made = image_passes(run) * rates.passes + rates.image
     each = {
         **{stage: count * made for stage, count in counts.items()},
         "mask": mask_forwards(recipe) * rates.trained if loop else 0.0,
         "train": training_forwards(recipe, recipe.steps) * rates.trained if loop else 0.0,
-        "eval": measured_images(task) * rates.judged + REPORT,
+        "eval": measured_images(run) * rates.judged + REPORT,
     }
     return sum(each[stage] for stage in stages)
 
 
 def disk_bytes(ready: Ready) -> float:
     """Bytes of a run: its images as PNG, its model in fp32, a bit for each of its weights."""
-    diffusion, task = ready.diffusion, ready.task
+    diffusion, run = ready.diffusion, ready.run
     assert diffusion is not None
     weights = {n: sum(p.numel() for p in net.parameters()) for n, net in diffusion.networks.items()}
-    side = task.job.recipe.size or diffusion.size
-    images = sum(n for stage, n in image_counts(task).items() if stage in ready.wanted)
+    side = run.recipe.size or diffusion.size
+    images = sum(n for stage, n in image_counts(run).items() if stage in ready.wanted)
     mask = sum(p.numel() for p in diffusion.denoiser.parameters()) / 8
     model = sum(weights.values()) * 4 + mask if "train" in ready.wanted else 0
     return images * side**2 * BYTES_PER_PIXEL + model
@@ -62,7 +62,7 @@ def memory_bytes(ready: Ready) -> float:
     from erase.diffusion.memory import decoder_bytes, denoiser_bytes, weights_bytes
     from erase.diffusion.model import at_once, to_low_memory
 
-    diffusion, recipe = ready.diffusion, ready.task.job.recipe
+    diffusion, recipe = ready.diffusion, ready.run.recipe
     assert diffusion is not None
     cpu = diffusion.device.type == "cpu"
     side = (recipe.size or diffusion.size) // diffusion.stride
@@ -76,7 +76,7 @@ def memory_bytes(ready: Ready) -> float:
         largest = copies * max(passes(rows, side, False), decoder_bytes(vae, images, side))
     needs = load_method(recipe.method).NEEDS
     weights = weights_bytes(denoiser)
-    if needs.loop and not ready.task.included and {"mask", "train"} & set(ready.wanted):
+    if needs.loop and {"mask", "train"} & set(ready.wanted):
         if recipe.low_memory:
             to_low_memory(denoiser)
         one = recipe.low_memory or recipe.micro_batch == 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from erase.prompts.groups import group_rows
 from erase.prompts.held_out import evaluation_rows
-from erase.runs.job import Job
+from erase.runs.run import Run
 from erase.runtime.errors import UserError
 from erase.runtime.words import fold
 
@@ -17,16 +17,11 @@ if TYPE_CHECKING:
     from erase.prompts.prompt_set import Row
 
 
-def requests(job: Job, shift: int = 0) -> dict[str, list[Request]]:
-    """The evaluation images of each side, those of several concepts together.
-
-    Args:
-        job: the run.
-        shift: added to all seeds.
-    """
+def requests(run: Run) -> dict[str, list[Request]]:
+    """The evaluation images of each side, those of several concepts together."""
     found: dict[str, dict[tuple[str, str], Request]] = {}
-    for number in range(len(job.targets)):
-        for side, rows in requests_of(job, number, shift).items():
+    for number in range(len(run.targets)):
+        for side, rows in requests_of(run, number).items():
             for row in rows:
                 if found.setdefault(side, {}).setdefault((row.set, row.file), row) != row:
                     raise UserError(
@@ -35,19 +30,19 @@ def requests(job: Job, shift: int = 0) -> dict[str, list[Request]]:
     return {side: list(rows.values()) for side, rows in found.items()}
 
 
-def deciding(job: Job, shift: int = 0) -> dict[str, list[Request]]:
-    """The requests by which runs are told apart; arguments as for ``requests``.
+def deciding(run: Run) -> dict[str, list[Request]]:
+    """The requests by which runs are told apart.
 
     The second base set's everyday captions repeat the first one's, which are counted there: what
     was finished without them stays finished.
     """
     return {
         side: [r for r in rows if side != "base2" or r.role != "general"]
-        for side, rows in requests(job, shift).items()
+        for side, rows in requests(run).items()
     }
 
 
-def requests_of(job: Job, number: int, shift: int = 0) -> dict[str, list[Request]]:
+def requests_of(run: Run, number: int) -> dict[str, list[Request]]:
     """The evaluation images of each side for one of the run's concepts.
 
     The first side of the base model and the erased model's hold the forget and the retained prompts
@@ -55,33 +50,33 @@ def requests_of(job: Job, number: int, shift: int = 0) -> dict[str, list[Request
     with other seeds.
 
     Args:
-        job: the run.
+        run: the run.
         number: of one of its concepts, from 0; prompts of the others are not retained.
-        shift: added to all seeds.
     """
     from erase.images.plan import OTHER_SEEDS, plan
 
-    recipe, concept = job.recipe, job.targets[number].concept
+    recipe, shift = run.recipe, run.eval_shift
+    concept, several = run.targets[number].concept, len(run.targets) > 1
     own = Path(concept.evaluation or "").stem  # a set may be a CSV file
-    forget, retain = evaluation_rows(concept, job.retain)
+    forget, retain = evaluation_rows(concept, run.sources.retain)
     # Prompts that are in no set have no numbers that tell those of one concept from another's.
     mine, others = own or "concept", own or "retained"
-    place = job.places()[number]
-    if job.also and not own:
+    place = run.places()[number]
+    if several and not own:
         mine = f"concept-{place}"
-        others = "retained" if job.retain else f"retained-{place}"
-    trained = job.trained_prompts()
+        others = "retained" if run.sources.retain else f"retained-{place}"
+    trained = run.trained_prompts()
 
     def held_out(rows: Sequence[Row]) -> tuple[Row, ...]:
         """Rows of no concept to forget that were not trained on."""
         return tuple(
-            r for r in rows if fold(r.prompt) not in trained and not job.forgets(r.prompt, r.labels)
+            r for r in rows if fold(r.prompt) not in trained and not run.forgets(r.prompt, r.labels)
         )
 
     retain = held_out(retain)
     if not retain:
         raise UserError(
-            f"No retained prompt is left to judge {job.name} by: all are trained on or name what "
+            f"No retained prompt is left to judge {run.name} by: all are trained on or name what "
             "is to be forgotten. Give another --retain."
         )
     kept = plan(retain, recipe.eval_retain, others, "retain", shift)
@@ -89,10 +84,11 @@ def requests_of(job: Job, number: int, shift: int = 0) -> dict[str, list[Request
     other = plan(retain, recipe.eval_retain, others, "retain", shift + OTHER_SEEDS)
     counts = {"neighbour": recipe.eval_neighbours, "general": recipe.eval_general}
     counts["empty"] = recipe.eval_empty
-    for group, (name, rows) in group_rows(concept, job.retain, job.neighbours).items():
+    groups = group_rows(concept, run.sources.retain, run.sources.neighbours)
+    for group, (name, rows) in groups.items():
         if group != "empty":
             rows = held_out(rows)
-        if job.also:
+        if several:
             name = f"{name}-{place}" if group == "neighbour" else name
         count = counts[group] if rows else 0
         both += plan(rows, count, name, group, shift)

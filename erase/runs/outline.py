@@ -11,7 +11,7 @@ from erase.recipes.recipe import default_recipe, load_recipe
 from erase.runs.estimate import HOUR, duration, seconds
 from erase.runs.preflight import Ready
 from erase.runs.rates import Rates, rates
-from erase.runs.task import Task
+from erase.runs.run import Run
 from erase.runtime import processes
 from erase.runtime.errors import clipped
 
@@ -79,26 +79,26 @@ def announce(ready: Ready, todo: Sequence[str]) -> None:
     if not todo:
         return
     found = rates(ready)
-    task = ready.task
-    for line in head(task):
+    run = ready.run
+    for line in head(run):
         tell(line)
     stages = [TITLES.get(s, s) for s in COURSE if s in todo]
     tell(f"stages    {', '.join(stages)}")
     tell(f"time      {time_told(ready, found, todo)}")
-    if text := long_told([task], found, todo):
+    if text := long_told([run], found, todo):
         tell(text)
 
 
-def head(task: Task) -> list[str]:
+def head(run: Run) -> list[str]:
     """Model, concepts with their anchors, recipe and folder, a line each."""
-    pairs = ", ".join(f"{called(c)} -> {called(a)}" for c, a in task.job.targets)
-    recipe = task.job.recipe
+    pairs = ", ".join(f"{called(c)} -> {called(a)}" for c, a, _ in run.targets)
+    recipe = run.recipe
     method = "" if recipe.name.startswith(recipe.method) else f" ({recipe.method})"
     return [
-        f"model     {task.model}",
+        f"model     {run.model}",
         f"concept   {pairs}",
         f"recipe    {recipe.name}{method}",
-        f"folder    {task.out}",
+        f"folder    {run.out}",
     ]
 
 
@@ -120,26 +120,26 @@ def time_told(ready: Ready, found: Rates, todo: Sequence[str], count: int = 1) -
     """
     if found.busy:
         return "can't be told while other work keeps this machine busy"
-    return f"about {duration(count * seconds(ready.task, found, todo))} ({found.source})"
+    return f"about {duration(count * seconds(ready.run, found, todo))} ({found.source})"
 
 
-def long_told(tasks: Sequence[Task], found: Rates, todo: Sequence[str]) -> str | None:
+def long_told(runs: Sequence[Run], found: Rates, todo: Sequence[str]) -> str | None:
     """A sentence where the runs are likely to take over an hour, with what would be shorter."""
-    task = tasks[0]
-    own = seconds(task, found, todo)
-    total = own * len(tasks)
+    run = runs[0]
+    own = seconds(run, found, todo)
+    total = own * len(runs)
     if found.busy or total <= HOUR:
         return None
     text = f"This is likely to take over an hour: about {duration(total)}."
-    recipe, job = task.job.recipe, task.job
-    if recipe.name != default_recipe(task.model, job.concept) or task.model == "mini":
+    recipe, concept = run.recipe, run.targets[0].concept
+    if recipe.name != default_recipe(run.model, concept) or run.model == "mini":
         return f"{text} Fewer images (--eval-retain and others) or --steps make it shorter."
     if recipe.name != GENERAL:
-        general = replace(job, recipe=load_recipe(GENERAL))
-        shorter = seconds(replace(task, job=general), found, todo) * len(tasks)
+        general = replace(run, recipe=load_recipe(GENERAL))
+        shorter = seconds(general, found, todo) * len(runs)
         if shorter < 0.8 * total:
             return (
-                f"{text} '{job.concept.name}' brings the recipe {recipe.name}, as published; "
+                f"{text} '{concept.name}' brings the recipe {recipe.name}, as published; "
                 f"--recipe {GENERAL} would take about {duration(shorter)}."
             )
     return f"{text} Fewer images (--eval-retain and others) or --steps make it shorter."

@@ -6,72 +6,101 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from erase.recipes.recipe import as_dict, keys
-from erase.recipes.stages import settings
+from erase.methods import load_method
+from erase.recipes.recipe import as_dict, files_read, keys, own_settings
 from erase.runs.evaluation import deciding
 from erase.runs.folder import Plan
-from erase.runs.job import inputs
-from erase.runs.task import Task
+from erase.runs.run import ROLES, Run, listed
 from erase.runtime import processes
-from erase.runtime.files import digest, identity
+from erase.runtime.files import digest
 from erase.runtime.machine import versions
 
 
-def make_plan(task: Task, model: Mapping[str, str]) -> Plan:
-    """What every stage of the task reads, hashed."""
-    job = task.job
-    flat = as_dict(job.recipe)
-    read = {stage: {k: flat[k] for k in keys(stage)} for stage in ("base", "erased")}
+def make_plan(run: Run, model: Mapping[str, str]) -> Plan:
+    """What every stage of the run reads, hashed.
+
+    Args:
+        run: the run.
+        model: fingerprints of the base model's components.
+    """
     asked = {
         side: digest([vars(r) | {"labels": dict(r.labels)} for r in rows])
-        for side, rows in deciding(job, task.eval_shift).items()
+        for side, rows in deciding(run).items()
     }
-    training = inputs(job, model)
-    if task.included:
-        given = {"model": dict(model), "included": identity(task.included)}
-        training = dict.fromkeys(training, given)
     return Plan(
         {
-            **training,
+            **_erasing(run, model),
             "base": {
                 "model": dict(model),
-                **read["base"],
+                **_read(run, "base"),
                 "requests": [asked["base"], asked["base2"]],
             },
-            "erased": {**read["erased"], "requests": asked["erased"]},
+            "erased": {**_read(run, "erased"), "requests": asked["erased"]},
             "eval": {
-                "concept": [asdict(target.concept) for target in job.targets],
-                "anchor": [asdict(target.anchor) for target in job.targets],
-                **task.instruments.identities(target.concept for target in job.targets),
+                "concept": [asdict(target.concept) for target in run.targets],
+                "anchor": [asdict(target.anchor) for target in run.targets],
+                **run.instruments.identities(target.concept for target in run.targets),
             },
         }
     )
 
 
-def describe(task: Task, model: Mapping[str, str], device: str) -> dict[str, Any]:
-    """The facts of ``run.json`` besides the stages."""
-    job = task.job
+def _read(run: Run, stage: str) -> dict[str, Any]:
+    """The settings that a stage reads; None for those that the method has no use for."""
+    flat = as_dict(run.recipe)
+    return {key: flat.get(key) for key in keys(stage)}
+
+
+def _erasing(run: Run, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """By stage, what makes the erased model."""
+    if not load_method(run.recipe.method).NEEDS.trains:
+        given = {"model": dict(model), **files_read(run.recipe)}
+        return dict.fromkeys(("images", "mask", "train"), given)
+    roles, sources = run.roles(), run.sources
+    unused = {f"{role}_images" for role in ROLES if role not in roles}
+    folders = {
+        f"{role}_folder": [[str(folder.resolve())], *map(list, listed(run, role))]
+        for role in roles
+        if (folder := sources.folder(role))
+    }
+    shared = {"model": dict(model), "seed": run.seed, "pairs": [list(p) for p in run.pairs()]}
+    if len(run.targets) > 1:
+        shared["concepts"] = len(run.targets)
     return {
-        "model": {"source": task.model, "fingerprint": dict(model)},
-        "concept": job.name,
-        "anchor": " + ".join(target.anchor.name for target in job.targets),
-        "kind": job.concept.kind,
-        "seed": job.seed,
-        "recipe": settings(job.recipe, task.included) if task.included else as_dict(job.recipe),
-        "pairs": [list(p) for p in job.pairs()],
-        "given": {
-            "concept": task.concept,
-            "anchor": task.anchor,
-            "retain": job.retain,
-            "neighbours": job.neighbours,
-            **task.instruments.given(),
-            "forget_folder": str(job.forget_folder) if job.forget_folder else None,
-            "retain_folder": str(job.retain_folder) if job.retain_folder else None,
+        "images": {
+            **shared,
+            "retain": run.retain_prompts(),
+            **{k: v for k, v in _read(run, "images").items() if k not in unused},
+            **folders,
         },
+        "mask": {**shared, **_read(run, "mask")},
+        "train": {
+            **shared,
+            "method": run.recipe.method,
+            **_read(run, "train"),
+            **own_settings(run.recipe),
+        },
+    }
+
+
+def describe(run: Run, model: Mapping[str, str], device: str) -> dict[str, Any]:
+    """The facts of ``run.json`` besides the stages."""
+    named = list(zip(*(target.named for target in run.targets), strict=True))
+    concept, anchor = (list(own) if len(own) > 1 else own[0] for own in named)
+    sources = {key: str(at) if at else None for key, at in vars(run.sources).items()}
+    return {
+        "model": {"source": run.model, "fingerprint": dict(model)},
+        "concept": run.name,
+        "anchor": " + ".join(target.anchor.name for target in run.targets),
+        "kind": run.targets[0].concept.kind,
+        "seed": run.seed,
+        "recipe": as_dict(run.recipe),
+        "pairs": [list(p) for p in run.pairs()],
+        "given": {"concept": concept, "anchor": anchor, **sources, **run.instruments.given()},
         "device": device,
         "processes": processes.count(),
-        "deterministic": task.compute.deterministic,
-        "channels_last": task.compute.channels_last,
-        "compiled": task.compute.compiled,
+        "deterministic": run.compute.deterministic,
+        "channels_last": run.compute.channels_last,
+        "compiled": run.compute.compiled,
         "versions": versions(),
     }

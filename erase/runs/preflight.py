@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from erase.diffusion.fingerprint import model_fingerprint
 from erase.eval.instruments.choice import UNNAMED, check_axes
-from erase.runs.checks import check, check_images
+from erase.runs.checks import check
 from erase.runs.evaluation import requests, requests_of
 from erase.runs.folder import COMMANDS, OUTPUTS, Plan, RunFolder, check_stages
-from erase.runs.job import listed
 from erase.runs.plan import make_plan
-from erase.runs.task import Task
+from erase.runs.run import Run, listed
 from erase.runtime.devices import accelerator, check_device
 from erase.runtime.errors import UserError, reason
 from erase.runtime.machine import freeze_libraries
@@ -34,18 +33,18 @@ class Ready:
     """What the checks have opened.
 
     Attributes:
-        task: the first one, with its precision settled.
+        run: the first one, with its precision settled.
         wanted: the stages asked for, in the order of ``OUTPUTS``.
         accelerator: the device.
         ways: how networks are run there, see ``Diffusion.load``.
         diffusion: the base model; None for one of the hub that may not be fetched now.
         model: its fingerprint.
-        plan: of the task.
+        plan: of the run.
         opened: what the images will be measured with, one for each concept; empty where nothing
             is to be measured.
     """
 
-    task: Task
+    run: Run
     wanted: tuple[str, ...]
     accelerator: Any
     ways: dict[str, Any]
@@ -56,12 +55,12 @@ class Ready:
 
 
 def prepare(
-    tasks: Sequence[Task], stages: Sequence[str], overwrite: bool = False, fetch: bool = True
+    runs: Sequence[Run], stages: Sequence[str], overwrite: bool = False, fetch: bool = True
 ) -> Ready:
-    """Checks tasks of one model and recipe, and opens what the first one needs.
+    """Checks runs of one model and recipe, and opens what the first one needs.
 
     Args:
-        tasks: checked by ``make_task``.
+        runs: checked by ``make_run``.
         stages: as the command line names them.
         overwrite: whether changed inputs are accepted.
         fetch: whether models and judges may be downloaded; without, what needs it is checked as far
@@ -73,79 +72,78 @@ def prepare(
     check_stages(stages)
     asked = {stage for name in stages for stage in COMMANDS[name]}
     wanted = tuple(stage for stage in OUTPUTS if stage in asked)
-    task = tasks[0]
-    opened = check_task(task, wanted, fetch, overwrite)
-    check_tasks(tasks[1:], wanted, fetch, overwrite)
-    how, recipe = task.compute, task.job.recipe
+    run = runs[0]
+    opened = check_run(run, wanted, fetch, overwrite)
+    check_runs(runs[1:], wanted, fetch, overwrite)
+    how, recipe = run.compute, run.recipe
     acc = accelerator(how.device, recipe.precision, how.deterministic, several=True)
     settled = replace(recipe, precision="bf16" if acc.mixed_precision == "bf16" else "fp32")
-    task = replace(task, job=replace(task.job, recipe=settled))
+    run = replace(run, recipe=settled)
     last = how.channels_last or acc.device.type == "cpu"
     ways: dict[str, Any] = {"channels_last": last, "compiled": how.compiled}
-    diffusion = _open_model(task.model, acc.device, ways, fetch)
+    diffusion = _open_model(run.model, acc.device, ways, fetch)
     if diffusion is None:
-        return Ready(task, wanted, acc, ways, opened=opened)
-    for one in tasks:
+        return Ready(run, wanted, acc, ways, opened=opened)
+    for one in runs:
         _check_with_model(one, wanted, diffusion)
     model = model_fingerprint(diffusion)
-    plan = make_plan(task, model)
-    RunFolder.open(task.out).changed(plan, wanted, overwrite)
-    return Ready(task, wanted, acc, ways, diffusion, model, plan, opened)
+    plan = make_plan(run, model)
+    RunFolder.open(run.out).changed(plan, wanted, overwrite)
+    return Ready(run, wanted, acc, ways, diffusion, model, plan, opened)
 
 
-def check_tasks(
-    tasks: Sequence[Task],
+def check_runs(
+    runs: Sequence[Run],
     wanted: Sequence[str] = tuple(OUTPUTS),
     fetch: bool = True,
     overwrite: bool = False,
 ) -> None:
-    """``check_task`` for tasks that are measured alike: what the user did not name, which knows
+    """``check_run`` for runs that are measured alike: what the user did not name, which knows
     all of its concepts, is not opened."""
-    for task in tasks:
-        named = task.instruments != UNNAMED
-        check_task(task, [s for s in wanted if named or s != "eval"], fetch, overwrite)
+    for run in runs:
+        named = run.instruments != UNNAMED
+        check_run(run, [s for s in wanted if named or s != "eval"], fetch, overwrite)
 
 
-def check_task(
-    task: Task, wanted: Sequence[str], fetch: bool = True, overwrite: bool = False
+def check_run(
+    run: Run, wanted: Sequence[str], fetch: bool = True, overwrite: bool = False
 ) -> tuple[Opened, ...]:
     """Checks what can be told without the model; arguments and errors as for ``prepare``.
 
     Args:
-        task: checked by ``make_task``.
+        run: checked by ``make_run``.
         wanted: stages, as the run folder names them.
         fetch: whether judges may be downloaded.
         overwrite: whether changed inputs are accepted.
     """
-    job = task.job
-    run = RunFolder.open(task.out)
-    _check_place(task.out)
-    check_device(task.compute.device)
-    job.retain_prompts()
-    asked = requests(job, task.eval_shift)
-    task.instruments.check()
-    check_axes(task.instruments.judge, (r.labels for r in asked["base"] if r.role == "retain"))
-    if "images" in wanted and not task.included and not run.finished("images"):
+    folder = RunFolder.open(run.out)
+    _check_place(run.out)
+    check_device(run.compute.device)
+    run.retain_prompts()
+    asked = requests(run)
+    run.instruments.check()
+    check_axes(run.instruments.judge, (r.labels for r in asked["base"] if r.role == "retain"))
+    if "images" in wanted and not folder.finished("images"):
         from erase.images.files import read_image
 
-        for role in job.roles():
-            for file, _, _ in listed(job, role) if job.folder(role) else ():
+        for role in run.roles():
+            for file, _, _ in listed(run, role) if run.sources.folder(role) else ():
                 read_image(Path(file))
     # A finished report with other judges is refused as changed, or made anew with overwrite.
-    if "eval" not in wanted or (run.finished("eval") and not overwrite):
+    if "eval" not in wanted or (folder.finished("eval") and not overwrite):
         return ()
     from erase.eval.report.opening import open_instruments
 
     return tuple(
         open_instruments(
-            concept,
-            anchor,
-            task.model,
-            task.instruments,
-            requests_of(job, number, task.eval_shift)["base"],
+            target.concept,
+            target.anchor,
+            run.model,
+            run.instruments,
+            requests_of(run, number)["base"],
             fetch,
         )
-        for number, (concept, anchor) in enumerate(job.targets)
+        for number, target in enumerate(run.targets)
     )
 
 
@@ -158,12 +156,9 @@ def _open_model(model: str, device: Any, ways: dict[str, Any], fetch: bool) -> D
     return None if source is None else Diffusion.load(source, device, **ways)
 
 
-def _check_with_model(task: Task, wanted: Sequence[str], diffusion: Diffusion) -> None:
-    if task.included:
-        check_images(task.job, diffusion)
-    else:
-        check(task.job, diffusion)
-    _check_room(task, wanted, diffusion)
+def _check_with_model(run: Run, wanted: Sequence[str], diffusion: Diffusion) -> None:
+    check(run, diffusion)
+    _check_room(run, wanted, diffusion)
 
 
 def _check_place(out: Path) -> None:
@@ -181,17 +176,17 @@ def _existing(path: Path) -> Path:
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
-def _check_room(task: Task, wanted: Sequence[str], diffusion: Diffusion) -> None:
+def _check_room(run: Run, wanted: Sequence[str], diffusion: Diffusion) -> None:
     """Refuses what disk or memory clearly can't hold: less than half of the disk space that the
     images are likely to take, or than two layers of the autoencoder for one of them."""
-    side = task.job.recipe.size or diffusion.size
-    run = RunFolder.open(task.out)
-    images = sum(n for s, n in image_counts(task).items() if s in wanted and not run.finished(s))
-    needed, free = images * side**2 * BYTES_PER_PIXEL, shutil.disk_usage(_existing(task.out)).free
+    side = run.recipe.size or diffusion.size
+    folder = RunFolder.open(run.out)
+    images = sum(n for s, n in image_counts(run).items() if s in wanted and not folder.finished(s))
+    needed, free = images * side**2 * BYTES_PER_PIXEL, shutil.disk_usage(_existing(run.out)).free
     if needed > 2 * free:
         raise UserError(
             f"{images} images of {side} × {side} px take about {_gib(needed)} on the disk of "
-            f"{task.out}, which has {_gib(free)} left: lower --size or the numbers of images."
+            f"{run.out}, which has {_gib(free)} left: lower --size or the numbers of images."
         )
     layer = side**2 * int(diffusion.pipeline.vae.config.block_out_channels[0]) * 4
     total = device_memory(diffusion.device)
@@ -202,13 +197,12 @@ def _check_room(task: Task, wanted: Sequence[str], diffusion: Diffusion) -> None
         )
 
 
-def image_counts(task: Task) -> dict[str, int]:
+def image_counts(run: Run) -> dict[str, int]:
     """Images that the stages make, by stage."""
-    job = task.job
-    asked = {side: len(rows) for side, rows in requests(job, task.eval_shift).items()}
-    made = [r for r in job.roles() if job.folder(r) is None and not task.included]
+    asked = {side: len(rows) for side, rows in requests(run).items()}
+    made = [r for r in run.roles() if run.sources.folder(r) is None]
     return {
-        "images": sum(int(getattr(job.recipe, f"{role}_images")) for role in made),
+        "images": sum(int(getattr(run.recipe, f"{role}_images")) for role in made),
         "base": asked["base"] + asked["base2"],
         "erased": asked["erased"],
     }

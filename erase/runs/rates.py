@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.runs.costs import forwards
-from erase.runs.job import roles_of
 from erase.runs.preflight import image_counts
+from erase.runs.run import roles_of
 from erase.runtime.files import write_json
 
 if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
     from erase.runs.preflight import Ready
-    from erase.runs.task import Task
+    from erase.runs.run import Run
 
 SHORT, TRIES = 1.0, 3
 """Seconds that a trial may take (of larger batches a part is tried), and how often it is made."""
@@ -63,10 +63,10 @@ _TRIED: dict[str, Rates] = {}
 
 
 def rates(ready: Ready) -> Rates:
-    """The rates for a task whose model is open."""
+    """The rates for a run whose model is open."""
     diffusion = ready.diffusion
     assert diffusion is not None
-    key, recipe = machine(ready), ready.task.job.recipe
+    key, recipe = machine(ready), ready.run.recipe
     whole = f"{key} {recipe.method} {recipe.batch_size}"
     seen = {k: v for k, v in _read().get(key, {}).items() if isinstance(v, float)}
     told: dict[str, Any] = {k: seen[k] for k in ("passes", "judged") if k in seen}
@@ -89,28 +89,28 @@ def busy() -> bool:
 
 
 def remember(
-    key: str, task: Task, stages: Mapping[str, Mapping[str, Any]], done: Sequence[str]
+    key: str, run: Run, stages: Mapping[str, Mapping[str, Any]], done: Sequence[str]
 ) -> None:
     """Keeps what a run took for those to come; a place that can't be written keeps nothing.
 
     Args:
         key: of ``machine``.
-        task: the run.
+        run: the run.
         stages: records of ``run.json``.
         done: stages that this sitting made, from nothing.
     """
-    recipe, counts = task.job.recipe, image_counts(task)
+    recipe, counts = run.recipe, image_counts(run)
     found: dict[str, float] = {}
     made = [s for s in ("base", "erased") if s in done]
     images = sum(counts[s] for s in made)
     if images >= LEAST["images"]:
         took = sum(stages[s]["seconds"] for s in made)
-        found["passes"] = took / images / image_passes(task)
+        found["passes"] = took / images / image_passes(run)
     if recipe.steps >= LEAST["steps"] and forwards(recipe) and {"mask", "train"} <= set(done):
         took = stages["mask"]["seconds"] + stages["train"]["seconds"]
         found[f"trained {recipe.method}"] = took / forwards(recipe)
-    if "eval" in done and measured_images(task) >= LEAST["images"]:
-        found["judged"] = stages["eval"]["seconds"] / measured_images(task)
+    if "eval" in done and measured_images(run) >= LEAST["images"]:
+        found["judged"] = stages["eval"]["seconds"] / measured_images(run)
     if found:
         kept = _read()
         kept[key] = {**kept.get(key, {}), **found}
@@ -118,15 +118,15 @@ def remember(
             write_json(_file(), kept)
 
 
-def image_passes(task: Task) -> int:
+def image_passes(run: Run) -> int:
     """Passes of the denoiser for an image."""
-    recipe = task.job.recipe
+    recipe = run.recipe
     return recipe.sampling_steps * (2 if recipe.guidance_scale > 1 else 1)
 
 
-def measured_images(task: Task) -> int:
+def measured_images(run: Run) -> int:
     """Images that the report looks at."""
-    counts = image_counts(task)
+    counts = image_counts(run)
     return counts["base"] + counts["erased"]
 
 
@@ -150,9 +150,9 @@ def machine(ready: Ready) -> str:
     import torch
 
     assert ready.model is not None and ready.diffusion is not None
-    recipe, device = ready.task.job.recipe, ready.diffusion.device
+    recipe, device = ready.run.recipe, ready.diffusion.device
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    own = asdict(ready.task.instruments)
+    own = asdict(ready.run.instruments)
     named = "+".join(str(own[k]) for k in ("judge", "clip", "features", "lpips") if own[k])
     size = recipe.size or ready.diffusion.size
     return (
@@ -165,7 +165,7 @@ def _try_out(ready: Ready, diffusion: Diffusion) -> Rates:
     """Passes of the denoiser, alone and with the way back, an image decoded, and the judges."""
     import torch
 
-    recipe = ready.task.job.recipe
+    recipe = ready.run.recipe
     side = (recipe.size or diffusion.size) // diffusion.stride
     channels = diffusion.channels
     c = diffusion.embed([""])

@@ -14,7 +14,7 @@ from erase.images.request import Request
 from erase.methods import load_method
 from erase.prompts.groups import Role
 from erase.recipes.recipe import as_dict, keys
-from erase.runs.job import ROLES, Job, listed
+from erase.runs.run import ROLES, Run, listed
 from erase.runtime import processes
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_text
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from erase.unlearn.mask import Mask
 
 
-def make_images(
-    job: Job, diffusion: Diffusion, run: Path, shared: Shared | None = None
-) -> float | None:
+def make_images(run: Run, diffusion: Diffusion, shared: Shared | None = None) -> float | None:
     """Fills ``images/ROLE`` with the base model's images, or lists the user's own.
 
     Returns:
@@ -42,23 +40,23 @@ def make_images(
     """
     took: list[float | None] = []
     # torch's CPU generators see 32 bits of a seed; prompt sets stay below 2^31.
-    offset = 2**31 + int(generator(job.seed, "images").initial_seed() % 2**29)
+    offset = 2**31 + int(generator(run.seed, "images").initial_seed() % 2**29)
     prompts = {
-        "forget": [c for c, _ in job.pairs()],
-        "retain": job.retain_prompts(),
-        "anchor": [a for _, a in job.pairs()],
+        "forget": [c for c, _ in run.pairs()],
+        "retain": run.retain_prompts(),
+        "anchor": [a for _, a in run.pairs()],
     }
-    (run / "images").mkdir(parents=True, exist_ok=True)
+    (run.out / "images").mkdir(parents=True, exist_ok=True)
     processes.wait()
-    for role in job.roles():
+    for role in run.roles():
         number = ROLES.index(role)
-        count = int(getattr(job.recipe, f"{role}_images"))
-        folder = run / "images" / role
-        if job.folder(role) is not None:
+        count = int(getattr(run.recipe, f"{role}_images"))
+        folder = run.out / "images" / role
+        if run.sources.folder(role) is not None:
             problem = None
             if processes.is_main():
                 try:
-                    _list_images(job, role, folder)
+                    _list_images(run, role, folder)
                 except UserError as error:
                     problem = str(error)
             processes.agree(problem)
@@ -74,17 +72,17 @@ def make_images(
             )
             for i in range(count)
         ]
-        batch = job.recipe.sampling_batch
-        generate(diffusion, requests, folder, job.sampler(), batch, f"{role} images", shared)
+        batch = run.recipe.sampling_batch
+        generate(diffusion, requests, folder, run.sampler(), batch, f"{role} images", shared)
         if shared:
-            took.append(shared.seconds(requests, batch, job.sampler()))
+            took.append(shared.seconds(requests, batch, run.sampler()))
     return None if shared is None or None in took else sum(filter(None, took))
 
 
-def _list_images(job: Job, role: Role, folder: Path) -> None:
+def _list_images(run: Run, role: Role, folder: Path) -> None:
     """Writes a manifest that points at the user's files, every one opened once to be sure."""
     rows = []
-    for i, (file, prompt, sha) in enumerate(listed(job, role)):
+    for i, (file, prompt, sha) in enumerate(listed(run, role)):
         read_image(Path(file))
         row = {"file": file, "set": role, "case_number": i, "k": 0, "prompt": prompt}
         row |= {"seed": None, "labels": {}, "role": role, "sha256": sha}
@@ -92,20 +90,20 @@ def _list_images(job: Job, role: Role, folder: Path) -> None:
     write_text(folder / MANIFEST, "".join(rows))
 
 
-def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
+def training_data(run: Run, diffusion: Diffusion) -> TrainingData:
     """Encodes the run's images and prompts, once."""
     from erase.diffusion.data import Encoded, TrainingData, embed_all, encode_files
 
-    size = job.recipe.size or diffusion.size
-    both = job.pairs()
+    size = run.recipe.size or diffusion.size
+    both = run.pairs()
     prompts = {
         "forget": [c for c, _ in both],
-        "retain": list(dict.fromkeys(job.retain_prompts())),
+        "retain": list(dict.fromkeys(run.retain_prompts())),
         "anchor": [a for _, a in both],
     }
     encoded: dict[Role, Encoded] = {}
-    for role in job.roles():
-        folder = run / "images" / role
+    for role in run.roles():
+        folder = run.out / "images" / role
         rows = read_manifest(folder)
         texts = [str(r["prompt"]) for r in rows]
         if role == "retain":
@@ -123,46 +121,44 @@ def training_data(job: Job, diffusion: Diffusion, run: Path) -> TrainingData:
         images=encoded,
         pairs=both,
         retain_prompts=tuple(prompts["retain"]),
-        words=job.words(),
+        words=run.words(),
         c=embed_all(diffusion, prompts["forget"]),
         anchor_c=embed_all(diffusion, prompts["anchor"]),
         retain_c=embed_all(diffusion, prompts["retain"]),
         empty_c=diffusion.unconditional().float(),
-        batch_size=job.recipe.batch_size,
-        seed=job.seed,
-        size=job.recipe.size,
-        retain_empty=job.recipe.retain_empty,
+        batch_size=run.recipe.batch_size,
+        seed=run.seed,
+        size=run.recipe.size,
+        retain_empty=run.recipe.retain_empty,
     )
 
 
-def _parts(job: Job) -> tuple[slice, ...]:
+def _parts(run: Run) -> tuple[slice, ...]:
     """The rows of each batch that this process takes, one after the other."""
     from erase.unlearn.parts import WHOLE, shares
 
-    needs = load_method(job.recipe.method).NEEDS
+    needs = load_method(run.recipe.method).NEEDS
     if not needs.loop or not needs.mean:
         return (WHOLE,)
-    own = job.recipe.batch_size // processes.count()
-    at_once = job.recipe.micro_batch or (1 if job.recipe.low_memory else own)
+    own = run.recipe.batch_size // processes.count()
+    at_once = run.recipe.micro_batch or (1 if run.recipe.low_memory else own)
     return shares(own // at_once, processes.index(), processes.count())
 
 
-def make_mask(
-    job: Job, diffusion: Diffusion, data: TrainingData, run: Path, model: Mapping[str, str]
-) -> Mask:
+def make_mask(run: Run, diffusion: Diffusion, data: TrainingData, model: Mapping[str, str]) -> Mask:
     """Measures saliency and writes ``mask.safetensors``."""
     from erase.unlearn.mask import Mask, union
     from erase.unlearn.saliency import accumulate
 
-    r = job.recipe
+    r = run.recipe
     params = diffusion.scoped(r.scope)
     facts = {k: v for k, v in as_dict(r).items() if k in keys("mask")}
     provenance: dict[str, Any] = {
         **facts,
-        "concept": job.name,
+        "concept": run.name,
         "base": diffusion.source,
         "fingerprint": model["denoiser"],
-        "seed": job.seed,
+        "seed": run.seed,
     }
     if r.mask == "saliency":
         masks = []
@@ -170,43 +166,52 @@ def make_mask(
         # The magnitude of a batch's gradient is not that of its parts.
         whole = r.saliency_sum == "absolute" or at_once > r.saliency_batch
         at_once = r.saliency_batch if whole else at_once
-        for number, (concept, _) in enumerate(job.targets):
+        for number, target in enumerate(run.targets):
             losses = saliency_losses(
                 diffusion,
                 data,
                 w=r.saliency_guidance,
                 batch=r.saliency_batch,
-                seed=job.seed,
+                seed=run.seed,
                 concept=number,
-                concepts=len(job.targets),
+                concepts=len(run.targets),
                 at_once=at_once,
             )
-            images = len(data.images["forget"].prompt) // len(job.targets)
+            images = len(data.images["forget"].prompt) // len(run.targets)
             parts = -(-images // at_once)
             bar = progress("saliency", -(-parts // processes.count()), "part")
             measured = accumulate(
                 params, each(losses, bar), r.saliency_sum == "absolute", processes.add
             )
-            named = {**provenance, "concept": concept.name}
+            named = {**provenance, "concept": target.concept.name}
             masks.append(Mask.top(measured, r.ratio, diffusion.denoiser, named))
             del measured
         mask = masks[0] if len(masks) == 1 else union(*masks)
     else:
         mask = Mask.full(params, diffusion.denoiser, provenance)
         if r.mask == "random":
-            mask = mask.random(r.ratio, job.seed)
+            mask = mask.random(r.ratio, run.seed)
     if processes.is_main():
-        mask.save(run / "mask.safetensors")
+        mask.save(run.out / "mask.safetensors")
     processes.wait()
     return mask
 
 
+def mask_of(run: Run, diffusion: Diffusion) -> Mask:
+    """The run's mask; all weights where the model is not made here."""
+    from erase.diffusion.scopes import read_mask, scoped
+    from erase.unlearn.mask import Mask
+
+    if load_method(run.recipe.method).NEEDS.trains:
+        return read_mask(run.out / "mask.safetensors")
+    return Mask.full(scoped(diffusion.denoiser, run.recipe.scope), diffusion.denoiser, {})
+
+
 def train(
-    job: Job,
+    run: Run,
     diffusion: Diffusion,
     data: TrainingData,
     mask: Mask,
-    run: Path,
     acc: Accelerator,
     key: str,
     base: Base,
@@ -215,8 +220,7 @@ def train(
     """Runs the method.
 
     Args:
-        job, diffusion, data, mask: what is trained on what.
-        run: the run folder.
+        run, diffusion, data, mask: what is trained on what.
         acc: device and precision.
         key: hash of the stage's inputs, so that no other training's checkpoint is taken up.
         base: the model's files, whose values the weights outside the mask keep.
@@ -228,15 +232,15 @@ def train(
     from erase.unlearn.fit import Fit, Settings
     from erase.unlearn.optimizer import written
 
-    r = job.recipe
+    r = run.recipe
     origin = base.denoiser_state() if r.low_memory else None
     fit = Fit(
         Settings(r.steps, r.lr, r.optimizer, r.weight_decay, r.checkpoint_every, r.lr_schedule),
         mask,
-        run,
+        run.out,
         acc,
         key,
-        _parts(job),
+        _parts(run),
         origin,
         watch=watch,
     )

@@ -17,7 +17,7 @@ from erase.runtime import processes
 if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
     from erase.runs.manner import Manner
-    from erase.runs.task import Task
+    from erase.runs.run import Run
     from erase.unlearn.fit import Watch
 
 LOGS = "tracking"
@@ -25,34 +25,31 @@ LOGS = "tracking"
 
 
 @contextmanager
-def watching(
-    task: Task, diffusion: Diffusion, run: Path, manner: Manner, acc: Any
-) -> Iterator[Watch | None]:
+def watching(run: Run, diffusion: Diffusion, manner: Manner, acc: Any) -> Iterator[Watch | None]:
     """Has the first process draw previews and tell the tracker; None where nobody looks on.
 
     Args:
-        task, diffusion, run: what is trained.
+        run, diffusion: what is trained.
         manner: what was asked for.
         acc: the accelerator whose tracker it is.
     """
     if not processes.is_main() or not (manner.preview or manner.tracker):
         yield None
         return
-    job = task.job
-    recipe = job.recipe
+    recipe = run.recipe
     previews = None
     if manner.preview:
         previews = plan_previews(
             diffusion,
-            requests(job, task.eval_shift)["base"],
-            {"forget": [c for c, _ in job.pairs()], "retain": job.retain_prompts()},
-            job.sampler(),
-            run,
+            requests(run)["base"],
+            {"forget": [c for c, _ in run.pairs()], "retain": run.retain_prompts()},
+            run.sampler(),
+            run.out,
             times=manner.preview,
             steps=recipe.steps if load_method(recipe.method).NEEDS.loop else None,
             at_once=1 if recipe.low_memory else recipe.sampling_batch,
         )
-    tracker = _open(manner.tracker, acc, run) if manner.tracker else None
+    tracker = _open(manner.tracker, acc, run.out) if manner.tracker else None
 
     def watch(step: int, row: Mapping[str, float]) -> None:
         figures = {k: v for k, v in row.items() if k not in ("step", "seconds")}
@@ -70,14 +67,14 @@ def watching(
             tracker.finish()
 
 
-def _open(name: str, acc: Any, run: Path) -> Any:
+def _open(name: str, acc: Any, out: Path) -> Any:
     """The tracker, through accelerate."""
     from accelerate.tracking import filter_trackers
     from accelerate.utils import ProjectConfiguration
 
-    folder = run / LOGS
+    folder = out / LOGS
     folder.mkdir(exist_ok=True)
     acc.project_configuration = ProjectConfiguration(str(folder), str(folder))
     acc.log_with = filter_trackers([name], str(folder))
-    acc.init_trackers(run.resolve().name, init_kwargs={"wandb": {"dir": str(folder)}})
+    acc.init_trackers(out.resolve().name, init_kwargs={"wandb": {"dir": str(folder)}})
     return acc.get_tracker(name)

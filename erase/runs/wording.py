@@ -12,19 +12,19 @@ from erase.runtime.errors import UserError, clipped
 
 if TYPE_CHECKING:
     from erase.diffusion.text import Text
-    from erase.runs.job import Job
+    from erase.runs.run import Run
 
 
-def check_prompts(job: Job, text: Text) -> None:
+def check_prompts(run: Run, text: Text) -> None:
     """Refuses concepts whose words the model would never read, or read as something else.
 
     Raises:
         UserError: a concept or an anchor that is cut off; a concept that reads as its anchor or
             as another concept.
     """
-    needs_anchor = load_method(job.recipe.method).NEEDS.anchor
+    needs_anchor = load_method(run.recipe.method).NEEDS.anchor
     taken: set[object] = set()
-    for target in job.targets:
+    for target in run.targets:
         name = clipped(target.concept.name)
         prompts, becomes = ([p[i] for p in target.pairs()] for i in (0, 1))
         for prompt in prompts:
@@ -57,15 +57,17 @@ def _check_read(text: Text, prompt: str, word: str) -> None:
     )
 
 
-def training_prompts(job: Job) -> dict[str, list[str]]:
+def training_prompts(run: Run) -> dict[str, list[str]]:
     """The prompts that the run trains on, by what they are for."""
-    needs = load_method(job.recipe.method).NEEDS
-    found = {"concept": [c for c, _ in job.pairs()]}
+    needs = load_method(run.recipe.method).NEEDS
+    if not needs.trains:
+        return {}
+    found = {"concept": [c for c, _ in run.pairs()]}
     if needs.anchor:
-        found["anchor"] = [a for _, a in job.pairs()]
-    if "retain" in job.roles() or not needs.loop:
-        found["retained"] = job.retain_prompts()
-    own = job.folder("retain")
+        found["anchor"] = [a for _, a in run.pairs()]
+    if "retain" in run.roles() or not needs.loop:
+        found["retained"] = run.retain_prompts()
+    own = run.sources.retain_folder
     if own is not None and "retained" in found:
         found["retained"] += [text for text in captions(own, image_files(own)) if text]
     return found

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from erase.methods import load_method
 from erase.runs.costs import forwards, image_forwards
 from erase.runs.execute import execute
 from erase.runs.folder import RunFolder
 from erase.runs.manner import Manner
 from erase.runtime.errors import UserError
 from erase.runtime.files import digest, write_json
-from erase.study.matrix import Cell, Matrix, task_of
+from erase.study.matrix import Cell
 
 QUIET = Manner(ask_base=False, told=False)
 """A comparison shows how often the base makes the concept, and goes on; it tells of its cells."""
@@ -49,7 +50,7 @@ def claimed(cell: Cell) -> Iterator[None]:
         lock.release()
 
 
-def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
+def run_cell(cell: Cell, overwrite: bool) -> None:
     """Runs one cell, writes ``cell.json`` and keeps the model as a delta."""
     import torch
 
@@ -59,15 +60,14 @@ def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
     from erase.formats.folder import read_denoiser
     from erase.runtime.fingerprint import fingerprint_state
 
-    task = task_of(matrix, cell)
     if cell.file.exists() and not overwrite:
         raise UserError(
             f"{cell.file} was made with other settings: add --overwrite or choose another --out."
         )
     trouble(cell).unlink(missing_ok=True)
-    _restore(matrix, cell)
-    execute(task, ("images", "mask", "train", "generate", "eval"), overwrite, QUIET)
-    before = open_base(matrix.model).denoiser_state()
+    _restore(cell)
+    execute(cell.run, ("images", "mask", "train", "generate", "eval"), overwrite, QUIET)
+    before = open_base(cell.run.model).denoiser_state()
     after = read_denoiser(cell.folder / "model")
     delta = cell.folder / DELTA
     delta.unlink(missing_ok=True)
@@ -91,7 +91,7 @@ def run_cell(matrix: Matrix, cell: Cell, overwrite: bool) -> None:
 
 def _costs(cell: Cell) -> dict[str, float | None]:
     """What the denoiser was asked for, and what making the images to train on took."""
-    if cell.included:
+    if not load_method(cell.recipe.method).NEEDS.trains:
         return dict.fromkeys(("forwards", "image_forwards", "image_seconds"))
     made = RunFolder.open(cell.folder).stages.get("images", {})
     forwards_of_images = image_forwards(cell.recipe)
@@ -102,7 +102,7 @@ def _costs(cell: Cell) -> dict[str, float | None]:
     }
 
 
-def _restore(matrix: Matrix, cell: Cell) -> None:
+def _restore(cell: Cell) -> None:
     """Puts back the model that was kept as a delta, so that it is not trained again where only what
     is measured has changed."""
     from erase.formats.base import open_base
@@ -113,7 +113,7 @@ def _restore(matrix: Matrix, cell: Cell) -> None:
     trained = bool(run.stages.get("train", {}).get("finished"))
     if not trained or not delta.exists() or (cell.folder / "model").exists():
         return
-    base = open_base(matrix.model)
+    base = open_base(cell.run.model)
     with suppress(UserError):  # of another base: it is trained again
         save_model(base, apply_delta(delta, base.denoiser_state()), cell.folder / "model")
 

@@ -12,22 +12,22 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from erase.diffusion.fingerprint import model_fingerprint
-from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.methods import load_method
 from erase.prompts.concept import load_concept, members
 from erase.recipes.recipe import Recipe, as_dict, idle, load_recipe, recipe_for
 from erase.runs.folder import read_facts
-from erase.runs.job import slug
-from erase.runs.task import AUTO, Compute, family
+from erase.runs.make import family
+from erase.runs.run import slug
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
 from erase.study.cell import claimed, clear, run_cell, trouble
-from erase.study.matrix import COMMON, Cell, Matrix, cells, finished, task_of
+from erase.study.matrix import COMMON, USUAL, Cell, Common, Matrix, cells
 
 
 def make_matrix(
@@ -37,13 +37,8 @@ def make_matrix(
     seeds: Sequence[int],
     out: str | Path,
     overrides: Mapping[str, Any] | None = None,
-    *,
-    instruments: Instruments = UNNAMED,
-    compute: Compute = AUTO,
-    retain: str | None = None,
-    anchor: str | None = None,
+    common: Common = USUAL,
     includes: Sequence[str] = (),
-    eval_shift: int = 0,
 ) -> Matrix:
     """Checks what is to be compared.
 
@@ -54,32 +49,14 @@ def make_matrix(
         seeds: one run each.
         out: new, or a folder of the same matrix, which may grow.
         overrides: recipe values for every recipe, e.g. ``eval_forget``.
-        instruments, compute, retain, anchor: as for a run.
+        common: what all runs have in common.
         includes: models that others erased, each as ``NAME=PATH``.
-        eval_shift: added to the seeds of all evaluation images.
 
     Raises:
         UserError: unknown names, recipes whose evaluation differs, a folder of another matrix.
     """
-    chosen = []
-    # No table prints how the neighbours fare, so none are drawn unless asked for.
-    spared: dict[str, Any] = (
-        {} if "eval_neighbours" in (overrides or {}) else {"eval_neighbours": 0}
-    )
-    for name in recipes:
-        if isinstance(name, Recipe):
-            chosen.append(name)
-            continue
-        found = recipe_for(name, model)
-        plain = load_recipe(found)
-        offered = {k: v for k, v in (overrides or {}).items() if k in as_dict(plain)}
-        # What decides whether others have an effect comes first.
-        switches = {"mask", *load_method(plain.method).NEEDS.weighed.values()}
-        unused = idle(
-            as_dict(load_recipe(found, {k: v for k, v in offered.items() if k in switches}))
-        )
-        given = {k: v for k, v in offered.items() if k not in unused}
-        chosen.append(load_recipe(found, given | spared))
+    given = overrides or {}
+    chosen = [r if isinstance(r, Recipe) else _overridden(r, model, given) for r in recipes]
     if not chosen or not concepts or not seeds:
         raise UserError("A comparison needs at least one recipe, one concept and one seed.")
     others = [_include(text) for text in includes]
@@ -89,34 +66,11 @@ def make_matrix(
         if twice:
             raise UserError(f"The {what} {min(twice)} is named twice: name each once.")
     used = {key for flat in map(as_dict, chosen) for key in flat.keys() - idle(flat)}
-    for key in overrides or {}:
+    for key in given:
         if key not in used:
             raise UserError(f"'{key}' has no effect on any of the recipes: leave it out.")
-    first = as_dict(chosen[0])
-    for recipe in chosen[1:]:
-        for key, value in as_dict(recipe).items():
-            if key in COMMON and value != first[key]:
-                flag = f"--{key.replace('_', '-')}"
-                raise UserError(
-                    f"The recipes {chosen[0].name} and {recipe.name} differ in {key} "
-                    f"({first[key]} and {value}), so that their images can't be compared: "
-                    f"give one {flag} for all."
-                )
-    names = tuple(concepts)
-    if names == ("all",):
-        home = family(model)
-        if home is None:
-            raise UserError("--concepts all needs a family of concepts: it works with mini.")
-        names = tuple(c.name for c in members(home) if c.kind == "object")
-    # By their full names, so that a cell is the same however its concept was called.
-    full = [(name, load_concept(name, family(model))) for name in names]
-    names = tuple(found.name if found.family else name for name, found in full)
-    folders = [slug(name) for name in names]
-    alike = [name for name, own in zip(names, folders, strict=True) if folders.count(own) > 1]
-    if alike:
-        raise UserError(
-            f"The concepts {' and '.join(alike)} share a folder: name each once, in other words."
-        )
+    _check_common(chosen)
+    names = _full_names(concepts, model)
     for name, path in others:
         if len(names) > 1 and "{concept}" not in path:
             raise UserError(
@@ -129,17 +83,58 @@ def make_matrix(
         concepts=names,
         seeds=tuple(seeds),
         out=Path(out),
-        instruments=instruments,
-        compute=compute,
-        retain=retain,
-        anchor=anchor,
+        common=common,
         includes=tuple(others),
-        eval_shift=eval_shift,
     )
-    for cell in cells(matrix):
-        task_of(matrix, cell)
-    instruments.check()
+    matrix = replace(matrix, cells=cells(matrix))
+    common.instruments.check()
     return matrix
+
+
+def _overridden(name: str, model: str, overrides: Mapping[str, Any]) -> Recipe:
+    """The recipe with those of the values that have an effect on it."""
+    # No table prints how the neighbours fare, so none are drawn unless asked for.
+    spared = {} if "eval_neighbours" in overrides else {"eval_neighbours": 0}
+    found = recipe_for(name, model)
+    plain = load_recipe(found)
+    offered = {k: v for k, v in overrides.items() if k in as_dict(plain)}
+    # What decides whether others have an effect comes first.
+    switches = {"mask", *load_method(plain.method).NEEDS.weighed.values()}
+    unused = idle(as_dict(load_recipe(found, {k: v for k, v in offered.items() if k in switches})))
+    return load_recipe(found, {k: v for k, v in offered.items() if k not in unused} | spared)
+
+
+def _check_common(recipes: Sequence[Recipe]) -> None:
+    """Refuses recipes whose images can't be compared."""
+    first = as_dict(recipes[0])
+    for recipe in recipes[1:]:
+        for key, value in as_dict(recipe).items():
+            if key in COMMON and value != first[key]:
+                flag = f"--{key.replace('_', '-')}"
+                raise UserError(
+                    f"The recipes {recipes[0].name} and {recipe.name} differ in {key} "
+                    f"({first[key]} and {value}), so that their images can't be compared: "
+                    f"give one {flag} for all."
+                )
+
+
+def _full_names(concepts: Sequence[str], model: str) -> tuple[str, ...]:
+    """The concepts by their full names, so that a cell is the same however its concept was called;
+    those of the family for ``all``."""
+    names, home = tuple(concepts), family(model)
+    if names == ("all",):
+        if home is None:
+            raise UserError("--concepts all needs a family of concepts: it works with mini.")
+        names = tuple(c.name for c in members(home) if c.kind == "object")
+    full = [(name, load_concept(name, home)) for name in names]
+    names = tuple(found.name if found.family else name for name, found in full)
+    folders = [slug(name) for name in names]
+    alike = [name for name, own in zip(names, folders, strict=True) if folders.count(own) > 1]
+    if alike:
+        raise UserError(
+            f"The concepts {' and '.join(alike)} share a folder: name each once, in other words."
+        )
+    return names
 
 
 def _include(text: str) -> tuple[str, str]:
@@ -159,7 +154,7 @@ def open_folder(matrix: Matrix) -> None:
         UserError: it holds another matrix, or something else.
     """
     file = matrix.out / "matrix.json"
-    common = json.loads(json.dumps(matrix.common()))
+    common = json.loads(json.dumps(matrix.facts()))
     if file.exists():
         before = read_facts(file)
         changed = sorted(k for k in {*common, *before} if common.get(k) != before.get(k))
@@ -187,8 +182,7 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
 
     open_folder(matrix)
     failed = []
-    todo = cells(matrix)
-    planned = {cell.folder for cell in todo}
+    planned = {cell.folder for cell in matrix.cells}
     files = _cell_files(matrix)
     found = dict(zip([file.parent for file in files], read_cells(files), strict=True))
     base = cache(lambda: _base(matrix))
@@ -196,15 +190,15 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
         kept = [facts for folder, facts in found.items() if not (overwrite and folder in planned)]
         _check_base(matrix, kept, base())
         _check_rows(matrix, [facts for folder, facts in found.items() if folder not in planned])
-    for number, cell in enumerate(todo, 1):
+    for number, cell in enumerate(matrix.cells, 1):
         if _settled(cell, base):
             continue
-        print(f"[{number}/{len(todo)}] {cell.title} -> {cell.folder}", flush=True)
+        print(f"[{number}/{len(matrix.cells)}] {cell.title} -> {cell.folder}", flush=True)
         try:
             with claimed(cell):
                 # Another process may have made it since.
                 if not _settled(cell, base):
-                    run_cell(matrix, cell, overwrite)
+                    run_cell(cell, overwrite)
         except (UserError, OSError) as error:
             failed.append(f"{cell.title}: {error}")
             print(f"erase: {error}", file=sys.stderr, flush=True)
@@ -219,7 +213,7 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
 
 def _settled(cell: Cell, base: Callable[[], Mapping[str, str]]) -> bool:
     """Whether nothing is left to do; removes what a kill may have left after the figures."""
-    facts = finished(cell)
+    facts = cell.finished()
     if facts is None or facts["base"] != base():
         return False
     clear(cell)
@@ -249,7 +243,7 @@ def _check_rows(matrix: Matrix, found: Sequence[Mapping[str, Any]]) -> None:
     """Refuses cells of one recipe with different settings, and those of a concept whose prompts or
     judges have changed since."""
     rows = {r.name: _switched_on(as_dict(r)) for r in matrix.recipes}
-    evidence = {c.called: c.evidence for c in cells(matrix)}
+    evidence = {c.run.name: c.evidence for c in matrix.cells}
     for cell in found:
         now = evidence.get(cell["concept"])
         if now is not None and cell.get("evidence", now) != now:
@@ -292,18 +286,18 @@ def summarise(matrix: Matrix, command: str = "") -> str:
     from erase.eval.comparison.compare import compare, read_cells
     from erase.eval.comparison.write import write_all
 
-    own = cells(matrix)
-    done = [cell.folder for cell in own if finished(cell) is not None]
+    finished = {cell.folder for cell in matrix.cells if cell.finished() is not None}
+    done = [cell.folder for cell in matrix.cells if cell.folder in finished]
     if not done:
         return "No cell is finished."
     # What an earlier, larger comparison left in the folder stays in its table.
-    planned = {cell.folder for cell in own}
+    planned = {cell.folder for cell in matrix.cells}
     done += [f.parent for f in _cell_files(matrix) if f.parent not in planned]
     found = read_cells([folder / "cell.json" for folder in done])
     _check_base(matrix, found, _base(matrix))
     _check_rows(matrix, found)
     names = list(dict.fromkeys([*matrix.names, *(cell["recipe"] for cell in found)]))
-    missing = [cell.title for cell in own if finished(cell) is None]
+    missing = [cell.title for cell in matrix.cells if cell.folder not in finished]
     others = [
         f"{c['recipe']}, {c['concept']}, seed {c['seed']}"
         for c, folder in zip(found, done, strict=True)

@@ -2,71 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from erase.eval.instruments.choice import UNNAMED, Instruments
-from erase.recipes.recipe import Recipe, as_dict, keys
-from erase.recipes.stages import settings
+from erase.methods import load_method
+from erase.recipes.recipe import Recipe, as_dict, files_read, keys
 from erase.runs.evaluation import deciding
 from erase.runs.folder import read_facts
-from erase.runs.job import slug
-from erase.runs.task import AUTO, Compute, Task, make_task
+from erase.runs.make import make_run
+from erase.runs.run import AUTO, Compute, Run, Sources, slug
 from erase.runtime.errors import UserError
-from erase.runtime.files import digest, identity
+from erase.runtime.files import digest
 
 COMMON = keys("base", "eval")
 """Settings that make two recipes' images comparable."""
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """What is compared.
+class Common:
+    """What all runs of a matrix have in common, besides the base.
 
     Attributes:
-        model: the base.
-        recipes: resolved, in the order of the table; names are unique.
-        concepts: names.
-        seeds: of the runs.
-        out: the folder.
         instruments: what the images are measured with.
         compute: where and how the networks are run.
         retain: prompt set to keep; None takes each concept's own.
         anchor: what the concepts become; None takes each concept's own.
-        includes: models that others erased, by the name of their row; ``{concept}`` and
-            ``{seed}`` in a path stand for the cell's.
         eval_shift: added to the seeds of all evaluation images.
     """
 
-    model: str
-    recipes: tuple[Recipe, ...]
-    concepts: tuple[str, ...]
-    seeds: tuple[int, ...]
-    out: Path
     instruments: Instruments = UNNAMED
     compute: Compute = AUTO
     retain: str | None = None
     anchor: str | None = None
-    includes: tuple[tuple[str, str], ...] = ()
     eval_shift: int = 0
 
-    @property
-    def names(self) -> list[str]:
-        """The rows of the table."""
-        return [*(r.name for r in self.recipes), *(name for name, _ in self.includes)]
 
-    def common(self) -> dict[str, Any]:
-        """What all cells share; a folder holds cells of one such setting only."""
-        flat = as_dict(self.recipes[0])
-        return {
-            "model": self.model,
-            **self.instruments.given(),
-            "retain": self.retain,
-            "anchor": self.anchor,
-            "eval_shift": self.eval_shift,
-            **{key: flat[key] for key in COMMON},
-        }
+USUAL = Common()
 
 
 @dataclass(frozen=True)
@@ -74,31 +48,34 @@ class Cell:
     """One run of the matrix.
 
     Attributes:
-        recipe: of the run; of an included model, its name and how its images are made.
-        concept, seed: of the run.
-        folder: the run folder.
-        included: a model that others erased, instead of a training.
+        run: the run, of a model from elsewhere too.
+        concept: as the matrix names it.
         content: hash of what the names stand for: concept, anchor, prompts, judges.
         evidence: the same of what is asked and how it is judged, which the cells of all recipes
             have in common for a concept.
-        called: the concept's name in what is written.
         seedless: no seed made the model, so that it stands for all.
     """
 
-    recipe: Recipe
+    run: Run
     concept: str
-    seed: int
-    folder: Path
-    included: Path | None = None
-    content: str = ""
-    evidence: str = ""
-    called: str = ""
+    content: str
+    evidence: str
     seedless: bool = False
+
+    @property
+    def recipe(self) -> Recipe:
+        """The row of the table."""
+        return self.run.recipe
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.run.out
 
     @property
     def title(self) -> str:
         """The cell in messages."""
-        return f"{self.recipe.name}, {self.concept}, seed {self.seed}"
+        return f"{self.recipe.name}, {self.concept}, seed {self.run.seed}"
 
     @property
     def file(self) -> Path:
@@ -107,81 +84,132 @@ class Cell:
 
     def inputs(self) -> dict[str, Any]:
         """What the cell's figures depend on, the base model aside."""
-        # What is switched off does not count, so that a cell outlives new options.
-        on = {k: v for k, v in as_dict(self.recipe).items() if v is not None and v is not False}
-        made: dict[str, Any] = {"recipe": on}
-        if self.included:
-            made = {
-                "recipe": settings(self.recipe, self.included),
-                "included": identity(self.included),
-            }
-        return {**made, "concept": self.concept, "seed": self.seed, "content": self.content}
+        settings, read = as_dict(self.recipe), files_read(self.recipe)
+        if not read:
+            # What is switched off does not count, so that a cell outlives new options.
+            settings = {k: v for k, v in settings.items() if v is not None and v is not False}
+        made = {"recipe": settings, **read, "concept": self.concept, "seed": self.run.seed}
+        return {**made, "content": self.content}
+
+    def finished(self) -> dict[str, Any] | None:
+        """The cell's figures, if it was finished with the same inputs."""
+        if not self.file.exists():
+            return None
+        found = read_facts(self.file)
+        return found if found.get("inputs") == digest(self.inputs()) else None
 
 
-def cells(matrix: Matrix) -> list[Cell]:
-    """Every cell, one concept after the other, so that its base images are made once early.
+@dataclass(frozen=True)
+class Matrix:
+    """What is compared; ``make_matrix`` checks it and fills in the cells.
+
+    Attributes:
+        model: the base.
+        recipes: resolved, in the order of the table; names are unique.
+        concepts: names.
+        seeds: of the runs.
+        out: the folder.
+        common: what all runs have in common.
+        includes: models that others erased, by the name of their row; ``{concept}`` and
+            ``{seed}`` in a path stand for the cell's.
+        cells: one concept after the other, so that its base images are made once early.
+    """
+
+    model: str
+    recipes: tuple[Recipe, ...]
+    concepts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    out: Path
+    common: Common = USUAL
+    includes: tuple[tuple[str, str], ...] = ()
+    cells: tuple[Cell, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The rows of the table."""
+        return [*(r.name for r in self.recipes), *(name for name, _ in self.includes)]
+
+    def facts(self) -> dict[str, Any]:
+        """What all cells share; a folder holds cells of one such setting only."""
+        flat, common = as_dict(self.recipes[0]), self.common
+        return {
+            "model": self.model,
+            **common.instruments.given(),
+            "retain": common.retain,
+            "anchor": common.anchor,
+            "eval_shift": common.eval_shift,
+            **{key: flat[key] for key in COMMON},
+        }
+
+
+def cells(matrix: Matrix) -> tuple[Cell, ...]:
+    """Every cell, with the hash of what its names and files hold now.
 
     Raises:
-        UserError: an included model is not there.
+        UserError: an included model is not there, or a recipe does not suit a concept.
     """
+    # What is asked and how it is judged is the same for all recipes and seeds.
+    hashes: dict[str, tuple[str, str]] = {}
     found = []
+    for concept, seed, recipe in _runs(matrix):
+        run = _run_of(matrix, concept, seed, recipe)
+        if concept not in hashes:
+            hashes[concept] = _content(run)
+        seedless = bool(files_read(recipe)) and "{seed}" not in dict(matrix.includes)[recipe.name]
+        found.append(Cell(run, concept, *hashes[concept], seedless))
+    return tuple(found)
+
+
+def _runs(matrix: Matrix) -> Iterator[tuple[str, int, Recipe]]:
+    """Concept, seed and recipe of every cell."""
     for seed in matrix.seeds:
         for concept in matrix.concepts:
-            short = slug(concept)
             for recipe in matrix.recipes:
-                place = matrix.out / "cells" / recipe.name / f"{short}-{seed}"
-                found.append(_with_content(matrix, Cell(recipe, concept, seed, place)))
+                yield concept, seed, recipe
             for name, pattern in matrix.includes:
-                seedless = "{seed}" not in pattern
-                if seedless and seed != matrix.seeds[0]:
+                if "{seed}" not in pattern and seed != matrix.seeds[0]:
                     continue
-                path = Path(pattern.replace("{concept}", short).replace("{seed}", str(seed)))
-                if not path.exists():
-                    raise UserError(f"There is no model {path}: fix --include {name}={pattern}.")
-                place = matrix.out / "cells" / name / f"{short}-{seed}"
-                recipe = replace(matrix.recipes[0], name=name)
-                cell = Cell(recipe, concept, seed, place, path, seedless=seedless)
-                found.append(_with_content(matrix, cell))
-    return found
+                text = pattern.replace("{concept}", slug(concept)).replace("{seed}", str(seed))
+                if not Path(text).exists():
+                    raise UserError(f"There is no model {text}: fix --include {name}={pattern}.")
+                yield concept, seed, _included(matrix, name, Path(text))
 
 
-def _with_content(matrix: Matrix, cell: Cell) -> Cell:
-    """The cell with the hash of what its names and files hold now."""
-    task = task_of(matrix, cell)
-    job = task.job
+def _included(matrix: Matrix, name: str, path: Path) -> Recipe:
+    """The recipe of a model that others erased: whose it is, and how its images are made."""
+    config = load_method("included").Config(path.name, path)
+    shared = {key: getattr(matrix.recipes[0], key) for key in COMMON}
+    return Recipe(name=name, method="included", config=config, mask="none", **shared)
+
+
+def _run_of(matrix: Matrix, concept: str, seed: int, recipe: Recipe) -> Run:
+    common = matrix.common
+    run = make_run(
+        matrix.model,
+        concept,
+        common.anchor,
+        recipe,
+        seed,
+        matrix.out / "cells" / recipe.name / f"{slug(concept)}-{seed}",
+        sources=Sources(retain=common.retain),
+    )
+    return replace(
+        run,
+        instruments=common.instruments,
+        compute=common.compute,
+        shared=matrix.out / "shared",
+        eval_shift=common.eval_shift,
+    )
+
+
+def _content(run: Run) -> tuple[str, str]:
+    """``content`` and ``evidence`` of a cell."""
     asked = [
         [r.prompt, r.seed, r.guidance, r.size, r.role, dict(r.labels)]
-        for rows in deciding(job, task.eval_shift).values()
+        for rows in deciding(run).values()
         for r in rows
     ]
-    measured = task.instruments.identities([job.concept])
+    measured = run.instruments.identities(target.concept for target in run.targets)
     judged = [*measured.pop("judge"), *measured.values()]
-    names = [asdict(job.concept), asdict(job.anchor)]
-    parts = [*names, job.retain_prompts(), asked, judged]
-    evidence = digest([*names, asked, judged])
-    return replace(cell, content=digest(parts), evidence=evidence, called=job.name)
-
-
-def task_of(matrix: Matrix, cell: Cell) -> Task:
-    """The cell as a run."""
-    task = make_task(
-        matrix.model,
-        cell.concept,
-        matrix.anchor,
-        cell.recipe,
-        cell.seed,
-        cell.folder,
-        retain=matrix.retain,
-        instruments=matrix.instruments,
-        compute=matrix.compute,
-        shared=matrix.out / "shared",
-    )
-    return replace(task, included=cell.included, eval_shift=matrix.eval_shift)
-
-
-def finished(cell: Cell) -> dict[str, Any] | None:
-    """The cell's figures, if it was finished with the same inputs."""
-    if not cell.file.exists():
-        return None
-    found = read_facts(cell.file)
-    return found if found.get("inputs") == digest(cell.inputs()) else None
+    names = [asdict(concept) for concept in run.targets[0][:2]]
+    return digest([*names, run.retain_prompts(), asked, judged]), digest([*names, asked, judged])

@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.prompts.concept import load_concept, members
 from erase.recipes.recipe import (
     Recipe,
@@ -28,11 +27,11 @@ from erase.recipes.recipe import (
     recipe_for,
 )
 from erase.runs.costs import forwards, image_forwards, mask_forwards, training_forwards
-from erase.runs.task import family
+from erase.runs.make import family
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
 from erase.study.compare import make_matrix
-from erase.study.matrix import Matrix, cells, finished
+from erase.study.matrix import USUAL, Common, Matrix
 
 SPACES = Path(__file__).parent / "spaces.toml"
 SLACK = 0.01
@@ -155,7 +154,7 @@ def tuning_matrix(
     budget: float,
     concepts: Sequence[str] = (),
     overrides: Mapping[str, Any] | None = None,
-    **options: Any,
+    common: Common = USUAL,
 ) -> tuple[Recipe, Matrix]:
     """The recipe that is tuned, and its trials as a matrix.
 
@@ -167,7 +166,7 @@ def tuning_matrix(
         budget: most denoiser forwards of a trial: mask, training and its share of the images.
         concepts: to tune on; none takes those of the family that are marked for it.
         overrides: recipe values of every trial; they are not varied.
-        options: ``instruments``, ``compute``, ``retain`` and ``anchor`` of the runs.
+        common: what all runs have in common; their evaluation gets seeds of its own.
 
     Raises:
         UserError: bad input, or no concepts are known for the model.
@@ -187,9 +186,8 @@ def tuning_matrix(
             f"The concepts {', '.join(chosen)} stand in tables: tune on others, such as "
             f"{', '.join(own)}."
         )
-    instruments: Instruments = options.get("instruments", UNNAMED)
     for concept in chosen:
-        if instruments.judge is None and load_concept(concept, home).judge is None:
+        if common.instruments.judge is None and load_concept(concept, home).judge is None:
             raise UserError(
                 f"Nothing tells whether '{concept}' is gone, by which trials are told apart: add "
                 "--judge."
@@ -202,7 +200,9 @@ def tuning_matrix(
     # How many images judge the trials is no setting of the method.
     plain = load_recipe(recipe_for(name, model))
     recipe = replace(recipe, **{key: getattr(plain, key) for key in keys("eval")})
-    return recipe, make_matrix(model, made, chosen, [SEED], out, eval_shift=SHIFT, **options)
+    return recipe, make_matrix(
+        model, made, chosen, [SEED], out, common=replace(common, eval_shift=SHIFT)
+    )
 
 
 def best(scores: Sequence[Mapping[str, float | None]]) -> int:
@@ -236,8 +236,8 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
 
     rows, measured = [], []
     for trial in matrix.recipes:
-        own = [c for c in cells(matrix) if c.recipe.name == trial.name]
-        done = [c.file for c in own if finished(c) is not None]
+        own = [c for c in matrix.cells if c.recipe.name == trial.name]
+        done = [c.file for c in own if c.finished() is not None]
         if len(done) == len(own):
             found = read_cells(done)
             measured += found

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from erase.cli.main import main
 from erase.cli.options import names
 from erase.cli.parser import build_parser
-from erase.cli.run import _task
+from erase.cli.run import _run
 from erase.recipes.recipe import as_dict, load_recipe
 from erase.runs.folder import model_of
 
@@ -339,8 +339,8 @@ def test_folders_of_an_earlier_recipe_are_not_forced_on_another(
     given = {"concept": "a church", "anchor": "a hut", "forget_folder": str(photographs)}
     facts = {"given": given, "recipe": as_dict(load_recipe("salun-sd")), "concept": "a church"}
     (out / "run.json").write_text(json.dumps({**facts, "model": {"source": str(tiny_folder)}}))
-    assert _task(parse(argv).run)[0].job.forget_folder == photographs
-    assert _task(parse([*argv, "--recipe", "esd-x"]).run)[0].job.forget_folder is None
+    assert _run(parse(argv).run)[0].sources.forget_folder == photographs
+    assert _run(parse([*argv, "--recipe", "esd-x"]).run)[0].sources.forget_folder is None
 
 
 def test_a_quick_look_takes_what_makes_images_alone(

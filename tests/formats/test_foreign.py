@@ -19,7 +19,7 @@ from erase.formats.pipeline import save_model
 from erase.formats.single_file import export_single_file
 from erase.runtime.errors import UserError
 from erase.study.compare import make_matrix, run_matrix, summarise
-from erase.study.matrix import Matrix, cells, finished
+from erase.study.matrix import COMMON, Common, Matrix
 from tests.study.test_compare import small
 
 
@@ -187,24 +187,26 @@ def test_in_a_comparison(tiny_folder: Path, tmp_path: Path) -> None:
             range(seeds),
             tmp_path / "m",
             small(["uce"]),
-            retain=str(captions),
+            common=Common(retain=str(captions)),
             includes=includes,
         )
 
     pattern = f"their-esd={tmp_path}/theirs/{{concept}}.safetensors"
     matrix = make([pattern, f"base={tiny_folder}"], seeds=2)
-    found = cells(matrix)
+    found = matrix.cells
     # One model stands for all seeds: its images are the same.
     assert [c.recipe.name for c in found] == ["uce", "their-esd", "base", "uce"]
     assert run_matrix(matrix) == []
-    facts = {c.recipe.name: finished(c) for c in found}
+    facts = {c.recipe.name: c.finished() for c in found}
     ours, base = facts["their-esd"], facts["base"]
     assert ours is not None and base is not None
     before, after = erased(tiny_folder)
     assert ours["moved"] == sum(int((before[k] != after[k]).sum()) for k in before)
     assert (base["moved"], base["bytes"], base["training_seconds"]) == (0, 0, None)
     assert ours["method"] == "included" and ours["settings"]["file"] == "church.safetensors"
-    assert "lr" not in ours["settings"]
+    # How its images are made and how many, nothing of how it was.
+    assert ours["settings"].keys() == {*COMMON, "name", "method", "file"}
+    assert not (found[1].folder / "mask.safetensors").exists()
     # A model that others erased is measured like any other: the base's images are the base's.
     place = found[2].folder / "eval"
     for file in sorted(place.glob("base/*/*.png")):
@@ -223,7 +225,7 @@ def test_in_a_comparison(tiny_folder: Path, tmp_path: Path) -> None:
     from erase.runtime.files import identity
 
     identity.cache_clear()
-    assert finished(cells(matrix)[1]) is None
+    assert matrix.cells[1].finished() is None
 
 
 def test_bad_input_is_one_sentence(

@@ -15,7 +15,7 @@ from erase.diffusion.scopes import in_scope
 from erase.methods.esd import Config, erase, target
 from erase.recipes.recipe import load_recipe
 from erase.runs.checks import check
-from erase.runs.task import make_task
+from erase.runs.make import make_run
 from erase.runtime.errors import UserError
 from tests.methods.data import copied, losses, make_data, make_fit, moved, weights
 
@@ -134,10 +134,10 @@ def test_a_scheduler_off_the_noise_schedule_denoises_no_x_t(tiny: Diffusion) -> 
     """PNDM knows nothing of a zero terminal SNR, even where its file speaks of one."""
     config = {**diffusers.PNDMScheduler(**SD).config, "rescale_betas_zero_snr": True}
     tiny.pipeline.scheduler = diffusers.PNDMScheduler.from_config(config)
-    job = make_task("m", "a [church]", recipe="esd-2025-x").job
+    run = make_run("m", "a [church]", recipe="esd-2025-x")
     with pytest.raises(UserError, match="own scheduler .PNDMScheduler. .*--x-t-own-sampler false"):
-        check(job, tiny)
-    check(make_task("m", "a [church]", recipe="esd-x").job, tiny)
+        check(run, tiny)
+    check(make_run("m", "a [church]", recipe="esd-x"), tiny)
 
 
 def test_the_rewrites_recipes_are_the_rewrites() -> None:

@@ -19,7 +19,7 @@ from erase.methods import forget_me_not
 from erase.methods.forget_me_not import Config, erase, loss
 from erase.recipes.recipe import load_recipe
 from erase.runs.checks import check
-from erase.runs.task import make_task
+from erase.runs.make import make_run
 from erase.runtime.errors import UserError
 from tests.methods.data import PAIRS, make_data, make_fit, moved, weights
 from tests.tiny import tiny_sd2
@@ -233,9 +233,9 @@ def test_the_words_are_looked_for_before_anything_is_made(
     assert stopped.value.code == 2
     assert "The word 'church' is not in the prompt" in capsys.readouterr().err
     assert not (tmp_path / "r" / "images").exists()
-    job = make_task(str(tiny_folder), "a photo of a church", recipe="fmn").job
-    check(job, tiny)
+    run = make_run(str(tiny_folder), "a photo of a church", recipe="fmn")
+    check(run, tiny)
     assert "every word of 'a photo of a church'" in capsys.readouterr().err
-    job = make_task(str(tiny_folder), "a photo of a [church]", recipe="fmn").job
-    check(job, tiny)
-    assert job.words() == ("church",) and not capsys.readouterr().err
+    run = make_run(str(tiny_folder), "a photo of a [church]", recipe="fmn")
+    check(run, tiny)
+    assert run.words() == ("church",) and not capsys.readouterr().err

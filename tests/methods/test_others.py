@@ -17,7 +17,7 @@ from erase.diffusion.data import Noised, TrainingData
 from erase.diffusion.model import Diffusion
 from erase.methods import concept_ablation, gradient_ascent, list_methods, load_method
 from erase.recipes.recipe import flags, list_recipes, load_recipe
-from erase.runs.task import make_task
+from erase.runs.make import make_run
 from erase.unlearn.parts import WHOLE
 from tests.methods.data import copied, losses, make_data, make_fit, moved, weights
 
@@ -50,9 +50,9 @@ def test_gradient_ascent_by_hand(tiny: Diffusion, tmp_path: Path) -> None:
 
 def test_gradient_ascent_makes_no_images_for_a_term_that_weighs_nothing() -> None:
     names = {"alpha": 0.5}, {"alpha": 0.0}
-    jobs = [make_task("mini", "church", recipe="ga", overrides=o).job for o in names]
-    assert [job.roles() for job in jobs] == [("forget", "retain"), ("forget",)]
-    costs = [gradient_ascent.forwards(job.recipe.config, 10, 4) for job in jobs]
+    runs = [make_run("mini", "church", recipe="ga", overrides=o) for o in names]
+    assert [run.roles() for run in runs] == [("forget", "retain"), ("forget",)]
+    costs = [gradient_ascent.forwards(run.recipe.config, 10, 4) for run in runs]
     assert costs == [240, 120]
 
 

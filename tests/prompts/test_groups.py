@@ -8,7 +8,8 @@ from erase.prompts.concept import Concept, list_concepts, load_concept
 from erase.prompts.groups import GROUPS, group_rows, neighbour_rows
 from erase.prompts.prompt_set import load_set
 from erase.runs.evaluation import requests
-from erase.runs.task import make_task
+from erase.runs.make import make_run
+from erase.runs.run import Sources
 
 
 def test_every_concept_has_neighbours_other_than_itself() -> None:
@@ -61,7 +62,7 @@ def test_no_two_images_share_a_file(tmp_path: Path, override: str) -> None:
     if override.endswith(".csv"):
         (tmp_path / override).write_text("prompt\na tower\na castle\n")
         override = str(tmp_path / override)
-    asked = requests(make_task("mini", "church", neighbours=override).job)["base"]
+    asked = requests(make_run("mini", "church", sources=Sources(neighbours=override)))["base"]
     files = [(r.set, r.file) for r in asked]
     assert len(set(files)) == len(files)
     # Nor does a neighbour start from the noise of what is judged.
@@ -79,8 +80,8 @@ def test_free_text_has_no_neighbours() -> None:
 def test_no_image_shares_its_starting_noise_with_another(name: str) -> None:
     counts = {f"eval_{group}": 40 for group in ("forget", "retain", "neighbours", "general")}
     model = "mini" if name.startswith("mini") else "some/model"
-    task = make_task(model, name, overrides={**counts, "eval_empty": 9})
-    asked = requests(task.job)
+    run = make_run(model, name, overrides={**counts, "eval_empty": 9})
+    asked = requests(run)
     seeds = [r.seed for r in (*asked["base"], *asked["base2"])]
     assert len(set(seeds)) == len(seeds)
     assert max(seeds) + 1_000_000_000 < 2**31

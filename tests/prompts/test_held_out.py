@@ -10,7 +10,8 @@ from erase.prompts.concept import Concept, list_concepts
 from erase.prompts.held_out import evaluation_rows, retain_rows
 from erase.prompts.prompt_set import load_set
 from erase.runs.evaluation import requests
-from erase.runs.task import make_task
+from erase.runs.make import make_run
+from erase.runs.run import Sources
 
 EVERY = {f"eval_{group}": 400 for group in ("retain", "neighbours", "general")}
 
@@ -28,21 +29,21 @@ EVERY = {f"eval_{group}": 400 for group in ("retain", "neighbours", "general")}
 @pytest.mark.usefixtures("first_generation")
 def test_nothing_judged_as_retained_was_trained_on(concept: str, retain: str | None) -> None:
     model = "mini" if concept.startswith("mini") else "some/model"
-    job = make_task(model, concept, "a truck", overrides=EVERY, retain=retain).job
-    trained = {" ".join(text.lower().split()) for text in job.retain_prompts()}
-    asked = requests(job)["base"]
+    run = make_run(model, concept, "a truck", overrides=EVERY, sources=Sources(retain=retain))
+    trained = {" ".join(text.lower().split()) for text in run.retain_prompts()}
+    asked = requests(run)["base"]
     judged = [r for r in asked if r.role not in ("forget", "empty")]
     assert not {" ".join(r.prompt.lower().split()) for r in judged} & trained
     assert {"retain", "general"} <= {r.role for r in judged}
-    if job.concept.neighbours:
+    if run.targets[0].concept.neighbours:
         assert "neighbour" in {r.role for r in judged}
 
 
 def test_half_of_the_captions_trains_and_the_other_half_is_judged() -> None:
-    job = make_task("some/model", "a red zeppelin", "a kite").job
+    run = make_run("some/model", "a red zeppelin", "a kite")
     every = [r.prompt for r in load_set("everyday").rows]
-    assert job.retain_prompts() == every[::2]
-    asked = requests(job)["base"]
+    assert run.retain_prompts() == every[::2]
+    asked = requests(run)["base"]
     assert {r.prompt for r in asked if r.role == "retain"} == set(every[1::2])
     assert {r.prompt for r in asked if r.role == "general"} == set(every[1::2])
 
@@ -53,8 +54,9 @@ def test_captions_of_ones_own_images_are_not_judged(tmp_path: Path) -> None:
     judged = load_set("everyday").rows[1].prompt
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text(judged.upper())
-    task = make_task("some/model", "a red zeppelin", "a kite", retain_folder=tmp_path)
-    assert judged not in {r.prompt for r in requests(task.job)["base"]}
+    own = Sources(retain_folder=tmp_path)
+    run = make_run("some/model", "a red zeppelin", "a kite", sources=own)
+    assert judged not in {r.prompt for r in requests(run)["base"]}
 
 
 def test_half_of_a_grid_keeps_every_label_on_both_sides(tmp_path: Path) -> None:

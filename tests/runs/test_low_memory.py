@@ -180,8 +180,8 @@ def test_the_flag_is_one_of_trained_methods_alone() -> None:
 
 
 def test_missing_extra_is_told_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    from erase.runs.task import make_task
+    from erase.runs.make import make_run
 
     monkeypatch.setattr("erase.runs.checks.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install -e '\.\[8bit\]'"):
-        make_task("mini", "church", overrides={"optimizer": "adam8bit"})
+        make_run("mini", "church", overrides={"optimizer": "adam8bit"})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from erase.recipes.recipe import keys, list_recipes
+from erase.runs.make import make_run
 from erase.runs.plan import make_plan
-from erase.runs.task import make_task
 from erase.runtime.files import digest
 
 MODEL = {"denoiser": "abc", "vae": "def"}
@@ -44,7 +44,7 @@ PINNED = {
 def _hashed(name: str) -> str:
     mini = name.endswith("-mini")
     model, concept = ("mini", "church") if mini else ("some/model", "imagenette/church")
-    return digest(make_plan(make_task(model, concept, recipe=name, seed=3), MODEL).digests())[:12]
+    return digest(make_plan(make_run(model, concept, recipe=name, seed=3), MODEL).digests())[:12]
 
 
 @pytest.mark.parametrize("name", list_recipes())

@@ -14,9 +14,9 @@ from erase.images.previews import Shown, read_previews
 from erase.images.request import Sampler, Shot
 from erase.runs.execute import execute
 from erase.runs.folder import RunFolder
+from erase.runs.make import make_run
 from erase.runs.manner import Manner
 from erase.runs.previews import plan_previews, turns
-from erase.runs.task import make_task
 from erase.runtime.errors import UserError
 from erase.runtime.files import sha256
 
@@ -28,8 +28,8 @@ QUICK = {
 
 
 def train(model: Path, out: Path, manner: Manner, **values: object) -> Path:
-    task = make_task(str(model), "a church", "a truck", out=out, overrides={**QUICK, **values})
-    execute(task, ("images", "mask", "train"), manner=manner)
+    run = make_run(str(model), "a church", "a truck", out=out, overrides={**QUICK, **values})
+    execute(run, ("images", "mask", "train"), manner=manner)
     return out
 
 
@@ -102,11 +102,11 @@ def test_the_rest_is_drawn_after_an_interruption(
 
 
 def test_a_closed_form_is_drawn_before_and_after(tiny_folder: Path, tmp_path: Path) -> None:
-    task = make_task(
+    run = make_run(
         str(tiny_folder), "a church", "a truck", "uce", out=tmp_path / "r",
         overrides={k: v for k, v in QUICK.items() if k in ("sampling_steps", "eval_retain")},
     )  # fmt: skip
-    execute(task, ("images", "mask", "train"), manner=Manner(preview=4))
+    execute(run, ("images", "mask", "train"), manner=Manner(preview=4))
     [(_, files), *_] = read_previews(tmp_path / "r")
     assert [step for step, _ in files] == [0, 1]
     assert sha256(files[0][1]) != sha256(files[1][1])

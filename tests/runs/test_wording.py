@@ -9,7 +9,8 @@ import pytest
 from erase.cli.main import main
 from erase.diffusion.model import Diffusion
 from erase.runs.checks import check
-from erase.runs.task import make_task
+from erase.runs.make import make_run
+from erase.runs.run import Sources
 from erase.runs.wording import cut_off
 from erase.runtime.errors import UserError
 from tests.tiny import tiny_sdxl
@@ -18,9 +19,9 @@ LONG = "so " * 75  # with start and end, all that 77 tokens hold
 
 
 def refusal(d: Diffusion, concept: str, anchor: str | None, recipe: str) -> str:
-    job = make_task("m", concept, anchor, recipe).job
+    run = make_run("m", concept, anchor, recipe)
     with pytest.raises(UserError) as refused:
-        check(job, d)
+        check(run, d)
     assert len(str(refused.value)) <= 300
     return str(refused.value)
 
@@ -53,13 +54,13 @@ def test_what_the_model_reads_as_one_is_refused(tiny: Diffusion, recipe: str) ->
 def test_an_anchor_that_is_cut_off_is_refused_where_it_is_used(tiny: Diffusion) -> None:
     for anchor in (f"{LONG}a truck", f"a photo {LONG} of a [truck]"):
         assert "so so" in refusal(tiny, "a church", anchor, "salun-sd")
-        check(make_task("m", "a church", anchor, "esd-x").job, tiny)
+        check(make_run("m", "a church", anchor, "esd-x"), tiny)
 
 
 def test_concepts_are_told_apart_as_they_are_read(tiny: Diffusion) -> None:
-    job = make_task("m", ["a Church", "a church"], "a truck", "salun-sd").job
+    run = make_run("m", ["a Church", "a church"], "a truck", "salun-sd")
     with pytest.raises(UserError, match="reads 'a church' as another of the concepts"):
-        check(job, tiny)
+        check(run, tiny)
 
 
 def test_a_cut_is_told_once_with_a_count(
@@ -69,8 +70,10 @@ def test_a_cut_is_told_once_with_a_count(
     kept = tmp_path / "kept.csv"
     rows = ["a dog", *(f"{LONG}{animal}" for animal in ("cat", "hen", "cat"))]
     kept.write_text("\n".join(["prompt", *rows]) + "\n")
-    job = make_task("m", f"a [church] {LONG}", "a truck", "salun-sd", retain=str(kept)).job
-    check(job, tiny)
+    run = make_run(
+        "m", f"a [church] {LONG}", "a truck", "salun-sd", sources=Sources(retain=str(kept))
+    )
+    check(run, tiny)
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("erase: the model reads 77 tokens of a prompt and cuts off what follows")
     assert "1 concept prompt and 2 retained prompts: 'a church so so" in line and len(line) < 300

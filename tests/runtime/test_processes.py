@@ -22,8 +22,8 @@ from erase.diffusion.losses import saliency_losses
 from erase.diffusion.model import Diffusion
 from erase.diffusion.scopes import scoped
 from erase.formats.folder import read_state
+from erase.runs.make import make_run
 from erase.runs.stages import training_data
-from erase.runs.task import make_task
 from erase.runtime import processes
 from erase.runtime.devices import accelerator
 from erase.runtime.errors import UserError
@@ -114,10 +114,10 @@ def test_the_mask_is_the_same(runs: tuple[Path, Path], tiny_folder: Path) -> Non
     total = sum(a.numel() for a, _ in pairs)
     assert sum(int((a != b).sum()) for a, b in pairs) <= max(1e-5 * total, 2)
     # They differ at the threshold alone, which is found here once more, with the saliency itself.
-    task = make_task(str(tiny_folder), "mini/church", overrides=settings(RUN), out=runs[0])
+    run = make_run(str(tiny_folder), "mini/church", overrides=settings(RUN), out=runs[0])
     diffusion = Diffusion.load(str(tiny_folder))
-    data = training_data(task.job, diffusion, runs[0])
-    r = task.job.recipe
+    data = training_data(run, diffusion)
+    r = run.recipe
     losses = saliency_losses(diffusion, data, w=r.saliency_guidance, batch=r.saliency_batch, seed=0)
     saliency = accumulate(scoped(diffusion.denoiser, r.scope), losses)
     flat = torch.cat([saliency[name].flatten() for name in one.shapes if name in saliency])

@@ -19,12 +19,12 @@ from erase.eval.comparison.compare import SCHEMA
 from erase.eval.instruments.choice import Instruments
 from erase.eval.instruments.nudenet import Config
 from erase.recipes.recipe import as_dict, idle, load_recipe
-from erase.runs.task import Task
+from erase.runs.run import Run
 from erase.runtime.errors import UserError
 from erase.runtime.files import digest
 from erase.study.cell import claimed
 from erase.study.compare import make_matrix, open_folder, run_matrix, summarise
-from erase.study.matrix import Matrix, cells, finished, task_of
+from erase.study.matrix import Common, Matrix
 
 FIRST = ["esd-x", "uce"]
 EVERY = [*FIRST, "fmn", "ca", "ga", "salun-no-mask", "salun-random-mask"]
@@ -69,16 +69,16 @@ def test_a_matrix_runs_resumes_and_grows(tiny_folder: Path, tmp_path: Path) -> N
         [0],
         out,
         small(FIRST),
-        retain=str(_captions(tmp_path)),
+        Common(retain=str(_captions(tmp_path))),
     )
     assert run_matrix(first) == []
-    done = [finished(c) for c in cells(first)]
+    done = [c.finished() for c in first.cells]
     assert all(d is not None for d in done)
-    for cell in cells(first):
+    for cell in first.cells:
         assert (cell.folder / "delta.safetensors").exists()
         assert not (cell.folder / "model").exists()
     assert done[1] is not None and 0 < done[1]["moved"] < done[1]["weights"]
-    stamps = {c.file: c.file.stat().st_mtime_ns for c in cells(first)}
+    stamps = {c.file: c.file.stat().st_mtime_ns for c in first.cells}
     grown = make_matrix(
         str(tiny_folder),
         EVERY,
@@ -86,12 +86,12 @@ def test_a_matrix_runs_resumes_and_grows(tiny_folder: Path, tmp_path: Path) -> N
         [0],
         out,
         small(EVERY),
-        retain=str(_captions(tmp_path)),
+        Common(retain=str(_captions(tmp_path))),
     )
     assert run_matrix(grown) == []
     assert stamps == {f: f.stat().st_mtime_ns for f in stamps}
     # What the images took is told by every cell that needs them, whoever made them first.
-    facts = {c.recipe.name: json.loads(c.file.read_text()) for c in cells(grown)}
+    facts = {c.recipe.name: json.loads(c.file.read_text()) for c in grown.cells}
     for name, cell_facts in facts.items():
         assert (cell_facts["image_forwards"] > 0) == (cell_facts["image_seconds"] > 0), name
     alike = [facts[name]["image_seconds"] for name in ("salun-no-mask", "salun-random-mask")]
@@ -102,14 +102,14 @@ def test_a_matrix_runs_resumes_and_grows(tiny_folder: Path, tmp_path: Path) -> N
     found = json.loads((out / "compare.json").read_text())
     assert len(found["cells"]) == 7 and len(found["paired"]) == 6
     # The base's images were made once: every run's are the same files.
-    sides = [c.folder / "eval" / "base" for c in cells(grown)]
+    sides = [c.folder / "eval" / "base" for c in grown.cells]
     inodes = {tuple(sorted(f.stat().st_ino for f in s.rglob("*.png"))) for s in sides}
     assert len(inodes) == 1
     # A delta turns the base into the erased model.
     from erase.formats.export import export
 
     export(
-        str(cells(first)[1].folder / "delta.safetensors"),
+        str(first.cells[1].folder / "delta.safetensors"),
         str(tmp_path / "back"),
         base=str(tiny_folder),
     )
@@ -124,7 +124,7 @@ def test_one_failed_cell_does_not_end_the_rest(tiny_folder: Path, tmp_path: Path
         [0],
         tmp_path / "m",
         small(["ga", "uce"], lr=1e30),
-        retain=str(_captions(tmp_path)),
+        Common(retain=str(_captions(tmp_path))),
     )
     failed = run_matrix(made)
     assert len(failed) == 1 and failed[0].startswith("ga, imagenette/church, seed 0: ")
@@ -137,9 +137,9 @@ def test_one_failed_cell_does_not_end_the_rest(tiny_folder: Path, tmp_path: Path
         [0, 1],
         tmp_path / "m",
         small(["uce"]),
-        retain=str(_captions(tmp_path)),
+        Common(retain=str(_captions(tmp_path))),
     )
-    first, second = cells(other)
+    first, second = other.cells
     copy = json.loads(first.file.read_text())
     copy |= {"inputs": digest(second.inputs()), "base": {"denoiser": "another"}}
     second.folder.mkdir(parents=True)
@@ -159,9 +159,9 @@ def test_a_cell_knows_what_its_names_stand_for(tiny_folder: Path, tmp_path: Path
             [0],
             tmp_path / "m",
             small(["uce"]),
-            retain=str(captions),
+            Common(retain=str(captions)),
         )
-        return [c.content for c in cells(made)]
+        return [c.content for c in made.cells]
 
     before = make()
     assert make() == before
@@ -180,7 +180,7 @@ def test_a_smaller_comparison_keeps_the_larger_ones_cells(
             [0],
             tmp_path / "m",
             small(recipes),
-            retain=str(_captions(tmp_path)),
+            Common(retain=str(_captions(tmp_path))),
         )
 
     both, one = make(["uce", "esd-x"]), make(["uce"])
@@ -231,7 +231,7 @@ def test_a_folder_of_another_matrix_is_refused(tiny_folder: Path, tmp_path: Path
 
 def cell_of(matrix: Matrix, number: int, **changes: object) -> dict[str, object]:
     """Writes a cell as an earlier comparison may have left it."""
-    cell = cells(matrix)[number]
+    cell = matrix.cells[number]
     facts = {
         "schema": SCHEMA,
         "method": cell.recipe.method,
@@ -240,7 +240,7 @@ def cell_of(matrix: Matrix, number: int, **changes: object) -> dict[str, object]
         "inputs": digest(cell.inputs()),
         "recipe": cell.recipe.name,
         "concept": cell.concept,
-        "seed": cell.seed,
+        "seed": cell.run.seed,
         "base": model_fingerprint(Diffusion.load(matrix.model)),
         "settings": {**as_dict(cell.recipe), "precision": "fp32"},
         **changes,
@@ -260,8 +260,8 @@ def test_a_row_has_one_setting_and_a_table_one_base(tiny_folder: Path, tmp_path:
     one = make_matrix(str(tiny_folder), ["uce"], concepts[:1], [0], tmp_path, small(["uce"]))
     with pytest.raises(UserError, match="cell of uce .*truck, seed 0. with another lam"):
         run_matrix(one)
-    cells(both)[1].file.unlink()
-    shutil.rmtree(cells(both)[1].folder)
+    both.cells[1].file.unlink()
+    shutil.rmtree(both.cells[1].folder)
     cell_of(both, 1, base={"denoiser": "another"})
     with pytest.raises(UserError, match="another base model"):
         run_matrix(both)
@@ -275,21 +275,21 @@ def test_what_a_library_raises_ends_one_cell_alone(
     )
     tried = []
 
-    def broken(task: Task, stages: object, overwrite: bool, told: bool) -> None:
-        tried.append(task.job.recipe.name)
+    def broken(run: Run, stages: object, overwrite: bool, told: bool) -> None:
+        tried.append(run.recipe.name)
         raise ValueError("a tensor is not what it should be")
 
     with monkeypatch.context() as patched:
         patched.setattr("erase.study.cell.execute", broken)
         first, second = run_matrix(matrix)
     assert tried == ["uce", "esd-x"]
-    file = cells(matrix)[0].folder / "error.txt"
+    file = matrix.cells[0].folder / "error.txt"
     assert "ValueError: a tensor is not what it should be" in first and str(file) in first
     assert "Traceback" in file.read_text() and "esd-x" in second
     assert summarise(matrix) == "No cell is finished."
     # What was wrong is mended, and the same command goes on.
     assert run_matrix(matrix) == []
-    assert not file.exists() and finished(cells(matrix)[0]) is not None
+    assert not file.exists() and matrix.cells[0].finished() is not None
 
 
 def test_what_was_measured_otherwise_stands_in_no_table(tiny_folder: Path, tmp_path: Path) -> None:
@@ -307,11 +307,11 @@ def test_what_was_measured_otherwise_stands_in_no_table(tiny_folder: Path, tmp_p
         return make_matrix(str(tiny_folder), recipes, [str(concept)], [0], tmp_path / "m", values)
 
     def trained() -> object:
-        run = json.loads((cells(make(FIRST))[0].folder / "run.json").read_text())
+        run = json.loads((make(FIRST).cells[0].folder / "run.json").read_text())
         return run["stages"]["train"]
 
     assert run_matrix(make(FIRST)) == []
-    delta = cells(make(FIRST))[0].folder / "delta.safetensors"
+    delta = make(FIRST).cells[0].folder / "delta.safetensors"
     before, training = load_file(delta), trained()
     asked.write_text(asked.read_text().replace("old", "new"))
     failed = run_matrix(make(FIRST))
@@ -333,7 +333,7 @@ def test_what_a_kill_leaves_behind_a_finished_cell_is_removed(
     (tmp_path / "m").mkdir()
     (tmp_path / "m/.matrix.json.7.part").write_text("{")  # a kill before the folder was claimed
     assert run_matrix(matrix) == []
-    left = cells(matrix)[0].folder / "model"
+    left = matrix.cells[0].folder / "model"
     left.mkdir()
     assert run_matrix(matrix) == [] and not left.exists()
 
@@ -342,7 +342,7 @@ def test_a_cell_has_one_maker(tiny_folder: Path, tmp_path: Path) -> None:
     arguments = (str(tiny_folder), ["uce"], ["imagenette/church"], [0], tmp_path / "m")
     matrix = make_matrix(*arguments, small(["uce"]))
     open_folder(matrix)
-    with claimed(cells(matrix)[0]):
+    with claimed(matrix.cells[0]):
         (failed,) = run_matrix(matrix)
     assert "Another process is making" in failed
     assert run_matrix(matrix) == []
@@ -364,7 +364,7 @@ def test_what_counts_as_nudity_belongs_to_the_matrix(tiny_folder: Path, tmp_path
     """Cells made before it could be said are those of the default."""
     arguments = (str(tiny_folder), ["uce"], ["nudity"], [0], tmp_path / "m", small(["uce"]))
     plain = make_matrix(*arguments)
-    strict = make_matrix(*arguments, instruments=Instruments(nudity=Config("strict6")))
+    strict = make_matrix(*arguments, common=Common(Instruments(nudity=Config("strict6"))))
     open_folder(plain)
     facts = json.loads((plain.out / "matrix.json").read_text())
     assert facts.pop("nudity") is None
@@ -372,8 +372,8 @@ def test_what_counts_as_nudity_belongs_to_the_matrix(tiny_folder: Path, tmp_path
     open_folder(plain)
     with pytest.raises(UserError, match="another matrix .other nudity."):
         open_folder(strict)
-    assert cells(plain)[0].content != cells(strict)[0].content
-    assert task_of(strict, cells(strict)[0]).instruments.nudity == Config("strict6")
+    assert plain.cells[0].content != strict.cells[0].content
+    assert strict.cells[0].run.instruments.nudity == Config("strict6")
 
 
 def test_names_stand_for_the_bundled_models_recipes() -> None:
@@ -392,5 +392,5 @@ def test_a_cell_is_the_same_however_its_concept_was_called(tmp_path: Path) -> No
         make_matrix("mini", ["uce"], [name], [0], tmp_path, {})
         for name in ("church", "mini/church")
     ]
-    first, second = (cells(matrix)[0] for matrix in found)
+    first, second = (matrix.cells[0] for matrix in found)
     assert first.inputs() == second.inputs() and first.folder == second.folder

@@ -168,18 +168,12 @@ def test_a_fixed_setting_is_not_varied() -> None:
 
 def test_no_tables_image_decides_a_setting(tmp_path: Path) -> None:
     from erase.runs.evaluation import requests
-    from erase.runs.task import make_task
-    from erase.study.matrix import cells, task_of
+    from erase.runs.make import make_run
     from erase.study.tune import tuning_matrix
 
     _, matrix = tuning_matrix("uce", "mini", tmp_path, count=1, budget=12_000)
-    tuned = [
-        r.seed
-        for cell in cells(matrix)
-        for rows in requests(task_of(matrix, cell).job, matrix.eval_shift).values()
-        for r in rows
-    ]
-    shown = [r.seed for rows in requests(make_task("mini", "church").job).values() for r in rows]
+    tuned = [r.seed for cell in matrix.cells for rows in requests(cell.run).values() for r in rows]
+    shown = [r.seed for rows in requests(make_run("mini", "church")).values() for r in rows]
     assert tuned and shown and not set(tuned) & set(shown)
 
 

@@ -20,7 +20,7 @@ from erase.diffusion.model import Diffusion
 from erase.diffusion.scopes import scoped
 from erase.images.files import read_manifest
 from erase.runs.evaluation import requests, requests_of
-from erase.runs.task import make_task
+from erase.runs.make import make_run
 from erase.runtime.errors import UserError
 from erase.unlearn.mask import Mask, union
 from erase.unlearn.saliency import accumulate
@@ -44,9 +44,9 @@ MADE_BY = (
 
 
 def test_pairs_take_turns_and_every_concept_has_the_same_share() -> None:
-    job = make_task("mini", ["church", "a very old castle"], ["truck", "a hill"]).job
-    pairs, words = job.pairs(), job.words()
-    church = make_task("mini", "church", "truck").job.pairs()
+    run = make_run("mini", ["church", "a very old castle"], ["truck", "a hill"])
+    pairs, words = run.pairs(), run.words()
+    church = make_run("mini", "church", "truck").pairs()
     assert pairs[::2] == church
     assert set(pairs[1::2]) == {("a very old castle", "a hill")}
     assert len(pairs) == 2 * len(church)
@@ -54,10 +54,10 @@ def test_pairs_take_turns_and_every_concept_has_the_same_share() -> None:
 
 
 def test_nothing_erased_is_retained_or_judged_as_retained() -> None:
-    job = make_task("mini", ["church", "radio"]).job
-    everything = requests(job)
-    for number, target in enumerate(job.targets):
-        own = requests_of(job, number)
+    run = make_run("mini", ["church", "radio"])
+    everything = requests(run)
+    for number, target in enumerate(run.targets):
+        own = requests_of(run, number)
         forget = [r for r in own["base"] if r.role == "forget"]
         assert {r.labels["object"] for r in forget} == {target.concept.label}
         others = [r for rows in own.values() for r in rows if r.role != "forget"]
@@ -65,10 +65,10 @@ def test_nothing_erased_is_retained_or_judged_as_retained() -> None:
         assert all(r in everything[side] for side, rows in own.items() for r in rows)
     # Retained prompts are of both at once.
     retained = [r.file for r in everything["base"] if r.role == "retain"]
-    assert len(set(retained)) == len(retained) == job.recipe.eval_retain
+    assert len(set(retained)) == len(retained) == run.recipe.eval_retain
     names = [(r.set, r.file) for r in everything["base"]]
     assert len(set(names)) == len(names)
-    assert not any("radio" in prompt or "church" in prompt for prompt in job.retain_prompts())
+    assert not any("radio" in prompt or "church" in prompt for prompt in run.retain_prompts())
 
 
 def test_each_concepts_saliency_is_that_of_its_own_images(tiny: Diffusion) -> None:
@@ -159,7 +159,7 @@ def test_what_can_not_work_is_refused(
     message: str,
 ) -> None:
     with pytest.raises(UserError, match=message):
-        make_task("mini", concepts, anchors, overrides=settings)
+        make_run("mini", concepts, anchors, overrides=settings)
 
 
 def test_all_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,27 +190,27 @@ def test_existing_images_are_measured_for_one_concept(
 
 def test_an_inversion_of_several_concepts_is_refused_before_anything_is_made() -> None:
     with pytest.raises(UserError, match="A textual inversion learns one concept"):
-        make_task("some/model", ["a church", "a radio"], ["a hut", "a hut"], "fmn")
+        make_run("some/model", ["a church", "a radio"], ["a hut", "a hut"], "fmn")
 
 
 def test_names_that_look_alike_do_not_share_images_or_folders() -> None:
     long = "a painting in the manner of a very famous dutch master of old, of a"
-    job = make_task("some/model", [f"{long} windmill", f"{long} church"], "a hut").job
-    assert len(set(job.places())) == 2
-    asked = requests(job)["base"]
+    run = make_run("some/model", [f"{long} windmill", f"{long} church"], "a hut")
+    assert len(set(run.places())) == 2
+    asked = requests(run)["base"]
     forget = [r.prompt for r in asked if r.role == "forget"]
-    half = job.recipe.eval_forget
+    half = run.recipe.eval_forget
     assert forget.count(f"{long} windmill") == forget.count(f"{long} church") == half
 
 
 @pytest.mark.usefixtures("first_generation")
 def test_retained_sets_of_several_concepts_take_turns(tmp_path: Path) -> None:
     """One prompt of the one is not lost among two hundred of the other."""
-    job = make_task("some/model", ["nudity", "a church"], [None, "a hut"], "salun-sd").job
-    alone = make_task("some/model", "nudity").job.retain_prompts()
-    prompts = job.retain_prompts()
+    run = make_run("some/model", ["nudity", "a church"], [None, "a hut"], "salun-sd")
+    alone = make_run("some/model", "nudity").retain_prompts()
+    prompts = run.retain_prompts()
     assert sum(p in alone for p in prompts[:100]) >= 50
-    assert make_task("some/model", "a church", "a hut").job.retain_prompts() == prompts[1::2]
+    assert make_run("some/model", "a church", "a hut").retain_prompts() == prompts[1::2]
 
 
 @pytest.mark.usefixtures("first_generation")
@@ -220,5 +220,5 @@ def test_which_of_several_recipes_is_asked_for() -> None:
     with pytest.raises(
         UserError, match=r"salun-sd14-nudity for 'nudity', salun-sd for 'a church'.*--recipe"
     ):
-        make_task("some/model", concepts, anchors)
-    assert make_task("mini", ["church", "a church"], "truck").job.recipe.name == "salun-mini"
+        make_run("some/model", concepts, anchors)
+    assert make_run("mini", ["church", "a church"], "truck").recipe.name == "salun-mini"

@@ -1,4 +1,4 @@
-"""What the erasing stages depend on, checked: a ``Job``, and what each stage reads, hashed."""
+"""A run, checked: what is erased from which model, how, and in which folder."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.images.captions import captions
 from erase.images.files import image_files
 from erase.methods import load_method
 from erase.prompts.concept import Concept, belongs, pairs
 from erase.prompts.groups import Role
 from erase.prompts.held_out import retain_rows
-from erase.recipes.recipe import Recipe, as_dict, keys, own_settings
+from erase.recipes.recipe import Recipe, own_settings
 from erase.runtime.errors import UserError
 from erase.runtime.files import sha256
 from erase.runtime.words import fold
@@ -28,10 +29,17 @@ ROLES: tuple[Role, ...] = ("forget", "retain", "anchor")
 
 
 class Target(NamedTuple):
-    """One concept and what is answered instead."""
+    """One concept and what is answered instead.
+
+    Attributes:
+        concept: what to forget.
+        anchor: what to answer instead.
+        named: both as the user named them, to be taken up again from the folder.
+    """
 
     concept: Concept
     anchor: Concept
+    named: tuple[str, str]
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """The prompts (c, c')."""
@@ -39,39 +47,96 @@ class Target(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Job:
-    """Everything that the erasing stages depend on, checked.
+class Sources:
+    """Where images and prompts come from, if not from the model and the concepts themselves.
 
     Attributes:
-        recipe: the settings.
-        concept: what to forget.
-        anchor: what to answer instead.
-        also: further concepts to forget in the same run.
-        seed: of every random draw.
         forget_folder, retain_folder: the user's own images; None has the base model make them.
         retain: prompt set to retain instead of the concept's own; None keeps it.
         neighbours: prompt set of its neighbours, likewise.
     """
 
-    recipe: Recipe
-    concept: Concept
-    anchor: Concept
-    seed: int
     forget_folder: Path | None = None
     retain_folder: Path | None = None
     retain: str | None = None
     neighbours: str | None = None
-    also: tuple[Target, ...] = ()
 
-    @property
-    def targets(self) -> tuple[Target, ...]:
-        """All concepts to forget, each with its anchor."""
-        return (Target(self.concept, self.anchor), *self.also)
+    def folder(self, role: Role) -> Path | None:
+        """The user's own images of a role."""
+        return {"forget": self.forget_folder, "retain": self.retain_folder}.get(role)
+
+    def beside(self, earlier: Sources, roles: Sequence[Role]) -> Sources:
+        """With those of an earlier command where none is given, folders as far as images of their
+        role are needed."""
+        forget, retain = (earlier.folder(r) if r in roles else None for r in ROLES[:2])
+        return Sources(
+            self.forget_folder or forget,
+            self.retain_folder or retain,
+            self.retain or earlier.retain,
+            self.neighbours or earlier.neighbours,
+        )
+
+
+OWN = Sources()
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how the networks are run.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        deterministic: have the device repeat itself bit by bit.
+        channels_last, compiled: see ``diffusion.Diffusion``.
+    """
+
+    device: str = "auto"
+    deterministic: bool = False
+    channels_last: bool = False
+    compiled: bool = False
+
+
+AUTO = Compute()
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that the stages depend on; ``make_run`` checks it.
+
+    Attributes:
+        model: ``mini``, a hub id, a diffusers folder or a single file.
+        targets: the concepts to forget, at least one, each with its anchor.
+        recipe: the settings.
+        seed: of every random draw.
+        out: the run folder.
+        sources: the user's own images and prompts.
+        instruments: what the images are measured with.
+        compute: where and how the networks are run.
+        shared: folder in which runs find each other's images of the base model, and what was
+            measured on them.
+        eval_shift: added to the seeds of all evaluation images.
+    """
+
+    model: str
+    targets: tuple[Target, ...]
+    recipe: Recipe
+    seed: int
+    out: Path
+    sources: Sources = OWN
+    instruments: Instruments = UNNAMED
+    compute: Compute = AUTO
+    shared: Path | None = None
+    eval_shift: int = 0
 
     @property
     def name(self) -> str:
         """What is forgotten, in words."""
         return " + ".join(t.concept.name for t in self.targets)
+
+    @property
+    def measured(self) -> Path | None:
+        """Where what was measured on the base model's images is shared; None is the run's own."""
+        return self.shared / "measured" if self.shared else None
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """The prompts (c, c'), the concepts taking turns: pair i is that of concept i mod n."""
@@ -90,10 +155,10 @@ class Job:
         """The prompts c^r; the anchor's own where the concept says so. Sets of several concepts
         take turns."""
         sources: dict[Any, list[str]] = {}
-        for concept, _ in self.targets:
-            rows = retain_rows(concept, self.retain)
+        for target in self.targets:
+            rows = retain_rows(target.concept, self.sources.retain)
             kept = [r.prompt for r in rows if not self.forgets(r.prompt, r.labels)]
-            sources.setdefault(self.retain or concept.retain, kept)
+            sources.setdefault(self.sources.retain or target.concept.retain, kept)
         own = [prompts for prompts in sources.values() if prompts]
         if not own:
             raise UserError(
@@ -104,25 +169,21 @@ class Job:
     def trained_prompts(self) -> frozenset[str]:
         """What is retained in training, as ``words.fold`` spells it: judging it would tell
         nothing of what was not trained on."""
-        own = self.folder("retain")
+        own = self.sources.retain_folder
         told = captions(own, image_files(own)) if own else []
         return frozenset(fold(text) for text in (*self.retain_prompts(), *told) if text)
 
     def places(self) -> list[str]:
         """A folder name for each concept, all different."""
         names: list[str] = []
-        for concept, _ in self.targets:
-            name = slug(concept.name)
+        for target in self.targets:
+            name = slug(target.concept.name)
             names.append(f"{name}-{len(names) + 1}" if name in names else name)
         return names
 
     def roles(self) -> tuple[Role, ...]:
         """The images that the mask and the method need."""
         return roles_of(self.recipe)
-
-    def folder(self, role: Role) -> Path | None:
-        """The user's own images of a role."""
-        return {"forget": self.forget_folder, "retain": self.retain_folder}.get(role)
 
     def sampler(self) -> Sampler:
         """How images are made, for training and evaluation alike."""
@@ -135,9 +196,8 @@ class Job:
 def roles_of(recipe: Recipe) -> tuple[Role, ...]:
     """The images that the mask and the method of a recipe need."""
     needs = load_method(recipe.method).NEEDS
-    needed = set(needs.images)
     own = own_settings(recipe)
-    needed -= {role for role, key in needs.weighed.items() if not own[key]}
+    needed = set(needs.images) - {role for role, key in needs.weighed.items() if not own[key]}
     if recipe.mask == "saliency":
         needed.add("forget")
     return tuple(role for role in ROLES if role in needed)
@@ -154,44 +214,7 @@ def slug(text: str) -> str:
     return "-".join(part for part in name.split("-") if part)[:60] or "run"
 
 
-def inputs(job: Job, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """By stage, what it reads besides earlier results; see ``Plan``.
-
-    Args:
-        job: the run.
-        model: fingerprints of the base model's components.
-    """
-    flat = as_dict(job.recipe)
-    read = {stage: {k: flat.get(k) for k in keys(stage)} for stage in ("images", "mask", "train")}
-    for role in ROLES:
-        if role not in job.roles():
-            del read["images"][f"{role}_images"]
-    folders = {
-        f"{role}_folder": [[str(folder.resolve())], *map(list, listed(job, role))]
-        for role in job.roles()
-        if (folder := job.folder(role))
-    }
-    shared = {"model": dict(model), "seed": job.seed, "pairs": [list(p) for p in job.pairs()]}
-    if job.also:
-        shared["concepts"] = len(job.targets)
-    return {
-        "images": {
-            **shared,
-            "retain": job.retain_prompts(),
-            **read["images"],
-            **folders,
-        },
-        "mask": {**shared, **read["mask"]},
-        "train": {
-            **shared,
-            "method": job.recipe.method,
-            **read["train"],
-            **own_settings(job.recipe),
-        },
-    }
-
-
-def listed(job: Job, role: Role) -> list[tuple[str, str, str]]:
+def listed(run: Run, role: Role) -> list[tuple[str, str, str]]:
     """The user's own images of a role: path, prompt, SHA-256.
 
     Every forget prompt names the concept, so they are dealt out in turn. A retained image is of
@@ -200,14 +223,14 @@ def listed(job: Job, role: Role) -> list[tuple[str, str, str]]:
     Raises:
         UserError: no images, or a retained one that nothing describes.
     """
-    own = job.folder(role)
+    own = run.sources.folder(role)
     assert own is not None
     files = image_files(own)
     if role == "forget":
-        offered = [c for c, _ in job.pairs()]
+        offered = [c for c, _ in run.pairs()]
         texts = [offered[i % len(offered)] for i in range(len(files))]
     else:
-        offered = list(dict.fromkeys(job.retain_prompts()))
+        offered = list(dict.fromkeys(run.retain_prompts()))
         found = captions(own, files)
         if None in found and len(offered) > 1:
             raise UserError(

@@ -1,0 +1,176 @@
+"""A run from what the user asked for, anew or where a folder was left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from erase.eval.instruments.choice import Instruments
+from erase.methods import load_method
+from erase.prompts.concept import Concept, load_concept, members
+from erase.recipes.recipe import Recipe, default_recipe, load_recipe, make_recipe, recipe_for
+from erase.runs.checks import check_settings
+from erase.runs.folder import RECORD, read_facts
+from erase.runs.run import OWN, ROLES, Compute, Run, Sources, Target, slug
+from erase.runtime.errors import UserError
+
+MAX_SEED = 2**63
+"""Seeds of runs lie below: what torch's generators and every reader of run.json hold exactly."""
+
+
+def family(model: str) -> str | None:
+    """The family in which a model's short concept names are looked up."""
+    return "mini" if model == "mini" else None
+
+
+def make_run(
+    model: str,
+    concept: str | Sequence[str],
+    anchor: str | Sequence[str | None] | None = None,
+    recipe: str | Recipe | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    sources: Sources = OWN,
+) -> Run:
+    """Checks what the user asked for; several concepts are erased together.
+
+    Raises:
+        UserError: an unknown name or a value out of range, not an anchor for each concept, or
+            concepts that have different recipes by default.
+    """
+    if not concept and not isinstance(concept, str):
+        raise UserError("No concept was given: name at least one.")
+    typed = [concept] if isinstance(concept, str) else list(concept)
+    wanted = [anchor] if anchor is None or isinstance(anchor, str) else list(anchor)
+    if len(wanted) not in (1, len(typed)):
+        raise UserError(
+            f"{len(wanted)} anchors were given for {len(typed)} concepts: give one for all, or one "
+            "for each."
+        )
+    concepts = [load_concept(name, family(model)) for name in typed]
+    if not isinstance(recipe, Recipe):
+        name = recipe_for(recipe or _common_recipe(model, concepts), model)
+        recipe = load_recipe(name, overrides or {})
+    needed = load_method(recipe.method).NEEDS.anchor
+    named = (model, "-".join(slug(one.name) for one in concepts), recipe.name)
+    run = Run(
+        model=model,
+        targets=tuple(
+            _target(one, name, _anchor(one, own, needed), family(model))
+            for one, name, own in zip(
+                concepts, typed, wanted * (len(typed) // len(wanted)), strict=True
+            )
+        ),
+        recipe=recipe,
+        seed=seed,
+        out=Path(out or Path("runs") / "-".join([*map(slug, named), str(seed)])),
+        sources=sources,
+    )
+    check_settings(run)
+    if not 0 <= seed < MAX_SEED:
+        wrong = "negative" if seed < 0 else "too large"
+        raise UserError(f"The seed {seed} is {wrong}: give one from 0 to 2^63 - 1.")
+    return run
+
+
+def _common_recipe(model: str, concepts: Sequence[Concept]) -> str:
+    own = {default_recipe(model, concept): concept.name for concept in concepts}
+    if len(own) > 1:
+        of = ", ".join(f"{recipe} for '{concept}'" for recipe, concept in own.items())
+        raise UserError(f"The concepts have different recipes of their own ({of}): give --recipe.")
+    return next(iter(own))
+
+
+def _anchor(concept: Concept, given: str | None, needed: bool) -> str:
+    """What was given, the concept's own, or none where the method needs none."""
+    chosen = given if given is not None else concept.anchor
+    if chosen is None and needed:
+        raise UserError(
+            f"The concept '{concept.name}' has no anchor of its own: give one with --anchor "
+            '(--anchor "" remaps it to the empty prompt).'
+        )
+    return chosen or ""
+
+
+def _target(concept: Concept, name: str, anchor: str, home: str | None) -> Target:
+    return Target(concept, load_concept(anchor, concept.family or home), (name, anchor))
+
+
+def resume(
+    folder: Path, concept: str | Sequence[str] | None = None, recipe: str | None = None
+) -> Run | None:
+    """The run that a folder was begun with; None where it holds none, or one of other concepts.
+
+    Args:
+        folder: of the run.
+        concept: what is asked for now; None is whatever the folder's is.
+        recipe: taken instead of the folder's.
+
+    Raises:
+        UserError: a run.json that can't be read, or that names what is not there any more.
+    """
+    if not (folder / RECORD).exists():
+        return None
+    facts = read_facts(folder / RECORD)
+    given = facts.get("given", {})
+    begun = given.get("concept") or facts.get("concept")
+    if not begun or (concept and concept not in (begun, facts.get("concept"))):
+        return None
+    if recipe is None:
+        saved = dict(facts["recipe"])
+        kept = make_recipe(saved.pop("name"), saved)
+    forget, retain = (Path(at) if (at := given.get(f"{r}_folder")) else None for r in ROLES[:2])
+    sources = Sources(forget, retain, given.get("retain"), given.get("neighbours"))
+    run = make_run(
+        facts.get("model", {}).get("source") or "mini",
+        begun,
+        given.get("anchor"),
+        recipe or kept,
+        int(facts.get("seed", 0)),
+        folder,
+    )
+    return replace(
+        run,
+        sources=OWN.beside(sources, run.roles()),
+        instruments=_instruments(given),
+        compute=Compute(
+            channels_last=bool(facts.get("channels_last")), compiled=bool(facts.get("compiled"))
+        ),
+    )
+
+
+def _instruments(given: Mapping[str, Any]) -> Instruments:
+    specs = {key: given.get(key) for key in ("judge", "clip", "features", "lpips")}
+    counted = given.get("nudity")
+    if not counted:
+        return Instruments(**specs)
+    from erase.eval.instruments.nudenet import Config
+
+    return Instruments(**specs, nudity=Config(**counted))
+
+
+def each(run: Run, anchors: bool) -> list[Run]:
+    """One run per member of the model's family, each in a folder of its own below ``out``.
+
+    Args:
+        run: of any member.
+        anchors: whether its anchor is that of all; the anchor itself, and concepts of another
+            kind, keep their own.
+    """
+    home = family(run.model)
+    if home is None:
+        raise UserError("--concept all needs a family of concepts: it works with --model mini.")
+    runs = []
+    for concept in members(home):
+        _, anchor, (_, typed) = run.targets[0]
+        fits = anchor.kind in ("text", concept.kind) and anchor.name != concept.name
+        if not anchors or not fits:
+            assert concept.anchor is not None
+            typed = concept.anchor
+        target = _target(concept, concept.name, typed, home)
+        target.pairs()
+        runs.append(replace(run, targets=(target,), out=run.out / slug(concept.name)))
+    return runs

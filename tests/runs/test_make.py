@@ -1,0 +1,54 @@
+"""A run made anew, and taken up again from what its folder says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from erase.eval.instruments.choice import Instruments
+from erase.eval.instruments.nudenet import Config
+from erase.runs.make import make_run, resume
+from erase.runs.plan import describe
+from erase.runs.run import Compute, Run, Sources
+from erase.runtime.errors import UserError
+
+
+def _left(run: Run) -> Path:
+    """The folder that a run leaves behind, as far as resuming it goes."""
+    run.out.mkdir(parents=True)
+    (run.out / "run.json").write_text(json.dumps(describe(run, {}, "cpu")))
+    return run.out
+
+
+def test_a_run_is_taken_up_as_it_was_asked_for(tmp_path: Path) -> None:
+    sources = Sources(forget_folder=tmp_path / "mine", retain="mini-train")
+    alone = make_run("mini", "church", None, None, 4, tmp_path / "a", {"alpha": 0.3}, sources)
+    measured = Instruments(judge="mini", nudity=Config("strict6", 0.7))
+    alone = replace(alone, instruments=measured, compute=Compute(compiled=True))
+    several = make_run("mini", ["church", "radio"], ["truck", "a [hut]"], out=tmp_path / "b")
+    for run in (alone, several):
+        assert resume(_left(run)) == run
+
+
+def test_what_a_folder_says_of_another_concept_is_not_taken_up(tmp_path: Path) -> None:
+    out = _left(make_run("mini", "church", out=tmp_path / "r"))
+    assert resume(out, "radio") is None
+    assert resume(tmp_path / "nowhere") is None
+    for name in ("church", "mini/church"):  # as it was called, and its full name
+        assert resume(out, name) is not None
+
+
+def test_another_recipe_takes_the_folders_that_it_has_a_use_for(tmp_path: Path) -> None:
+    own = Sources(forget_folder=tmp_path / "mine")
+    out = _left(make_run("mini", "church", out=tmp_path / "r", sources=own))
+    esd = resume(out, recipe="esd-x")
+    assert esd is not None and esd.recipe.name == "esd-x-mini"
+    assert esd.sources.forget_folder is None
+
+
+def test_a_model_from_elsewhere_is_no_recipe_that_can_be_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no method 'included'"):
+        make_run("mini", "church", overrides={"method": "included"}, out=tmp_path / "r")
