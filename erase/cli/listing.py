@@ -20,9 +20,9 @@ def recipes() -> Table:
     for name in list_recipes():
         recipe = load_recipe(name)
         settings = as_dict(recipe)
-        used = {k: v for k, v in settings.items() if k not in idle(settings)}
+        used = settings.keys() - idle(settings)
         images = [
-            f"{used[key]} {role}"
+            f"{settings[key]} {role}"
             for role in ("forget", "retain", "anchor")
             if (key := f"{role}_images") in used
         ]

@@ -74,5 +74,6 @@ def _recipes() -> Mapping[str, Mapping[str, Any]]:
     found = {}
     for name in dict.fromkeys(["salun-mini", *names]):
         settings = as_dict(load_recipe(name))
-        found[name] = {k: v for k, v in settings.items() if k not in idle(settings)}
+        unused = idle(settings)
+        found[name] = {k: v for k, v in settings.items() if k not in unused}
     return found

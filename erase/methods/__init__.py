@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -72,6 +73,7 @@ class Method(Protocol):
         ...
 
 
+@cache
 def load_method(name: str) -> Method:
     """A method's module by its name, which exists; ``_NAME.py`` is one that no recipe can name."""
     file = name if (METHODS / f"{name}.py").exists() else f"_{name}"
