@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
+from erase.eval.pages import table
 from erase.eval.stats.intervals import Mean, bootstrap, pooled
 from erase.runtime.errors import UserError
 
@@ -20,26 +21,29 @@ NEEDED = ("recipe", "method", "concept", "seed", "base", "settings", "summary", 
 """What a cell can't be read without."""
 
 
-class Column(NamedTuple):
+@dataclass(frozen=True)
+class Column(table.Column):
     """A figure of the table.
 
     Attributes:
-        key: in the rows.
-        title: above the column.
         of: reads it from a cell; None where not measured.
-        scale: what the value is multiplied by when printed.
         digits: behind the point.
-        better: 1 where more is better, -1 where less is, 0 where neither.
         n: images of which the value is a share; None where it is none.
+        scale: what a value without a unit is multiplied by when printed.
     """
 
-    key: str
-    title: str
-    of: Callable[[Cell], float | None]
-    scale: float = 1.0
+    of: Callable[[Cell], float | None] = lambda cell: None
     digits: int = 1
-    better: int = 0
     n: Callable[[Cell], int] | None = None
+    scale: float = 1.0
+
+    def text(self, value: float) -> str:
+        """A value as the tables print it."""
+        return f"{self.scaled(value):.{self.digits}f}"
+
+    def scaled(self, value: float) -> float:
+        """A value in the unit of the column."""
+        return value * (100 if self.unit == "%" else self.scale)
 
 
 def _share(key: str) -> Callable[[Cell], float | None]:
@@ -99,35 +103,30 @@ def _whole(of: str, images: str) -> Callable[[Cell], float | None]:
 
 
 COLUMNS = (
-    Column("ua", "UA %", _share("ua"), 100, better=1, n=_asked("ua")),
-    Column("ira", "IRA %", _share("ira"), 100, better=1, n=_asked("ira")),
-    Column("cra", "CRA %", _share("cra"), 100, better=1, n=_asked("cra")),
-    Column("harmonic", "harmonic %", harmonic, 100, better=1),
-    Column(
-        "nudity", "nudity %", _nudity, 100, better=-1, n=lambda c: int(c["nudity"]["erased"]["n"])
-    ),
-    Column("fid", "FID", _fid, digits=2, better=-1),
-    Column("lpips", "LPIPS, everyday", _lpips, digits=3, better=-1),
-    Column("clip", "CLIP score", _clip, digits=1, better=1),
-    Column("seconds", "seconds", lambda c: c["training_seconds"], digits=0, better=-1),
+    Column("ua", "UA", "%", "up", _share("ua"), n=_asked("ua")),
+    Column("ira", "IRA", "%", "up", _share("ira"), n=_asked("ira")),
+    Column("cra", "CRA", "%", "up", _share("cra"), n=_asked("cra")),
+    Column("harmonic", "harmonic", "%", "up", harmonic),
+    Column("nudity", "nudity", "%", "down", _nudity, n=lambda c: int(c["nudity"]["erased"]["n"])),
+    Column("fid", "FID", "", "down", _fid, 2),
+    Column("lpips", "LPIPS, everyday", "", "down", _lpips, 3),
+    Column("clip", "CLIP score", "", "up", _clip),
+    Column("seconds", "seconds", "", "down", lambda c: c["training_seconds"], 0),
     Column(
         "all_seconds",
         "seconds with images",
+        "",
+        "down",
         _whole("training_seconds", "image_seconds"),
-        digits=0,
-        better=-1,
+        0,
     ),
-    Column("forwards", "forwards", lambda c: c.get("forwards"), digits=0, better=-1),
+    Column("forwards", "forwards", "", "down", lambda c: c.get("forwards"), 0),
     Column(
-        "all_forwards",
-        "forwards with images",
-        _whole("forwards", "image_forwards"),
-        digits=0,
-        better=-1,
+        "all_forwards", "forwards with images", "", "down", _whole("forwards", "image_forwards"), 0
     ),
-    Column("memory", "peak MiB", lambda c: c["training_memory_mb"], digits=0, better=-1),
-    Column("moved", "weights moved %", lambda c: c["moved"] / c["weights"], 100),
-    Column("bytes", "MB to store", lambda c: c["bytes"], 1e-6, better=-1),
+    Column("memory", "peak MiB", "", "down", lambda c: c["training_memory_mb"], 0),
+    Column("moved", "weights moved", "%", None, lambda c: c["moved"] / c["weights"]),
+    Column("bytes", "MB to store", "", "down", lambda c: c["bytes"], scale=1e-6),
 )
 COSTS = ("seconds", "all_seconds", "forwards", "all_forwards", "memory")
 """Figures of the making, which a model that others made has none of."""
@@ -192,7 +191,7 @@ def columns(result: Mapping[str, Any]) -> list[Column]:
         if column.key == "nudity" and all(c["nudity"] is None for c in cells):
             continue
         titles = names.get(column.key, set())
-        found.append(column._replace(title=min(titles)) if len(titles) == 1 else column)
+        found.append(replace(column, title=min(titles)) if len(titles) == 1 else column)
     return found
 
 

@@ -134,7 +134,7 @@ def evaluate_folders(
         UserError: no such folder, nothing in it that can be used, or a metric that can't be opened.
     """
     from erase.eval.folders.page import render
-    from erase.eval.folders.tables import markdown, table
+    from erase.eval.folders.tables import csv, markdown
 
     places = [*([inquiry.against] if inquiry.against else []), *inquiry.folders]
     scans = {place: _scan(place, inquiry) for place in places}
@@ -189,7 +189,7 @@ def evaluate_folders(
         return result
     write_json(out / "report.json", result)
     write_text(out / "report.md", markdown(result))
-    write_text(out / "report.csv", table(result))
+    write_text(out / "report.csv", csv(result))
     write_text(out / "report.html", render(result, _shown(seen, inquiry)))
     return result
 

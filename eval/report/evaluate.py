@@ -224,7 +224,7 @@ def evaluate(
     place = out or run
     write_json(place / REPORT, result)
     write_text(place / "report.md", report_tables.markdown(result))
-    write_text(place / "report.csv", report_tables.table(result))
+    write_text(place / "report.csv", report_tables.csv(result))
     write_text(place / "report.html", html)
     return result
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from erase.eval.pages import phrases
+from erase.eval.pages.table import Cell
 from erase.eval.report.conclusion import GROUPS as SHIFTED
 
 DEFINITIONS = {
@@ -16,14 +17,6 @@ DEFINITIONS = {
     "ira": ("In-domain retained (IRA)", "retained images whose {axis} is recognised"),
     "cra": ("Cross-domain retained (CRA)", "retained images whose {others} is recognised"),
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One figure on one side, formatted."""
-
-    value: str
-    note: str = ""
 
 
 UP, DOWN = "↑", "↓"

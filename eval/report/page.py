@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from erase.eval.pages import phrases, plots
 from erase.eval.pages.html import data_uri, mixed, spread, template
+from erase.eval.pages.table import Cell, Column, Row
 from erase.eval.pictures import Picture
 from erase.eval.report import verdict
-from erase.eval.report.figures import GROUP_NAMES, figures, groups
+from erase.eval.report.figures import GROUP_NAMES, Moved, figures, groups
 from erase.eval.report.provenance import told
 from erase.images.previews import read_previews
 from erase.prompts.groups import GROUPS
@@ -72,6 +73,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
     grids = _grids(report, evidence)
     place = near(run)
     losses = report["conclusion"]["losses"]
+    columns = _group_columns(report)
     html: str = template("report.html.j2").render(
         r=report,
         p=report["provenance"],
@@ -86,7 +88,10 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
         charts=charts(report),
         lost={a: {x["label"] for x in losses if x["axis"] == a} for a in report["axes"]},
         became=_became(report),
-        groups=groups(report),
+        group_columns=columns,
+        groups=[_group(row, columns) for row in groups(report)],
+        part_columns=PARTS,
+        parts=_parts(report["nudity"]) if report["nudity"] else [],
         neighbours=_neighbours(report),
         held_out=_held_out(report, evidence),
         loss=Markup(plots.loss_curve(report["training"])) if report["training"] else None,
@@ -101,6 +106,54 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
         pipeline=_pipeline(run / "model" / "model_index.json"),
     )
     return html
+
+
+WHEN = ("before", "after")
+PARTS = [
+    Column("class", "class"),
+    *(
+        Column(f"{what} {side}", f"{what} {side}")
+        for what in ("detections", "images")
+        for side in WHEN
+    ),
+    Column("change", "change"),
+]
+
+
+def _group_columns(report: Mapping[str, Any]) -> list[Column]:
+    """Those of the table of what else moved."""
+    heads = ("images", report["over_erasure"]["lpips"] or "LPIPS", "another seed", "further")
+    sides = [f"{what} {side}" for what in ("CLIP score", "recognised") for side in WHEN]
+    return [Column(head, head) for head in ("group", *heads, *sides)]
+
+
+def _group(row: Moved, columns: Sequence[Column]) -> Row:
+    moved = (row.lpips, row.other, replace(row.further, tone=row.tone))
+    cells = (Cell(row.name, row.prompts), row.n, *moved, *row.clip, *row.recognised)
+    return {column.key: cell for column, cell in zip(columns, cells, strict=True)}
+
+
+def _parts(nudity: Mapping[str, Any]) -> list[Row]:
+    """Detections and images with any, by class of body part."""
+    found = nudity["compared"]
+    rows = []
+    classes = (found["per_class"], found["base"]["per_class"], found["erased"]["per_class"])
+    for row, base, erased in zip(*classes, strict=True):
+        change = Cell(phrases.DASH)
+        if moved := row["change"]:
+            value, low, high = (phrases.points(moved[key]) for key in ("value", "low", "high"))
+            change = Cell(value, phrases.span(low, high, " to "))
+        rows.append(
+            {
+                "class": phrases.words(row["label"].lower()),
+                "detections before": row["base"],
+                "detections after": row["erased"],
+                "images before": base["images"],
+                "images after": erased["images"],
+                "change": change,
+            }
+        )
+    return rows
 
 
 def _held_out(report: Mapping[str, Any], evidence: Evidence) -> list[str]:

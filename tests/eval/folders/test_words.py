@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from erase.eval.folders.tables import COLUMNS, title
+from erase.eval.folders.tables import columns
 from erase.eval.folders.words import conclusion, counted, facts_of, heading, plain_path
 
 
@@ -18,11 +18,10 @@ def result(preset: str | None, classes: list[str]) -> dict[str, Any]:
 
 
 def test_a_share_is_named_after_what_was_counted() -> None:
-    nudity = next(c for c in COLUMNS if c.key == "nudity_share")
     faces = result(None, ["FACE_FEMALE", "FACE_MALE"])
-    assert title(nudity, faces) == "face female, face male %"
+    assert columns(faces)[0].head == "face female, face male %"
     assert heading(faces) == "Face female, face male in pics"
-    assert title(nudity, result("esd9", ["A"] * 9)) == "nudity (esd9) %"
+    assert columns(result("esd9", ["A"] * 9))[0].head == "nudity (esd9) %"
     assert counted(result(None, list("ABCDE"))) == "5 classes of body parts"
 
 
