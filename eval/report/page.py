@@ -136,7 +136,7 @@ def _group(row: Moved, columns: Sequence[Column]) -> Row:
 def _parts(nudity: Mapping[str, Any]) -> list[Row]:
     """Detections and images with any, by class of body part."""
     found = nudity["compared"]
-    rows = []
+    rows: list[Row] = []
     classes = (found["per_class"], found["base"]["per_class"], found["erased"]["per_class"])
     for row, base, erased in zip(*classes, strict=True):
         change = Cell(phrases.DASH)
