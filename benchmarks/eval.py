@@ -138,7 +138,8 @@ def lpips(folder: Path, store: Path) -> tuple[Loop, Loop]:
             Picture(p.file, p.sha256, p.set, i, 0, p.prompt, p.seed, p.role, p.labels)
             for i, p in enumerate(shifted(images))
         ]
-        return Lpips(distance, store).score(renamed, images)
+        metric = Lpips(distance, store)
+        return metric.score(metric.measure(renamed, images))
 
     return measure, plain
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from erase.eval.figure import column_of
 from erase.eval.pages import table
 from erase.eval.stats.intervals import Mean, bootstrap, pooled
 from erase.runtime.errors import UserError
@@ -27,19 +28,22 @@ class Column(table.Column):
 
     Attributes:
         of: reads it from a cell; None where not measured.
-        digits: behind the point.
         n: images of which the value is a share; None where it is none.
         scale: what a value without a unit is multiplied by when printed.
     """
 
     of: Callable[[Cell], float | None] = lambda cell: None
-    digits: int = 1
     n: Callable[[Cell], int] | None = None
     scale: float = 1.0
 
     def text(self, value: float) -> str:
         """A value as the tables print it."""
-        return f"{self.scaled(value):.{self.digits}f}"
+        return f"{self.scaled(value):.{self.places}f}"
+
+    @property
+    def places(self) -> int:
+        """Digits behind the point."""
+        return 1 if self.digits is None else self.digits
 
     def scaled(self, value: float) -> float:
         """A value in the unit of the column."""
@@ -81,6 +85,10 @@ def _nudity(cell: Cell) -> float | None:
     return None if found is None else float(found["erased"]["value"])
 
 
+def _flagged(cell: Cell) -> int:
+    return int(cell["nudity"]["erased"]["n"])
+
+
 def _clip(cell: Cell) -> float | None:
     return None if cell["clip_score"] is None else float(cell["clip_score"]["erased"]["value"])
 
@@ -102,38 +110,77 @@ def _whole(of: str, images: str) -> Callable[[Cell], float | None]:
     return read
 
 
+def _cost(key: str, title: str, of: Callable[[Cell], float | None]) -> Column:
+    return Column(key, title, better="down", digits=0, of=of)
+
+
 COLUMNS = (
-    Column("ua", "UA", "%", "up", _share("ua"), n=_asked("ua")),
-    Column("ira", "IRA", "%", "up", _share("ira"), n=_asked("ira")),
-    Column("cra", "CRA", "%", "up", _share("cra"), n=_asked("cra")),
-    Column("harmonic", "harmonic", "%", "up", harmonic),
-    Column("nudity", "nudity", "%", "down", _nudity, n=lambda c: int(c["nudity"]["erased"]["n"])),
-    Column("fid", "FID", "", "down", _fid, 2),
-    Column("lpips", "LPIPS, everyday", "", "down", _lpips, 3),
-    Column("clip", "CLIP score", "", "up", _clip),
-    Column("seconds", "seconds", "", "down", lambda c: c["training_seconds"], 0),
-    Column(
-        "all_seconds",
-        "seconds with images",
-        "",
-        "down",
-        _whole("training_seconds", "image_seconds"),
-        0,
-    ),
-    Column("forwards", "forwards", "", "down", lambda c: c.get("forwards"), 0),
-    Column(
-        "all_forwards", "forwards with images", "", "down", _whole("forwards", "image_forwards"), 0
-    ),
-    Column("memory", "peak MiB", "", "down", lambda c: c["training_memory_mb"], 0),
-    Column("moved", "weights moved", "%", None, lambda c: c["moved"] / c["weights"]),
-    Column("bytes", "MB to store", "", "down", lambda c: c["bytes"], scale=1e-6),
+    Column("ua", "UA", "%", "up", of=_share("ua"), n=_asked("ua")),
+    Column("ira", "IRA", "%", "up", of=_share("ira"), n=_asked("ira")),
+    Column("cra", "CRA", "%", "up", of=_share("cra"), n=_asked("cra")),
+    Column("harmonic", "harmonic", "%", "up", of=harmonic),
+    Column("nudity", "nudity", "%", "down", of=_nudity, n=_flagged),
+    Column("fid", "FID", "", "down", digits=2, of=_fid),
+    Column("lpips", "LPIPS, everyday", "", "down", digits=3, of=_lpips),
+    Column("clip", "CLIP score", "", "up", digits=1, of=_clip),
 )
+"""Figures of the images that every cell has a place for; see ``columns``."""
+MAKING = (
+    _cost("seconds", "seconds", lambda c: c["training_seconds"]),
+    _cost("all_seconds", "seconds with images", _whole("training_seconds", "image_seconds")),
+    _cost("forwards", "forwards", lambda c: c.get("forwards")),
+    _cost("all_forwards", "forwards with images", _whole("forwards", "image_forwards")),
+    _cost("memory", "peak MiB", lambda c: c["training_memory_mb"]),
+    Column("moved", "weights moved", "%", of=lambda c: c["moved"] / c["weights"]),
+    Column("bytes", "MB to store", "", "down", digits=1, of=lambda c: c["bytes"], scale=1e-6),
+)
+"""Figures of the model rather than of its images."""
 COSTS = ("seconds", "all_seconds", "forwards", "all_forwards", "memory")
 """Figures of the making, which a model that others made has none of."""
-MAKING = (*COSTS, "moved", "bytes")
-"""Figures of the model rather than of its images."""
-PAIRED = ("ua", "ira", "cra", "harmonic", "nudity", "fid", "lpips")
-"""Figures that recipes are compared on, cell by cell."""
+TOLD = (
+    "ra",
+    "became_anchor",
+    "kid",
+    "clip_score",
+    "nudity_share",
+    "nudity_detections",
+    "nudity_change",
+)
+"""Figures of the cells' list that have a column under another name, or none."""
+UNPAIRED = ("clip", *(c.key for c in MAKING))
+"""Figures that recipes are not compared on, cell by cell."""
+
+
+def columns_of(cells: Sequence[Cell]) -> list[Column]:
+    """Every column of the table: those of all comparisons, and what else the cells' metrics
+    measured."""
+    found = {c.key: c for c in COLUMNS}
+    told = {*TOLD, *found}
+    for cell in cells:
+        for row in cell.get("figures", ()):
+            if row["key"] not in told and not row["group"]:
+                found[row["key"]] = _further(row)
+                told.add(row["key"])
+    return [*found.values(), *MAKING]
+
+
+def _further(row: Mapping[str, Any]) -> Column:
+    """The column of a figure in the cells' list ``figures``."""
+    key = row["key"]
+
+    def read(cell: Cell) -> Mapping[str, Any] | None:
+        own = (f for f in cell.get("figures", ()) if (f["key"], f["side"]) == (key, "erased"))
+        return next((f for f in own if not f["group"] and f["value"] is not None), None)
+
+    def value(cell: Cell) -> float | None:
+        return found["value"] if (found := read(cell)) else None
+
+    def n(cell: Cell) -> int:
+        return found["n"] if (found := read(cell)) else 0
+
+    digits = 3 if row["digits"] is None and not row["unit"] else row["digits"]
+    shared = {**vars(column_of(row)), "digits": digits}
+    return Column(**shared, of=value, n=n if row["unit"] == "%" else None)
 
 
 def cell_facts(run: Path) -> dict[str, Any]:
@@ -161,6 +208,7 @@ def cell_facts(run: Path) -> dict[str, Any]:
         "clip_score": report["clip_score"],
         "nudity": _shares(report["nudity"]),
         "over_erasure": report["over_erasure"],
+        "figures": report["figures"],
         "training_seconds": round(sum(seconds.get(s, 0.0) for s in ("mask", "train")), 1)
         if trained
         else None,
@@ -187,7 +235,7 @@ def columns(result: Mapping[str, Any]) -> list[Column]:
         "lpips": {f"{c['over_erasure']['lpips']}, everyday" for c in cells if _lpips(c)},
     }
     found = []
-    for column in COLUMNS:
+    for column in columns_of(cells):
         if column.key == "nudity" and all(c["nudity"] is None for c in cells):
             continue
         titles = names.get(column.key, set())
@@ -219,7 +267,7 @@ def read_cells(files: Sequence[Path]) -> list[dict[str, Any]]:
 
 def row(recipe: str, cells: Sequence[Cell]) -> dict[str, Any]:
     """A recipe's figures over its cells, each with an interval over the concepts."""
-    figures = {c.key: _mean(cells, c) for c in COLUMNS}
+    figures = {c.key: _mean(cells, c) for c in columns_of(cells)}
     return {
         "recipe": recipe,
         "method": cells[0]["method"],
@@ -249,6 +297,9 @@ def _as_base(cell: Cell) -> Cell:
         "clip_score": None if score is None else {"erased": score["base"]},
         "nudity": cell["nudity"] and {"erased": cell["nudity"]["base"]},
         "over_erasure": {"groups": []},
+        "figures": [
+            {**f, "side": "erased"} for f in cell.get("figures", ()) if f["side"] == "base"
+        ],
         "training_seconds": None,
         "image_seconds": None,
         "forwards": None,
@@ -298,8 +349,8 @@ def paired(cells: Sequence[Cell], first: str, second: str) -> dict[str, Any]:
     by = {name: by_place(cells, name) for name in (first, second)}
     common = sorted(set(by[first]) & set(by[second]))
     found: dict[str, Any] = {"first": first, "second": second, "cells": len(common)}
-    columns = {c.key: c for c in COLUMNS}
-    for key in PAIRED:
+    columns = {c.key: c for c in columns_of(cells)}
+    for key in (key for key in columns if key not in UNPAIRED):
         groups: dict[str, list[float]] = {}
         for place in common:
             a, b = (columns[key].of(by[name][place]) for name in (first, second))

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from erase.eval.comparison.compare import MAKING, PAIRED, Column, columns, harmonic
+from erase.eval.comparison.compare import MAKING, UNPAIRED, Column, columns, harmonic
 from erase.eval.comparison.lead import ENDS, FEW, RULE, SHARES, lead
 from erase.eval.comparison.tables import RECIPE, figures
 from erase.eval.pages import phrases, plots, table
@@ -62,8 +62,8 @@ def render(
         command: that makes the comparison again.
     """
     every = columns(result)
-    seen, made = ([c for c in every if (c.key in MAKING) == making] for making in (False, True))
-    paired = [c for c in every if c.key in PAIRED]
+    seen, made = ([c for c in every if (c in MAKING) is making] for making in (False, True))
+    paired = [c for c in every if c.key not in UNPAIRED]
     lines = (result["base_row"], *result["rows"])
     html: str = template("compare.html.j2").render(
         r=result,
@@ -122,7 +122,7 @@ def _pairs(result: Mapping[str, Any], shown: Sequence[Column]) -> list[dict[str,
                 row[column.key] = Cell(phrases.DASH)
                 continue
             text, low, high = (
-                _signed(column.scaled(value[k]), column.digits) for k in ("value", *ENDS)
+                _signed(column.scaled(value[k]), column.places) for k in ("value", *ENDS)
             )
             note = phrases.span(low, high, " to ") if value["groups"] > 1 else ""
             better = (value["value"] > 0) is (column.better == "up")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from erase.eval.comparison.compare import COLUMNS, COSTS, PAIRED, Column, columns
+from erase.eval.comparison.compare import COSTS, UNPAIRED, Column, columns, columns_of
 from erase.eval.pages import table
 from erase.eval.pages.phrases import DASH, missing, span
 
@@ -24,7 +24,7 @@ def cell(
     """A figure as the tables print it, with its interval over the concepts where it has one."""
     if value is None:
         return table.Cell(absent)
-    if value["groups"] < 2 or column.key not in PAIRED:
+    if value["groups"] < 2 or column.key in UNPAIRED:
         return table.Cell(column.text(value["value"]))
     ends = span(*(column.text(value[end]) for end in ("low", "high")))
     return table.Cell(column.text(value["value"]), ends)
@@ -79,8 +79,9 @@ def _best(rows: Sequence[Mapping[str, Any]], column: Column) -> str | None:
 def csv(result: Mapping[str, Any]) -> str:
     """One CSV line per cell: the raw figures behind the table."""
     names = ("recipe", "method", "concept", "anchor", "seed")
+    columns = columns_of(result["cells"])
     rows = [
-        {**{k: c[k] for k in names}, **{column.key: column.of(c) for column in COLUMNS}}
+        {**{k: c[k] for k in names}, **{column.key: column.of(c) for column in columns}}
         for c in result["cells"]
     ]
-    return table.csv([*names, *(c.key for c in COLUMNS)], rows)
+    return table.csv([*names, *(c.key for c in columns)], rows)

@@ -19,17 +19,61 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from erase.eval.figure import Figure, figure
 from erase.eval.instruments.choice import axis_specs
 from erase.eval.instruments.free_text import NEUTRAL, OWN_AXIS, Placed, labels_of, place, told
 from erase.eval.instruments.judges import Judge, load_judge, mini_judges
 from erase.eval.instruments.setting import Setting
 from erase.eval.instruments.spec import parse_spec
+from erase.eval.metrics import Seen
+from erase.eval.pages.table import Column
 from erase.eval.pictures import Picture
 from erase.eval.stats.intervals import Share, share
+from erase.eval.stats.paired import Difference, difference
 from erase.eval.store import measured
 from erase.prompts.concept import Concept
 from erase.runtime.errors import UserError, nearest
 
+COLUMNS = (
+    Column(
+        "ua",
+        "UA",
+        "%",
+        "up",
+        "Unlearning accuracy",
+        "forget images in which {word} is not recognised",
+    ),
+    Column(
+        "became_anchor",
+        "became the anchor",
+        "%",
+        "up",
+        "Became the anchor",
+        "forget images recognised as {anchor}",
+    ),
+    Column(
+        "ra",
+        "RA",
+        "%",
+        "up",
+        "Retained",
+        "retained images in which everything asked for is recognised",
+    ),
+    Column(
+        "ira", "IRA", "%", "up", "In-domain retained", "retained images whose {axis} is recognised"
+    ),
+    Column(
+        "cra",
+        "CRA",
+        "%",
+        "up",
+        "Cross-domain retained",
+        "retained images whose {others} is recognised",
+    ),
+)
+AGAINST = "base"
+NEEDS = {"concept": "The classifier needs --concept, which says what counts as erased."}
+RANK = 10
 FIGURES = ("ua", "ra", "ira", "cra", "became_anchor")
 NO_JUDGE = "not measured: no judge"
 
@@ -83,6 +127,31 @@ class ClassShare:
     role: str
     share: Share
     change: float | None = None
+
+
+@dataclass(frozen=True)
+class Side:
+    """Headline figures of one model, fractions of 1; None where not measured."""
+
+    ua: Share | None
+    ra: Share | None
+    ira: Share | None
+    cra: Share | None
+    became_anchor: Share | None
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """Share of a label's images in which it is recognised; ``change`` is erased minus base, and
+    ``paired`` the same with its interval, over the same images."""
+
+    axis: str
+    label: str
+    role: str
+    base: Share
+    erased: Share
+    change: float
+    paired: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -233,7 +302,11 @@ class Classifier:
             return picture.labels
         return {self.target.axis: self.named[picture.prompt], **picture.labels}
 
-    def measure(self, images: Sequence[Picture]) -> list[Judged]:
+    def looks_at(self, picture: Picture) -> bool:
+        """Forget and retained images."""
+        return picture.role in ("forget", "retain")
+
+    def measure(self, images: Sequence[Picture], against: Sequence[Picture] = ()) -> list[Judged]:
         """Shows every image to every axis's judge."""
         said: dict[str, list[list[Any]]] = {}
         for axis, judge in self.judges.items():
@@ -253,11 +326,64 @@ class Classifier:
             for i, p in enumerate(images)
         ]
 
-    def score(self, rows: Sequence[Judged], against: Sequence[Judged] | None = None) -> Accuracy:
+    def accuracy(self, rows: Sequence[Judged], against: Sequence[Judged] = ()) -> Accuracy:
         """UA, IRA, CRA and what they are made of; ``against`` is the base side."""
         if not self.judges:
             return Accuracy(reasons=dict.fromkeys(FIGURES, self.reason))
         return score(rows, self.target, list(self.judges), against)
+
+    def score(self, rows: Sequence[Judged], against: Sequence[Judged] = ()) -> list[Figure]:
+        """UA, RA, IRA, CRA, and how many forget images became the anchor."""
+        found = self.accuracy(rows, against)
+        return [figure(c, getattr(found, c.key), reason=found.reasons.get(c.key)) for c in COLUMNS]
+
+    def sections(self, sides: Mapping[str, Seen]) -> dict[str, Any]:
+        """``summary``, ``per_class``, ``became``, ``confusion``, ``target`` and ``axes``."""
+        rows = {side: sides[side].rows for side in ("base", "erased")}
+        found = {side: self.accuracy(own, rows["base"]) for side, own in rows.items()}
+        facts = self.facts
+        return {
+            "target": facts["target"],
+            "axes": tuple(facts["judges"]),
+            "summary": {side: _side(accuracy) for side, accuracy in found.items()},
+            "per_class": _both_sides(found["base"], found["erased"], rows),
+            "became": {side: a.became for side, a in found.items()},
+            "confusion": {side: a.confusion for side, a in found.items()},
+            "warnings": (self.told,) if self.told else (),
+            "reasons": dict(found["erased"].reasons),
+        }
+
+    def folder(self, seen: Seen, against: Seen | None) -> dict[str, Any]:
+        """``classifier``."""
+        return {"classifier": asdict(self.accuracy(seen.rows, against.rows if against else ()))}
+
+
+def _side(accuracy: Accuracy) -> Side:
+    a = accuracy
+    return Side(a.ua, a.ra, a.ira, a.cra, a.became_anchor)
+
+
+def _both_sides(
+    base: Accuracy, erased: Accuracy, judged: Mapping[str, Sequence[Judged]]
+) -> tuple[PerClass, ...]:
+    """Joins the sides, whose images are of the same labels in the same order."""
+    rows = []
+    for b, e in zip(base.per_class, erased.per_class, strict=True):
+        hits = {
+            side: [row.said[b.axis][0] == b.label for row in found if _is_of(row, b)]
+            for side, found in judged.items()
+        }
+        paired = difference(hits["base"], hits["erased"])
+        change = float(e.change or 0.0)
+        rows.append(PerClass(b.axis, b.label, b.role, b.share, e.share, change, paired))
+    return tuple(rows)
+
+
+def _is_of(row: Judged, share: ClassShare) -> bool:
+    """Whether an image counts towards a label's share."""
+    if row.role != share.role:
+        return False
+    return share.role == "forget" or row.labels.get(share.axis) == share.label
 
 
 def axes_of(pictures: Sequence[Picture]) -> dict[str, list[str]]:

@@ -33,12 +33,19 @@ class Column:
         title: of the column, without its unit.
         unit: ``%`` for fractions that are printed as percentages, ``points`` for their differences.
         better: which way is better; None for neither.
+        name: in full, ``Unlearning accuracy`` for ``UA``; empty where that is the title.
+        about: what it measures, as a phrase; a report puts its own words for {word}, {anchor},
+            {axis} and {others}.
+        digits: behind the point of a value without a unit; None prints three significant digits.
     """
 
     key: str
     title: str
     unit: str = ""
     better: Better | None = None
+    name: str = ""
+    about: str = ""
+    digits: int | None = None
 
     @property
     def head(self) -> str:

@@ -88,24 +88,24 @@ def _group(row: Moved) -> table.Row:
 
 def csv(report: Report) -> str:
     """One line per figure and side: shares are fractions, bounds empty where there are none."""
-    return table.csv(COLUMNS, _rows(report))
+    return table.csv(COLUMNS, [*_measured(report), *_rows(report)])
+
+
+def _measured(report: Report) -> Iterator[dict[str, Any]]:
+    """The metrics' figures; distances to a reference under the name of their network."""
+    for row in report["figures"]:
+        if row["value"] is not None and not row["group"]:
+            name = row["title"] if row["against"] == "reference" else row["key"]
+            shown = {key: row[key] for key in ("side", "n", "value", "low", "high")}
+            yield {"figure": name, **shown}
 
 
 def _rows(report: Report) -> Iterator[dict[str, Any]]:
-    for side in SIDES:
-        for key in ("ua", "became_anchor", "ra", "ira", "cra"):
-            if (share := report["summary"][side][key]) is not None:
-                yield {"figure": key, "side": side, **share}
+    """Classes, groups of prompts and body parts."""
     for row in report["per_class"]:
         named = {key: row[key] for key in ("axis", "label", "role")}
         for side in SIDES:
             yield {"figure": "recognised", **named, "side": side, **row[side]}
-    for found in report["fidelity"]:
-        for side in SIDES:
-            yield {"figure": found["name"], "side": side, "n": found["n"], "value": found[side]}
-    if (score := report["clip_score"]) is not None:
-        for side in SIDES:
-            yield {"figure": "clip_score", "side": side, **score[side]}
     for group in report["over_erasure"]["groups"]:
         role = {"role": group["name"]}
         yield from _averages(report["over_erasure"]["lpips"], "erased", group["lpips"], role)

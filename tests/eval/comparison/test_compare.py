@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erase.eval.comparison.compare import (
-    COLUMNS,
     COSTS,
+    columns_of,
     compare,
     harmonic,
     paired,
@@ -186,7 +186,7 @@ def test_the_tables(tmp_path: Path) -> None:
     tex = latex(result)
     assert r"\textbf{90.0}" in tex and r"esd\_x" in tex and "80.0" in tex
     lines = csv(result).splitlines()
-    assert len(lines) == 5 and lines[0].endswith(",".join(c.key for c in COLUMNS))
+    assert len(lines) == 5 and lines[0].endswith(",".join(c.key for c in columns_of(cells)))
     assert write_all(tmp_path, result, {}, "erase compare") == text
     assert json.loads((tmp_path / "compare.json").read_text())["rows"] == result["rows"]
 
