@@ -26,7 +26,8 @@ from erase.eval.instruments.features import Inception
 from erase.eval.instruments.judges import load_judge
 from erase.eval.instruments.nudenet import Config, load_nudenet
 from erase.eval.instruments.perceptual import load_perceptual
-from erase.eval.metrics.classifier import Classifier, Target
+from erase.eval.instruments.targets import Target
+from erase.eval.metrics.classifier import Classifier
 from erase.eval.metrics.clip_score import ClipScore
 from erase.eval.metrics.fidelity import FidelityMetric
 from erase.eval.metrics.lpips import Lpips

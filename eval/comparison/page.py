@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from erase.eval.comparison.compare import MAKING, UNPAIRED, Column, columns, harmonic
+from erase.eval.comparison.columns import MAKING, UNPAIRED, Column, columns, harmonic
 from erase.eval.comparison.lead import ENDS, FEW, RULE, SHARES, lead
 from erase.eval.comparison.tables import RECIPE, figures
 from erase.eval.pages import phrases, plots, table

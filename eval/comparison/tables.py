@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from erase.eval.comparison.compare import COSTS, UNPAIRED, Column, columns, columns_of
+from erase.eval.comparison.columns import COSTS, UNPAIRED, Column, columns, columns_of
 from erase.eval.pages import table
 from erase.eval.pages.phrases import DASH, missing, span
 

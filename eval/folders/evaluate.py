@@ -132,9 +132,6 @@ def evaluate_folders(
     Raises:
         UserError: no such folder, nothing in it that can be used, or a metric that can't be opened.
     """
-    from erase.eval.folders.page import render
-    from erase.eval.folders.tables import csv, markdown
-
     places = [*([inquiry.against] if inquiry.against else []), *inquiry.folders]
     scans = {place: _scan(place, inquiry) for place in places}
     extra = _scan(inquiry.reference, inquiry) if inquiry.reference else None
@@ -142,8 +139,8 @@ def evaluate_folders(
     setting = _setting(inquiry, pictures, out, judges, extractor, detector)
     order = [name for name in ranked() if name in inquiry.metrics]
     metrics = {name: build_metric(name, setting) for name in order}
-    names = _names(places)
     base = scans[inquiry.against].used if inquiry.against else ()
+    names = _names(places)
     seen = [
         Folder(
             names[place],
@@ -166,30 +163,42 @@ def evaluate_folders(
     }
     side = seen[0] if inquiry.against else None
     folders = [_figures(s, side if s is not side else None, metrics, reference) for s in seen]
-    result: dict[str, Any] = {
+    result = _result(inquiry, folders, metrics)
+    if processes.is_main():
+        _write(out, result, _shown(seen, inquiry))
+    return result
+
+
+def _result(
+    inquiry: Inquiry, folders: Sequence[Mapping[str, Any]], metrics: Mapping[str, Metric[Any]]
+) -> dict[str, Any]:
+    """The content of ``report.json``."""
+    judges = [m.judges for m in metrics.values() if isinstance(m, Classifier)]
+    result = {
         "schema": SCHEMA,
         "folders": folders,
-        "base": names[inquiry.against] if inquiry.against else None,
+        "base": folders[0]["name"] if inquiry.against else None,
         "concept": inquiry.concept.name if inquiry.concept else None,
         "prompts": inquiry.prompts.name if inquiry.prompts else None,
         "reference": str(inquiry.reference) if inquiry.reference else None,
-        "notes": [
-            *_notes(folders),
-            *(assumed(classifier.judges) if isinstance(classifier, Classifier) else ()),
-        ],
+        "notes": [*_notes(folders), *(text for own in judges for text in assumed(own))],
         "metrics": {name: metric.facts for name, metric in metrics.items()},
         "confidence": CONFIDENCE,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
-    result = json.loads(json.dumps(result))
-    if not processes.is_main():
-        return result
+    found: dict[str, Any] = json.loads(json.dumps(result))
+    return found
+
+
+def _write(out: Path, result: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]]) -> None:
+    from erase.eval.folders.page import render
+    from erase.eval.folders.tables import csv, markdown
+
     write_json(out / "report.json", result)
     write_text(out / "report.md", markdown(result))
     write_text(out / "report.csv", csv(result))
-    write_text(out / "report.html", render(result, _shown(seen, inquiry)))
-    return result
+    write_text(out / "report.html", render(result, shown))
 
 
 def _scan(place: Path, inquiry: Inquiry) -> Scan:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from erase.eval.figure import Figure
 from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.eval.instruments.setting import Setting
 from erase.eval.judge_checks import assumed, check_knows
-from erase.eval.metrics import Metric, Sectioned, Seen, against, build_metric, by_group, ranked
+from erase.eval.metrics import Sectioned, build_metric, ranked
 from erase.eval.metrics.classifier import Classifier, Side
 from erase.eval.metrics.classifier import build as build_classifier
 from erase.eval.metrics.clip_score import ClipScore
@@ -21,8 +21,9 @@ from erase.eval.metrics.lpips import Lpips
 from erase.eval.metrics.nudity import Exposed, NudityMetric
 from erase.eval.pictures import Picture, read_pictures
 from erase.eval.report.conclusion import Conclusion, complement, conclude
+from erase.eval.report.grids import Evidence
+from erase.eval.report.measured import Measured, figures, look
 from erase.eval.report.over_erasure import ROLES, OverErasure, over_erasure
-from erase.eval.report.page import Evidence
 from erase.eval.report.provenance import provenance
 from erase.eval.report.result import Report as Result
 from erase.eval.report.result import load_report, read_object
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA", "Report", "evaluate", "headline", "read_report"]
 
-M = TypeVar("M")
 REPORT = "report.json"
 Key = tuple[str, int, int]
 """See ``Picture.key``."""
@@ -92,7 +92,7 @@ def evaluate(
     ways = {"store": store, "device": device, **given}
     setting = _setting(run, facts, sides["base"], target, instruments, **ways)
     metrics = {name: build_metric(name, setting) for name in ranked()}
-    seen = {name: _look(name, metric, sides) for name, metric in metrics.items()}
+    seen = {name: look(name, metric, sides) for name, metric in metrics.items()}
     found = Measured(metrics, seen, every)
     classifier = found.of(Classifier)
     check_knows(classifier.judges, seen["classifier"]["base"].rows)
@@ -120,71 +120,6 @@ def write_report(place: Path, result: Mapping[str, Any], evidence: Evidence, run
     write_text(place / "report.html", html)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A run's images after every metric looked at them.
-
-    Attributes:
-        metrics: by name, in the order in which they are told.
-        seen: by metric and side; ``base2`` for those that measure against a reference.
-        every: all images by side, those that only tell what else moved too.
-    """
-
-    metrics: Mapping[str, Metric[Any]]
-    seen: Mapping[str, Mapping[str, Seen]]
-    every: Mapping[str, Sequence[Picture]]
-
-    def of(self, kind: type[M]) -> M:
-        """The metric of a class."""
-        return next(m for m in self.metrics.values() if isinstance(m, kind))
-
-
-def _look(
-    name: str, metric: Metric[Any], sides: Mapping[str, Sequence[Picture]]
-) -> dict[str, Seen]:
-    """What a metric sees of both sides, and of the reference that it measures against."""
-    chosen = {side: list(filter(metric.looks_at, own)) for side, own in sides.items()}
-    if by_group(name):
-        return {side: Seen(chosen[side], []) for side in ("base", "erased")}
-    second = against(name)
-    shown = ("base", "erased", "base2") if second == "reference" else ("base", "erased")
-    paired = {"erased": chosen["base"]} if second == "base" else {}
-    return {
-        side: Seen(chosen[side], metric.measure(chosen[side], paired.get(side, ())))
-        for side in shown
-    }
-
-
-def _figures(found: Measured) -> list[Figure]:
-    """The figures of every metric and side."""
-    figures = []
-    for name, metric in found.metrics.items():
-        second, seen = against(name), found.seen[name]
-        place: dict[str, Any] = {"metric": name, "against": second}
-        for side in ("base", "erased"):
-            if by_group(name):
-                figures += _by_group(metric, found.every, {**place, "side": side})
-                continue
-            rows = {"reference": "base2", "base": "base"}.get(second or "")
-            compared = seen[rows].rows if rows else ()
-            scored = metric.score(seen[side].rows, compared)
-            figures += [replace(f, **place, side=side) for f in scored]
-    return figures
-
-
-def _by_group(
-    metric: Metric[Any], every: Mapping[str, Sequence[Picture]], place: Mapping[str, Any]
-) -> list[Figure]:
-    """A metric's figures of each group of prompts after erasing, beside the base side's images."""
-    figures = []
-    for role in ROLES if place["side"] == "erased" else ():
-        own, base = ([p for p in every[side] if p.role == role] for side in ("erased", "base"))
-        if own:
-            scored = metric.score(metric.measure(own, base))
-            figures += [replace(f, **place, group=role) for f in scored]
-    return figures
-
-
 def _report(
     found: Measured,
     target: tuple[Concept, Concept],
@@ -198,8 +133,8 @@ def _report(
     beyond = over_erasure(
         found.every, classifier, found.of(ClipScore), found.of(Lpips), _trained(run, facts)
     )
-    figures = _figures(found)
-    sections = _sections(found, figures)
+    rows = figures(found)
+    sections = _sections(found, rows)
     reasons, warnings = sections.pop("reasons"), sections.pop("warnings")
     sides: Mapping[str, Side] = sections.pop("summary")
     return Report(
@@ -212,7 +147,7 @@ def _report(
         images={s: _by_role(pictures) for s, pictures in found.every.items()},
         summary=Summary(**sides, reasons=reasons),
         over_erasure=beyond,
-        figures=tuple(figures),
+        figures=tuple(rows),
         warnings=(*warnings, *assumed(classifier.judges)),
         mask=_mask(run / "mask.safetensors"),
         training=_training(run / "train.jsonl"),
@@ -226,7 +161,7 @@ def _report(
     )
 
 
-def _sections(found: Measured, figures: Sequence[Figure]) -> dict[str, Any]:
+def _sections(found: Measured, rows: Sequence[Figure]) -> dict[str, Any]:
     """The metrics' own keys of the report, with reasons and warnings put together."""
     sections: dict[str, Any] = {}
     reasons: dict[str, str] = {}
@@ -238,7 +173,7 @@ def _sections(found: Measured, figures: Sequence[Figure]) -> dict[str, Any]:
             warnings += own.pop("warnings", ())
             sections |= own
         else:
-            reasons |= {f.key: f.reason for f in figures if f.metric == name and f.reason}
+            reasons |= {f.key: f.reason for f in rows if f.metric == name and f.reason}
     return {**sections, "reasons": reasons, "warnings": warnings}
 
 

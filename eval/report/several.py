@@ -15,7 +15,7 @@ from erase.eval.pages.table import Cell, Column, Row, csv
 from erase.eval.pictures import read_pictures
 from erase.eval.report.evaluate import read_report
 from erase.eval.report.family import table
-from erase.eval.report.page import Pair
+from erase.eval.report.grids import Pair
 from erase.eval.report.schema import SCHEMA
 from erase.eval.report.verdict import about
 from erase.runtime.files import write_json, write_text

@@ -10,16 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erase.eval.comparison.compare import (
-    COSTS,
-    columns_of,
-    compare,
-    harmonic,
-    paired,
-    ranking,
-    read_cells,
-    row,
-)
+from erase.eval.comparison.columns import COSTS, columns_of, harmonic
+from erase.eval.comparison.compare import compare, paired, ranking, read_cells, row
 from erase.eval.comparison.tables import csv, latex, markdown
 from erase.eval.comparison.write import write_all
 from erase.eval.stats.intervals import bootstrap

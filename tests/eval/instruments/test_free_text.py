@@ -13,7 +13,8 @@ import pytest
 from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.eval.instruments.free_text import NEUTRAL, OWN_AXIS, labels_of, named
 from erase.eval.instruments.setting import Setting
-from erase.eval.metrics.classifier import Classifier, Judged, Target, build
+from erase.eval.instruments.targets import Target
+from erase.eval.metrics.classifier import Classifier, Judged, build
 from erase.eval.pictures import Picture
 from erase.prompts.concept import load_concept
 from tests.eval.instruments.test_judges import ARCH, save_judge
@@ -143,7 +144,7 @@ def test_open_clip_tells_the_concept_from_its_anchor(
         asked.append((spec, [*labels, *more]))
         return Known((*labels, *more))
 
-    monkeypatch.setattr("erase.eval.metrics.classifier.load_judge", fake)
+    monkeypatch.setattr("erase.eval.instruments.targets.load_judge", fake)
     metric = opened("a photo of a [zebra]", "a horse", Instruments(**{flag: "open_clip:X"}), model)
     assert asked == [("open_clip:X", [NEUTRAL, "zebra", "a horse"])]
     assert metric.target == Target(OWN_AXIS, "zebra", "a horse")
