@@ -49,7 +49,7 @@ def cell_facts(run: Path) -> dict[str, Any]:
         "clip_score": report["clip_score"],
         "nudity": _shares(report["nudity"]),
         "over_erasure": report["over_erasure"],
-        "figures": report["figures"],
+        "figures": report.get("figures", []),
         "training_seconds": round(sum(seconds.get(s, 0.0) for s in ("mask", "train")), 1)
         if trained
         else None,

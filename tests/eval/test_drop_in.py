@@ -116,7 +116,7 @@ def test_a_runs_report_tells_it_by_side(place: Path) -> None:
     assert f"| Brightness | 22 | {base} (" in text and f"| {erased} (" in text
     assert "brightness,,,,erased,22," in (place / "run" / "report.csv").read_text()
     page = (place / "run" / "report.html").read_text()
-    assert "mean of all bytes, 0 to 255" in page and erased in page
+    assert "<strong>Brightness</strong>mean of all bytes, 0 to 255" in page and erased in page
 
 
 def test_folders_are_measured_by_its_name(place: Path) -> None:
