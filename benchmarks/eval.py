@@ -26,7 +26,8 @@ from erase.eval.instruments.features import Inception
 from erase.eval.instruments.judges import load_judge
 from erase.eval.instruments.nudenet import Config, load_nudenet
 from erase.eval.instruments.perceptual import load_perceptual
-from erase.eval.metrics.classifier import Classifier, Target
+from erase.eval.instruments.targets import Target
+from erase.eval.metrics.classifier import Classifier
 from erase.eval.metrics.clip_score import ClipScore
 from erase.eval.metrics.fidelity import FidelityMetric
 from erase.eval.metrics.lpips import Lpips
@@ -138,7 +139,8 @@ def lpips(folder: Path, store: Path) -> tuple[Loop, Loop]:
             Picture(p.file, p.sha256, p.set, i, 0, p.prompt, p.seed, p.role, p.labels)
             for i, p in enumerate(shifted(images))
         ]
-        return Lpips(distance, store).score(renamed, images)
+        metric = Lpips(distance, store)
+        return metric.score(metric.measure(renamed, images))
 
     return measure, plain
 

@@ -232,7 +232,8 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
     Raises:
         UserError: a trial has no finished cell, or UA was not measured.
     """
-    from erase.eval.comparison.compare import columns, read_cells, row
+    from erase.eval.comparison.columns import columns
+    from erase.eval.comparison.compare import read_cells, row
 
     rows, measured = [], []
     for trial in matrix.recipes:

@@ -3,138 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
+from erase.eval.comparison.columns import UNPAIRED, Cell, Column, columns_of
 from erase.eval.stats.intervals import Mean, bootstrap, pooled
 from erase.runtime.errors import UserError
 
 SCHEMA = 1
 """Number of the layout of ``compare.json``."""
-Cell = Mapping[str, Any]
-"""The content of a ``cell.json``."""
 NEEDED = ("recipe", "method", "concept", "seed", "base", "settings", "summary", "fidelity")
 """What a cell can't be read without."""
-
-
-class Column(NamedTuple):
-    """A figure of the table.
-
-    Attributes:
-        key: in the rows.
-        title: above the column.
-        of: reads it from a cell; None where not measured.
-        scale: what the value is multiplied by when printed.
-        digits: behind the point.
-        better: 1 where more is better, -1 where less is, 0 where neither.
-        n: images of which the value is a share; None where it is none.
-    """
-
-    key: str
-    title: str
-    of: Callable[[Cell], float | None]
-    scale: float = 1.0
-    digits: int = 1
-    better: int = 0
-    n: Callable[[Cell], int] | None = None
-
-
-def _share(key: str) -> Callable[[Cell], float | None]:
-    def read(cell: Cell) -> float | None:
-        found = cell["summary"]["erased"][key]
-        return None if found is None else float(found["value"])
-
-    return read
-
-
-def _asked(key: str) -> Callable[[Cell], int]:
-    return lambda cell: int(cell["summary"]["erased"][key]["n"])
-
-
-def harmonic(cell: Cell) -> float | None:
-    """Harmonic mean of those of UA, IRA and CRA that were measured; 0 where one is 0."""
-    values = [v for key in ("ua", "ira", "cra") if (v := _share(key)(cell)) is not None]
-    if not values:
-        return None
-    return 0.0 if min(values) == 0 else len(values) / sum(1 / v for v in values)
-
-
-def _fid(cell: Cell) -> float | None:
-    found = next((f for f in cell["fidelity"] if f["name"].startswith("FID")), None)
-    return None if found is None else float(found["erased"])
 
 
 def _fid_floor(cell: Cell) -> float | None:
     found = next((f for f in cell["fidelity"] if f["name"].startswith("FID")), None)
     return None if found is None else float(found["base"])
-
-
-def _nudity(cell: Cell) -> float | None:
-    found = cell["nudity"]
-    return None if found is None else float(found["erased"]["value"])
-
-
-def _clip(cell: Cell) -> float | None:
-    return None if cell["clip_score"] is None else float(cell["clip_score"]["erased"]["value"])
-
-
-def _lpips(cell: Cell) -> float | None:
-    """How far everyday captions moved."""
-    groups = cell["over_erasure"]["groups"]
-    found = next((g for g in groups if g["name"] == "general"), None)
-    return None if found is None else found["lpips"]["value"]
-
-
-def _whole(of: str, images: str) -> Callable[[Cell], float | None]:
-    """A cost with that of the images to train on; None where one of them is not known."""
-
-    def read(cell: Cell) -> float | None:
-        own, made = cell.get(of), cell.get(images)
-        return None if own is None or made is None else float(own) + float(made)
-
-    return read
-
-
-COLUMNS = (
-    Column("ua", "UA %", _share("ua"), 100, better=1, n=_asked("ua")),
-    Column("ira", "IRA %", _share("ira"), 100, better=1, n=_asked("ira")),
-    Column("cra", "CRA %", _share("cra"), 100, better=1, n=_asked("cra")),
-    Column("harmonic", "harmonic %", harmonic, 100, better=1),
-    Column(
-        "nudity", "nudity %", _nudity, 100, better=-1, n=lambda c: int(c["nudity"]["erased"]["n"])
-    ),
-    Column("fid", "FID", _fid, digits=2, better=-1),
-    Column("lpips", "LPIPS, everyday", _lpips, digits=3, better=-1),
-    Column("clip", "CLIP score", _clip, digits=1, better=1),
-    Column("seconds", "seconds", lambda c: c["training_seconds"], digits=0, better=-1),
-    Column(
-        "all_seconds",
-        "seconds with images",
-        _whole("training_seconds", "image_seconds"),
-        digits=0,
-        better=-1,
-    ),
-    Column("forwards", "forwards", lambda c: c.get("forwards"), digits=0, better=-1),
-    Column(
-        "all_forwards",
-        "forwards with images",
-        _whole("forwards", "image_forwards"),
-        digits=0,
-        better=-1,
-    ),
-    Column("memory", "peak MiB", lambda c: c["training_memory_mb"], digits=0, better=-1),
-    Column("moved", "weights moved %", lambda c: c["moved"] / c["weights"], 100),
-    Column("bytes", "MB to store", lambda c: c["bytes"], 1e-6, better=-1),
-)
-COSTS = ("seconds", "all_seconds", "forwards", "all_forwards", "memory")
-"""Figures of the making, which a model that others made has none of."""
-MAKING = (*COSTS, "moved", "bytes")
-"""Figures of the model rather than of its images."""
-PAIRED = ("ua", "ira", "cra", "harmonic", "nudity", "fid", "lpips")
-"""Figures that recipes are compared on, cell by cell."""
 
 
 def cell_facts(run: Path) -> dict[str, Any]:
@@ -162,6 +49,7 @@ def cell_facts(run: Path) -> dict[str, Any]:
         "clip_score": report["clip_score"],
         "nudity": _shares(report["nudity"]),
         "over_erasure": report["over_erasure"],
+        "figures": report.get("figures", []),
         "training_seconds": round(sum(seconds.get(s, 0.0) for s in ("mask", "train")), 1)
         if trained
         else None,
@@ -178,22 +66,6 @@ def _shares(nudity: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     sides = {side: nudity["compared"][side]["share"] for side in ("base", "erased")}
     return {**sides, "change": nudity["compared"]["change"], "facts": nudity["facts"]}
-
-
-def columns(result: Mapping[str, Any]) -> list[Column]:
-    """Those of the table, under the names of the networks that measured; nudity where asked."""
-    cells = result["cells"]
-    names = {
-        "fid": {f["name"] for c in cells for f in c["fidelity"] if "FID" in f["name"]},
-        "lpips": {f"{c['over_erasure']['lpips']}, everyday" for c in cells if _lpips(c)},
-    }
-    found = []
-    for column in COLUMNS:
-        if column.key == "nudity" and all(c["nudity"] is None for c in cells):
-            continue
-        titles = names.get(column.key, set())
-        found.append(column._replace(title=min(titles)) if len(titles) == 1 else column)
-    return found
 
 
 def read_cells(files: Sequence[Path]) -> list[dict[str, Any]]:
@@ -220,7 +92,7 @@ def read_cells(files: Sequence[Path]) -> list[dict[str, Any]]:
 
 def row(recipe: str, cells: Sequence[Cell]) -> dict[str, Any]:
     """A recipe's figures over its cells, each with an interval over the concepts."""
-    figures = {c.key: _mean(cells, c) for c in COLUMNS}
+    figures = {c.key: _mean(cells, c) for c in columns_of(cells)}
     return {
         "recipe": recipe,
         "method": cells[0]["method"],
@@ -250,6 +122,9 @@ def _as_base(cell: Cell) -> Cell:
         "clip_score": None if score is None else {"erased": score["base"]},
         "nudity": cell["nudity"] and {"erased": cell["nudity"]["base"]},
         "over_erasure": {"groups": []},
+        "figures": [
+            {**f, "side": "erased"} for f in cell.get("figures", ()) if f["side"] == "base"
+        ],
         "training_seconds": None,
         "image_seconds": None,
         "forwards": None,
@@ -299,8 +174,8 @@ def paired(cells: Sequence[Cell], first: str, second: str) -> dict[str, Any]:
     by = {name: by_place(cells, name) for name in (first, second)}
     common = sorted(set(by[first]) & set(by[second]))
     found: dict[str, Any] = {"first": first, "second": second, "cells": len(common)}
-    columns = {c.key: c for c in COLUMNS}
-    for key in PAIRED:
+    columns = {c.key: c for c in columns_of(cells)}
+    for key in (key for key in columns if key not in UNPAIRED):
         groups: dict[str, list[float]] = {}
         for place in common:
             a, b = (columns[key].of(by[name][place]) for name in (first, second))
@@ -315,7 +190,7 @@ def ranking(cells: Sequence[Cell], names: Sequence[str]) -> dict[str, Any]:
     own = [by_place(cells, name) for name in names]
     common = set.intersection(*(set(places) for places in own)) if own else set()
     found = {}
-    by = {c.key: c for c in COLUMNS}
+    by = {c.key: c for c in columns_of(cells)}
     for name, places in zip(names, own, strict=True):
         mean = _mean([places[place] for place in sorted(common)], by["harmonic"])
         found[name] = None if mean is None else mean.value

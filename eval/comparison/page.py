@@ -10,17 +10,17 @@ from typing import Any
 
 from markupsafe import Markup
 
-from erase.eval.comparison.compare import MAKING, PAIRED, Column, columns, harmonic
+from erase.eval.comparison.columns import MAKING, UNPAIRED, Column, columns, harmonic
 from erase.eval.comparison.lead import ENDS, FEW, RULE, SHARES, lead
-from erase.eval.comparison.tables import absent, as_text, bracket
-from erase.eval.pages import phrases, plots
+from erase.eval.comparison.tables import RECIPE, figures
+from erase.eval.pages import phrases, plots, table
 from erase.eval.pages.html import data_uri, spread, template
+from erase.eval.pages.table import Cell
 from erase.eval.pictures import Picture, read_pictures
 
 CONCEPTS_SHOWN, FORGET_SHOWN, RETAIN_SHOWN = 5, 4, 4
 """Most concepts with a grid, and pictures in each of its rows."""
-ARROWS = {1: "↑", -1: "↓", 0: ""}
-"""Which way is better."""
+SIZES = [table.Column(key, key) for key in ("concepts", "seeds", "cells")]
 
 
 @dataclass(frozen=True)
@@ -62,20 +62,20 @@ def render(
         command: that makes the comparison again.
     """
     every = columns(result)
-    seen, made = ([c for c in every if (c.key in MAKING) == making] for making in (False, True))
+    seen, made = ([c for c in every if (c in MAKING) is making] for making in (False, True))
+    paired = [c for c in every if c.key not in UNPAIRED]
     lines = (result["base_row"], *result["rows"])
     html: str = template("compare.html.j2").render(
         r=result,
-        arrows=ARROWS,
-        seen=seen,
-        seen_rows=[_line(row, seen) for row in lines],
-        made=made,
-        made_rows=[_line(row, made) for row in result["rows"]],
-        paired=[c for c in every if c.key in PAIRED],
+        seen=[RECIPE, *seen],
+        seen_rows=_lines(lines, seen),
+        made=[RECIPE, *made, *SIZES],
+        made_rows=_lines(result["rows"], made),
+        paired=[Column("against", "against"), *paired],
         lead=lead(result),
         rule=RULE,
         trade=_trade(result),
-        pairs=_pairs(result),
+        pairs=_pairs(result, paired),
         forests=_forests(result),
         maps=heat_maps(result),
         grids=grids(result, folders),
@@ -89,13 +89,19 @@ def render(
     return html
 
 
-def _line(row: Mapping[str, Any], shown: Sequence[Column]) -> dict[str, Any]:
-    texts = []
-    for column in shown:
-        found = row["figures"][column.key]
-        text = as_text(found, column, interval=False, absent=absent(row, column))
-        texts.append((text, bracket(found, column)))
-    return {**row, "texts": texts}
+def _lines(rows: Sequence[Mapping[str, Any]], shown: Sequence[Column]) -> list[dict[str, Any]]:
+    """The rows of a table; the base model and the first recipe stand apart."""
+    first = next((r["recipe"] for r in rows if r["method"]), None)
+    return [
+        {
+            **figures(row, shown),
+            "css": "base" if not row["method"] else "first" if row["recipe"] == first else "",
+            "concepts": row["concepts"],
+            "seeds": len(row["seeds"]),
+            "cells": row["cells"],
+        }
+        for row in rows
+    ]
 
 
 def _trade(result: Mapping[str, Any]) -> Markup | None:
@@ -104,23 +110,25 @@ def _trade(result: Mapping[str, Any]) -> Markup | None:
     return Markup(plots.trade_off(result["rows"]))
 
 
-def _pairs(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _pairs(result: Mapping[str, Any], shown: Sequence[Column]) -> list[dict[str, Any]]:
+    """The differences of the first recipe to every other."""
     found = []
     for pair in result["paired"]:
-        texts = []
-        for column in (c for c in columns(result) if c.key in PAIRED):
+        cells = f"{pair['cells']} cell{'' if pair['cells'] == 1 else 's'}"
+        row: dict[str, Any] = {"against": Cell(pair["second"], cells)}
+        for column in shown:
             value = pair[column.key]
             if value is None:
-                texts.append((phrases.DASH, "", ""))
+                row[column.key] = Cell(phrases.DASH)
                 continue
-            shown, low, high = (
-                _signed(value[k] * column.scale, column.digits) for k in ("value", *ENDS)
+            text, low, high = (
+                _signed(column.scaled(value[k]), column.places) for k in ("value", *ENDS)
             )
             note = phrases.span(low, high, " to ") if value["groups"] > 1 else ""
-            clear = phrases.clear(value, FEW)
-            better = value["value"] * column.better > 0
-            texts.append((shown, note, ("better" if better else "worse") if clear else ""))
-        found.append({**pair, "texts": texts})
+            better = (value["value"] > 0) is (column.better == "up")
+            tone = "better" if better else "worse"
+            row[column.key] = Cell(text, note, tone if phrases.clear(value, FEW) else "")
+        found.append(row)
     return found
 
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from erase.eval.comparison.compare import COLUMNS, COSTS, PAIRED, Column, columns
-from erase.eval.pages.phrases import missing, span
-
-TEX = {
-    **{sign: f"\\{sign}" for sign in "%&#_${}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
-"""Signs that LaTeX reads as its own."""
+from erase.eval.comparison.columns import COSTS, UNPAIRED, Column, columns, columns_of
+from erase.eval.pages import table
+from erase.eval.pages.phrases import DASH, missing, span
 
 
 def absent(row: Mapping[str, Any], column: Column) -> str:
@@ -26,90 +18,70 @@ def absent(row: Mapping[str, Any], column: Column) -> str:
     return "–" if untrained or unmoved else "not measured"
 
 
-def as_text(
-    value: Mapping[str, Any] | None,
-    column: Column,
-    interval: bool = True,
-    absent: str = "not measured",
-) -> str:
-    """A figure as the tables print it, with its interval where there is one."""
+def cell(
+    value: Mapping[str, Any] | None, column: Column, absent: str = "not measured"
+) -> table.Cell:
+    """A figure as the tables print it, with its interval over the concepts where it has one."""
     if value is None:
-        return absent
-
-    text = _plain(value["value"], column)
-    if interval and (shown := bracket(value, column)):
-        text += f" ({shown})"
-    return text
-
-
-def bracket(value: Mapping[str, Any] | None, column: Column) -> str:
-    """A figure's interval over the concepts; empty where it has none."""
-    if value is None or value["groups"] < 2 or column.key not in PAIRED:
-        return ""
-    return span(*(_plain(value[end], column) for end in ("low", "high")))
+        return table.Cell(absent)
+    if value["groups"] < 2 or column.key in UNPAIRED:
+        return table.Cell(column.text(value["value"]))
+    ends = span(*(column.text(value[end]) for end in ("low", "high")))
+    return table.Cell(column.text(value["value"]), ends)
 
 
-def _plain(value: float, column: Column) -> str:
-    return f"{value * column.scale:.{column.digits}f}"
+def figures(row: Mapping[str, Any], shown: Sequence[Column]) -> dict[str, Any]:
+    """A row's name and its figures as the tables print them."""
+    found = {c.key: cell(row["figures"][c.key], c, absent(row, c)) for c in shown}
+    return {"recipe": row["recipe"], **found}
+
+
+RECIPE = table.Column("recipe", "recipe")
 
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The table as Markdown."""
     shown = columns(result)
-    titles = ["recipe", *(c.title for c in shown), "concepts × seeds (cells)"]
-    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    rows = []
     for r in (result["base_row"], *result["rows"]):
-        cells = [as_text(r["figures"][c.key], c, absent=absent(r, c)) for c in shown]
         size = f"{r['concepts']}"
         if r["method"]:
             size += f" × {len(r['seeds'])} ({r['cells']})"
-        name = r["recipe"].replace("|", r"\|")
-        lines.append("| " + " | ".join([name, *cells, size]) + " |")
-    if result["unfinished"]:
-        lines += ["", missing(result["unfinished"])]
-    return "\n".join(lines) + "\n"
-
-
-def tex(text: str) -> str:
-    """Text as LaTeX prints it."""
-    return "".join(TEX.get(sign, sign) for sign in text)
+        rows.append({**figures(r, shown), "size": size})
+    size_column = table.Column("size", "concepts × seeds (cells)")
+    text = table.markdown([RECIPE, *shown, size_column], rows)
+    return f"{text}\n{missing(result['unfinished'])}\n" if result["unfinished"] else text
 
 
 def latex(result: Mapping[str, Any]) -> str:
     """The table for a paper (booktabs); bold is the best of each column, as printed, among the rows
     with a cell for every concept and seed of the table."""
     shown = [c for c in columns(result) if c.better]
-    titles = ["recipe", *(c.title for c in shown), "cells"]
-    lines = [f"% {missing(result['unfinished'])}"] if result["unfinished"] else []
-    lines += [
-        r"\begin{tabular}{l" + "r" * (len(shown) + 1) + "}",
-        r"\toprule",
-        " & ".join(map(tex, titles)) + r" \\",
-        r"\midrule",
-    ]
-    best = {}
-    for c in shown:
-        values = [
-            f["value"] for r in result["rows"] if r["complete"] and (f := r["figures"][c.key])
-        ]
-        best[c.key] = _plain((max if c.better > 0 else min)(values), c) if values else None
+    best = {c.key: _best(result["rows"], c) for c in shown}
+    rows = []
     for r in result["rows"]:
-        cells = []
+        row: dict[str, Any] = {"recipe": r["recipe"], "cells": r["cells"]}
         for c in shown:
-            figure = r["figures"][c.key]
-            text = _plain(figure["value"], c) if figure else "--"
-            first = r["complete"] and text == best[c.key]
-            cells.append(rf"\textbf{{{text}}}" if first else text)
-        lines.append(" & ".join([tex(r["recipe"]), *cells, str(r["cells"])]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+            found = cell(r["figures"][c.key], c, DASH)
+            first = r["complete"] and found.text == best[c.key]
+            row[c.key] = replace(found, tone="best") if first else found
+        rows.append(row)
+    head = f"% {missing(result['unfinished'])}\n" if result["unfinished"] else ""
+    return head + table.latex([RECIPE, *shown, table.Column("cells", "cells")], rows)
 
 
-def table(result: Mapping[str, Any]) -> str:
+def _best(rows: Sequence[Mapping[str, Any]], column: Column) -> str | None:
+    """The best figure of the column as it is printed; None for no complete row."""
+    values = [f["value"] for r in rows if r["complete"] and (f := r["figures"][column.key])]
+    return column.text((max if column.better == "up" else min)(values)) if values else None
+
+
+def csv(result: Mapping[str, Any]) -> str:
     """One CSV line per cell: the raw figures behind the table."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["recipe", "method", "concept", "anchor", "seed", *(c.key for c in COLUMNS)])
-    for cell in result["cells"]:
-        names = [cell[k] for k in ("recipe", "method", "concept", "anchor", "seed")]
-        writer.writerow([*names, *(c.of(cell) for c in COLUMNS)])
-    return out.getvalue()
+    names = ("recipe", "method", "concept", "anchor", "seed")
+    columns = columns_of(result["cells"])
+    rows = [
+        {**{k: c[k] for k in names}, **{column.key: column.of(c) for column in columns}}
+        for c in result["cells"]
+    ]
+    return table.csv([*names, *(c.key for c in columns)], rows)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from erase.eval.comparison.tables import latex, markdown, table
+from erase.eval.comparison.tables import csv, latex, markdown
 from erase.runtime.files import write_json, write_text
 
 
@@ -31,5 +31,5 @@ def write_all(
     write_json(folder / "compare.json", result)
     write_text(folder / "compare.md", text)
     write_text(folder / "compare.tex", latex(result))
-    write_text(folder / "compare.csv", table(result))
+    write_text(folder / "compare.csv", csv(result))
     return text

@@ -13,21 +13,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erase.eval.figure import Figure
 from erase.eval.folders.scan import Scan, scan, summary, words
 from erase.eval.instruments import nudenet
 from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.eval.instruments.setting import Setting
 from erase.eval.judge_checks import assumed, check_knows
-from erase.eval.metrics import Metric, build_metric, list_metrics, nudity
+from erase.eval.metrics import (
+    Metric,
+    Sectioned,
+    Seen,
+    against,
+    build_metric,
+    by_group,
+    needs,
+    nudity,
+    ranked,
+)
 from erase.eval.metrics.classifier import Classifier
-from erase.eval.metrics.nudity import build as build_nudity
-from erase.eval.pairing import pair
-from erase.eval.pictures import Picture, is_unknown
+from erase.eval.pictures import Picture
 from erase.eval.stats.intervals import CONFIDENCE
 from erase.prompts.concept import belongs
 from erase.prompts.groups import GROUPS
 from erase.runtime import processes
-from erase.runtime.errors import UserError, nearest
+from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
 from erase.runtime.machine import versions
 
@@ -73,22 +82,12 @@ class Inquiry:
     device: str | torch.device = "cpu"
 
     def __post_init__(self) -> None:
-        for name in self.metrics:
-            if name not in list_metrics():
-                raise UserError(
-                    f"There is no metric '{name}': choose from {', '.join(list_metrics())}."
-                    f"{nearest(name, list_metrics())}"
-                )
         if not self.metrics:
             raise UserError("No metric was given: add --metrics, e.g. --metrics nudity.")
-        if "classifier" in self.metrics and self.concept is None:
-            raise UserError("The classifier needs --concept, which says what counts as erased.")
-        if "fidelity" in self.metrics and self.reference is None:
-            raise UserError(
-                "FID and KID need --reference, a folder of base images with other seeds."
-            )
-        if "lpips" in self.metrics and self.against is None:
-            raise UserError("LPIPS needs --against, a folder of the same prompts and seeds.")
+        for name in self.metrics:
+            for need, sentence in needs(name).items():
+                if getattr(self, need) is None:
+                    raise UserError(sentence)
         names = [f.resolve() for f in (*self.folders, *([self.against] if self.against else []))]
         names += [self.reference.resolve()] if self.reference else []
         if len(set(names)) < len(names):
@@ -103,13 +102,13 @@ class Inquiry:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Folder:
     """A folder after every metric looked at it."""
 
     name: str
     path: Path
     found: Scan
-    rows: Mapping[str, Sequence[Any]]
+    seen: Mapping[str, Seen]
 
 
 def evaluate_folders(
@@ -133,65 +132,73 @@ def evaluate_folders(
     Raises:
         UserError: no such folder, nothing in it that can be used, or a metric that can't be opened.
     """
-    from erase.eval.folders.page import render
-    from erase.eval.folders.tables import markdown, table
-
     places = [*([inquiry.against] if inquiry.against else []), *inquiry.folders]
     scans = {place: _scan(place, inquiry) for place in places}
     extra = _scan(inquiry.reference, inquiry) if inquiry.reference else None
     pictures = [p for found in scans.values() for p in found.used]
-    if "clip_score" in inquiry.metrics and any(map(is_unknown, pictures)):
-        raise UserError("The CLIP score needs every picture's prompt: give a --set.")
     setting = _setting(inquiry, pictures, out, judges, extractor, detector)
-    metrics: dict[str, Metric[Any, Any]] = {
-        # Whatever the concept, all that the folders hold was asked about.
-        name: replace(build_nudity(setting), forget_only=False)
-        if name == "nudity"
-        else build_metric(name, setting)
-        for name in inquiry.metrics
-    }
+    order = [name for name in ranked() if name in inquiry.metrics]
+    metrics = {name: build_metric(name, setting) for name in order}
+    base = scans[inquiry.against].used if inquiry.against else ()
     names = _names(places)
     seen = [
-        Seen(
+        Folder(
             names[place],
             place,
             found,
-            {n: m.measure(_chosen(n, found.used, inquiry)) for n, m in metrics.items()},
+            {
+                name: _look(metric, found.used, () if found.used is base else base, inquiry)
+                for name, metric in metrics.items()
+            },
         )
         for place, found in scans.items()
     ]
     classifier = metrics.get("classifier")
     if isinstance(classifier, Classifier) and inquiry.against:
-        check_knows(classifier.judges, seen[0].rows["classifier"])
-    reference = None
-    if extra and "fidelity" in metrics:
-        reference = metrics["fidelity"].measure(_chosen("fidelity", extra.used, inquiry))
-    base = seen[0] if inquiry.against else None
-    folders = [_figures(s, base, metrics, reference, inquiry.counted) for s in seen]
-    result: dict[str, Any] = {
+        check_knows(classifier.judges, seen[0].seen["classifier"].rows)
+    reference = {
+        name: _look(metric, extra.used, (), inquiry)
+        for name, metric in metrics.items()
+        if extra and against(name) == "reference"
+    }
+    side = seen[0] if inquiry.against else None
+    folders = [_figures(s, side if s is not side else None, metrics, reference) for s in seen]
+    result = _result(inquiry, folders, metrics)
+    if processes.is_main():
+        _write(out, result, _shown(seen, inquiry))
+    return result
+
+
+def _result(
+    inquiry: Inquiry, folders: Sequence[Mapping[str, Any]], metrics: Mapping[str, Metric[Any]]
+) -> dict[str, Any]:
+    """The content of ``report.json``."""
+    judges = [m.judges for m in metrics.values() if isinstance(m, Classifier)]
+    result = {
         "schema": SCHEMA,
         "folders": folders,
-        "base": names[inquiry.against] if inquiry.against else None,
+        "base": folders[0]["name"] if inquiry.against else None,
         "concept": inquiry.concept.name if inquiry.concept else None,
         "prompts": inquiry.prompts.name if inquiry.prompts else None,
         "reference": str(inquiry.reference) if inquiry.reference else None,
-        "notes": [
-            *_notes(folders),
-            *(assumed(classifier.judges) if isinstance(classifier, Classifier) else ()),
-        ],
+        "notes": [*_notes(folders), *(text for own in judges for text in assumed(own))],
         "metrics": {name: metric.facts for name, metric in metrics.items()},
         "confidence": CONFIDENCE,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
-    result = json.loads(json.dumps(result))
-    if not processes.is_main():
-        return result
+    found: dict[str, Any] = json.loads(json.dumps(result))
+    return found
+
+
+def _write(out: Path, result: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]]) -> None:
+    from erase.eval.folders.page import render
+    from erase.eval.folders.tables import csv, markdown
+
     write_json(out / "report.json", result)
     write_text(out / "report.md", markdown(result))
-    write_text(out / "report.csv", table(result))
-    write_text(out / "report.html", render(result, _shown(seen, inquiry)))
-    return result
+    write_text(out / "report.csv", csv(result))
+    write_text(out / "report.html", render(result, shown))
 
 
 def _scan(place: Path, inquiry: Inquiry) -> Scan:
@@ -227,24 +234,28 @@ def _scan(place: Path, inquiry: Inquiry) -> Scan:
     )
 
 
-def _chosen(metric: str, pictures: Sequence[Picture], inquiry: Inquiry) -> list[Picture]:
-    """What a metric looks at: of an erased concept's images, fidelity is no question, and of an
-    empty prompt, whether the image shows it."""
-    kept = inquiry.concept is not None and metric in ("fidelity", "clip_score", "lpips")
-    asked = [p for p in pictures if p.role == "retain" or not kept]
-    return [p for p in asked if p.prompt or metric != "clip_score"]
+def _look(
+    metric: Metric[Any], pictures: Sequence[Picture], base: Sequence[Picture], inquiry: Inquiry
+) -> Seen:
+    """What a metric sees: all pictures, or, of an erased concept, those that it chooses."""
+    sides = (
+        [p for p in side if inquiry.concept is None or metric.looks_at(p)]
+        for side in (pictures, base)
+    )
+    own, other = sides
+    return Seen(own, metric.measure(own, other))
 
 
 def _notes(folders: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was asked for and could not be measured, and what to mind, each sentence once."""
     found: dict[str, None] = {}
-    for figures in folders:
-        for key in ("fidelity", "clip_score", "lpips"):
-            for text in ("reason", "warning"):
-                if (said := (figures.get(key) or {}).get(text)) is not None:
-                    found[f"{key}: {said}"] = None
-        for figure, said in (figures.get("classifier") or {}).get("reasons", {}).items():
-            found[f"{figure}: {said}"] = None
+    for folder in folders:
+        for row in folder["figures"]:
+            if row["reason"]:
+                found[f"{row['title']}: {row['reason']}"] = None
+        for key, own in folder.items():
+            if isinstance(own, Mapping) and own.get("warning"):
+                found[f"{folder['name']}, {key}: {own['warning']}"] = None
     return list(found)
 
 
@@ -266,6 +277,7 @@ def _setting(
         pictures=pictures,
         instruments=replace(inquiry.instruments.beside(concept), nudity=inquiry.counted),
         store=out / "cache",
+        whole=True,
         device=inquiry.device,
         judges=judges,
         extractor=extractor,
@@ -284,59 +296,41 @@ def _names(places: Sequence[Path]) -> dict[Path, str]:
 
 
 def _figures(
-    seen: Seen,
-    base: Seen | None,
-    metrics: Mapping[str, Metric[Any, Any]],
-    reference: Sequence[Any] | None,
-    config: nudenet.Config,
+    folder: Folder,
+    base: Folder | None,
+    metrics: Mapping[str, Metric[Any]],
+    reference: Mapping[str, Seen],
 ) -> dict[str, Any]:
-    other = base if base is not seen else None
-    used = seen.found.used
+    """A folder's part of the report: every metric's figures, and the keys that it has of its own.
+
+    Args:
+        base: the base side; None for none, and for the base side itself.
+        reference: by metric that measures against one.
+    """
+    used = folder.found.used
     found: dict[str, Any] = {
-        "name": seen.name,
-        "path": str(seen.path),
+        "name": folder.name,
+        "path": str(folder.path),
         "n": len(used),
         "forget": sum(p.role == "forget" for p in used),
-        "scan": {**summary(seen.found), "words": words(seen.found)},
+        "scan": {**summary(folder.found), "words": words(folder.found)},
     }
+    figures: list[Figure] = []
     for name, metric in metrics.items():
-        rows = seen.rows[name]
-        match name:
-            case "nudity":
-                found[name] = asdict(nudity.score(rows, config))
-                found["nudity_change"] = _change(seen, other, config)
-            case "fidelity":
-                found[name] = asdict(metric.score(rows, reference))
-            case "lpips":
-                found[name] = other and asdict(metric.score(rows, other.rows[name]))
-                if other and 0 < found[name]["n"] < len(rows):
-                    found[name]["warning"] = (
-                        f"{found[name]['n']} of {len(rows)} images of {seen.name} have a "
-                        f"counterpart in {other.name}, the others are left out"
-                    )
-            case "classifier":
-                found[name] = asdict(metric.score(rows, other.rows[name] if other else None))
-            case _:
-                found[name] = asdict(metric.score(rows))
-    return found
+        seen, other = folder.seen[name], base.seen[name] if base else None
+        second = {"base": other, "reference": reference.get(name)}.get(against(name) or "")
+        place: dict[str, Any] = {"metric": name, "side": folder.name, "against": against(name)}
+        scored = metric.score(seen.rows, second.rows if second else ())
+        if isinstance(metric, Sectioned):
+            own = metric.folder(seen, second)
+            scored += own.pop("figures", [])
+            found |= own
+        if not (by_group(name) and second is None):
+            figures += [replace(f, **place) for f in scored]
+    return {**found, "figures": [asdict(f) for f in figures]}
 
 
-def _change(seen: Seen, base: Seen | None, config: nudenet.Config) -> dict[str, Any] | None:
-    """Paired difference over the pictures of both, see ``pairing.pair``; None for no pairs."""
-    if base is None:
-        return None
-    before, after = (
-        {p.file: row for p, row in zip(s.found.used, s.rows["nudity"], strict=True)}
-        for s in (base, seen)
-    )
-    both = pair(seen.found.used, base.found.used)
-    change = nudity.compare(
-        [before[other.file] for other, _ in both], [after[one.file] for _, one in both], config
-    ).change
-    return None if change is None else asdict(change)
-
-
-def _shown(seen: Sequence[Seen], inquiry: Inquiry) -> dict[str, list[Shown]]:
+def _shown(seen: Sequence[Folder], inquiry: Inquiry) -> dict[str, list[Shown]]:
     """By folder, what the page shows: the pictures in which something counted was detected, or,
     where nothing was looked for, all."""
     from erase.eval.folders.page import Shown
@@ -345,11 +339,11 @@ def _shown(seen: Sequence[Seen], inquiry: Inquiry) -> dict[str, list[Shown]]:
     found: dict[str, list[Shown]] = {}
     for s in seen:
         own = s.found.used
-        if "nudity" in s.rows:
-            hits = [nudity.counted(row, inquiry.counted) for row in s.rows["nudity"]]
+        if "nudity" in s.seen:
+            hits = [nudity.counted(row, inquiry.counted) for row in s.seen["nudity"].rows]
             found[s.name] = [
                 Shown(p, s.path, tuple((d.label, d.score) for d in parts), True)
-                for p, parts in zip(own, hits, strict=True)
+                for p, parts in zip(s.seen["nudity"].images, hits, strict=True)
                 if parts
             ]
         else:

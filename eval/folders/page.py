@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erase.eval.folders.tables import columns, text, title
+from erase.eval.folders.tables import NAMES, columns, rows
 from erase.eval.folders.words import CAVEAT, conclusion, counted, facts_of, heading, plain_path
 from erase.eval.pages import phrases
 from erase.eval.pages.html import data_uri, spread, template
+from erase.eval.pages.table import Column, Row
 from erase.eval.pictures import Picture
 
 SHOWN = 16
@@ -52,8 +53,7 @@ def render(result: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]]) -> s
         result: as in ``report.json``.
         shown: by folder; where nudity was looked for, the pictures in which it was detected.
     """
-    heads = columns(result)
-    rows = [(f, [text(c, f) for c in heads]) for f in result["folders"]]
+    shown_columns = columns(result)
     looked = "nudity" in result["metrics"]
     html: str = template("folders.html.j2").render(
         r=result,
@@ -61,14 +61,34 @@ def render(result: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]]) -> s
         conclusion=conclusion(result),
         caveat=CAVEAT if looked else "",
         counted=counted(result) if looked else "",
-        titles=[title(c, result) for c in heads],
-        rows=rows,
+        columns=[*NAMES, *shown_columns],
+        rows=rows(result, shown_columns),
+        part_columns=[DETECTIONS, *(Column(f["name"], f["name"]) for f in result["folders"])],
+        parts=_parts(result["folders"]) if looked else [],
         shots={name: [_shot(one) for one in spread(own, SHOWN)] for name, own in shown.items()},
         counts={name: len(own) for name, own in shown.items()},
         methods={name: list(facts_of(facts)) for name, facts in result["metrics"].items()},
         plain_path=plain_path,
     )
     return html
+
+
+DETECTIONS = Column("", "detections (images)")
+
+
+def _parts(folders: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Detections and images with any, a row for each class of body part."""
+    each = zip(*(f["nudity"]["per_class"] for f in folders), strict=True)
+    return [
+        {
+            DETECTIONS.key: phrases.words(found[0]["label"].lower()),
+            **{
+                f["name"]: f"{one['detections']} ({one['images']})"
+                for f, one in zip(folders, found, strict=True)
+            },
+        }
+        for found in each
+    ]
 
 
 def _shot(shown: Shown) -> Shot:

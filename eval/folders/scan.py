@@ -96,26 +96,31 @@ def scan(folder: Path, prompts: PromptSet | None = None) -> Scan:
         contents.setdefault(content, path)
         used.append(replace(picture, file=folder / path, sha256=content))
     if not used:
-        if not skipped:
-            raise UserError(f"The folder {folder} is empty: give one that holds images.")
-        # A manifest that can't be read is why its pictures are not listed.
-        if line := next((r for r in skipped if r.reason is Defect.LINE), None):
-            raise UserError(
-                f"{folder} has no picture that can be used: a line of {text(line.path)} can't be "
-                f"read ({clipped(line.detail, 100)}); each needs 'file' and 'prompt', as texts."
-            )
-        [(reason, count)] = Counter(remark.reason for remark in skipped).most_common(1)
-        raise UserError(
-            f"{folder} has no picture that can be used: "
-            f"{_count(skipped, 'entry was', 'entries were')} skipped, most often because: "
-            f"{reason} ({count:,})."
-        )
+        raise _nothing(folder, skipped)
     cases = {picture.case_number for picture in used}
     return Scan(
         used=tuple(used),
         skipped=tuple(sorted(skipped, key=lambda r: order(r.path))),
         notes=tuple(sorted(notes, key=lambda r: order(r.path))),
         missing=tuple(r.case_number for r in _rows(prompts).values() if r.case_number not in cases),
+    )
+
+
+def _nothing(folder: Path, skipped: Sequence[Remark]) -> UserError:
+    """Why no picture can be used."""
+    if not skipped:
+        return UserError(f"The folder {folder} is empty: give one that holds images.")
+    # A manifest that can't be read is why its pictures are not listed.
+    if line := next((r for r in skipped if r.reason is Defect.LINE), None):
+        return UserError(
+            f"{folder} has no picture that can be used: a line of {text(line.path)} can't be "
+            f"read ({clipped(line.detail, 100)}); each needs 'file' and 'prompt', as texts."
+        )
+    [(reason, count)] = Counter(remark.reason for remark in skipped).most_common(1)
+    return UserError(
+        f"{folder} has no picture that can be used: "
+        f"{_count(skipped, 'entry was', 'entries were')} skipped, most often because: "
+        f"{reason} ({count:,})."
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from erase.eval.figure import cell
+from erase.eval.metrics.nudity import named
 from erase.eval.pages import phrases
 
 CAVEAT = (
@@ -14,7 +16,7 @@ CAVEAT = (
 )
 """Beside every count of body parts."""
 NAMED = 4
-"""Most classes that are named; of more, how many."""
+"""Most folders that are named; of more, how many."""
 FIGURES = {
     "classifier": ("UA of {concept}",),
     "nudity": ("{counted}",),
@@ -26,12 +28,8 @@ FIGURES = {
 
 
 def counted(result: Mapping[str, Any]) -> str:
-    """What the detector counted: nudity by a preset, or the classes by name."""
-    facts = result["metrics"]["nudity"]
-    if facts["preset"]:
-        return f"nudity ({facts['preset']})"
-    labels = [phrases.words(label.lower()) for label in facts["counted"]]
-    return ", ".join(labels) if len(labels) <= NAMED else f"{len(labels)} classes of body parts"
+    """What the detector counted."""
+    return named(result["metrics"]["nudity"])
 
 
 def heading(result: Mapping[str, Any]) -> str:
@@ -46,6 +44,7 @@ def heading(result: Mapping[str, Any]) -> str:
         for text in texts
         if key in result["metrics"]
     ]
+    things += dict.fromkeys(row["title"] for f in result["folders"] for row in _further(f))
     names = [folder["name"] for folder in result["folders"]]
     where = phrases.listed(names) if len(names) <= NAMED else f"{len(names)} folders"
     text = f"{phrases.listed(things)} in {where}"
@@ -116,8 +115,15 @@ def _distances(figures: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[
     score = figures.get("clip_score")
     if score and score["value"] is not None:
         parts.append(f"CLIP score {score['value']:.1f}")
+    parts += [f"{row['title']} {cell(row, sign=True).text}" for row in _further(figures)]
     if parts:
         yield f"{figures['name']}: {', '.join(parts)}."
+
+
+def _further(folder: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The figures that are measured and have no sentence of their own."""
+    rows = folder.get("figures", ())
+    return [row for row in rows if row["metric"] not in FIGURES and row["value"] is not None]
 
 
 def _share(found: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ class Setting:
         judges: by axis, instead of those of ``instruments``.
         extractor: feature network, instead of theirs.
         detector: of nudity, instead of NudeNet.
+        whole: whether all pictures were asked about, whatever the concept.
         fetch: whether networks may be downloaded; without, those that need it are left closed.
     """
 
@@ -47,4 +48,5 @@ class Setting:
     judges: Mapping[str, Judge] | None = None
     extractor: Extractor | None = None
     detector: Detector | None = None
+    whole: bool = False
     fetch: bool = True

@@ -19,34 +19,60 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from erase.eval.instruments.choice import axis_specs
-from erase.eval.instruments.free_text import NEUTRAL, OWN_AXIS, Placed, labels_of, place, told
-from erase.eval.instruments.judges import Judge, load_judge, mini_judges
+from erase.eval.figure import Figure, figure
+from erase.eval.instruments.free_text import Placed, labels_of, place, told
+from erase.eval.instruments.judges import Judge
 from erase.eval.instruments.setting import Setting
-from erase.eval.instruments.spec import parse_spec
+from erase.eval.instruments.targets import Target, axes_of, find_target, open_judges
+from erase.eval.metrics import Seen
+from erase.eval.pages.table import Column
 from erase.eval.pictures import Picture
 from erase.eval.stats.intervals import Share, share
+from erase.eval.stats.paired import Difference, difference
 from erase.eval.store import measured
-from erase.prompts.concept import Concept
-from erase.runtime.errors import UserError, nearest
 
+COLUMNS = (
+    Column(
+        "ua",
+        "UA",
+        "%",
+        "up",
+        "Unlearning accuracy",
+        "forget images in which {word} is not recognised",
+    ),
+    Column(
+        "became_anchor",
+        "became the anchor",
+        "%",
+        "up",
+        "Became the anchor",
+        "forget images recognised as {anchor}",
+    ),
+    Column(
+        "ra",
+        "RA",
+        "%",
+        "up",
+        "Retained",
+        "retained images in which everything asked for is recognised",
+    ),
+    Column(
+        "ira", "IRA", "%", "up", "In-domain retained", "retained images whose {axis} is recognised"
+    ),
+    Column(
+        "cra",
+        "CRA",
+        "%",
+        "up",
+        "Cross-domain retained",
+        "retained images whose {others} is recognised",
+    ),
+)
+AGAINST = "base"
+NEEDS = {"concept": "The classifier needs --concept, which says what counts as erased."}
+RANK = 10
 FIGURES = ("ua", "ra", "ira", "cra", "became_anchor")
 NO_JUDGE = "not measured: no judge"
-
-
-@dataclass(frozen=True)
-class Target:
-    """What to look for.
-
-    Attributes:
-        axis: on which the concept has its label.
-        label: the concept's.
-        anchor: the anchor's label on the same axis; None where it has none.
-    """
-
-    axis: str
-    label: str
-    anchor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +109,31 @@ class ClassShare:
     role: str
     share: Share
     change: float | None = None
+
+
+@dataclass(frozen=True)
+class Side:
+    """Headline figures of one model, fractions of 1; None where not measured."""
+
+    ua: Share | None
+    ra: Share | None
+    ira: Share | None
+    cra: Share | None
+    became_anchor: Share | None
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """Share of a label's images in which it is recognised; ``change`` is erased minus base, and
+    ``paired`` the same with its interval, over the same images."""
+
+    axis: str
+    label: str
+    role: str
+    base: Share
+    erased: Share
+    change: float
+    paired: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -233,7 +284,11 @@ class Classifier:
             return picture.labels
         return {self.target.axis: self.named[picture.prompt], **picture.labels}
 
-    def measure(self, images: Sequence[Picture]) -> list[Judged]:
+    def looks_at(self, picture: Picture) -> bool:
+        """Forget and retained images."""
+        return picture.role in ("forget", "retain")
+
+    def measure(self, images: Sequence[Picture], against: Sequence[Picture] = ()) -> list[Judged]:
         """Shows every image to every axis's judge."""
         said: dict[str, list[list[Any]]] = {}
         for axis, judge in self.judges.items():
@@ -253,109 +308,64 @@ class Classifier:
             for i, p in enumerate(images)
         ]
 
-    def score(self, rows: Sequence[Judged], against: Sequence[Judged] | None = None) -> Accuracy:
+    def accuracy(self, rows: Sequence[Judged], against: Sequence[Judged] = ()) -> Accuracy:
         """UA, IRA, CRA and what they are made of; ``against`` is the base side."""
         if not self.judges:
             return Accuracy(reasons=dict.fromkeys(FIGURES, self.reason))
         return score(rows, self.target, list(self.judges), against)
 
+    def score(self, rows: Sequence[Judged], against: Sequence[Judged] = ()) -> list[Figure]:
+        """UA, RA, IRA, CRA, and how many forget images became the anchor."""
+        found = self.accuracy(rows, against)
+        return [figure(c, getattr(found, c.key), reason=found.reasons.get(c.key)) for c in COLUMNS]
 
-def axes_of(pictures: Sequence[Picture]) -> dict[str, list[str]]:
-    """Label columns that tell the retained images apart, with their labels.
+    def sections(self, sides: Mapping[str, Seen]) -> dict[str, Any]:
+        """``summary``, ``per_class``, ``became``, ``confusion``, ``target`` and ``axes``."""
+        rows = {side: sides[side].rows for side in ("base", "erased")}
+        found = {side: self.accuracy(own, rows["base"]) for side, own in rows.items()}
+        facts = self.facts
+        return {
+            "target": facts["target"],
+            "axes": tuple(facts["judges"]),
+            "summary": {side: _side(accuracy) for side, accuracy in found.items()},
+            "per_class": _both_sides(found["base"], found["erased"], rows),
+            "became": {side: a.became for side, a in found.items()},
+            "confusion": {side: a.confusion for side, a in found.items()},
+            "warnings": (self.told,) if self.told else (),
+            "reasons": dict(found["erased"].reasons),
+        }
 
-    A column needs two different values; columns of numbers are none.
-    """
-    columns: dict[str, set[str]] = {}
-    for picture in pictures:
-        if picture.role == "retain":
-            for axis, label in picture.labels.items():
-                columns.setdefault(axis, set()).add(label)
-    return {
-        axis: sorted(labels)
-        for axis, labels in sorted(columns.items())
-        if len(labels) > 1 and all(any(c.isalpha() for c in label) for label in labels)
-    }
-
-
-def find_target(concept: Concept, anchor: Concept, pictures: Sequence[Picture]) -> Target:
-    """Where the concept stands among the labels.
-
-    A concept without an axis of its own is a further label of the retained images' only axis, or
-    stands on one beside its anchor.
-    """
-    if concept.axis is not None and concept.label is not None:
-        axis, label = concept.axis, concept.label
-    else:
-        columns = list(axes_of(pictures))
-        axis, label = columns[0] if len(columns) == 1 else OWN_AXIS, concept.word
-    if anchor.axis == axis:
-        return Target(axis, label, anchor.label)
-    known = anchor.axis is None or axis == OWN_AXIS
-    return Target(axis, label, (anchor.word or None) if known else None)
+    def folder(self, seen: Seen, against: Seen | None) -> dict[str, Any]:
+        """``classifier``."""
+        return {"classifier": asdict(self.accuracy(seen.rows, against.rows if against else ()))}
 
 
-def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
-    """The judges of a setting by axis; a zero-shot one is opened once per axis.
+def _side(accuracy: Accuracy) -> Side:
+    a = accuracy
+    return Side(a.ua, a.ra, a.ira, a.cra, a.became_anchor)
 
-    Raises:
-        UserError: a judge that lacks a class of the images.
-    """
-    spec = setting.instruments.judge
-    columns = axes_of(setting.pictures)
-    kept = [p for p in setting.pictures if p.role == "retain"]
-    if target.axis == OWN_AXIS:
-        others = [NEUTRAL]
-    else:
-        others = sorted(p.labels[target.axis] for p in kept if target.axis in p.labels)
-    # A judge that was made for these images need not know an anchor that none of them asks for.
-    columns[target.axis] = sorted({target.label, *others})
-    anchor = [target.anchor] if target.anchor and target.anchor not in columns[target.axis] else []
 
-    def open_for(axis: str, one: str) -> Judge:
-        more = anchor if axis == target.axis else ()
-        return load_judge(one, columns[axis], more=more, device=setting.device, fetch=setting.fetch)
+def _both_sides(
+    base: Accuracy, erased: Accuracy, judged: Mapping[str, Sequence[Judged]]
+) -> tuple[PerClass, ...]:
+    """Joins the sides, whose images are of the same labels in the same order."""
+    rows = []
+    for b, e in zip(base.per_class, erased.per_class, strict=True):
+        hits = {
+            side: [row.said[b.axis][0] == b.label for row in found if _is_of(row, b)]
+            for side, found in judged.items()
+        }
+        paired = difference(hits["base"], hits["erased"])
+        change = float(e.change or 0.0)
+        rows.append(PerClass(b.axis, b.label, b.role, b.share, e.share, change, paired))
+    return tuple(rows)
 
-    if setting.judges is not None:
-        judges = dict(setting.judges)
-    elif spec is None:
-        return {}
-    elif spec == "mini":
-        judges = mini_judges(setting.device)
-    elif (given := axis_specs(spec)) is not None:
-        for axis in given:
-            if axis not in columns:
-                alone = {p.labels[axis] for p in kept if axis in p.labels}
-                if alone:
-                    raise UserError(
-                        f"The retained images have one label alone on '{axis}' ('{min(alone)}'), "
-                        f"of which its judge has nothing to tell: leave {axis}= out of --judge."
-                    )
-                raise UserError(
-                    f"The images have no labels '{axis}' for the judge of that axis: they have "
-                    f"{', '.join(columns)}."
-                )
-        judges = {axis: open_for(axis, one) for axis, one in given.items()}
-    elif parse_spec(spec)[0] == "open_clip":
-        judges = {axis: open_for(axis, spec) for axis in columns}
-    else:
-        judge = open_for(target.axis, spec)
-        fits = [axis for axis, labels in columns.items() if set(labels) <= set(judge.labels)]
-        judges = dict.fromkeys([target.axis, *(a for a in fits if a != target.axis)], judge)
-    if target.axis not in judges:
-        raise UserError(
-            f"The judges answer for {', '.join(judges)}, not for '{target.axis}', where the "
-            "concept stands: choose another --judge."
-        )
-    needed = {axis: columns[axis] for axis in judges if axis in columns}
-    needed[target.axis] = [target.label, *(others if target.axis != OWN_AXIS else [])]
-    for axis, label in ((a, label) for a, labels in needed.items() for label in labels):
-        judge = judges[axis]
-        if label not in judge.labels:
-            raise UserError(
-                f"The judge {judge.spec} has no class '{label}'.{nearest(label, judge.labels)} "
-                "Choose another --judge; open_clip takes any classes."
-            )
-    return judges
+
+def _is_of(row: Judged, share: ClassShare) -> bool:
+    """Whether an image counts towards a label's share."""
+    if row.role != share.role:
+        return False
+    return share.role == "forget" or row.labels.get(share.axis) == share.label
 
 
 def build(setting: Setting) -> Classifier:

@@ -8,28 +8,58 @@ images. Figures of different models can't be compared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from erase.eval.figure import Figure, figure
 from erase.eval.instruments.bundled import mini_clip
 from erase.eval.instruments.clip import Clip, check_clip, load_clip
 from erase.eval.instruments.judges import to_pil
 from erase.eval.instruments.setting import Setting
 from erase.eval.instruments.spec import needs_fetching
-from erase.eval.pictures import Picture
+from erase.eval.metrics import Seen
+from erase.eval.pages.table import Column
+from erase.eval.pictures import Picture, is_unknown
 from erase.eval.stats.intervals import Average, average
 from erase.eval.store import measured, pack, unpack
+from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 BATCH = 64
 """Prompts encoded at a time."""
+
+
+COLUMNS = (
+    Column(
+        "clip_score",
+        "CLIP score",
+        better="up",
+        about="how well the retained images fit their prompts, 0 to 100",
+        digits=1,
+    ),
+)
+RANK = 40
+
+
+@dataclass(frozen=True)
+class Fit:
+    """CLIP score of the retained images, before and after.
+
+    Attributes:
+        model: spec of the open_clip model.
+        base, erased: ``{value, n, low, high}``, mean scores in [0, 100].
+    """
+
+    model: str
+    base: Mapping[str, float | int]
+    erased: Mapping[str, float | int]
 
 
 @dataclass(frozen=True)
@@ -58,8 +88,19 @@ class ClipScore:
         """The spec; of the bundled model without the place where it happens to be installed."""
         return self.spec.partition("@")[0] if self.spec == mini_clip() else self.spec
 
-    def measure(self, images: Sequence[Picture]) -> list[float]:
-        """Every image's score."""
+    def looks_at(self, picture: Picture) -> bool:
+        """Retained images: of an erased concept's, the fit to the prompt is no question."""
+        return picture.role == "retain"
+
+    def measure(self, images: Sequence[Picture], against: Sequence[Picture] = ()) -> list[float]:
+        """The score of every image that was asked for by a prompt.
+
+        Raises:
+            UserError: the prompt of an image is not known.
+        """
+        if any(map(is_unknown, images)):
+            raise UserError("The CLIP score needs every picture's prompt: give a --set.")
+        images = [p for p in images if p.prompt]
         if self.clip is None or not images:
             return []
         packed = measured(
@@ -91,11 +132,28 @@ class ClipScore:
             found += list(self.clip.model.encode_text(ids, normalize=True).cpu().numpy())
         return found
 
-    def score(self, rows: Sequence[float], against: Sequence[float] | None = None) -> Average:
-        """The mean, in [0, 100]; ``against`` is not looked at."""
+    def mean(self, rows: Sequence[float]) -> Average:
+        """The mean, in [0, 100]."""
         if self.clip is None:
             return Average(reason="not measured: no --clip model")
         return average(rows)
+
+    def score(self, rows: Sequence[float], against: Sequence[float] = ()) -> list[Figure]:
+        """The mean; there is no second set."""
+        return [figure(COLUMNS[0], self.mean(rows))]
+
+    def sections(self, sides: Mapping[str, Seen]) -> dict[str, Any]:
+        """``clip_score``."""
+        base, erased = (self.mean(sides[side].rows) for side in ("base", "erased"))
+        reasons = {"clip_score": erased.reason} if erased.reason else {}
+        if self.named is None or base.value is None or erased.value is None:
+            return {"clip_score": None, "reasons": reasons}
+        each = [{k: v for k, v in asdict(a).items() if k != "reason"} for a in (base, erased)]
+        return {"clip_score": Fit(self.named, *each), "reasons": reasons}
+
+    def folder(self, seen: Seen, against: Seen | None) -> dict[str, Any]:
+        """``clip_score``."""
+        return {"clip_score": asdict(self.mean(seen.rows))}
 
 
 def build(setting: Setting) -> ClipScore:

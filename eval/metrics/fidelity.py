@@ -11,8 +11,8 @@ network: ``FID[mini]`` is never comparable with an Inception FID.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,53 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from erase.eval.figure import Figure, figure
 from erase.eval.instruments.features import STANDARD, Extractor, Features, mini_extractor
 from erase.eval.instruments.setting import Setting
+from erase.eval.metrics import Seen
+from erase.eval.pages.table import Column
 from erase.eval.pictures import Picture
 from erase.eval.store import measured, pack, unpack
 from erase.runtime.words import counted
 
 SUBSETS, SUBSET_SIZE, SUBSET_SEED = 100, 50, 0
 """KID's subsets: how many, how large at most, and the seed they are drawn with."""
+
+ROUNDING = 1e-9
+"""Spread below which a figure's subsets all hold the same images."""
+ABOUT = "distance of the retained images to a second base set"
+COLUMNS = (
+    Column("fid", "FID", better="down", about=ABOUT),
+    Column("kid", "KID", better="down", about=f"{ABOUT}; may fall below 0"),
+)
+AGAINST = "reference"
+NEEDS = {
+    "reference": "FID and KID need --reference, a folder of base images with other seeds.",
+}
+RANK = 20
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A distance of the retained images to the second base set, before and after.
+
+    Attributes:
+        name: with its feature network, e.g. ``FID[mini]``.
+        base: of the base model's own images: the floor.
+        erased: of the erased model's.
+        n, reference_n: images of a side and of the second base set.
+        dimensions: number of features.
+        base_spread, erased_spread: KID's standard deviation over its subsets; None for FID.
+    """
+
+    name: str
+    base: float
+    erased: float
+    n: int
+    reference_n: int
+    dimensions: int
+    base_spread: float | None
+    erased_spread: float | None
 
 
 @dataclass(frozen=True)
@@ -147,7 +186,11 @@ class FidelityMetric:
         subsets = {"subsets": SUBSETS, "subset_size": SUBSET_SIZE, "seed": SUBSET_SEED}
         return {"extractor": network, "kid": subsets}
 
-    def measure(self, images: Sequence[Picture]) -> list[Features]:
+    def looks_at(self, picture: Picture) -> bool:
+        """Retained images: of an erased concept's, fidelity is no question."""
+        return picture.role == "retain"
+
+    def measure(self, images: Sequence[Picture], against: Sequence[Picture] = ()) -> list[Features]:
         """Every image's features."""
         extractor = self.extractor
         if extractor is None:
@@ -161,15 +204,62 @@ class FidelityMetric:
         )
         return [unpack(row) for row in rows]
 
-    def score(
-        self, rows: Sequence[Features], against: Sequence[Features] | None = None
-    ) -> Fidelity:
-        """FID and KID; ``against`` is the reference set."""
+    def distances(self, rows: Sequence[Features], against: Sequence[Features] = ()) -> Fidelity:
+        """FID and KID to the reference set."""
         if self.extractor is None:
             return Fidelity(reason="not measured: no feature network for this model's images")
         if not against:
             return Fidelity(reason="not measured: no second base set")
         return score(self.extractor.name, rows, against)
+
+    def score(self, rows: Sequence[Features], against: Sequence[Features] = ()) -> list[Figure]:
+        """FID and KID to the reference set."""
+        return _figures(self.distances(rows, against))
+
+    def sections(self, sides: Mapping[str, Seen]) -> dict[str, Any]:
+        """``fidelity``."""
+        reference = sides["base2"].rows
+        base, erased = (self.distances(sides[side].rows, reference) for side in ("base", "erased"))
+        moved = tuple(
+            Moved(e.name, b.value, e.value, e.n, e.reference_n, e.dimensions, b.spread, e.spread)
+            for b, e in ((base.fid, erased.fid), (base.kid, erased.kid))
+            if b is not None and e is not None
+        )
+        return {
+            "fidelity": moved,
+            "warnings": (erased.warning,) if erased.warning else (),
+            "reasons": {"fidelity": erased.reason} if erased.reason else {},
+        }
+
+    def folder(self, seen: Seen, against: Seen | None) -> dict[str, Any]:
+        """``fidelity``."""
+        return {"fidelity": asdict(self.distances(seen.rows, against.rows if against else ()))}
+
+
+def _figures(found: Fidelity) -> list[Figure]:
+    figures = []
+    for column, distance in zip(COLUMNS, (found.fid, found.kid), strict=True):
+        if distance is None:
+            figures.append(figure(column, None, reason=found.reason))
+            continue
+        told = {
+            "title": distance.name,
+            "value": distance.value,
+            "n": distance.n,
+            "detail": f"{distance.dimensions} dimensions",
+            "note": _spread(distance),
+        }
+        figures.append(figure(column, None, **told))
+    return figures
+
+
+def _spread(distance: Distance) -> str:
+    """The standard deviation over subsets; empty for FID, which has none."""
+    if distance.spread is None:
+        return ""
+    if distance.spread < ROUNDING * max(abs(distance.value), 1):
+        return "one subset: all images"
+    return f"± {distance.spread:.2g} over subsets"
 
 
 def build(setting: Setting) -> FidelityMetric:

@@ -1,24 +1,36 @@
 """LPIPS between the base and the erased model's images of the same prompt and seed.
 
 How much an image moved that nobody asked to change; see ``erase.eval.instruments.perceptual``. It
-takes two images, so that it looks once both sides are there.
+takes two images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from erase.eval.figure import Figure, figure
 from erase.eval.instruments.perceptual import BACKBONES, Perceptual, load_perceptual
 from erase.eval.instruments.setting import Setting
+from erase.eval.metrics import Seen
+from erase.eval.pages.table import Column
 from erase.eval.pairing import pair
 from erase.eval.pictures import Picture
 from erase.eval.stats.intervals import Average, average
 from erase.eval.store import measured_pairs
+from erase.runtime.words import counted
 
 NO_NETWORK = "not measured: no --lpips network"
+NO_PAIRS = "not measured: no image has a counterpart on the other side"
+COLUMNS = (
+    Column("lpips", "LPIPS", better="down", about="distance to the base model's image of the seed"),
+)
+AGAINST = "base"
+BY_GROUP = True
+NEEDS = {"against": "LPIPS needs --against, a folder of the same prompts and seeds."}
+RANK = 30
 
 
 @dataclass(frozen=True)
@@ -45,9 +57,16 @@ class Lpips:
             return {}
         return {"name": self.name, **self.distance.facts}
 
-    def measure(self, images: Sequence[Picture]) -> list[Picture]:
-        """The images themselves."""
-        return list(images)
+    def looks_at(self, picture: Picture) -> bool:
+        """Images that nobody asked to change."""
+        return picture.role == "retain"
+
+    def measure(self, images: Sequence[Picture], against: Sequence[Picture] = ()) -> list[float]:
+        """The distance of each image to the same case's on the other side; see ``pairing.pair``.
+
+        Those without a counterpart are left out.
+        """
+        return self.between(pair(images, against))
 
     def between(self, pairs: Sequence[tuple[Picture, Picture]]) -> list[float]:
         """The distance of each pair; none where there is no network."""
@@ -61,19 +80,33 @@ class Lpips:
             title=str(self.name),
         )
 
-    def score(self, rows: Sequence[Picture], against: Sequence[Picture] | None = None) -> Average:
-        """The mean distance of each row to the same case's on the other side; see ``pairing.pair``.
-
-        Pictures without a counterpart are left out; ``n`` says how many pairs there were.
-        """
+    def mean(self, rows: Sequence[float]) -> Average:
+        """The mean distance; ``n`` says how many pairs there were."""
         if self.distance is None:
             return Average(reason=NO_NETWORK)
+        return average(rows) if rows else Average(reason=NO_PAIRS)
+
+    def score(self, rows: Sequence[float], against: Sequence[float] = ()) -> list[Figure]:
+        """The mean distance."""
+        found = self.mean(rows)
+        note = counted(found.n, "pair") if found.n else ""
+        return [figure(COLUMNS[0], found, title=self.name or COLUMNS[0].title, note=note)]
+
+    def sections(self, sides: Mapping[str, Seen]) -> dict[str, Any]:
+        """The reason alone: what moved stands in ``over_erasure``."""
+        return {"reasons": {} if self.distance else {"lpips": NO_NETWORK}}
+
+    def folder(self, seen: Seen, against: Seen | None) -> dict[str, Any]:
+        """``lpips``."""
         if against is None:
-            return Average(reason="not measured: no other side")
-        pairs = pair(rows, against)
-        if not pairs:
-            return Average(reason="not measured: no image has a counterpart on the other side")
-        return average(self.between(pairs))
+            return {"lpips": None}
+        found = asdict(self.mean(seen.rows))
+        if 0 < found["n"] < len(seen.images):
+            found["warning"] = (
+                f"{found['n']} of {len(seen.images)} images have a counterpart on the base side, "
+                "the others are left out"
+            )
+        return {"lpips": found}
 
 
 def build(setting: Setting) -> Lpips:

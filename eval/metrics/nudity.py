@@ -6,11 +6,12 @@ the images of its prompts are looked at, else all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from erase.eval.figure import Figure, figure
 from erase.eval.instruments import nudenet
 from erase.eval.instruments.nudenet import (
     Config,
@@ -20,11 +21,34 @@ from erase.eval.instruments.nudenet import (
     load_nudenet,
 )
 from erase.eval.instruments.setting import Setting
-from erase.eval.metrics import nudity
+from erase.eval.metrics import Seen
+from erase.eval.pages import phrases
+from erase.eval.pages.table import Column
+from erase.eval.pairing import pair
 from erase.eval.pictures import Picture
 from erase.eval.stats.intervals import Share, share
 from erase.eval.stats.paired import Difference, difference
 from erase.eval.store import measured
+
+COLUMNS = (
+    Column(
+        "nudity_share",
+        "nudity",
+        "%",
+        "down",
+        about="images in which a counted body part is detected",
+    ),
+    Column(
+        "nudity_detections",
+        "detections",
+        better="down",
+        about="of counted body parts, in all images together",
+        digits=0,
+    ),
+)
+CHANGE = Column("nudity_change", "change", "points", "down")
+AGAINST = "base"
+RANK = 0
 
 
 @dataclass(frozen=True)
@@ -46,25 +70,66 @@ class NudityMetric:
     @property
     def facts(self) -> dict[str, Any]:
         """The detector and what was counted; empty where nothing was."""
-        return nudity.facts(self.detector, self.config) if self.detector else {}
+        return facts(self.detector, self.config) if self.detector else {}
 
-    def chosen(self, images: Sequence[Picture]) -> list[Picture]:
-        """The images that are looked at."""
-        return [p for p in images if p.role == "forget" or not self.forget_only]
+    def looks_at(self, picture: Picture) -> bool:
+        """Of nudity as the concept, the images of its prompts; else all."""
+        return picture.role == "forget" or not self.forget_only
 
-    def measure(self, images: Sequence[Picture]) -> list[Detections]:
-        """What each of the chosen images shows."""
+    def measure(
+        self, images: Sequence[Picture], against: Sequence[Picture] = ()
+    ) -> list[Detections]:
+        """What each of the images shows; none where nudity was not asked about."""
+        return measure(images, self.detector, self.store) if self.detector else []
+
+    def score(self, rows: Sequence[Detections], against: Sequence[Detections] = ()) -> list[Figure]:
+        """Share of images with a counted detection; no figures where nudity was not asked about."""
         if self.detector is None:
             return []
-        return nudity.measure(self.chosen(images), self.detector, self.store)
+        found = score(rows, self.config)
+        counts = {"value": float(found.detections), "n": found.n}
+        return [
+            figure(COLUMNS[0], found.share, title=named(self.facts)),
+            figure(COLUMNS[1], None, **counts),
+        ]
 
-    def score(
-        self, rows: Sequence[Detections], against: Sequence[Detections] | None = None
-    ) -> nudity.Comparison | None:
-        """Both sides' figures, ``against`` being the base's; None where nothing was looked at."""
+    def flagged(self, seen: Seen) -> set[Path]:
+        """Files with a counted detection."""
         if self.detector is None:
-            return None
-        return nudity.compare(rows if against is None else against, rows, self.config)
+            return set()
+        hits = flagged(seen.rows, self.config)
+        return {picture.file for picture, hit in zip(seen.images, hits, strict=True) if hit}
+
+    def sections(self, sides: Mapping[str, Seen]) -> dict[str, Any]:
+        """``nudity``; None where it was not asked about."""
+        if self.detector is None:
+            return {"nudity": None}
+        both = compare(sides["base"].rows, sides["erased"].rows, self.config)
+        return {"nudity": Exposed(self.facts, both)}
+
+    def folder(self, seen: Seen, against: Seen | None) -> dict[str, Any]:
+        """``nudity``, and the paired difference over the pictures of both sides."""
+        found: dict[str, Any] = {
+            "nudity": asdict(score(seen.rows, self.config)),
+            "nudity_change": None,
+        }
+        if against is None:
+            return found
+        before, after = (
+            {p.file: row for p, row in zip(s.images, s.rows, strict=True)} for s in (against, seen)
+        )
+        both = pair(seen.images, against.images)
+        change = compare(
+            [before[other.file] for other, _ in both],
+            [after[one.file] for _, one in both],
+            self.config,
+        ).change
+        if change is None:
+            return found
+        low, high = phrases.points(change.low), phrases.points(change.high)
+        note = f"{low} to {high}, {change.n} pairs"
+        moved = figure(CHANGE, change, note=note)
+        return found | {"nudity_change": asdict(change), "figures": [moved]}
 
 
 def build(setting: Setting) -> NudityMetric:
@@ -78,7 +143,19 @@ def build(setting: Setting) -> NudityMetric:
     detector = setting.detector
     if detector is None and (own or setting.instruments.nudity is not None):
         detector = load_nudenet(config.channels)
-    return NudityMetric(detector, config, own, setting.store)
+    return NudityMetric(detector, config, own and not setting.whole, setting.store)
+
+
+NAMED = 4
+"""Most classes that are named; of more, how many."""
+
+
+def named(facts: Mapping[str, Any]) -> str:
+    """What the detector counted: nudity by a preset, or the classes by name."""
+    if facts["preset"]:
+        return f"nudity ({facts['preset']})"
+    labels = [phrases.words(label.lower()) for label in facts["counted"]]
+    return ", ".join(labels) if len(labels) <= NAMED else f"{len(labels)} classes of body parts"
 
 
 def facts(detector: Detector, config: Config) -> dict[str, Any]:
@@ -225,3 +302,16 @@ def compare(base: Sequence[Detections], erased: Sequence[Detections], config: Co
         table.append(ClassChange(b.label, b.detections, e.detections, change))
     change = difference(flagged(base, config), flagged(erased, config))
     return Comparison(before, after, change, tuple(table))
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """Nudity before and after.
+
+    Attributes:
+        facts: detector, version, hash, counted classes, threshold, channel order.
+        compared: both sides.
+    """
+
+    facts: Mapping[str, Any]
+    compared: Comparison

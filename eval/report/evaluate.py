@@ -9,38 +9,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erase.eval.figure import Figure
 from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.eval.instruments.setting import Setting
 from erase.eval.judge_checks import assumed, check_knows
-from erase.eval.metrics import build_metric
+from erase.eval.metrics import Sectioned, build_metric, ranked
+from erase.eval.metrics.classifier import Classifier, Side
 from erase.eval.metrics.classifier import build as build_classifier
-from erase.eval.metrics.clip_score import build as build_clip_score
-from erase.eval.metrics.lpips import build as build_lpips
-from erase.eval.metrics.nudity import build as build_nudity
-from erase.eval.metrics.nudity import flagged as flags
+from erase.eval.metrics.clip_score import ClipScore
+from erase.eval.metrics.lpips import Lpips
+from erase.eval.metrics.nudity import Exposed, NudityMetric
 from erase.eval.pictures import Picture, read_pictures
-from erase.eval.report.conclusion import complement, conclude
-from erase.eval.report.over_erasure import ROLES, over_erasure
-from erase.eval.report.page import Evidence
+from erase.eval.report.conclusion import Conclusion, complement, conclude
+from erase.eval.report.grids import Evidence
+from erase.eval.report.measured import Measured, figures, look
+from erase.eval.report.over_erasure import ROLES, OverErasure, over_erasure
 from erase.eval.report.provenance import provenance
 from erase.eval.report.result import Report as Result
 from erase.eval.report.result import load_report, read_object
-from erase.eval.report.schema import (
-    SCHEMA,
-    Exposed,
-    Fit,
-    Layer,
-    Moved,
-    PerClass,
-    Report,
-    Side,
-    Step,
-    Subject,
-    Summary,
-)
+from erase.eval.report.schema import SCHEMA, Layer, Report, Step, Subject, Summary
 from erase.eval.report.verdict import headline
-from erase.eval.stats.intervals import Average
-from erase.eval.stats.paired import difference
 from erase.images.files import MANIFEST, read_manifest
 from erase.prompts.groups import GROUPS
 from erase.runtime import processes
@@ -52,11 +40,6 @@ from erase.runtime.words import fold
 if TYPE_CHECKING:
     import torch
 
-    from erase.eval.instruments.features import Extractor
-    from erase.eval.instruments.judges import Judge
-    from erase.eval.instruments.nudenet import Detector
-    from erase.eval.metrics.classifier import Accuracy, ClassShare, Judged
-    from erase.eval.metrics.fidelity import Fidelity
     from erase.prompts.concept import Concept
 
 
@@ -74,12 +57,10 @@ def evaluate(
     instruments: Instruments = UNNAMED,
     *,
     device: str | torch.device = "cpu",
-    judges: Mapping[str, Judge] | None = None,
-    extractor: Extractor | None = None,
     store: Path | None = None,
-    detector: Detector | None = None,
     only: Set[Key] | None = None,
     out: Path | None = None,
+    **given: Any,
 ) -> dict[str, Any]:
     """Measures a run's images and writes ``report.{json,html,md,csv}``.
 
@@ -89,12 +70,11 @@ def evaluate(
         anchor: what should stand in its place.
         instruments: what the images are measured with, as the user named it.
         device: where judges and feature networks compute.
-        judges: by axis, instead of those of ``instruments``.
-        extractor: feature network, instead of theirs.
         store: folder of what was measured earlier; None is the run's own.
-        detector: of nudity, instead of NudeNet.
         only: the images to look at (``Picture.key``), of a run that erased several concepts.
         out: where the report is written; None is the run folder.
+        given: ``judges``, ``extractor`` or ``detector`` instead of those of ``instruments``, see
+            ``Setting``.
 
     Returns:
         The report as it stands in ``report.json``.
@@ -102,131 +82,142 @@ def evaluate(
     Raises:
         UserError: missing or altered images, or a judge that can't be opened.
     """
-    from erase.eval.report import tables as report_tables
-    from erase.eval.report.page import render
-
     began = time.perf_counter()
-    facts = read_object(run / "run.json")
-    if only is not None:
-        asked = set(concept.prompts())
-        facts = {**facts, "pairs": [p for p in facts.get("pairs", []) if p[0] in asked]}
+    facts = _facts(run, concept, only)
     every = {side: _pictures(run / "eval" / side, only) for side in ("base", "base2", "erased")}
     _check_pairs(every, run)
     sides = {s: [p for p in found if p.role not in GROUPS] for s, found in every.items()}
     others = {s: [p for p in found if p.role in GROUPS] for s, found in every.items()}
-    setting = _setting(
-        run,
-        facts,
-        sides["base"],
-        (concept, anchor),
-        instruments,
-        store=store,
-        device=device,
-        judges=judges,
-        extractor=extractor,
-        detector=detector,
-    )
-    classifier = build_classifier(setting)
-    judged = {side: classifier.measure(sides[side]) for side in ("base", "erased")}
-    check_knows(classifier.judges, judged["base"])
-    accuracy: dict[str, Accuracy] = {
-        side: classifier.score(rows, judged["base"]) for side, rows in judged.items()
-    }
-    distance = build_metric("fidelity", setting)
-    kept = {side: [p for p in sides[side] if p.role == "retain"] for side in sides}
-    vectors = {side: distance.measure(pictures) for side, pictures in kept.items()}
-    fidelity: dict[str, Fidelity] = {
-        side: distance.score(vectors[side], vectors["base2"]) for side in ("base", "erased")
-    }
-    aligned = build_clip_score(setting)
-    fits: dict[str, Average] = {
-        side: aligned.score(aligned.measure(kept[side])) for side in ("base", "erased")
-    }
-    perceptual = build_lpips(setting)
-    beyond = over_erasure(every, classifier, aligned, perceptual, _trained(run, facts))
-    exposure = build_nudity(setting)
-    seen = {side: exposure.measure(sides[side]) for side in ("base", "erased")}
-    compared = exposure.score(seen["erased"], seen["base"])
-    flagged = {
-        picture.file
-        for side, rows in seen.items()
-        if rows
-        for picture, hit in zip(
-            exposure.chosen(sides[side]), flags(rows, exposure.config), strict=True
-        )
-        if hit
-    }
-    reasons = dict(accuracy["erased"].reasons)
-    if fits["erased"].reason is not None:
-        reasons["clip_score"] = fits["erased"].reason
-    if fidelity["erased"].reason is not None:
-        reasons["fidelity"] = fidelity["erased"].reason
-    if beyond.lpips is None:
-        reasons["lpips"] = "not measured: no --lpips network"
-    table = _per_class(accuracy["base"], accuracy["erased"], judged)
-    unlearned = {side: a.ua for side, a in accuracy.items()}
-    if concept.kind == "nudity" and compared is not None:
-        seen_in = {"base": compared.base.share, "erased": compared.erased.share}
-        unlearned = {side: found and complement(found) for side, found in seen_in.items()}
-    report = Report(
-        schema=SCHEMA,
-        run=_run(facts, concept, anchor),
-        verdict=(),
-        conclusion=conclude(
-            concept.word or "the empty prompt",
-            unlearned["base"],
-            unlearned["erased"],
-            {(r.axis, r.label): r.paired for r in table if r.role == "retain" and r.paired},
-            {group.name: group.further for group in beyond.groups},
-            reason=reasons.get("ua", "not measured"),
-            nudity=concept.kind == "nudity" and compared is not None,
-        ),
-        concept=_subject(concept),
-        anchor=_subject(anchor),
-        target=classifier.facts["target"],
-        axes=tuple(classifier.facts["judges"]),
-        images={s: _by_role(pictures) for s, pictures in every.items()},
-        summary=Summary(_side(accuracy["base"]), _side(accuracy["erased"]), reasons),
-        per_class=table,
-        became={side: a.became for side, a in accuracy.items()},
-        confusion={side: a.confusion for side, a in accuracy.items()},
-        fidelity=_moved(fidelity["base"], fidelity["erased"]),
-        clip_score=_fit(aligned.facts["model"], fits["base"], fits["erased"]),
-        nudity=None if compared is None else Exposed(exposure.facts, compared),
-        over_erasure=beyond,
-        warnings=tuple(
-            w
-            for w in (fidelity["erased"].warning, classifier.told, *assumed(classifier.judges))
-            if w is not None
-        ),
-        mask=_mask(run / "mask.safetensors"),
-        training=_training(run / "train.jsonl"),
-        provenance=provenance(
-            facts,
-            every,
-            {
-                "classifier": classifier.facts,
-                "fidelity": distance.facts,
-                "clip_score": aligned.facts,
-                "nudity": exposure.facts,
-                "lpips": perceptual.facts,
-            },
-            time.perf_counter() - began,
-        ),
-    )
+    target = (concept, anchor)
+    ways = {"store": store, "device": device, **given}
+    setting = _setting(run, facts, sides["base"], target, instruments, **ways)
+    metrics = {name: build_metric(name, setting) for name in ranked()}
+    seen = {name: look(name, metric, sides) for name, metric in metrics.items()}
+    found = Measured(metrics, seen, every)
+    classifier = found.of(Classifier)
+    check_knows(classifier.judges, seen["classifier"]["base"].rows)
+    report = _report(found, target, facts, run, began)
     result: dict[str, Any] = json.loads(json.dumps(asdict(report)))
     result["verdict"] = [*result["conclusion"]["words"], *headline(result)]
     told = result["provenance"]
     result = without_places(result, told["metrics"], told["model"], result["run"])
-    if not processes.is_main():
-        return result
-    html = render(result, Evidence(sides, judged, flagged, others), run)
-    place = out or run
-    write_json(place / REPORT, result)
-    write_text(place / "report.md", report_tables.markdown(result))
-    write_text(place / "report.csv", report_tables.table(result))
-    write_text(place / "report.html", html)
+    if processes.is_main():
+        judged = {side: own.rows for side, own in seen["classifier"].items()}
+        evidence = Evidence(sides, judged, _flagged(found), others)
+        write_report(out or run, result, evidence, run)
     return result
+
+
+def write_report(place: Path, result: Mapping[str, Any], evidence: Evidence, run: Path) -> None:
+    """Writes ``report.{json,html,md,csv}`` into a folder."""
+    from erase.eval.report.page import render
+    from erase.eval.report.tables import csv, markdown
+
+    html = render(result, evidence, run)
+    write_json(place / REPORT, result)
+    write_text(place / "report.md", markdown(result))
+    write_text(place / "report.csv", csv(result))
+    write_text(place / "report.html", html)
+
+
+def _report(
+    found: Measured,
+    target: tuple[Concept, Concept],
+    facts: Mapping[str, Any],
+    run: Path,
+    began: float,
+) -> Report:
+    """The report, but for the figures in words."""
+    concept, anchor = target
+    classifier = found.of(Classifier)
+    beyond = over_erasure(
+        found.every, classifier, found.of(ClipScore), found.of(Lpips), _trained(run, facts)
+    )
+    rows = figures(found)
+    sections = _sections(found, rows)
+    reasons, warnings = sections.pop("reasons"), sections.pop("warnings")
+    sides: Mapping[str, Side] = sections.pop("summary")
+    return Report(
+        schema=SCHEMA,
+        run=_run(facts, concept, anchor),
+        verdict=(),
+        conclusion=_conclusion(concept, sides, sections, beyond, reasons),
+        concept=_subject(concept),
+        anchor=_subject(anchor),
+        images={s: _by_role(pictures) for s, pictures in found.every.items()},
+        summary=Summary(**sides, reasons=reasons),
+        over_erasure=beyond,
+        figures=tuple(rows),
+        warnings=(*warnings, *assumed(classifier.judges)),
+        mask=_mask(run / "mask.safetensors"),
+        training=_training(run / "train.jsonl"),
+        provenance=provenance(
+            facts,
+            found.every,
+            {name: metric.facts for name, metric in found.metrics.items()},
+            time.perf_counter() - began,
+        ),
+        **sections,
+    )
+
+
+def _sections(found: Measured, rows: Sequence[Figure]) -> dict[str, Any]:
+    """The metrics' own keys of the report, with reasons and warnings put together."""
+    sections: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    warnings: list[str] = []
+    for name, metric in found.metrics.items():
+        if isinstance(metric, Sectioned):
+            own = metric.sections(found.seen[name])
+            reasons |= own.pop("reasons", {})
+            warnings += own.pop("warnings", ())
+            sections |= own
+        else:
+            reasons |= {f.key: f.reason for f in rows if f.metric == name and f.reason}
+    return {**sections, "reasons": reasons, "warnings": warnings}
+
+
+def _conclusion(
+    concept: Concept,
+    sides: Mapping[str, Side],
+    sections: Mapping[str, Any],
+    beyond: OverErasure,
+    reasons: Mapping[str, str],
+) -> Conclusion:
+    """What is concluded; for nudity, UA is the share of images in which none was detected."""
+    unlearned = {side: own.ua for side, own in sides.items()}
+    exposed: Exposed | None = sections["nudity"] if concept.kind == "nudity" else None
+    if exposed is not None:
+        both = {"base": exposed.compared.base.share, "erased": exposed.compared.erased.share}
+        unlearned = {side: found and complement(found) for side, found in both.items()}
+    return conclude(
+        concept.word or "the empty prompt",
+        unlearned["base"],
+        unlearned["erased"],
+        {
+            (r.axis, r.label): r.paired
+            for r in sections["per_class"]
+            if r.role == "retain" and r.paired
+        },
+        {group.name: group.further for group in beyond.groups},
+        reason=reasons.get("ua", "not measured"),
+        nudity=exposed is not None,
+    )
+
+
+def _flagged(found: Measured) -> set[Path]:
+    """Files in which nudity was found."""
+    metric = found.of(NudityMetric)
+    return set().union(*map(metric.flagged, found.seen["nudity"].values()))
+
+
+def _facts(run: Path, concept: Concept, only: Set[Key] | None) -> dict[str, Any]:
+    """The content of ``run.json``; of one of several concepts, with its own training prompts."""
+    facts = read_object(run / "run.json")
+    if only is None:
+        return facts
+    asked = set(concept.prompts())
+    return {**facts, "pairs": [p for p in facts.get("pairs", []) if p[0] in asked]}
 
 
 def check_judges(
@@ -323,49 +314,6 @@ def _by_role(pictures: Sequence[Picture]) -> dict[str, int]:
 
 def _subject(concept: Concept) -> Subject:
     return Subject(concept.name, concept.kind, concept.word, concept.axis, concept.label)
-
-
-def _side(accuracy: Accuracy) -> Side:
-    a = accuracy
-    return Side(a.ua, a.ra, a.ira, a.cra, a.became_anchor)
-
-
-def _per_class(
-    base: Accuracy, erased: Accuracy, judged: Mapping[str, Sequence[Judged]]
-) -> tuple[PerClass, ...]:
-    """Joins the sides, whose images are of the same labels in the same order."""
-    rows = []
-    for b, e in zip(base.per_class, erased.per_class, strict=True):
-        hits = {
-            side: [row.said[b.axis][0] == b.label for row in found if _is_of(row, b)]
-            for side, found in judged.items()
-        }
-        paired = difference(hits["base"], hits["erased"])
-        change = float(e.change or 0.0)
-        rows.append(PerClass(b.axis, b.label, b.role, b.share, e.share, change, paired))
-    return tuple(rows)
-
-
-def _is_of(row: Judged, share: ClassShare) -> bool:
-    """Whether an image counts towards a label's share."""
-    if row.role != share.role:
-        return False
-    return share.role == "forget" or row.labels.get(share.axis) == share.label
-
-
-def _moved(base: Fidelity, erased: Fidelity) -> tuple[Moved, ...]:
-    return tuple(
-        Moved(e.name, b.value, e.value, e.n, e.reference_n, e.dimensions, b.spread, e.spread)
-        for b, e in ((base.fid, erased.fid), (base.kid, erased.kid))
-        if b is not None and e is not None
-    )
-
-
-def _fit(spec: str | None, base: Average, erased: Average) -> Fit | None:
-    if spec is None or base.value is None or erased.value is None:
-        return None
-    sides = [{k: v for k, v in asdict(a).items() if k != "reason"} for a in (base, erased)]
-    return Fit(spec, *sides)
 
 
 def _run(facts: Mapping[str, Any], concept: Concept, anchor: Concept) -> dict[str, Any]:

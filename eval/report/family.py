@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from erase.eval.pages.phrases import FEW
+from erase.eval.pages.table import Cell, Column, Row, markdown
 from erase.runtime.files import write_json, write_text
 
 FIGURES = ("ua", "ira", "cra")
@@ -42,16 +43,18 @@ def table(reports: Sequence[Path]) -> tuple[list[dict[str, Any]], dict[str, Any]
     """
     rows = [_row(folder) for folder in reports]
     fid = next((row["fid_name"] for row in rows if row["fid_name"]), "FID")
-    lines = [
-        "| concept | anchor | UA % | IRA % (base) | CRA % (base) | worst retained class | "
-        f"{fid} (floor) |",
-        "|---|---|---|---|---|---|---|",
+    columns = [
+        Column("concept", "concept"),
+        Column("anchor", "anchor"),
+        Column("ua", "UA", "%"),
+        Column("ira", "IRA % (base)"),
+        Column("cra", "CRA % (base)"),
+        Column("lowest", "worst retained class"),
+        Column("fid", f"{fid} (floor)"),
     ]
-    lines += [_line(row) for row in rows]
     mean = _means(rows) if rows else None
-    if mean:
-        lines.append(_line(mean))
-    return rows, mean, "\n".join(lines) + "\n"
+    lines = map(_line, [*rows, mean] if mean else rows)
+    return rows, mean, markdown(columns, lines)
 
 
 def _row(run: Path) -> dict[str, Any]:
@@ -91,13 +94,19 @@ def _percent(value: float | None) -> str:
     return "not measured" if value is None else f"{100 * value:.1f}"
 
 
-def _line(row: dict[str, Any]) -> str:
-    lowest = "" if row["lowest"] is None else f"{row['lowest']:+.1f}"
-    fid = ""
+def _line(row: Mapping[str, Any]) -> Row:
+    def beside(key: str) -> Cell:
+        return Cell(_percent(row[f"erased_{key}"]), _percent(row[f"base_{key}"]))
+
+    fid: Cell | str = ""
     if row["fid_erased"] is not None:
-        fid = f"{row['fid_erased']:.2f} ({row['fid_floor']:.2f})"
-    return (
-        f"| {row['concept']} | {row['anchor']} | {_percent(row['erased_ua'])} "
-        f"| {_percent(row['erased_ira'])} ({_percent(row['base_ira'])}) "
-        f"| {_percent(row['erased_cra'])} ({_percent(row['base_cra'])}) | {lowest} | {fid} |"
-    )
+        fid = Cell(f"{row['fid_erased']:.2f}", f"{row['fid_floor']:.2f}")
+    return {
+        "concept": row["concept"],
+        "anchor": row["anchor"],
+        "ua": _percent(row["erased_ua"]),
+        "ira": beside("ira"),
+        "cra": beside("cra"),
+        "lowest": "" if row["lowest"] is None else f"{row['lowest']:+.1f}",
+        "fid": fid,
+    }

@@ -6,25 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from erase.eval.figure import cell
 from erase.eval.pages import phrases
+from erase.eval.pages.table import ARROWS, Cell
 from erase.eval.report.conclusion import GROUPS as SHIFTED
-
-DEFINITIONS = {
-    "ua": ("Unlearning accuracy (UA)", "forget images in which {word} is not recognised"),
-    "became_anchor": ("Became the anchor", "forget images recognised as {anchor}"),
-    "ra": ("Retained (RA)", "retained images in which everything asked for is recognised"),
-    "ira": ("In-domain retained (IRA)", "retained images whose {axis} is recognised"),
-    "cra": ("Cross-domain retained (CRA)", "retained images whose {others} is recognised"),
-}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One figure on one side, formatted."""
-
-    value: str
-    note: str = ""
-
 
 UP, DOWN = "↑", "↓"
 """Which way is better."""
@@ -44,13 +29,13 @@ class Line:
     count: str
     base: Cell
     erased: Cell
-    way: str = UP
+    way: str
     tone: str = ""
 
 
-def tone(base: Mapping[str, Any] | None, erased: Mapping[str, Any] | None, way: str = UP) -> str:
+def tone(base: Mapping[str, Any] | None, erased: Mapping[str, Any] | None, way: str) -> str:
     """Whether a figure with its interval got ``better`` or ``worse``; empty where that is open."""
-    if not base or not erased:
+    if not base or not erased or not way or None in (base["low"], erased["low"]):
         return ""
     rose, fell = erased["low"] > base["high"], erased["high"] < base["low"]
     if not rose and not fell:
@@ -59,100 +44,54 @@ def tone(base: Mapping[str, Any] | None, erased: Mapping[str, Any] | None, way: 
 
 
 def figures(report: Mapping[str, Any]) -> list[Line]:
-    """The table of headline figures, base against erased."""
-    summary, target = report["summary"], report["target"]
+    """The table of the metrics' figures, base against erased."""
+    found: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for row in report["figures"]:
+        if not row["group"]:
+            found.setdefault((row["metric"], row["key"]), {})[row["side"]] = row
+    names = _names(report)
+    return [_line(sides["base"], sides["erased"], names) for sides in found.values()]
+
+
+def _names(report: Mapping[str, Any]) -> dict[str, str]:
+    """The report's own words in what a figure is about."""
+    target = report["target"]
     others = [a for a in report["axes"] if a != target["axis"]]
-    names = {
+    return {
         "word": report["concept"]["word"] or "the concept",
         "anchor": phrases.words(target["anchor"] or report["anchor"]["word"] or "the anchor"),
         "axis": target["axis"],
         "others": " and ".join(others) or "second axis",
     }
-    lines = []
-    for key, (name, meaning) in DEFINITIONS.items():
-        base, erased = summary["base"][key], summary["erased"][key]
-        missing = summary["reasons"].get(key, "")
-        count = f"n = {erased['n']}" if erased else ""
-        cells = [
-            Cell(phrases.percent(f["value"]), phrases.interval(f))
-            if f
-            else Cell(phrases.DASH, missing)
-            for f in (base, erased)
-        ]
-        line = Line(
-            name, meaning.format(**names), count, cells[0], cells[1], tone=tone(base, erased)
-        )
-        lines.append(line)
-    return [*_exposed(report), *lines, *_distances(report), _alignment(report)]
 
 
-def _exposed(report: Mapping[str, Any]) -> list[Line]:
-    found = report["nudity"]
-    if found is None:
-        return []
-    sides = [found["compared"][side] for side in ("base", "erased")]
-    cells = [
-        Cell(phrases.percent(s["share"]["value"]), phrases.interval(s["share"]))
-        if s["share"]
-        else Cell(phrases.DASH)
-        for s in sides
-    ]
-    meaning = "images in which a counted body part is detected"
-    count = f"n = {sides[0]['n']}"
-    moved = tone(sides[0]["share"], sides[1]["share"], DOWN)
-    return [Line("Nudity", meaning, count, cells[0], cells[1], way=DOWN, tone=moved)]
-
-
-def _distances(report: Mapping[str, Any]) -> list[Line]:
-    if not report["fidelity"]:
-        cell = Cell(phrases.DASH, report["summary"]["reasons"].get("fidelity", ""))
-        return [Line("FID, KID", DISTANCE, "", cell, cell, way=DOWN)]
-    return [
-        Line(
-            f["name"],
-            DISTANCE if f["base_spread"] is None else f"{DISTANCE}; may fall below 0",
-            f"n = {f['n']}, {f['dimensions']} dimensions",
-            Cell(phrases.distance(f["base"]), _spread(f, "base") or "floor"),
-            Cell(phrases.distance(f["erased"]), _spread(f, "erased") or _beside_floor(f)),
-            way=DOWN,
-        )
-        for f in report["fidelity"]
-    ]
-
-
-DISTANCE = "distance of the retained images to a second base set"
-ROUNDING = 1e-9
-"""Spread below which a figure's subsets all hold the same images."""
-
-
-def _spread(found: Mapping[str, Any], side: str) -> str:
-    """The standard deviation over subsets; empty for FID, which has none."""
-    spread = found[f"{side}_spread"]
-    if spread is None:
-        return ""
-    if spread < ROUNDING * max(abs(found[side]), 1):
-        return "one subset: all images"
-    return f"± {spread:.2g} over subsets"
-
-
-def _beside_floor(found: Mapping[str, Any]) -> str:
-    return "below the floor: no sign of change" if found["erased"] < found["base"] else ""
-
-
-def _alignment(report: Mapping[str, Any]) -> Line:
-    found = report["clip_score"]
-    meaning = "how well the retained images fit their prompts, 0 to 100"
-    if found is None:
-        cell = Cell(phrases.DASH, report["summary"]["reasons"].get("clip_score", ""))
-        return Line("CLIP score", meaning, "", cell, cell)
-    cells = [
-        Cell(_one_digit(f["value"]), phrases.span(_one_digit(f["low"]), _one_digit(f["high"])))
-        for f in (found["base"], found["erased"])
-    ]
-    count = f"n = {found['erased']['n']}"
+def _line(base: Mapping[str, Any], erased: Mapping[str, Any], names: Mapping[str, str]) -> Line:
+    title, name = erased["title"], erased["name"]
+    if name and name.casefold() != title.casefold():
+        name = f"{name} ({title})"
+    count = f"n = {erased['n']}" if erased["n"] else ""
+    way = ARROWS[erased["better"]]
+    shown = name or title
     return Line(
-        "CLIP score", meaning, count, cells[0], cells[1], tone=tone(found["base"], found["erased"])
+        shown[0].upper() + shown[1:],
+        erased["about"].format(**names),
+        ", ".join(filter(None, (count, erased["detail"]))),
+        _cell(base, base),
+        _cell(erased, base),
+        way,
+        tone(base, erased, way),
     )
+
+
+def _cell(row: Mapping[str, Any], base: Mapping[str, Any]) -> Cell:
+    """A figure; a distance to a reference is read beside the base's own, its floor."""
+    shown = cell(row, sign=True)
+    if shown.note or row["against"] != "reference" or row["value"] is None:
+        return shown
+    if row is base:
+        return Cell(shown.text, "floor")
+    below = base["value"] is not None and row["value"] < base["value"]
+    return Cell(shown.text, "below the floor: no sign of change" if below else "")
 
 
 GROUP_NAMES = {

@@ -108,7 +108,7 @@ def over_erasure(
                 missing[role] = MISSING[role]
             continue
         before, after = (
-            Average(reason=EMPTY) if role == "empty" else alignment.score(alignment.measure(side))
+            Average(reason=EMPTY) if role == "empty" else alignment.mean(alignment.measure(side))
             for side in (base, erased)
         )
         prompts = {fold(p.prompt) for p in base}
@@ -121,7 +121,7 @@ def over_erasure(
                 prompts=len(prompts),
                 trained=None if unknown else len(prompts & (trained or set())),
                 n=len(base),
-                lpips=distance.score(distance.measure(erased), distance.measure(base)),
+                lpips=distance.mean(distance.measure(erased, base)),
                 clip_base=before,
                 clip_erased=after,
                 recognised_base=_recognised(base, classifier),

@@ -57,7 +57,7 @@ def told(report: Mapping[str, Any]) -> list[tuple[str, list[Fact]]]:
     return [
         ("Model", [("base", str(report["run"]["model"])), *_hashes(made["model"])]),
         ("Data", _data(report)),
-        ("Judges and networks", _instruments(made["metrics"])),
+        ("Judges and networks", _instruments(report)),
         ("Machine", [("device", str(made["device"]))] if made["device"] else []),
         (
             "Code",
@@ -85,20 +85,19 @@ def _data(report: Mapping[str, Any]) -> list[Fact]:
     return found
 
 
-def _instruments(metrics: Mapping[str, Mapping[str, Any]]) -> list[Fact]:
+def _instruments(report: Mapping[str, Any]) -> list[Fact]:
     """What measured, with the start of its weights' hash where that is known."""
-    judges = metrics["classifier"]["judges"]
-    features = metrics["fidelity"]["extractor"] or {}
-    found = {f"judge of {axis}": judge for axis, judge in judges.items()}
-    found |= {"FID, KID": features, "CLIP score": metrics["clip_score"], "LPIPS": metrics["lpips"]}
-    found |= {"nudity": metrics["nudity"]}
     lines = []
-    for name, facts in found.items():
-        keys = ("spec", "model", "name", "detector")
-        spec = next((str(facts[key]) for key in keys if facts.get(key)), None)
-        if spec is not None:
-            hash = str(facts.get("sha256") or facts.get("weights") or "")
-            lines.append((name, f"{spec}, sha256 {hash[:16]}" if len(hash) == 64 else spec))
+    for metric, facts in report["provenance"]["metrics"].items():
+        own = [row for row in report["figures"] if row["metric"] == metric]
+        name = ", ".join(dict.fromkeys(row["title"].partition("[")[0] for row in own))
+        judges = {f"judge of {axis}": judge for axis, judge in facts.get("judges", {}).items()}
+        for title, one in (judges or {name: facts.get("extractor") or facts}).items():
+            keys = ("spec", "model", "name", "detector")
+            spec = next((str(one[key]) for key in keys if one.get(key)), None)
+            if spec is not None:
+                hash = str(one.get("sha256") or one.get("weights") or "")
+                lines.append((title, f"{spec}, sha256 {hash[:16]}" if len(hash) == 64 else spec))
     return lines
 
 

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from erase.eval.metrics.nudity import Comparison
+from erase.eval.figure import Figure
+from erase.eval.metrics.classifier import PerClass, Side
+from erase.eval.metrics.clip_score import Fit
+from erase.eval.metrics.fidelity import Moved
+from erase.eval.metrics.nudity import Exposed
 from erase.eval.report.conclusion import Conclusion
 from erase.eval.report.over_erasure import OverErasure
-from erase.eval.stats.intervals import Share
-from erase.eval.stats.paired import Difference
 
 SCHEMA = 1
 """Number of the layout of ``report.json``; grows when a field changes its meaning or goes."""
@@ -30,87 +32,12 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Side:
-    """Headline figures of one model, fractions of 1; None where not measured."""
-
-    ua: Share | None
-    ra: Share | None
-    ira: Share | None
-    cra: Share | None
-    became_anchor: Share | None
-
-
-@dataclass(frozen=True)
 class Summary:
     """Headline figures before and after; ``reasons`` says why one was not measured."""
 
     base: Side
     erased: Side
     reasons: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class PerClass:
-    """Share of a label's images in which it is recognised; ``change`` is erased minus base, and
-    ``paired`` the same with its interval, over the same images."""
-
-    axis: str
-    label: str
-    role: str
-    base: Share
-    erased: Share
-    change: float
-    paired: Difference | None = None
-
-
-@dataclass(frozen=True)
-class Moved:
-    """A distance of the retained images to the second base set, before and after.
-
-    Attributes:
-        name: with its feature network, e.g. ``FID[mini]``.
-        base: of the base model's own images: the floor.
-        erased: of the erased model's.
-        n, reference_n: images of a side and of the second base set.
-        dimensions: number of features.
-        base_spread, erased_spread: KID's standard deviation over its subsets; None for FID.
-    """
-
-    name: str
-    base: float
-    erased: float
-    n: int
-    reference_n: int
-    dimensions: int
-    base_spread: float | None
-    erased_spread: float | None
-
-
-@dataclass(frozen=True)
-class Fit:
-    """CLIP score of the retained images, before and after.
-
-    Attributes:
-        model: spec of the open_clip model.
-        base, erased: ``{value, n, low, high}``, mean scores in [0, 100].
-    """
-
-    model: str
-    base: Mapping[str, float | int]
-    erased: Mapping[str, float | int]
-
-
-@dataclass(frozen=True)
-class Exposed:
-    """Nudity before and after.
-
-    Attributes:
-        facts: detector, version, hash, counted classes, threshold, channel order.
-        compared: both sides, see ``nudity.Comparison``.
-    """
-
-    facts: Mapping[str, Any]
-    compared: Comparison
 
 
 @dataclass(frozen=True)
@@ -189,6 +116,7 @@ class Report:
         clip_score: how well the retained images fit their prompts; None where not measured.
         nudity: exposed body parts; None where not asked about.
         over_erasure: what else moved: neighbours, everyday captions, the empty prompt.
+        figures: every figure of every metric, by side and, where it has some, by group of prompts.
         warnings: what to mind when reading the figures.
         mask: by layer; empty without a mask.
         training: the loss curve.
@@ -212,6 +140,7 @@ class Report:
     clip_score: Fit | None
     nudity: Exposed | None
     over_erasure: OverErasure
+    figures: tuple[Figure, ...]
     warnings: tuple[str, ...]
     mask: tuple[Layer, ...]
     training: tuple[Step, ...]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
+from erase.eval.pages import phrases
 from erase.eval.pages.html import data_uri, spread, template
+from erase.eval.pages.table import Cell, Column, Row, csv
 from erase.eval.pictures import read_pictures
 from erase.eval.report.evaluate import read_report
 from erase.eval.report.family import table
-from erase.eval.report.page import Pair
+from erase.eval.report.grids import Pair
 from erase.eval.report.schema import SCHEMA
 from erase.eval.report.verdict import about
 from erase.runtime.files import write_json, write_text
@@ -67,8 +69,8 @@ def conclude(
     pictures = [_pairs(run, keys, veiled) for keys in own]
     html = template("together.html.j2").render(
         r=result,
-        rows=rows,
-        mean=mean,
+        columns=_columns(rows),
+        lines=[_line(entry, row) for entry, row in zip(result["concepts"], rows, strict=True)],
         pictures=pictures,
         veiled=veiled,
         run=near(run),
@@ -76,9 +78,40 @@ def conclude(
     )
     write_json(run / "report.json", result)
     write_text(run / "report.md", f"{_lines(result)}\n{text}")
-    write_text(run / "report.csv", _csv(rows))
+    write_text(run / "report.csv", csv(rows[0], rows))
     write_text(run / "report.html", html)
     return result
+
+
+SHARES = {"ua": "UA", "ira": "IRA", "cra": "CRA", "became_anchor": "became the anchor"}
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    shares = (Column(key, title, better="up") for key, title in SHARES.items())
+    fid = Column("fid", rows[0]["fid_name"] or "FID", better="down")
+    return [Column("concept", "concept"), *shares, fid]
+
+
+def _line(entry: Mapping[str, Any], row: Mapping[str, Any]) -> Row:
+    """A concept's figures, its name a link to its own page."""
+    link = Markup('<a href="{}/report.html">{}</a>').format(
+        entry["folder"], entry["concept"]["name"] or "(empty prompt)"
+    )
+    line: dict[str, Any] = {
+        "concept": Cell(link, f"to {entry['anchor']['name'] or 'the empty prompt'}"),
+        "fid": Cell(phrases.DASH),
+    }
+    for key in SHARES:
+        before, after = (entry["summary"][side][key] for side in ("base", "erased"))
+        beside = f"; base {phrases.percent(before['value'])}" if before and key != "ua" else ""
+        line[key] = (
+            Cell(phrases.percent(after["value"]), phrases.interval(after) + beside)
+            if after
+            else Cell(phrases.DASH)
+        )
+    if row["fid_erased"] is not None:
+        line["fid"] = Cell(f"{row['fid_erased']:.2f}", f"floor {row['fid_floor']:.2f}")
+    return line
 
 
 def _pairs(run: Path, keys: Set[tuple[str, int, int]] | None, veiled: bool) -> list[Pair]:
@@ -111,11 +144,3 @@ def _lines(result: Mapping[str, Any]) -> str:
     said = [f"- {sentence}" for sentence in result["verdict"]]
     concluded = ["How this was concluded:", "", *(f"- {rule}" for rule in rules)]
     return "\n".join([title, "", *said, "", *concluded, ""])
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()

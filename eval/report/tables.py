@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from erase.eval.pages import phrases
-from erase.eval.report.figures import DOWN, UP, figures, groups
+from erase.eval.pages import phrases, table
+from erase.eval.pages.table import Cell, Column
+from erase.eval.report.figures import DOWN, UP, Line, Moved, figures, groups
 
 Report = Mapping[str, Any]
 SIDES = ("base", "erased")
@@ -22,38 +21,17 @@ def markdown(report: Report) -> str:
     lines += ["How this was concluded:", ""]
     lines += [*(f"- {rule}" for rule in report["conclusion"]["rules"]), ""]
     lines += [f"{UP} higher is better, {DOWN} lower is better.", ""]
-    lines += ["| figure | n | base | erased |", "|---|---|---|---|"]
-    for line in figures(report):
-        cells = [c.value + (f" ({c.note})" if c.note else "") for c in (line.base, line.erased)]
-        name = f"{line.name} {line.way}"
-        lines.append(f"| {name} | {line.count.removeprefix('n = ')} | {' | '.join(cells)} |")
+    lines.append(table.markdown(FIGURES, map(_figure, figures(report))))
     if report["per_class"]:
-        lines += ["", "| axis | class | n | base | erased | change, points |", "|" + "---|" * 6]
-    for row in report["per_class"]:
-        sides = " | ".join(
-            f"{phrases.percent(row[s]['value'])} ({phrases.interval(row[s])})" for s in SIDES
-        )
-        change = phrases.points(row["change"])
-        label = phrases.words(row["label"])
-        lines.append(f"| {row['axis']} | {label} | {row['erased']['n']} | {sides} | {change} |")
-    name = report["over_erasure"]["lpips"] or "LPIPS"
-    heads = ("group", "n", name, "another seed", "further than that", "CLIP score", "recognised")
-    lines += ["", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    for row in groups(report):
-        pairs = [f"{b.value} → {e.value}" for b, e in (row.clip, row.recognised)]
-        moved = [
-            f"{cell.value} ({cell.note})" if cell.note else cell.value
-            for cell in (row.lpips, row.other, row.further)
-        ]
-        name = f"{row.name} ({row.prompts})"
-        lines.append(f"| {name} | {row.n} | {' | '.join([*moved, *pairs])} |")
-    lines += ["", *(f"- {warning}" for warning in report["warnings"])]
+        lines.append(table.markdown(CLASSES, map(_class, report["per_class"])))
+    named = Column("lpips", report["over_erasure"]["lpips"] or "LPIPS")
+    lines.append(table.markdown([*GROUPS[:2], named, *GROUPS[2:]], map(_group, groups(report))))
+    lines += [*(f"- {warning}" for warning in report["warnings"]), ""]
     run, made = report["run"], report["provenance"]
     lines += [
-        "",
         f"Base model {run['model']}, recipe {run['recipe']} ({run['method']}), seed {run['seed']}, "
         f"anchor {run['anchor'] or 'the empty prompt'}; evaluated {made['created']}. Intervals are "
-        "of 95 %.",
+        f"at 95{phrases.SPACE}%.",
         f"Code: {made['code'] or 'erase-diffusion ' + made['versions']['erase-diffusion']}.",
     ]
     if made["commands"]:
@@ -61,30 +39,73 @@ def markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table(report: Report) -> str:
+FIGURES = [Column(key, key) for key in ("figure", "n", *SIDES)]
+CLASSES = [
+    *(Column(key, key) for key in ("axis", "class", "n", *SIDES)),
+    Column("change", "change", "points"),
+]
+GROUPS = [
+    Column("group", "group"),
+    Column("n", "n"),
+    Column("other", "another seed"),
+    Column("further", "further than that"),
+    Column("clip", "CLIP score"),
+    Column("recognised", "recognised"),
+]
+
+
+def _figure(line: Line) -> table.Row:
+    return {
+        "figure": f"{line.name} {line.way}".rstrip(),
+        "n": line.count.removeprefix("n = "),
+        "base": line.base,
+        "erased": line.erased,
+    }
+
+
+def _class(row: Mapping[str, Any]) -> table.Row:
+    sides = {s: Cell(phrases.percent(row[s]["value"]), phrases.interval(row[s])) for s in SIDES}
+    return {
+        "axis": row["axis"],
+        "class": phrases.words(row["label"]),
+        "n": row["erased"]["n"],
+        "change": phrases.points(row["change"]),
+        **sides,
+    }
+
+
+def _group(row: Moved) -> table.Row:
+    return {
+        "group": f"{row.name} ({row.prompts})",
+        "n": row.n,
+        "lpips": row.lpips,
+        "other": row.other,
+        "further": row.further,
+        "clip": " → ".join(cell.text for cell in row.clip),
+        "recognised": " → ".join(cell.text for cell in row.recognised),
+    }
+
+
+def csv(report: Report) -> str:
     """One line per figure and side: shares are fractions, bounds empty where there are none."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_rows(report))
-    return out.getvalue()
+    return table.csv(COLUMNS, [*_measured(report), *_rows(report)])
+
+
+def _measured(report: Report) -> Iterator[dict[str, Any]]:
+    """The metrics' figures; distances to a reference under the name of their network."""
+    for row in report["figures"]:
+        if row["value"] is not None and not row["group"]:
+            name = row["title"] if row["against"] == "reference" else row["key"]
+            shown = {key: row[key] for key in ("side", "n", "value", "low", "high")}
+            yield {"figure": name, **shown}
 
 
 def _rows(report: Report) -> Iterator[dict[str, Any]]:
-    for side in SIDES:
-        for key in ("ua", "became_anchor", "ra", "ira", "cra"):
-            if (share := report["summary"][side][key]) is not None:
-                yield {"figure": key, "side": side, **share}
+    """Classes, groups of prompts and body parts."""
     for row in report["per_class"]:
         named = {key: row[key] for key in ("axis", "label", "role")}
         for side in SIDES:
             yield {"figure": "recognised", **named, "side": side, **row[side]}
-    for found in report["fidelity"]:
-        for side in SIDES:
-            yield {"figure": found["name"], "side": side, "n": found["n"], "value": found[side]}
-    if (score := report["clip_score"]) is not None:
-        for side in SIDES:
-            yield {"figure": "clip_score", "side": side, **score[side]}
     for group in report["over_erasure"]["groups"]:
         role = {"role": group["name"]}
         yield from _averages(report["over_erasure"]["lpips"], "erased", group["lpips"], role)

@@ -68,7 +68,7 @@ def _concept(report: Mapping[str, Any]) -> list[str]:
         return lines
     if base["value"] < SHOWN:
         lines.append(
-            "The base model itself seldom showed it, so a low figure after erasing says little."
+            "The base model itself rarely showed it, so a low figure after erasing says little."
         )
     became = summary["erased"]["became_anchor"]
     anchor = report["target"]["anchor"]
@@ -111,7 +111,7 @@ def _classes(report: Mapping[str, Any]) -> list[str]:
         return []
     worst = min(rows, key=lambda r: r["change"])
     if worst["change"] >= 0:
-        return [f"No retained class of {FEW} images or more lost anything."]
+        return [f"No retained class of {FEW} images or more got worse."]
     return [
         f"Of the retained classes of {FEW} images or more, {words(worst['label'])} lost most: "
         f"{points(worst['change'])} points (n = {worst['erased']['n']})."

@@ -10,17 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erase.eval.comparison.compare import (
-    COLUMNS,
-    COSTS,
-    compare,
-    harmonic,
-    paired,
-    ranking,
-    read_cells,
-    row,
-)
-from erase.eval.comparison.tables import latex, markdown, table
+from erase.eval.comparison.columns import COSTS, columns_of, harmonic
+from erase.eval.comparison.compare import compare, paired, ranking, read_cells, row
+from erase.eval.comparison.tables import csv, latex, markdown
 from erase.eval.comparison.write import write_all
 from erase.eval.stats.intervals import bootstrap
 from erase.runtime.errors import UserError
@@ -185,8 +177,8 @@ def test_the_tables(tmp_path: Path) -> None:
     assert text.splitlines()[1].count("---") == text.splitlines()[0].count("|") - 1
     tex = latex(result)
     assert r"\textbf{90.0}" in tex and r"esd\_x" in tex and "80.0" in tex
-    lines = table(result).splitlines()
-    assert len(lines) == 5 and lines[0].endswith(",".join(c.key for c in COLUMNS))
+    lines = csv(result).splitlines()
+    assert len(lines) == 5 and lines[0].endswith(",".join(c.key for c in columns_of(cells)))
     assert write_all(tmp_path, result, {}, "erase compare") == text
     assert json.loads((tmp_path / "compare.json").read_text())["rows"] == result["rows"]
 

@@ -296,7 +296,9 @@ def test_equal_folders_without_manifests_have_no_distance(tmp_path: Path) -> Non
     folder_of(theirs, {"c/3.png": 120})
     result = evaluate_folders(asked, tmp_path / "out")
     assert result["folders"][1]["lpips"]["n"] == 4
-    assert any("4 of 5 images of theirs have a counterpart" in note for note in result["notes"])
+    assert any(
+        "theirs, lpips: 4 of 5 images have a counterpart" in note for note in result["notes"]
+    )
 
 
 class Always(ColourJudge):

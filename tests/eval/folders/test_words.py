@@ -1,28 +1,33 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from erase.eval.folders.tables import COLUMNS, title
+from erase.eval.figure import figure
+from erase.eval.folders.tables import columns
 from erase.eval.folders.words import conclusion, counted, facts_of, heading, plain_path
+from erase.eval.metrics.nudity import COLUMNS, named
+from erase.eval.stats.intervals import Share
 
 
 def result(preset: str | None, classes: list[str]) -> dict[str, Any]:
     share = {"value": 0.25, "n": 8, "low": 0.07, "high": 0.59}
-    folder = {
+    folder: dict[str, Any] = {
         "name": "pics",
         "nudity": {"n": 8, "images": 2, "detections": 3, "share": share},
         "nudity_change": None,
     }
     facts = {"preset": preset, "counted": classes}
+    row = figure(COLUMNS[0], Share(**share), title=named(facts), metric="nudity")
+    folder["figures"] = [asdict(row)]
     return {"folders": [folder], "base": None, "concept": None, "metrics": {"nudity": facts}}
 
 
 def test_a_share_is_named_after_what_was_counted() -> None:
-    nudity = next(c for c in COLUMNS if c.key == "nudity_share")
     faces = result(None, ["FACE_FEMALE", "FACE_MALE"])
-    assert title(nudity, faces) == "face female, face male %"
+    assert columns(faces)[0].head == "face female, face male %"
     assert heading(faces) == "Face female, face male in pics"
-    assert title(nudity, result("esd9", ["A"] * 9)) == "nudity (esd9) %"
+    assert columns(result("esd9", ["A"] * 9))[0].head == "nudity (esd9) %"
     assert counted(result(None, list("ABCDE"))) == "5 classes of body parts"
 
 

@@ -13,7 +13,8 @@ import pytest
 from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.eval.instruments.free_text import NEUTRAL, OWN_AXIS, labels_of, named
 from erase.eval.instruments.setting import Setting
-from erase.eval.metrics.classifier import Classifier, Judged, Target, build
+from erase.eval.instruments.targets import Target
+from erase.eval.metrics.classifier import Classifier, Judged, build
 from erase.eval.pictures import Picture
 from erase.prompts.concept import load_concept
 from tests.eval.instruments.test_judges import ARCH, save_judge
@@ -96,7 +97,7 @@ def test_a_judge_with_fixed_labels_is_used_where_the_words_name_one() -> None:
     rows = [
         Judged("forget", {}, {"object": (label, 1.0)}) for label in ("church", "truck", "radio")
     ]
-    found = metric.score(rows)
+    found = metric.accuracy(rows)
     assert found.ua is not None and found.became_anchor is not None
     assert (found.ua.value, found.became_anchor.value) == (2 / 3, 1 / 3)
     assert found.ira is None and "no retained images with a label" in found.reasons["ira"]
@@ -111,14 +112,14 @@ def test_a_judge_with_fixed_labels_is_used_where_the_words_name_one() -> None:
 )
 def test_what_the_judge_does_not_know_is_not_measured_and_said(concept: str, reason: str) -> None:
     metric = opened(concept, judges=JUDGES)
-    found = metric.score([Judged("forget", {}, {})])
+    found = metric.accuracy([Judged("forget", {}, {})])
     assert found.ua is None
     assert re.match(f"not measured: .*{reason}", found.reasons["ua"])
     assert metric.facts["judges"] == {}
 
 
 def test_without_a_judge_the_report_says_what_to_give() -> None:
-    reasons = opened("a zebra").score([]).reasons
+    reasons = opened("a zebra").accuracy([]).reasons
     assert reasons["ua"] == (
         "not measured: no judge was given, and --judge open_clip:ViT-B-32 would tell it from its "
         "anchor"
@@ -143,7 +144,7 @@ def test_open_clip_tells_the_concept_from_its_anchor(
         asked.append((spec, [*labels, *more]))
         return Known((*labels, *more))
 
-    monkeypatch.setattr("erase.eval.metrics.classifier.load_judge", fake)
+    monkeypatch.setattr("erase.eval.instruments.targets.load_judge", fake)
     metric = opened("a photo of a [zebra]", "a horse", Instruments(**{flag: "open_clip:X"}), model)
     assert asked == [("open_clip:X", [NEUTRAL, "zebra", "a horse"])]
     assert metric.target == Target(OWN_AXIS, "zebra", "a horse")

@@ -117,17 +117,18 @@ def test_pairs_are_joined_by_case_and_prompt_and_measured_once(tmp_path: Path) -
     erased[2] = picture(tmp_path / "b", 2, 50, prompt="another")
     distance = Difference()
     metric = Lpips(distance, tmp_path / "store")
-    found = metric.score(metric.measure(erased), metric.measure(base))
+    rows = metric.measure(erased, base)
+    (found,) = metric.score(rows)
     # |10-10| = 0 and |12-10| = 2: mean 1, standard error 1.
     assert (found.value, found.n) == (1.0, 2)
     assert found.high == pytest.approx(1 + 1.959964)
-    assert metric.score(erased, base) == found
+    assert found.note == "2 pairs" and metric.measure(erased, base) == rows == [0.0, 2.0]
     assert distance.seen == 2
 
 
 def test_without_a_network_nothing_is_measured(tmp_path: Path) -> None:
     setting = Setting(CHURCH, TRUCK, "other", [])
-    assert build(setting).score([], []).reason == "not measured: no --lpips network"
+    assert build(setting).score([])[0].reason == "not measured: no --lpips network"
     bundled = build(Setting(CHURCH, TRUCK, "mini", []))
     assert bundled.name == "LPIPS[mini]"
-    assert bundled.score([]).reason == "not measured: no other side"
+    assert "no image has a counterpart" in str(bundled.score([])[0].reason)

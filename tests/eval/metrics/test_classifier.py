@@ -8,7 +8,8 @@ import pytest
 from erase.eval.instruments.choice import Instruments
 from erase.eval.instruments.free_text import OWN_AXIS
 from erase.eval.instruments.setting import Setting
-from erase.eval.metrics.classifier import Judged, Target, axes_of, build, find_target, score
+from erase.eval.instruments.targets import Target, axes_of, find_target
+from erase.eval.metrics.classifier import Judged, build, score
 from erase.eval.pictures import Picture
 from erase.eval.stats.intervals import share
 from erase.prompts.concept import Concept

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from erase.eval.instruments.bundled import FEATURES, FeatureNet
 from erase.eval.instruments.features import mini_extractor
 from erase.eval.instruments.setting import Setting
-from erase.eval.metrics.fidelity import FidelityMetric, build, score
+from erase.eval.metrics.fidelity import Distance, FidelityMetric, _spread, build, score
 from erase.eval.pictures import read_pictures
 from erase.mini.networks import save_module
 from erase.runtime.errors import UserError
@@ -101,11 +101,11 @@ def test_images_are_measured_once(tmp_path: Path) -> None:
 def test_without_a_network_or_a_reference_there_is_a_reason() -> None:
     metric = build(Setting(replace(CHURCH, name="a church", kind="text"), TRUCK, "my/model", []))
     assert metric.measure([]) == []
-    assert metric.score([], []).reason == (
+    assert metric.distances([], []).reason == (
         "not measured: no feature network for this model's images"
     )
     named = FidelityMetric(ColourFeatures())
-    assert named.score(features(3), []).reason == "not measured: no second base set"
+    assert named.distances(features(3), []).reason == "not measured: no second base set"
 
 
 def test_the_bundled_network_sees_what_it_would_be_shown_by_hand(
@@ -147,3 +147,10 @@ def test_fid_and_kid_are_torch_fidelitys_on_the_same_features() -> None:
     # Every subset holds all 50 images, so that none depends on the draw.
     kid = kid_features_to_metric(*sides, kid_subsets=2, kid_subset_size=50, verbose=False)
     assert found.kid.value == pytest.approx(kid["kernel_inception_distance_mean"], rel=1e-5)
+
+
+def test_a_spread_of_rounding_errors_is_not_printed() -> None:
+    subsets = Distance("KID[x]", -0.1, 40, 40, 64, spread=0.15)
+    assert _spread(subsets) == "± 0.15 over subsets"
+    assert _spread(replace(subsets, spread=3.6e-16)) == "one subset: all images"
+    assert _spread(replace(subsets, spread=None)) == ""

@@ -14,7 +14,7 @@ from PIL import Image
 
 from erase.eval.pages.html import data_uri, mixed, setting_text, spread, whole
 from erase.eval.report.evaluate import evaluate
-from erase.eval.report.figures import DOWN, _distances, tone
+from erase.eval.report.figures import DOWN, UP, _cell, tone
 from tests.eval.synthetic import (
     CHURCH,
     TRUCK,
@@ -118,8 +118,12 @@ def test_which_way_is_better_and_whether_it_got_so(page: Reader, run: Path) -> N
     assert re.search(r'class="num ">83\.3', html)
     low = {"low": 0.1, "high": 0.2}
     high = {"low": 0.3, "high": 0.4}
-    assert [tone(low, high), tone(high, low), tone(low, high, DOWN)] == ["better", "worse", "worse"]
-    assert tone(low, {"low": 0.2, "high": 0.3}) == tone(None, low) == ""
+    assert [tone(low, high, UP), tone(high, low, UP), tone(low, high, DOWN)] == [
+        "better",
+        "worse",
+        "worse",
+    ]
+    assert tone(low, {"low": 0.2, "high": 0.3}, UP) == tone(None, low, UP) == ""
 
 
 def test_intervals_do_not_break_across_lines() -> None:
@@ -130,15 +134,14 @@ def test_intervals_do_not_break_across_lines() -> None:
     )
 
 
-def test_a_spread_of_rounding_errors_is_not_printed() -> None:
-    kid = {"name": "KID[x]", "base": -0.1, "n": 40, "dimensions": 64}
-    one = kid | {"erased": 0.2, "base_spread": 3.6e-16, "erased_spread": 0.15}
-    fid = kid | {"name": "FID[x]", "base": 38.8, "erased": 32.6}
-    fid |= {"base_spread": None, "erased_spread": None}
-    lines = _distances({"fidelity": [fid, one]})
-    assert [line.base.note for line in lines] == ["floor", "one subset: all images"]
-    assert lines[0].erased.note == "below the floor: no sign of change"
-    assert lines[1].erased.note == "± 0.15 over subsets"
+def test_a_distance_is_read_beside_its_floor() -> None:
+    fid = {"name": "FID[x]", "title": "FID[x]", "against": "reference", "digits": None, "unit": ""}
+    base = {**fid, "value": 38.8, "note": "", "low": None, "high": None, "reason": None}
+    notes = [
+        _cell(row, base).note for row in (base, {**base, "value": 32.6}, {**base, "value": 40})
+    ]
+    assert notes == ["floor", "below the floor: no sign of change", ""]
+    assert _cell({**base, "note": "± 0.15 over subsets"}, base).note == "± 0.15 over subsets"
 
 
 def test_text_from_outside_is_escaped(run: Path, page: Reader) -> None:

@@ -37,7 +37,7 @@ def test_markdown_says_what_was_counted(run: Path) -> None:
     interval = f"{100 * low:.1f}–{100 * high:.1f}\u00a0%"
     assert "| Unlearning accuracy (UA) ↑ | 10 | 0\u00a0% (" in text and f"({interval}) |" in text
     assert "| object | radio | 4 | 100\u00a0% (" in text and "| −50.0 |" in text
-    assert "| Nudity ↓ | 22 |" in text
+    assert "| Nudity (esd9) ↓ | 22 |" in text
     assert "recipe quick (salun), seed 3" in text
 
 

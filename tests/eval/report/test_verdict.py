@@ -74,7 +74,7 @@ def test_a_base_that_never_showed_the_concept_proves_nothing() -> None:
     assert lines[0].startswith("church: recognised in 0 % of 120 images before, 0 % after")
     assert "anchor" not in " ".join(lines)
     seldom = plain(headline(report(base_shown=30)))
-    assert seldom[1].startswith("The base model itself seldom showed it")
+    assert seldom[1].startswith("The base model itself rarely showed it")
 
 
 def test_the_class_that_lost_most_is_named_where_it_has_images_enough() -> None:
