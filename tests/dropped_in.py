@@ -14,9 +14,11 @@ ROOT = Path(__file__).parents[1]
 def copy_with(place: Path, file: str, text: str) -> Path:
     """A folder to import ``erase`` from, which has the file ``file`` beside those of the source."""
     folder = place / "package"
-    shutil.copytree(ROOT / "erase", folder / "erase", ignore=shutil.ignore_patterns("__pycache__"))
+    skip = shutil.ignore_patterns("__pycache__", "weights")
+    shutil.copytree(ROOT / "erase", folder / "erase", ignore=skip)
     for name in ("eval", "mini", "prompts"):
-        (folder / "erase" / name).symlink_to(ROOT / name)
+        shutil.copytree(ROOT / name, folder / "erase" / name, ignore=skip)
+    (folder / "erase" / "mini" / "weights").symlink_to(ROOT / "mini" / "weights")
     assert not (folder / "erase" / file).exists()
     (folder / "erase" / file).write_text(text, encoding="utf-8")
     return folder
@@ -26,9 +28,14 @@ def run(folder: Path, *commands: list[str]) -> str:
     """What commands of ``erase`` print, one after the other in a process of the copy."""
     code = "import sys, json\nfrom erase.cli.main import main\n"
     code += f"for command in {list(commands)!r}:\n    main(command)"
+    return run_code(folder, code)
+
+
+def run_code(folder: Path, code: str, *arguments: str) -> str:
+    """What a program prints in a process of the copy, with this project's ``tests`` at hand."""
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(folder)},
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -230,8 +230,11 @@ def test_make_erase_passes_its_variables_on(
 def test_a_wheel_carries_everything_and_runs_from_anywhere(tmp_path: Path) -> None:
     pytest.importorskip("setuptools", minversion="77")
     source, wheels, target = tmp_path / "source", tmp_path / "wheels", tmp_path / "target"
-    ignored = shutil.ignore_patterns(".*", "build", "runs", "__pycache__", "*.egg-info")
-    shutil.copytree(ROOT, source, ignore=ignored)
+    ignored = shutil.ignore_patterns(".*", "build", "__pycache__", "*.egg-info")
+    for name in ("erase", *FOLDERS.values()):
+        shutil.copytree(ROOT / name, source / name, ignore=ignored, dirs_exist_ok=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, source)
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
     subprocess.run([*build, "-w", wheels, source], check=True)
     (wheel,) = wheels.glob("erase_diffusion-*.whl")
@@ -246,10 +249,12 @@ def test_a_wheel_carries_everything_and_runs_from_anywhere(tmp_path: Path) -> No
     zipfile.ZipFile(wheel).extractall(target)
     code = (
         f"import sys; sys.path.insert(0, {str(target)!r})\n"
-        "from erase import concepts, recipe, sets\n"
-        f"assert concepts.__file__.startswith({str(target)!r})\n"
-        f"assert str(concepts.CONCEPTS).startswith({str(target)!r})\n"
-        "print(len(concepts.list_concepts()), len(sets.list_sets()), len(recipe.list_recipes()))"
+        "from erase.prompts import concept, prompt_set\n"
+        "from erase.recipes import recipe\n"
+        f"assert concept.__file__.startswith({str(target)!r})\n"
+        f"assert str(concept.CONCEPTS).startswith({str(target)!r})\n"
+        "print(len(concept.list_concepts()), len(prompt_set.list_sets()))\n"
+        "print(len(recipe.list_recipes()))"
     )
     counts = python(code, tmp_path)
     here = python(code.replace(str(target), str(ROOT)), tmp_path)

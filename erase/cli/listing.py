@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from erase.eval.metrics import _metrics, list_metrics
+from erase.eval.metrics import METRICS, list_metrics
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Heads, and rows of as many texts."""
@@ -42,7 +42,7 @@ def methods() -> Table:
 
 def metrics() -> Table:
     """Metrics with what they measure."""
-    return ("metric", ""), [(n, first_line(_metrics() / f"{n}.py")) for n in list_metrics()]
+    return ("metric", ""), [(n, first_line(METRICS / f"{n}.py")) for n in list_metrics()]
 
 
 def concepts() -> Table:

@@ -214,4 +214,4 @@ def _recipe_of(method: str, model: str) -> str | None:
         raise UserError(
             f"There are several recipes of '{method}': add --recipe {' or '.join(own)}."
         )
-    return recipe_for(own[0], model)
+    return recipe_for(own[0] if own else method, model)

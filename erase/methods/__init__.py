@@ -1,9 +1,11 @@
 """The methods, one module each: a ``Config``, what it ``NEEDS``, and ``erase``.
 
     NEEDS: Needs
+    SPACE: what a search varies
     Config: frozen dataclass, each field a flag
     forwards(config, steps, batch): what a training costs
     erase(diffusion, data, config, fit): moves the denoiser's weights in place
+    check(config, concepts): refuses settings that don't go with so many concepts; may be left out
 
 A module imports torch inside its functions, so that ``erase --help`` need not.
 """
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from erase.prompts.groups import Role
+from erase.runtime.modules import names
 
 if TYPE_CHECKING:
     from erase.diffusion.data import TrainingData
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from erase.unlearn.fit import Fit
 
 METHODS = Path(__file__).parent
+Space = Mapping[str, tuple[float, float] | list[Any]]
+"""Settings that ``erase tune`` varies. A list is drawn evenly; a pair (low, high) on a log scale: a
+factor on the recipe's value, but of ``steps`` the share of what the budget pays for."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Method(Protocol):
     """A module of this package."""
 
     NEEDS: Needs
+    SPACE: Space
     Config: type[Any]
 
     @staticmethod
@@ -82,4 +89,4 @@ def load_method(name: str) -> Method:
 
 def list_methods() -> list[str]:
     """Names of the methods: the modules of ``erase.methods``."""
-    return sorted(f.stem for f in METHODS.glob("[!_]*.py"))
+    return names(METHODS)

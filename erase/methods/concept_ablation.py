@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from erase.unlearn.fit import Fit
 
 NEEDS = Needs(images=("anchor",))
+SPACE = {"lr": (0.1, 10.0), "target": ["moving", "frozen"], "steps": (0.3, 1.0)}
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from erase.unlearn.fit import Fit
 
 NEEDS = Needs(images=(), anchor=False)
+SPACE = {"lr": (0.1, 10.0), "eta": [1.0, 2.0], "steps": (0.3, 1.0)}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from erase.methods import Needs
+from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # The norm is one over the whole batch.
 NEEDS = Needs(images=("forget",), anchor=False, word=True, mean=False)
+SPACE = {"lr": (0.1, 10.0), "norm": ["plain", "squared"], "steps": (0.03, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,14 @@ def loss(probs: Mapping[str, Tensor], tokens: Tensor, squared: bool) -> Tensor:
     total = torch.stack([(p.float() * mask).square().sum() for p in probs.values()]).sum()
     # The root of zero has no gradient.
     return total if squared else (total + 1e-12).sqrt()
+
+
+def check(config: Config, concepts: int) -> None:
+    """See ``methods.Method``."""
+    if config.inversion_steps and concepts > 1:
+        raise UserError(
+            "A textual inversion learns one concept: give one --concept, or --inversion-steps 0."
+        )
 
 
 def forwards(config: Config, steps: int, batch: int) -> float:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from erase.unlearn.fit import Fit
 
 NEEDS = Needs(images=("forget", "retain"), weighed={"retain": "alpha"}, anchor=False)
+SPACE = {"lr": (0.1, 10.0), "alpha": [0.0, 1.0], "steps": (0.03, 1.0)}
 
 
 @dataclass(frozen=True)

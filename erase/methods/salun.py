@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from erase.unlearn.fit import Fit
 
 NEEDS = Needs(images=("forget", "retain"))
+SPACE = {"lr": (0.1, 10.0), "alpha": [0.5, 1.0, 2.0, 4.0], "steps": (0.3, 1.0)}
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from erase.unlearn.fit import Fit
 
 NEEDS = Needs(images=(), loop=False, scope="xattn-kv")
+SPACE = {"erase_scale": (0.1, 100.0), "lam": (0.01, 100.0)}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A recipe file names its method and holds the settings of ``Recipe`` beside those of the method's
 own ``Config``, all at the top level. What it leaves out keeps the default. A line ``about`` says
-what it is, for ``erase list``.
+what it is, for ``erase list``; a table ``[start]`` holds what a search goes around where the
+recipe's own values came out of one. A method's name stands for its defaults where no file has it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 
 RECIPES = Path(__file__).parent
+NOTES = ("about", "start")
+"""In a recipe file, but no settings."""
 
 MASK: Mapping[str, Any] = {"stage": "mask", "loop": True}
 SALIENCY: Mapping[str, Any] = {**MASK, "masks": ("saliency",)}
@@ -285,7 +288,7 @@ def load_recipe(name_or_file: str, overrides: Mapping[str, object] | None = None
     """Reads a recipe by its name or from a TOML file; overrides come first.
 
     Args:
-        name_or_file: one of ``list_recipes()``, or a path that ends in ``.toml``.
+        name_or_file: one of ``list_recipes()``, a method's name, or a path that ends in ``.toml``.
         overrides: settings by name, ``method`` among them; as values, or as the text of a command
             line.
 
@@ -293,18 +296,31 @@ def load_recipe(name_or_file: str, overrides: Mapping[str, object] | None = None
         UserError: unknown recipe, method or key, unreadable file, a value of the wrong type or
             out of range.
     """
+    values = _read(name_or_file)
+    name = Path(name_or_file).stem if name_or_file.endswith(".toml") else name_or_file
+    return make_recipe(name, {k: v for k, v in values.items() if k not in NOTES}, overrides)
+
+
+def recipe_start(name_or_file: str) -> dict[str, Any]:
+    """What a search goes around instead of a recipe's own values; arguments and errors as for
+    ``load_recipe``."""
+    start = _read(name_or_file).get("start", {})
+    if not isinstance(start, dict):
+        raise UserError(f"'start' in the recipe {name_or_file} is not a table: write [start].")
+    return start
+
+
+def _read(name_or_file: str) -> dict[str, Any]:
+    if name_or_file.endswith(".toml"):
+        return read_toml(Path(name_or_file), "The recipe")
     if name_or_file in list_recipes():
-        file = RECIPES / f"{name_or_file}.toml"
-    elif name_or_file.endswith(".toml"):
-        file = Path(name_or_file)
-    else:
-        raise UserError(
-            f"There is no recipe '{name_or_file}'.{nearest(name_or_file, list_recipes())} "
-            "'erase list' shows them; a file of your own ends in .toml."
-        )
-    values = read_toml(file, "The recipe")
-    values.pop("about", None)
-    return make_recipe(file.stem, values, overrides)
+        return read_toml(RECIPES / f"{name_or_file}.toml", "The recipe")
+    if name_or_file in list_methods():
+        return {"method": name_or_file}
+    raise UserError(
+        f"There is no recipe '{name_or_file}'.{nearest(name_or_file, list_recipes())} "
+        "'erase list' shows them; a file of your own ends in .toml."
+    )
 
 
 def make_recipe(

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from erase.methods import load_method
-from erase.recipes.recipe import as_dict, own_settings
+from erase.recipes.recipe import as_dict
 from erase.runs.run import Run
 from erase.runs.wording import check_prompts, cut_off, training_prompts
 from erase.runtime import processes
@@ -75,6 +75,8 @@ def check_settings(run: Run) -> None:
                 f"--{role}-folder has no effect: {recipe.name} trains on no {role} images. Leave "
                 "it out, or choose another --recipe."
             )
+    if check_method := getattr(load_method(recipe.method), "check", None):
+        check_method(recipe.config, len(run.targets))
     if len(run.targets) == 1:
         return
     each = [target.pairs() for target in run.targets]
@@ -86,10 +88,6 @@ def check_settings(run: Run) -> None:
         raise UserError(
             f"--forget-images {recipe.forget_images} is less than one for each of {len(each)} "
             "concepts: ask for more."
-        )
-    if own_settings(recipe).get("inversion_steps"):
-        raise UserError(
-            "A textual inversion learns one concept: give one --concept, or --inversion-steps 0."
         )
     if run.sources.forget_folder:
         raise UserError("--forget-folder holds one concept's images: give one --concept.")

@@ -199,12 +199,12 @@ def make_mask(run: Run, diffusion: Diffusion, data: TrainingData, model: Mapping
 
 def mask_of(run: Run, diffusion: Diffusion) -> Mask:
     """The run's mask; all weights where the model is not made here."""
-    from erase.diffusion.scopes import read_mask, scoped
+    from erase.diffusion.scopes import read_mask
     from erase.unlearn.mask import Mask
 
     if load_method(run.recipe.method).NEEDS.trains:
         return read_mask(run.out / "mask.safetensors")
-    return Mask.full(scoped(diffusion.denoiser, run.recipe.scope), diffusion.denoiser, {})
+    return Mask.full(diffusion.scoped(run.recipe.scope), diffusion.denoiser, {})
 
 
 def train(

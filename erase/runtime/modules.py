@@ -1,11 +1,16 @@
-"""Modules that are found by lying in a package: families, formats."""
+"""Modules that are found by lying in a package: methods, metrics, families, formats."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules
+from pathlib import Path
 from types import ModuleType
+
+
+def names(folder: Path) -> list[str]:
+    """The modules of a package's folder, sorted, but for private ones; nothing is imported."""
+    return sorted(file.stem for file in folder.glob("[!_]*.py"))
 
 
 @cache
@@ -14,5 +19,5 @@ def modules(package: str) -> tuple[ModuleType, ...]:
 
     A lower floor may name a package of a higher one, whose modules then plug into it.
     """
-    path = import_module(package).__path__
-    return tuple(import_module(f"{package}.{m.name}") for m in iter_modules(path))
+    [folder] = import_module(package).__path__
+    return tuple(import_module(f"{package}.{name}") for name in names(Path(folder)))

@@ -2,29 +2,29 @@
 
 Every recipe gets as many trials as any other and at most as many denoiser forwards a trial. Images
 to train on are made once for all trials, and each trial is charged its share. The trials are a
-scrambled Sobol sequence over the method's space (``spaces.toml``), run as a matrix.
+scrambled Sobol sequence over the method's ``SPACE``, run as a matrix.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from erase.methods import load_method
 from erase.prompts.concept import load_concept, members
 from erase.recipes.recipe import (
     Recipe,
     as_dict,
     keys,
-    list_recipes,
     load_recipe,
     make_recipe,
     recipe_for,
+    recipe_start,
 )
 from erase.runs.costs import forwards, image_forwards, mask_forwards, training_forwards
 from erase.runs.make import family
@@ -33,7 +33,6 @@ from erase.runtime.files import write_json, write_text
 from erase.study.compare import make_matrix
 from erase.study.matrix import USUAL, Common, Matrix
 
-SPACES = Path(__file__).parent / "spaces.toml"
 SLACK = 0.01
 """Trials whose harmonic mean is at most this much below the best are told apart by their FID."""
 SEED = 1000
@@ -42,12 +41,6 @@ UNASKED = ("eval_neighbours", "eval_general", "eval_empty")
 """Counts of images that decide nothing here: none, unless asked for."""
 SHIFT = 1_000_000_000
 """Added to the seeds of the evaluation images, so that no table's image decides a setting."""
-
-
-@cache
-def spaces() -> Mapping[str, Mapping[str, Any]]:
-    """By method, what is varied; see ``spaces.toml``."""
-    return tomllib.loads(SPACES.read_text(encoding="utf-8"))
 
 
 def most_steps(recipe: Recipe, budget: float, images: float = 0.0) -> int:
@@ -73,7 +66,7 @@ def trials(
     budget: float,
     fixed: Collection[str] = (),
     seed: int = SEED,
-    start: Mapping[str, float] | None = None,
+    start: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Recipe]:
     """The recipes to try, named ``NAME-1`` and on.
 
@@ -83,15 +76,14 @@ def trials(
         budget: most denoiser forwards a trial, with its share of the images to train on.
         fixed: settings of the space that keep the recipe's value.
         seed: of the draws.
-        start: values to search around instead of the recipe's own; None takes those that the space
-            has for the bundled recipe of this name.
+        start: values to search around instead of the recipe's own.
 
     Raises:
         UserError: the budget is too small, or nothing is left to vary.
     """
     import torch
 
-    space = {k: v for k, v in spaces()[recipe.method].items() if k not in fixed}
+    space = {k: v for k, v in load_method(recipe.method).SPACE.items() if k not in fixed}
     if not space:
         raise UserError(f"Nothing of {recipe.name} is left to vary: give fewer recipe values.")
     dearest = _dearest(recipe, space)
@@ -101,8 +93,6 @@ def trials(
             f"{recipe.name} takes {share + forwards(dearest):.0f} denoiser forwards with its share "
             f"of the images, more than --forwards {budget:g}: give fewer --steps."
         )
-    if start is None:
-        start = spaces()["start"].get(recipe.name, {})
     most = most_steps(dearest, budget, share) if "steps" in space else 0
     points = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed).draw(count)
     found = []
@@ -112,7 +102,8 @@ def trials(
             if isinstance(spread, list):
                 settings[key] = spread[min(int(u * len(spread)), len(spread) - 1)]
                 continue
-            factor = spread["low"] * (spread["high"] / spread["low"]) ** u
+            low, high = spread
+            factor = low * (high / low) ** u
             if key == "steps":
                 settings[key] = max(1, int(factor * most))
             else:
@@ -127,7 +118,7 @@ def _overridden(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
     Raises:
         UserError: one that is of use to none, or out of range.
     """
-    space = {k: v for k, v in spaces()[recipe.method].items() if k not in given}
+    space = {k: v for k, v in load_method(recipe.method).SPACE.items() if k not in given}
     checked = as_dict(make_recipe(recipe.name, _unnamed(_dearest(recipe, space)), given))
     return make_recipe(recipe.name, _unnamed(recipe) | {key: checked[key] for key in given})
 
@@ -193,8 +184,7 @@ def tuning_matrix(
                 "--judge."
             )
     spared: dict[str, Any] = {key: 0 for key in UNASKED if key not in given}
-    # Someone's own file of the same name is searched around what it says.
-    start: dict[str, float] | None = None if recipe_for(name, model) in list_recipes() else {}
+    start = recipe_start(recipe_for(name, model))
     drawn = trials(recipe, count, budget, fixed=set(given), start=start)
     made = [replace(trial, **spared) for trial in drawn]
     # How many images judge the trials is no setting of the method.
@@ -249,7 +239,7 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
     if any(f["harmonic"] is None for f in figures):
         raise UserError("UA was not measured, so that no trial is better: add --judge.")
     winner = best(figures)
-    varied = list(spaces()[recipe.method])
+    varied = list(load_method(recipe.method).SPACE)
     columned = ("ua", "ira", "cra", "harmonic", "fid")
     shown = {c.key: c.title for c in columns({"cells": measured}) if c.key in columned}
     heads = ["trial", *varied, "forwards", "with images", *shown.values()]

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -27,10 +26,12 @@ from erase.eval.instruments.setting import Setting
 from erase.eval.pages.table import Column
 from erase.eval.pictures import Picture
 from erase.runtime.errors import UserError, nearest
+from erase.runtime.modules import names
 
 Row = TypeVar("Row")
 Second = Literal["base", "reference"]
 """A second set of images: the base model's of the same prompts and seeds, or of other seeds."""
+METRICS = Path(__file__).parent
 LAST = 100
 """Rank of a metric that states none."""
 
@@ -134,8 +135,7 @@ def ranked() -> list[str]:
 
 def list_metrics() -> list[str]:
     """The metrics: one module each in ``erase.eval.metrics``."""
-    names = [entry.name for entry in _metrics().iterdir()]
-    return sorted(n.removesuffix(".py") for n in names if n.endswith(".py") and n[0] != "_")
+    return names(METRICS)
 
 
 def check_metric(name: str) -> None:
@@ -154,8 +154,3 @@ def check_metric(name: str) -> None:
 def _module(name: str) -> Any:
     check_metric(name)
     return import_module(f"{__name__}.{name}")
-
-
-def _metrics() -> Path:
-    # By way of the package above, whose import is light.
-    return Path(str(files("erase.eval"))) / "metrics"

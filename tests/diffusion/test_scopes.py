@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from erase.diffusion.scopes import SCOPES, in_scope, scoped
+from erase.diffusion.scopes import SCOPES, in_scope, read_mask, scoped
 from erase.runtime.errors import UserError
 from erase.runtime.fingerprint import fingerprint, fingerprint_state
+from erase.unlearn.mask import Mask
 from tests.tiny import UNET, XL_UNET
 
 
@@ -110,3 +113,18 @@ def test_fingerprint_reads_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fingerprint_state(state)
     monkeypatch.setattr("erase.runtime.fingerprint._CHUNK", 7)
     assert fingerprint_state(state) == whole
+
+
+def test_a_mask_that_names_its_scope_alone_is_read(
+    unet: UNet2DConditionModel, tmp_path: Path
+) -> None:
+    made = Mask.full(scoped(unet, "xattn-kv"), unet, {"scope": "xattn-kv"})
+    assert made.names is not None
+    replace(made, names=None).save(tmp_path / "before.safetensors")
+    made.save(tmp_path / "now.safetensors")
+    assert Mask.load(tmp_path / "before.safetensors").names is None
+    for file in ("before", "now"):
+        read = read_mask(tmp_path / f"{file}.safetensors")
+        assert read.names == made.names and read.size == made.count < sum(
+            p.numel() for p in unet.parameters()
+        )

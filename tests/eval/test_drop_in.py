@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.dropped_in import copy_with, run_code
 from tests.eval.synthetic import write_run
 
-ROOT = Path(__file__).parents[2]
 BRIGHTNESS = '''
 """Mean brightness of the images, 0 to 255."""
 
@@ -79,23 +75,9 @@ write_all(place, compare(cells, ["quick", "slow"]), {}, "erase compare")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dropped")
-    skip = shutil.ignore_patterns("__pycache__", "weights")
-    shutil.copytree(ROOT / "erase", folder / "erase", ignore=skip)
-    for name in ("eval", "prompts", "mini"):
-        shutil.copytree(ROOT / name, folder / "erase" / name, ignore=skip)
-    (folder / "erase" / "eval" / "metrics" / "brightness.py").write_text(BRIGHTNESS)
+    folder = copy_with(tmp_path_factory.mktemp("dropped"), "eval/metrics/brightness.py", BRIGHTNESS)
     write_run(folder / "run")
-    told = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder / "run"), str(folder)],
-        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr
-    (folder / "said").write_text(told.stdout)
+    (folder / "said").write_text(run_code(folder, SCRIPT, str(folder / "run"), str(folder)))
     return folder
 
 

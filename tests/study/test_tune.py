@@ -14,14 +14,22 @@ from erase.cli.main import main
 from erase.diffusion.model import Diffusion
 from erase.eval.instruments.bundled import mini_clip
 from erase.methods import list_methods, load_method
-from erase.recipes.recipe import RECIPES, as_dict, load_recipe
+from erase.recipes.recipe import (
+    RECIPES,
+    as_dict,
+    flags,
+    list_recipes,
+    load_recipe,
+    recipe_start,
+)
 from erase.runs.costs import forwards, image_forwards
 from erase.runtime.errors import UserError
-from erase.study.tune import best, recipe_text, spaces, trials, tuning_matrix
+from erase.study.tune import best, recipe_text, trials, tuning_matrix
 from tests.methods.data import make_data, make_fit
 from tests.study.test_compare import small
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "tuning"
+SEARCHED = [name for name in list_recipes() if recipe_start(name)]
 NAMES = ["salun-mini", "esd-x-mini", "esd-u-mini", "fmn-mini", "ca-mini", "ga-mini", "uce-mini"]
 
 
@@ -99,8 +107,10 @@ def test_forwards_of_the_images_by_hand() -> None:
     assert image_forwards(load_recipe("esd-x-mini")) == image_forwards(load_recipe("uce-mini")) == 0
 
 
-def test_every_method_has_a_space() -> None:
-    assert sorted(spaces().keys() - {"start"}) == list_methods()
+@pytest.mark.parametrize("method", list_methods())
+def test_a_space_is_of_the_methods_own_settings(method: str) -> None:
+    space, known = load_method(method).SPACE, {flag.name for flag in flags(method)}
+    assert space and space.keys() <= known
 
 
 @given(
@@ -113,28 +123,29 @@ def test_trials_keep_to_the_space_and_the_budget(
     name: str, count: int, budget: float, seed: int
 ) -> None:
     recipe = load_recipe(name)
-    found = trials(recipe, count, budget, seed=seed)
+    start = recipe_start(name)
+    found = trials(recipe, count, budget, seed=seed, start=start)
     assert [r.name for r in found] == [f"{name}-{i + 1}" for i in range(count)]
-    space = spaces()[recipe.method]
+    space = load_method(recipe.method).SPACE
     # Images are made once for all trials.
     share = max(map(image_forwards, found)) / count
     for trial in found:
         assert forwards(trial) + share <= budget
-        assert trial == trials(recipe, count, budget, seed=seed)[found.index(trial)]
+        assert trial == trials(recipe, count, budget, seed=seed, start=start)[found.index(trial)]
         before, after = as_dict(recipe), as_dict(trial)
         for key in before:
             if key not in space and key != "name":
                 assert after[key] == before[key]
-        before |= spaces()["start"].get(name, {})
+        before |= start
         for key, spread in space.items():
             if isinstance(spread, list):
                 assert after[key] in spread
             elif key != "steps":
                 # Two significant digits: within five percent of the range.
-                assert 0.95 * spread["low"] <= after[key] / before[key] <= 1.05 * spread["high"]
+                assert 0.95 * spread[0] <= after[key] / before[key] <= 1.05 * spread[1]
 
 
-@pytest.mark.parametrize("name", sorted(spaces()["start"]))
+@pytest.mark.parametrize("name", SEARCHED)
 def test_what_was_chosen_is_the_marked_trial_of_the_search(name: str) -> None:
     recipe = as_dict(load_recipe(name))
     text = (RECIPES / f"{name}.toml").read_text()
@@ -146,7 +157,7 @@ def test_what_was_chosen_is_the_marked_trial_of_the_search(name: str) -> None:
     ]
     assert len(rows) == 6
     [chosen] = [dict(zip(heads, row, strict=True)) for row in rows if "←" in row[0]]
-    keys = spaces()[str(recipe["method"])]
+    keys = load_method(str(recipe["method"])).SPACE
     assert {key: str(recipe[key]) for key in keys} == {key: chosen[key] for key in keys}
 
 
@@ -251,7 +262,7 @@ def test_ones_own_recipe_is_searched_around_its_own_values(tmp_path: Path) -> No
     theirs, ours = rates("esd-x-mini"), rates(str(tmp_path / "esd-x-mini.toml"))
     assert all(0.05 <= lr <= 5 for lr in ours)
     for a, b in zip(theirs, ours, strict=True):
-        assert b / a == pytest.approx(0.5 / spaces()["start"]["esd-x-mini"]["lr"], rel=0.1)
+        assert b / a == pytest.approx(0.5 / recipe_start("esd-x-mini")["lr"], rel=0.1)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
