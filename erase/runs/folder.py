@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,20 +49,42 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 """The stages as the command line names them."""
 
 
+@dataclass(frozen=True)
+class Graph:
+    """The stages of a kind of run.
+
+    Attributes:
+        outputs: the stages in their order, with what each of them writes into the run folder.
+        upstream: by stage, those whose results it reads.
+        commands: the stages as the command line names them.
+        optional: outputs that are not there in every finished run.
+        program: the command that does them.
+    """
+
+    outputs: Mapping[str, tuple[str, ...]]
+    upstream: Mapping[str, tuple[str, ...]]
+    commands: Mapping[str, tuple[str, ...]]
+    optional: Collection[str] = ()
+    program: str = "erase"
+
+
+ERASING = Graph(OUTPUTS, UPSTREAM, COMMANDS, OPTIONAL)
+"""Of a run that erases from a diffusion model."""
+
 RECORD = "run.json"
 
 
-def check_stages(names: Sequence[str]) -> None:
+def check_stages(names: Sequence[str], graph: Graph = ERASING) -> None:
     """Refuses names that are no stage's.
 
     Raises:
         UserError: naming the nearest one.
     """
     for name in names:
-        if name not in COMMANDS:
+        if name not in graph.commands:
             raise UserError(
-                f"There is no stage '{clipped(name)}': choose from {', '.join(COMMANDS)}."
-                f"{nearest(name, COMMANDS)}"
+                f"There is no stage '{clipped(name)}': choose from {', '.join(graph.commands)}."
+                f"{nearest(name, graph.commands)}"
             )
 
 
@@ -72,15 +94,17 @@ class Plan:
 
     Attributes:
         inputs: by stage, what it reads besides the results of earlier stages.
+        graph: the stages.
     """
 
     inputs: Mapping[str, Mapping[str, Any]]
+    graph: Graph = ERASING
 
     def digests(self) -> dict[str, str]:
         """By stage, the hash of its inputs and of those of the stages before it."""
         found: dict[str, str] = {}
-        for stage in OUTPUTS:
-            before = {s: found[s] for s in UPSTREAM[stage]}
+        for stage in self.graph.outputs:
+            before = {s: found[s] for s in self.graph.upstream[stage]}
             found[stage] = digest({"inputs": self.inputs[stage], "before": before})
         return found
 
@@ -91,9 +115,10 @@ class RunFolder:
 
     path: Path
     facts: dict[str, Any] = field(default_factory=dict)
+    graph: Graph = ERASING
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
+    def open(cls, path: Path, graph: Graph = ERASING) -> RunFolder:
         """Opens a folder that may not exist yet.
 
         Raises:
@@ -101,14 +126,14 @@ class RunFolder:
         """
         file = path / RECORD
         if file.exists():
-            return cls(path, read_facts(file))
+            return cls(path, read_facts(file), graph)
         if path.exists() and not path.is_dir():
             raise UserError(f"--out {path} is a file: give a folder.")
         if path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()):
             raise UserError(
                 f"--out {path} holds files that are not a run's: choose another folder."
             )
-        return cls(path)
+        return cls(path, graph=graph)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -143,7 +168,7 @@ class RunFolder:
 
     def finished(self, stage: str) -> bool:
         """Whether the stage's results are there and current (``reconcile`` has been called)."""
-        places = [self.path / n for n in OUTPUTS[stage] if n not in OPTIONAL]
+        places = [self.path / n for n in self.graph.outputs[stage] if n not in self.graph.optional]
         there = all(p.exists() for p in places) and not any(map(missing, places))
         return bool(self.stages.get(stage, {}).get("finished")) and there
 
@@ -161,7 +186,9 @@ class RunFolder:
         """
         digests = plan.digests()
         changed = [
-            s for s in OUTPUTS if s in self.stages and self.stages[s].get("digest") != digests[s]
+            s
+            for s in self.graph.outputs
+            if s in self.stages and self.stages[s].get("digest") != digests[s]
         ]
         lost = [s for s in changed if self._holds(s)]
         if lost and not overwrite:
@@ -180,27 +207,34 @@ class RunFolder:
                 "or choose another --out."
             )
         for stage in wanted:
-            for before in UPSTREAM[stage]:
+            for before in self.graph.upstream[stage]:
                 current = self.finished(before) and before not in changed
                 if before not in wanted and not current:
-                    command = next(c for c, s in COMMANDS.items() if before in s)
                     raise UserError(
                         f"The stage {stage} needs {before}, which is not finished in {self.path}: "
-                        f"run 'erase {command}' or 'erase run' first."
+                        f"{self._remedy(before)} first."
                     )
         return changed
+
+    def _remedy(self, stage: str) -> str:
+        command = next(c for c, s in self.graph.commands.items() if stage in s)
+        if self.graph is ERASING:
+            return f"run 'erase {command}' or 'erase run'"
+        return f"run '{self.graph.program} --stages {command}'"
 
     def _holds(self, stage: str) -> bool:
         """Whether a begun stage has left something to overwrite: a report that was not finished is
         none."""
-        there = stage != "eval" and any((self.path / name).exists() for name in OUTPUTS[stage])
+        there = stage != "eval" and any(
+            (self.path / name).exists() for name in self.graph.outputs[stage]
+        )
         return bool(self.stages[stage].get("finished")) or there
 
     def discard(self, stage: str) -> None:
         """Removes a stage's results; its record goes last, so that a kill leaves it to redo."""
         self.stages[stage]["finished"] = False
         self.save()
-        for name in OUTPUTS[stage]:
+        for name in self.graph.outputs[stage]:
             target = self.path / name
             if target.is_dir():
                 shutil.rmtree(target)

@@ -18,6 +18,7 @@ from erase.runtime import processes
 from erase.runtime.errors import UserError
 from erase.runtime.files import atomic, write_text
 from erase.runtime.progress import each, progress
+from erase.runtime.seeding import generator
 from erase.unlearn.mask import unpack
 from erase.unlearn.optimizer import MaskedOptimizer
 from erase.unlearn.parts import WHOLE
@@ -45,7 +46,8 @@ class Settings:
         optimizer: ``adam``, ``adamw``, ``adam8bit`` (moments in 8 bits) or ``sgd``.
         weight_decay: of the masked weights, >= 0.
         checkpoint_every: steps between checkpoints, >= 1.
-        schedule: ``constant``, or ``cosine`` from ``lr`` at the first step to 0 after the last.
+        schedule: ``constant``; ``cosine`` from ``lr`` at the first step to 0 after the last; or
+            ``step``, a tenth of it after half of the steps and a hundredth after three quarters.
     """
 
     steps: int
@@ -53,12 +55,14 @@ class Settings:
     optimizer: Literal["adam", "adamw", "adam8bit", "sgd"] = "adam"
     weight_decay: float = 0.0
     checkpoint_every: int = 100
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "step"] = "constant"
 
     def rate(self, index: int) -> float:
         """The learning rate of a step, counted from 0."""
         if self.schedule == "constant":
             return self.lr
+        if self.schedule == "step":
+            return self.lr * 0.1 ** ((2 * index >= self.steps) + (4 * index >= 3 * self.steps))
         return self.lr * 0.5 * (1 + math.cos(math.pi * index / self.steps))
 
 
@@ -78,6 +82,10 @@ class Fit:
             module holds them in less.
         watch: told after each step, before its checkpoint; a closed form's before and after are
             steps 0 and 1.
+        buffers: whether the module's buffers move, as BatchNorm's running statistics do, so that
+            they belong to a checkpoint; processes average them.
+        draws: key of what the module itself draws in a step, as dropout does; None where it draws
+            nothing.
     """
 
     settings: Settings
@@ -89,6 +97,8 @@ class Fit:
     origin: Mapping[str, Tensor] | None = None
     masters: dict[str, Tensor] = field(default_factory=dict)
     watch: Watch | None = None
+    buffers: bool = False
+    draws: tuple[int | str, ...] | None = None
 
     def __call__(self, module: nn.Module, step: Step) -> None:
         """Trains in place, from the last checkpoint where there is one.
@@ -102,15 +112,16 @@ class Fit:
             parameter.requires_grad_(True)
         optimizer = MaskedOptimizer(params, self.mask, self._optimizer, self.origin)
         try:
-            self._train(optimizer, step)
+            moving = dict(module.named_buffers()) if self.buffers else {}
+            self._train(optimizer, step, moving)
             self.masters.update(optimizer.masters())
         finally:
             optimizer.close()
             module.requires_grad_(False)
 
-    def _train(self, optimizer: MaskedOptimizer, step: Step) -> None:
+    def _train(self, optimizer: MaskedOptimizer, step: Step, moving: Mapping[str, Tensor]) -> None:
         settings = self.settings
-        rows, start = self._resume(optimizer)
+        rows, start = self._resume(optimizer, moving)
         self._log(rows)
         bar = progress("train", settings.steps, "step", done=start)
         began = time.perf_counter() - (float(rows[-1]["seconds"]) if rows else 0.0)
@@ -121,6 +132,7 @@ class Fit:
             for group in optimizer.optimizer.param_groups:
                 group["lr"] = settings.rate(index)
             optimizer.step(processes.average)
+            processes.average([b for b in moving.values() if b.is_floating_point()])
             optimizer.zero_grad()
             seconds = round(time.perf_counter() - began, 3)
             rows.append({"step": index + 1, **figures, "seconds": seconds})
@@ -131,7 +143,7 @@ class Fit:
                 began += time.perf_counter() - looked  # no part of training
             bar.set_postfix(loss=f"{figures['loss']:.4f}", refresh=False)
             if (index + 1) % settings.checkpoint_every == 0 or index + 1 == settings.steps:
-                self._save(optimizer, index + 1, rows)
+                self._save(optimizer, index + 1, rows, moving)
 
     def _gradients(self, step: Step, index: int) -> dict[str, float]:
         """Leaves the step's gradients on the weights, and returns its means over all images."""
@@ -141,6 +153,8 @@ class Fit:
         # and the gradient would never reach it: not every torch tells the two apart.
         uncached = AutocastKwargs(cache_enabled=False)
         total: dict[str, Tensor] = {}
+        if self.draws is not None:
+            torch.manual_seed(int(generator(*self.draws, index, processes.index()).initial_seed()))
         for part in self.parts:
             with self.accelerator.autocast(uncached):
                 values = step(index, part)
@@ -230,7 +244,13 @@ class Fit:
             with (self.folder / LOG).open("a", encoding="utf-8") as log:
                 log.write(json.dumps(row) + "\n")
 
-    def _save(self, optimizer: MaskedOptimizer, step: int, rows: list[dict[str, Any]]) -> None:
+    def _save(
+        self,
+        optimizer: MaskedOptimizer,
+        step: int,
+        rows: list[dict[str, Any]],
+        moving: Mapping[str, Tensor],
+    ) -> None:
         """Keeps the last two checkpoints, so that one cut short is never the only one.
 
         Raises:
@@ -241,6 +261,8 @@ class Fit:
             raise UserError(self._diverged(f"Weights are not finite after step {step}"))
         if processes.is_main():
             content = {"optimizer": state, "step": step, "rows": rows, "key": self.key}
+            if moving:
+                content["buffers"] = dict(moving)
             # Through an open file: torch's own writer hides what the disk says.
             with atomic(self._folder / f"step-{step:07d}.pt") as part, part.open("wb") as stream:
                 torch.save(content, stream)
@@ -248,7 +270,9 @@ class Fit:
                 old.unlink()
         processes.wait()
 
-    def _resume(self, optimizer: MaskedOptimizer) -> tuple[list[dict[str, Any]], int]:
+    def _resume(
+        self, optimizer: MaskedOptimizer, moving: Mapping[str, Tensor]
+    ) -> tuple[list[dict[str, Any]], int]:
         for file in reversed(self._checkpoints()):
             try:
                 state = torch.load(file, map_location="cpu", weights_only=True)
@@ -258,6 +282,8 @@ class Fit:
             if state["key"] != self.key:
                 continue
             optimizer.load_state_dict(state["optimizer"])
+            for name, buffer in moving.items():
+                buffer.copy_(state["buffers"][name])
             return list(state["rows"]), int(state["step"])
         return [], 0
 

@@ -1,0 +1,185 @@
+"""Labelled images, wherever they come from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from erase.runtime.errors import UserError
+
+
+class Samples(Protocol):
+    """Images that are read by their numbers.
+
+    Attributes:
+        labels: int64 (N,), each in [0, K).
+    """
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    def images(self, numbers: Tensor) -> Tensor:
+        """float32 (B, C, H, W) in [0, 1]; ``numbers`` is int64 (B,)."""
+        ...
+
+    def digest(self) -> str:
+        """Hex SHA-256 of the images and labels."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """Samples in memory.
+
+    Attributes:
+        pixels: uint8 (N, C, H, W).
+        labels: int64 (N,).
+    """
+
+    pixels: Tensor
+    labels: Tensor
+
+    def images(self, numbers: Tensor) -> Tensor:
+        """See ``Samples``."""
+        return self.pixels[numbers].float() / 255
+
+    def digest(self) -> str:
+        """See ``Samples``."""
+        found = hashlib.sha256(str(tuple(self.pixels.shape)).encode())
+        found.update(self.pixels.contiguous().numpy().data)
+        found.update(self.labels.contiguous().numpy().data)
+        return found.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Wrapped:
+    """Samples of any torch data set of (x, y), x as the model takes it.
+
+    Attributes:
+        dataset: with ``__len__`` and ``__getitem__``.
+        labels: int64 (N,); ``wrapped`` reads them.
+    """
+
+    dataset: Any
+    labels: Tensor
+
+    def images(self, numbers: Tensor) -> Tensor:
+        """See ``Samples``; in whatever range the data set has."""
+        return torch.stack([torch.as_tensor(self.dataset[int(n)][0]) for n in numbers])
+
+    def digest(self) -> str:
+        """See ``Samples``."""
+        found = hashlib.sha256()
+        for number in range(len(self.labels)):
+            found.update(self.images(torch.tensor([number])).contiguous().numpy().data)
+        found.update(self.labels.contiguous().numpy().data)
+        return found.hexdigest()
+
+
+def wrapped(dataset: Any) -> Wrapped:
+    """Takes a data set of (x, y), reading every label once.
+
+    Raises:
+        UserError: it is empty, or an item is not such a pair.
+    """
+    try:
+        labels = [int(dataset[n][1]) for n in range(len(dataset))]
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        raise UserError(
+            f"The data set does not hold pairs (x, y) with whole-number labels ({error}): wrap it "
+            "in one that does."
+        ) from error
+    if not labels:
+        raise UserError("The data set is empty: give one that holds images.")
+    return Wrapped(dataset, torch.tensor(labels))
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """One way to name every sample, such as its object or its style.
+
+    Attributes:
+        names: of the values.
+        train, test: int64 (N,) each, of the training and the test samples.
+    """
+
+    names: tuple[str, ...]
+    train: Tensor
+    test: Tensor
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained on these data from scratch, base and retrained alike.
+
+    Attributes:
+        epochs: passes over the training samples, >= 1.
+        lr: of SGD with momentum 0.9, > 0.
+        batch: images a step.
+        weight_decay: >= 0.
+        schedule: of the learning rate, see ``unlearn.fit.Settings``.
+        augment: ``none``, or ``crop-flip``: padded by 4 px, cropped at random, mirrored half of
+            the time.
+    """
+
+    epochs: int = 40
+    lr: float = 0.05
+    batch: int = 64
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    augment: str = "none"
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set with its own test samples.
+
+    Attributes:
+        spec: as the user named it.
+        train, test: which share no sample.
+        classes: names of the K labels, in order.
+        axes: by name, the label's own among them where there is another one beside it.
+        training: what is usual for a small network on it.
+        model: spec of the network that is usual for it.
+    """
+
+    spec: str
+    train: Samples
+    test: Samples
+    classes: tuple[str, ...]
+    axes: Mapping[str, Axis] = field(default_factory=dict)
+    training: Training = Training()
+    model: str = "cnn"
+
+    def digest(self) -> str:
+        """Hex SHA-256 of all samples, by which a split knows its data."""
+        parts = [self.train.digest(), self.test.digest(), *self.classes]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def shape(self) -> tuple[int, int]:
+        """Channels and side of the images, px; those of the first one."""
+        _, channels, _, side = self.train.images(torch.tensor([0])).shape
+        return int(channels), int(side)
+
+
+def check_labels(labels: Sequence[int] | Tensor, classes: Sequence[str], where: str) -> None:
+    """Refuses labels that have no name.
+
+    Raises:
+        UserError: naming the first one.
+    """
+    found = torch.as_tensor(labels)
+    outside = found[(found < 0) | (found >= len(classes))]
+    if len(outside):
+        raise UserError(
+            f"{where} has the label {int(outside[0])}, but there are {len(classes)} classes, "
+            f"numbered from 0 to {len(classes) - 1}."
+        )
+
+
+Read = Callable[[str], Data]

@@ -1,0 +1,1 @@
+"""Evidence that a classifier forgot: figures beside those of models that never knew."""

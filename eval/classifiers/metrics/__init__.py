@@ -1,0 +1,60 @@
+"""Metrics of classifiers that forget, one module each, found by name.
+
+A module ``erase.eval.classifiers.metrics.NAME`` is all that a metric needs: its figures then stand
+in every report, table and comparison. It offers
+
+    COLUMNS                                    the figures that it may give
+    measure(case, side, references) -> list    those of one side, as ``eval.figure.Figure``
+
+and, where the default does not fit,
+
+    RANK                                       where its figures stand among those of other metrics
+
+``references`` are the retrained models; asked about one of these, the others. What can't be
+measured is a figure without a value, with the reason. Its first line is what
+``erase classifier list metrics`` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from erase.eval.classifiers.evidence import Case, Side
+from erase.eval.figure import Figure
+from erase.eval.pages.table import Column
+from erase.runtime.modules import names
+
+METRICS = Path(__file__).parent
+LAST = 100
+"""Rank of a metric that states none."""
+
+
+def list_metrics() -> list[str]:
+    """The metrics, in the order in which their figures are told."""
+    return sorted(names(METRICS), key=lambda name: getattr(_module(name), "RANK", LAST))
+
+
+def columns() -> list[Column]:
+    """The figures that there may be, in order."""
+    return [column for name in list_metrics() for column in _module(name).COLUMNS]
+
+
+def measure(case: Case, side: Side, references: Sequence[Side]) -> list[Figure]:
+    """All figures of a side, in order.
+
+    Args:
+        case: what is asked of every model.
+        side: whose figures they are.
+        references: models that never saw what is forgotten, other than ``side``.
+    """
+    found: list[Figure] = []
+    for name in list_metrics():
+        found += _module(name).measure(case, side, references)
+    return found
+
+
+def _module(name: str) -> Any:
+    return import_module(f"{__name__}.{name}")
