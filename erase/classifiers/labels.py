@@ -11,7 +11,7 @@ from erase.runtime.seeding import generator
 
 if TYPE_CHECKING:
     from erase.classifiers.batches import Batch
-    from erase.classifiers.methods import Unlearning
+    from erase.classifiers.unlearning import Unlearning
 
 
 def random_labels(data: Unlearning, batch: Batch, *, others: bool, redraw: bool) -> Tensor:

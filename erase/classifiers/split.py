@@ -109,7 +109,9 @@ def load_split(path: Path, data: Data) -> Split:
         content = json.loads(read_text(path, "The split"))
         stated = content.pop("sha256")
         flips = {int(k): int(v) for k, v in content.pop("flips").items()}
-        numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+        numbers: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in content.items()
+        }
         split = Split(**numbers, flips=flips)
         whole = stated == split.digest()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -11,7 +11,7 @@ A module imports torch inside its functions, so that ``erase --help`` need not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 from erase.runtime.modules import names
 
 if TYPE_CHECKING:
-    from erase.classifiers.batches import Pool
     from erase.classifiers.models import Classifier
+    from erase.classifiers.unlearning import Unlearning
     from erase.unlearn.fit import Fit
 
 METHODS = Path(__file__).parent
@@ -43,27 +43,6 @@ class Needs:
     epoch: Literal["forget", "retain", "both"] = "both"
     loop: bool = True
     mask: bool = True
-
-
-@dataclass(frozen=True, eq=False)
-class Unlearning:
-    """What a method works on.
-
-    Attributes:
-        forget, retain: the samples.
-        classes: number K of labels.
-        epochs: passes that were asked for.
-        seed: of every draw.
-        retrain: a new network of the same kind after the given share of what retraining on the
-            retained samples takes, in (0, 1].
-    """
-
-    forget: Pool
-    retain: Pool
-    classes: int
-    epochs: float
-    seed: int
-    retrain: Callable[[float], Classifier]
 
 
 class Method(Protocol):

@@ -13,12 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from erase.classifiers.methods import Needs, Unlearning
+from erase.classifiers.methods import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from erase.classifiers.models import Classifier
+    from erase.classifiers.unlearning import Unlearning
     from erase.unlearn.fit import Fit
 
 NEEDS = Needs()
