@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -115,24 +115,25 @@ class Axis:
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained on these data from scratch, base and retrained alike.
+    """How a network is trained on these data from scratch, base and retrained alike, by SGD with a
+    momentum of 0.9."""
 
-    Attributes:
-        epochs: passes over the training samples, >= 1.
-        lr: of SGD with momentum 0.9, > 0.
-        batch: images a step.
-        weight_decay: >= 0.
-        schedule: of the learning rate, see ``unlearn.fit.Settings``.
-        augment: ``none``, or ``crop-flip``: padded by 4 px, cropped at random, mirrored half of
-            the time.
-    """
-
-    epochs: int = 40
-    lr: float = 0.05
-    batch: int = 64
-    weight_decay: float = 5e-4
-    schedule: str = "cosine"
-    augment: str = "none"
+    epochs: float = field(
+        default=40.0, metadata={"help": "passes over the training samples", "above": 0.0}
+    )
+    lr: float = field(default=0.05, metadata={"help": "learning rate of training", "above": 0.0})
+    batch: int = field(default=64, metadata={"help": "samples a step of training", "min": 1})
+    weight_decay: float = field(
+        default=5e-4, metadata={"help": "weight decay of training", "min": 0.0}
+    )
+    schedule: Literal["constant", "cosine", "step"] = field(
+        default="cosine",
+        metadata={"help": "course of training's learning rate, see --lr-schedule"},
+    )
+    augment: Literal["none", "crop-flip"] = field(
+        default="none",
+        metadata={"help": "padded by 4 px, cropped at random and mirrored half of the time"},
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,7 +106,7 @@ def listing(what: str | None = None) -> str:
     parts = []
     for name in CATALOGUE if what is None else (what,):
         heads, rows = CATALOGUE[name]()
-        parts.append("\n".join([*_aligned([heads, *rows]), *_note(name)]))
+        parts.append("\n".join([*aligned([heads, *rows]), *_note(name)]))
     return "\n\n".join(parts)
 
 
@@ -114,7 +114,8 @@ def _note(name: str) -> list[str]:
     return [f"# {NOTES[name]}"] if name in NOTES else []
 
 
-def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table, the columns one below the other."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

@@ -59,6 +59,11 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     """
     command = options.command
     chosen: Namespace = options[command]
+    if command == "classifier":
+        from erase.cli.classifier import run_classifier
+
+        run_classifier(chosen, typed)
+        return
     if command in ("compare", "tune", "export"):
         processes.refuse_several()
     for key in ("model", "source", "base"):

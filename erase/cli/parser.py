@@ -9,6 +9,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from erase.cli.arguments import Parser
+from erase.cli.classifier import classifier_parser
 from erase.cli.listing import CATALOGUE
 from erase.cli.recipe_flags import add_recipe_values
 from erase.eval.report.requirements import KNOWN as REQUIRED
@@ -47,6 +48,8 @@ def build_parser() -> ArgumentParser:
     commands.add_subcommand("compare", _compare_parser(text), help=text)
     text = "search a recipe's settings on tuning concepts, with the same budget for every method"
     commands.add_subcommand("tune", _tune_parser(text), help=text)
+    text = "image classifiers that forget: run, compare, tune, list"
+    commands.add_subcommand("classifier", classifier_parser(), help=text)
     text = "methods, metrics, judges, concepts, prompt sets, recipes"
     listing = Parser(text, "erase list [WHAT]")
     listing.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="only these")

@@ -84,6 +84,7 @@ class Fit:
             steps 0 and 1.
         buffers: whether the module's buffers move, as BatchNorm's running statistics do, so that
             they belong to a checkpoint; processes average them.
+        title: of the progress bar.
         draws: key of what the module itself draws in a step, as dropout does; None where it draws
             nothing.
     """
@@ -99,6 +100,7 @@ class Fit:
     watch: Watch | None = None
     buffers: bool = False
     draws: tuple[int | str, ...] | None = None
+    title: str = "train"
 
     def __call__(self, module: nn.Module, step: Step) -> None:
         """Trains in place, from the last checkpoint where there is one.
@@ -123,7 +125,7 @@ class Fit:
         settings = self.settings
         rows, start = self._resume(optimizer, moving)
         self._log(rows)
-        bar = progress("train", settings.steps, "step", done=start)
+        bar = progress(self.title, settings.steps, "step", done=start)
         began = time.perf_counter() - (float(rows[-1]["seconds"]) if rows else 0.0)
         for index in each(range(start, settings.steps), bar):
             figures = self._gradients(step, index)

@@ -1,0 +1,230 @@
+"""``erase classifier``: image classifiers that forget."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from erase.cli.arguments import Parser
+from erase.recipes.classifier import flags, list_recipes, load_recipe, recipe_about
+from erase.recipes.settings import Flag, flags_of
+from erase.runtime import processes
+from erase.runtime.places import short
+
+RUN = "train, forget, retrain and report: one model, one recipe"
+FORGET = (
+    "what is forgotten: random:SHARE, class:NAME, cell:NAME/NAME (an object in one style), "
+    "indices:FILE (numbers of training samples, one a line), or flipped:SHARE, which are given "
+    "wrong labels first"
+)
+
+
+def classifier_parser() -> ArgumentParser:
+    """The commands below ``erase classifier``."""
+    text = "Image classifiers that forget, measured against exact unlearning (retraining)."
+    parser = Parser(text, "erase classifier COMMAND [options]")
+    commands = parser.add_subcommands(dest="subcommand", required=True)
+    commands.add_subcommand("run", _run_parser(), help=RUN)
+    text = "methods, recipes, data, models and metrics of classifiers"
+    listing = Parser(text, "erase classifier list [WHAT]")
+    listing.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="only these")
+    commands.add_subcommand("list", listing, help=text)
+    return parser
+
+
+def _run_parser() -> ArgumentParser:
+    from erase.runs.classifiers.run import RETRAINS, STAGES
+
+    parser = Parser(RUN, "erase classifier run [options]")
+    add = parser.add_argument
+    add_what(parser)
+    add("--recipe", type=str, default="salun", help="a name or a .toml file (default: salun)")
+    add("--seed", type=int, default=0, help="random seed, >= 0 (default: 0)")
+    add("--out", type=str, help="run folder (default: runs/MODEL-DATA-FORGET-RECIPE-SEED)")
+    add("--stages", type=str, help=f"comma-separated subset of {','.join(STAGES.commands)}")
+    add(
+        "--retrains",
+        type=int,
+        default=RETRAINS,
+        help=f"models to retrain, of which the floor has an interval (default: {RETRAINS})",
+    )
+    add("--shared", type=str, help="folder where runs share their base and retrained models")
+    add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
+    add("--dry-run", action="store_true", help="print the stages, recipe and time, do nothing")
+    add_computing(parser)
+    add_values(parser)
+    return parser
+
+
+def add_what(parser: Parser) -> None:
+    """What forgets what."""
+    add = parser.add_argument
+    add(
+        "--model",
+        type=str,
+        default="cnn",
+        help='cnn, resnet18, or one that "erase classifier list models" tells, with @FILE for its '
+        "weights (default: cnn, trained first)",
+    )
+    add(
+        "--data",
+        type=str,
+        default="mini",
+        help='a name from "erase classifier list data", with @PLACE where it needs one '
+        "(default: mini, the bundled drawings)",
+    )
+    add("--forget", type=str, help=FORGET)
+    add("--split", type=str, help="split.json of an earlier run, instead of drawing one")
+    add("--train-samples", type=int, help="samples to train on (default: all)")
+    add(
+        "--validation",
+        type=float,
+        default=0.1,
+        help="share of each class that is held out, in [0, 1) (default: 0.1)",
+    )
+    add(
+        "--attack",
+        type=float,
+        default=0.5,
+        help="share of the test samples that only membership attacks see, in [0, 1) (default: 0.5)",
+    )
+
+
+def add_computing(parser: Parser) -> None:
+    """Where it computes."""
+    add = parser.add_argument_group("computing").add_argument
+    add(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where to compute (default: auto, a GPU if there is one)",
+    )
+    add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
+
+
+def add_values(parser: Parser) -> None:
+    """Recipe values and those of training."""
+    from erase.classifiers.methods import list_methods
+    from erase.classifiers.samples import Training
+
+    group = parser.add_argument_group("recipe values", "each overrides the recipe's")
+    users: dict[str, list[str]] = {}
+    found: dict[str, Flag] = {}
+    for method in list_methods():
+        for flag in flags(method):
+            users.setdefault(flag.name, []).append(method)
+            found.setdefault(flag.name, flag)
+    for name, flag in found.items():
+        own = "" if len(users[name]) > 4 else f" [{', '.join(users[name])}]"
+        group.add_argument(f"--{name.replace('_', '-')}", **_way(flag, f"{flag.help}{own}"))
+    group = parser.add_argument_group(
+        "training", "of the base and of retraining alike; the data's usual values if not given"
+    )
+    for flag in flags_of(Training):
+        group.add_argument(f"--train-{flag.name.replace('_', '-')}", **_way(flag, flag.help))
+
+
+def _way(flag: Flag, text: str) -> dict[str, Any]:
+    metavar = {int: "N", float: "X", str: "NAME"}.get(flag.type)
+    more: dict[str, Any] = {"metavar": metavar} if metavar else {"nargs": "?", "const": True}
+    return {"type": flag.type, "help": text.replace("%", "%%"), **more}
+
+
+def recipe_values(options: Namespace) -> dict[str, Any]:
+    """The recipe values given as flags."""
+    from erase.classifiers.methods import list_methods
+
+    known = {flag.name for method in list_methods() for flag in flags(method)}
+    return {name: options[name] for name in sorted(known) if options.get(name) is not None}
+
+
+def training_values(options: Namespace) -> dict[str, Any]:
+    """The values of training given as flags."""
+    from erase.classifiers.samples import Training
+
+    given = {flag.name: options.get(f"train_{flag.name}") for flag in flags_of(Training)}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def run_classifier(options: Namespace, typed: Sequence[str]) -> None:
+    """Does what a parsed ``erase classifier`` asks for."""
+    chosen: Namespace = options[options.subcommand]
+    if options.subcommand == "list":
+        print(listing(chosen.what))
+        return
+    from erase.runs.classifiers.dryrun import describe
+    from erase.runs.classifiers.execute import execute
+    from erase.runs.classifiers.run import STAGES, Draw, default_out, make_run
+
+    recipe = load_recipe(chosen.recipe, recipe_values(chosen))
+    draw = Draw(
+        chosen.train_samples,
+        chosen.validation,
+        chosen.attack,
+        Path(chosen.split) if chosen.split else None,
+    )
+    forget = chosen.forget or (chosen.split and "split") or ""
+    out = chosen.out or default_out(chosen.model, chosen.data, forget, recipe.name, chosen.seed)
+    run = make_run(
+        chosen.model,
+        chosen.data,
+        chosen.forget,
+        recipe,
+        draw=draw,
+        training=training_values(chosen),
+        retrains=chosen.retrains,
+        seed=chosen.seed,
+        out=Path(out),
+        device=chosen.device,
+        deterministic=chosen.deterministic,
+        shared=Path(chosen.shared) if chosen.shared else None,
+    )
+    stages = chosen.stages.split(",") if chosen.stages else list(STAGES.commands)
+    if chosen.dry_run:
+        print(describe(run, stages, chosen.overwrite))
+        return
+    command = f"erase {shlex.join(map(short, typed))}"
+    report = execute(run, stages, chosen.overwrite, command=command)
+    if report and processes.is_main():
+        print("\n".join([*report["verdict"], str(run.out / "report.html")]), flush=True)
+
+
+def _recipes() -> list[Sequence[str]]:
+    return [(name, load_recipe(name).method, recipe_about(name)) for name in list_recipes()]
+
+
+def _modules(package: str) -> list[Sequence[str]]:
+    from importlib.util import find_spec
+
+    from erase.cli.listing import first_line
+    from erase.runtime.modules import names
+
+    spec = find_spec(package)
+    assert spec is not None and spec.origin is not None
+    folder = Path(spec.origin).parent
+    return [(name.replace("_", "-"), first_line(folder / f"{name}.py")) for name in names(folder)]
+
+
+CATALOGUE: Mapping[str, tuple[Sequence[str], Any]] = {
+    "methods": (("method", ""), lambda: _modules("erase.classifiers.methods")),
+    "recipes": (("recipe", "method", ""), _recipes),
+    "data": (("data", ""), lambda: _modules("erase.classifiers.data")),
+    "models": (("model", ""), lambda: _modules("erase.classifiers.models")),
+    "metrics": (("metric", ""), lambda: _modules("erase.eval.classifiers.metrics")),
+}
+"""What ``erase classifier list`` can list."""
+
+
+def listing(what: str | None = None) -> str:
+    """The entries of one kind, or of each, in aligned columns."""
+    from erase.cli.listing import aligned
+
+    parts = []
+    for name in CATALOGUE if what is None else (what,):
+        heads, rows = CATALOGUE[name]
+        parts.append("\n".join(aligned([heads, *rows()])))
+    return "\n\n".join(parts)

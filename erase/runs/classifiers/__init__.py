@@ -1,0 +1,1 @@
+"""One run of a classifier that forgets: train, mask, unlearn, retrain, eval."""

@@ -1,0 +1,94 @@
+"""The evidence of a run: what its models say of every sample, handed to the report."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from erase.classifiers.batches import Pool
+from erase.classifiers.fitting import predictions
+from erase.eval.classifiers.evidence import Case, Part, Side
+from erase.eval.classifiers.report import write_report
+from erase.runs.classifiers.run import ClassifierRun
+from erase.runs.classifiers.stages import WEIGHTS
+
+if TYPE_CHECKING:
+    from erase.runs.classifiers.stages import Workshop
+    from erase.runs.folder import RunFolder
+
+BATCH = 256
+"""Samples that are looked at together."""
+
+
+def prove(shop: Workshop, folder: RunFolder) -> None:
+    """Measures base, unlearned and retrained models, and writes the report.
+
+    Args:
+        shop: the run.
+        folder: with the records of the stages before.
+    """
+    run = shop.run
+    pools = _pools(shop)
+    case = Case(
+        kind=run.split.kind,
+        classes=run.data.classes,
+        labels={part: pool.labels.numpy() for part, pool in pools.items()},
+        forgotten=run.data.classes.index(run.split.spec.partition(":")[2])
+        if run.split.kind == "class"
+        else None,
+        seed=run.seed,
+        pools=pools,
+    )
+
+    def side(name: str, file: Path, *stages: str) -> Side:
+        classifier = shop.opened(file)
+        logits = {part: predictions(classifier, pool).numpy() for part, pool in pools.items()}
+        records = [folder.stages[stage] for stage in stages]
+        of = run.retrains if name.startswith("retrain") else 1
+        return Side(
+            name,
+            logits,
+            partial(shop.opened, file),
+            samples=sum(r.get("samples", 0.0) for r in records) if records else None,
+            seconds=sum(r["seconds"] for r in records) / of if records else None,
+        )
+
+    base = side("base", run.out / "base" / WEIGHTS, "train")
+    unlearned = side("unlearned", run.out / WEIGHTS, "mask", "unlearn")
+    retrained = [
+        side(f"retrain-{number}", run.out / "retrain" / str(number) / WEIGHTS, "retrain")
+        for number in range(run.retrains)
+    ]
+    write_report(run.out, case, base, unlearned, retrained, folder.facts)
+
+
+def _pools(shop: Workshop) -> dict[Part, Pool]:
+    """The split's samples by part, without those parts that have none."""
+    run: ClassifierRun = shop.run
+    split, data = run.split, run.data
+    device = shop.accelerator.device
+    found: dict[Part, Pool] = {}
+    trained = split.labels(data)
+    own: tuple[tuple[Part, tuple[int, ...]], ...] = (
+        ("forget", split.forget),
+        ("retain", split.retain),
+        ("validation", split.validation),
+    )
+    for part, numbers in own:
+        if numbers:
+            at = torch.tensor(numbers)
+            found[part] = Pool(data.train, at, trained[at], BATCH, (run.seed, part), device)
+    judged: tuple[tuple[Part, tuple[int, ...]], ...] = (
+        ("test", split.test),
+        ("attack", split.attack),
+        ("forgotten", split.forgotten),
+    )
+    for part, numbers in judged:
+        if numbers:
+            at = torch.tensor(numbers)
+            labels = data.test.labels[at]
+            found[part] = Pool(data.test, at, labels, BATCH, (run.seed, part), device)
+    return found

@@ -1,0 +1,233 @@
+"""A run, checked: which model forgets which samples of what data, how, and in which folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from erase.classifiers.data import load_data
+from erase.classifiers.models import parse_model
+from erase.classifiers.samples import Data, Training
+from erase.classifiers.split import ATTACK, VALIDATION, Split, load_split, make_split
+from erase.recipes.classifier import ClassifierRecipe, as_dict, keys
+from erase.recipes.settings import flags_of
+from erase.runs.folder import Graph, Plan
+from erase.runtime.errors import UserError
+from erase.runtime.files import digest, sha256
+
+STAGES = Graph(
+    outputs={
+        "train": ("split.json", "base"),
+        "mask": ("mask.safetensors",),
+        "unlearn": ("model.safetensors", "unlearning"),
+        "retrain": ("retrain",),
+        "eval": ("report.json", "report.html", "report.md", "report.csv"),
+    },
+    upstream={
+        "train": (),
+        "mask": ("train",),
+        "unlearn": ("train", "mask"),
+        "retrain": ("train",),
+        "eval": ("train", "unlearn", "retrain"),
+    },
+    commands={stage: (stage,) for stage in ("train", "mask", "unlearn", "retrain", "eval")},
+    program="erase classifier run",
+)
+RETRAINS = 3
+"""Models that are retrained, of which a floor has an interval."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierRun:
+    """What is to be done.
+
+    Attributes:
+        model: spec of the network, see ``classifiers.models``.
+        data: the samples.
+        split: which of them are forgotten.
+        recipe: the method with its settings.
+        training: of the base and of retraining alike.
+        retrains: models that never saw what is forgotten, >= 0; seeds 0, 1, …
+        seed: of every draw.
+        out: run folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        deterministic: the same bits on every run of a GPU.
+        shared: folder where runs find each other's base and retrained models; None for none.
+    """
+
+    model: str
+    data: Data
+    split: Split
+    recipe: ClassifierRecipe
+    training: Training
+    retrains: int = RETRAINS
+    seed: int = 0
+    out: Path = Path("runs/classifier")
+    device: str = "auto"
+    deterministic: bool = False
+    shared: Path | None = None
+
+    @property
+    def weights(self) -> Path | None:
+        """The base's weights where they are given, so that it is not trained."""
+        return parse_model(self.model)[2]
+
+    @property
+    def architecture(self) -> str:
+        """The model's spec without its weights."""
+        return self.model.partition("@")[0]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How samples are drawn, where no split is given.
+
+    Attributes:
+        train: samples to train on; None for all that are not held out.
+        validation, attack: see ``split.make_split``.
+        file: a ``split.json`` instead.
+    """
+
+    train: int | None = None
+    validation: float = VALIDATION
+    attack: float = ATTACK
+    file: Path | None = None
+
+
+def make_run(
+    model: str,
+    data: str,
+    forget: str | None,
+    recipe: ClassifierRecipe,
+    *,
+    draw: Draw | None = None,
+    training: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> ClassifierRun:
+    """Reads the data and draws the split.
+
+    Args:
+        model: spec of the network.
+        data: spec of the data.
+        forget: what is forgotten, see ``split.make_split``; None with ``draw.file``.
+        recipe: the method with its settings.
+        draw: how samples are drawn.
+        training: settings of training that differ from those usual for the data.
+        more: further fields of the run.
+
+    Raises:
+        UserError: bad input.
+    """
+    parse_model(model)
+    draw = draw or Draw()
+    check_shares(draw)
+    found = load_data(data)
+    seed = int(more.get("seed", 0))
+    if draw.file is not None:
+        split = load_split(draw.file, found)
+        if forget not in (None, split.spec):
+            raise UserError(
+                f"{draw.file} forgets {split.spec}, not {forget}: leave out --forget or --split."
+            )
+    elif forget is None:
+        raise UserError(
+            "What to forget is not said: give --forget random:0.1, class:NAME, cell:NAME/NAME, "
+            "indices:FILE or flipped:0.1."
+        )
+    else:
+        split = make_split(
+            found,
+            forget,
+            seed,
+            train=draw.train,
+            validation=draw.validation,
+            attack=draw.attack,
+        )
+    run = ClassifierRun(
+        model, found, split, recipe, make_training(found.training, training or {}), **more
+    )
+    if run.seed < 0 or run.retrains < 0:
+        which = "--seed" if run.seed < 0 else "--retrains"
+        raise UserError(f"{which} is negative: give 0 or more.")
+    return run
+
+
+def check_shares(draw: Draw) -> None:
+    """Refuses shares out of range.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    for flag in ("validation", "attack"):
+        value = getattr(draw, flag)
+        if not 0 <= value < 1:
+            raise UserError(f"--{flag} is {value:g}: give a share from 0 to below 1.")
+
+
+def make_training(usual: Training, given: Mapping[str, Any]) -> Training:
+    """The usual training with some values changed.
+
+    Raises:
+        UserError: a value out of range.
+    """
+    checks = {flag.name: flag for flag in flags_of(Training)}
+    return replace(usual, **{key: checks[key].checked(value) for key, value in given.items()})
+
+
+def make_plan(run: ClassifierRun) -> Plan:
+    """What every stage reads, hashed."""
+    split, flat = run.split, as_dict(run.recipe)
+    base = base_key(run)
+    return Plan(
+        {
+            "train": {
+                **base,
+                "forget": digest([split.forget, split.test, split.attack, split.forgotten]),
+            },
+            "mask": {"seed": run.seed, **{k: flat[k] for k in keys(run.recipe.method, "mask")}},
+            "unlearn": {
+                "seed": run.seed,
+                "method": run.recipe.method,
+                **{k: flat[k] for k in keys(run.recipe.method, "unlearn")},
+            },
+            "retrain": {"retrains": run.retrains},
+            "eval": {},
+        },
+        STAGES,
+    )
+
+
+def base_key(run: ClassifierRun) -> dict[str, Any]:
+    """What the base's weights depend on; whatever else is forgotten, it is the same base."""
+    file = run.weights
+    return {
+        "model": run.architecture,
+        "weights": sha256(file) if file else None,
+        "data": run.split.data,
+        "samples": digest([run.split.train, sorted(run.split.flips.items())]),
+        "training": asdict(run.training),
+        "seed": run.seed,
+    }
+
+
+def retrain_key(run: ClassifierRun, number: int) -> dict[str, Any]:
+    """What the weights of a retrained model depend on."""
+    return {
+        **base_key(run),
+        "weights": None,
+        "samples": digest([run.split.retain, sorted(run.split.flips.items())]),
+        "retrain": number,
+    }
+
+
+def default_out(model: str, data: str, forget: str, recipe: str, seed: int) -> Path:
+    """Where a run goes that says nothing else: ``runs/MODEL-DATA-FORGET-RECIPE-SEED``."""
+    parts = (model.partition("@")[0], data.partition("@")[0], forget, recipe)
+    plain = "-".join("".join(c if c.isalnum() or c in ".-" else "-" for c in p) for p in parts)
+    return Path("runs") / f"{plain}-{seed}"
+
+
+TRAINING = tuple(f.name for f in fields(Training))
+"""The settings of training."""
