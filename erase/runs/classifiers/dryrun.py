@@ -42,8 +42,8 @@ def describe(
     )
     lines = [
         f"model     {run.model} ({weights / 1e6:.2f} M weights)",
-        f"data      {run.data.spec}, {len(run.data.classes)} classes: {len(split.train):,} to train "
-        f"on, {len(split.validation):,} for validation, {len(split.test):,} to test, "
+        f"data      {run.data.spec}, {len(run.data.classes)} classes: {len(split.train):,} to "
+        f"train on, {len(split.validation):,} for validation, {len(split.test):,} to test, "
         f"{len(split.attack):,} for membership attacks",
         f"forget    {split.spec}: {len(split.forget):,}, retain {len(split.retain):,}",
         f"run       {run.out}",

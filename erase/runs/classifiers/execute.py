@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +25,10 @@ def open_workshop(run: ClassifierRun) -> Workshop:
     Raises:
         UserError: the network can't be built, does not fit the data, or its weights don't fit it.
     """
+    import torch
+
     from erase.classifiers.models import Shape
     from erase.runs.classifiers.stages import Workshop
-
-    import torch
 
     channels, side = run.data.shape()
     mean, std = run.data.moments()

@@ -213,12 +213,13 @@ def base_key(run: ClassifierRun) -> dict[str, Any]:
 
 
 def retrain_key(run: ClassifierRun, number: int) -> dict[str, Any]:
-    """What the weights of a retrained model depend on."""
+    """What the weights of a retrained model depend on; not on the base, nor on its seed."""
     return {
         **base_key(run),
         "weights": None,
         "samples": digest([run.split.retain, sorted(run.split.flips.items())]),
-        "retrain": number,
+        "seed": number,
+        "retrained": True,
     }
 
 

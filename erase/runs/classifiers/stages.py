@@ -18,7 +18,6 @@ from erase.runtime.files import atomic, digest
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch import Tensor
 
     from erase.unlearn.mask import Mask
 
@@ -88,7 +87,8 @@ def make_base(shop: Workshop) -> float:
     if run.weights is not None:
         save(run.out / "base" / WEIGHTS, shop.network(run.model, run.seed), key)
         return 0.0
-    train_into(shop, run.out / "base", "base", run.split.train, key, "train")
+    draws = (run.seed, "base")
+    train_into(shop, run.out / "base", draws, run.split.train, key, "train")
     return 3.0 * run.training.epochs * len(run.split.train)
 
 
@@ -103,14 +103,14 @@ def make_retrained(shop: Workshop) -> float:
         folder, title = run.out / "retrain" / str(number), f"retrain {number + 1}/{run.retrains}"
         key = retrain_key(run, number)
         if not holds(folder / WEIGHTS, key):
-            train_into(shop, folder, f"retrain {number}", run.split.retain, key, title)
+            train_into(shop, folder, (number, "retrain"), run.split.retain, key, title)
     return 3.0 * run.training.epochs * len(run.split.retain)
 
 
 def train_into(
     shop: Workshop,
     folder: Path,
-    name: str,
+    draws: tuple[int | str, ...],
     numbers: tuple[int, ...],
     key: Mapping[str, Any],
     title: str,
@@ -120,7 +120,7 @@ def train_into(
     Args:
         shop: the run.
         folder: gets ``model.safetensors`` and ``train.jsonl``.
-        name: of the model, a part of every draw's key.
+        draws: key of every draw.
         numbers: of the training samples.
         key: what the weights depend on.
         title: of the progress bar.
@@ -136,7 +136,7 @@ def train_into(
     processes.wait()
     try:
         if not holds(place / WEIGHTS, key):
-            classifier = _trained(shop, place, name, numbers, digest(dict(key)), title, 1.0)
+            classifier = _trained(shop, place, draws, numbers, digest(dict(key)), title, 1.0)
             save(place / WEIGHTS, classifier, key)
     finally:
         if processes.is_main():
@@ -148,7 +148,7 @@ def train_into(
 def _trained(
     shop: Workshop,
     folder: Path,
-    name: str,
+    draws: tuple[int | str, ...],
     numbers: tuple[int, ...],
     key: str,
     title: str,
@@ -159,7 +159,6 @@ def _trained(
 
     run = shop.run
     training = replace(run.training, epochs=share * run.training.epochs)
-    draws = (run.seed, name)
     classifier = shop.network(run.architecture, _seed(*draws))
     pool = shop.pool(numbers, draws, training.batch, training.augment)
     train(classifier, pool, training, folder, key, shop.accelerator, title)
@@ -221,7 +220,7 @@ def _retraining(shop: Workshop, key: str) -> Callable[[float], Classifier]:
 
     def retrain(share: float) -> Classifier:
         folder = run.out / "unlearning" / "short"
-        numbers = run.split.retain
-        return _trained(shop, folder, "short", numbers, f"{key} {share}", "short training", share)
+        draws, numbers = (run.seed, "short"), run.split.retain
+        return _trained(shop, folder, draws, numbers, f"{key} {share}", "short training", share)
 
     return retrain

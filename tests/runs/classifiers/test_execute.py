@@ -1,0 +1,130 @@
+"""Whole runs of tiny classifiers: what they write, resume, refuse and repeat."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from erase.formats.tensors import read_tensors
+from erase.recipes.classifier import load_recipe
+from erase.runs.classifiers.dryrun import describe
+from erase.runs.classifiers.execute import execute
+from erase.runs.classifiers.run import ClassifierRun, Draw, make_run
+from erase.runtime.errors import UserError
+from erase.unlearn.mask import Mask
+
+QUICK = {"epochs": 6.0, "lr": 0.1, "batch": 16}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Four classes of 8 px images: a bright quadrant each, with noise."""
+    rng = np.random.default_rng(0)
+
+    def draw(count: int) -> tuple[Any, Any]:
+        y = np.arange(count) % 4
+        x = rng.integers(0, 120, (count, 8, 8), dtype=np.uint8)
+        for image, label in zip(x, y, strict=True):
+            top, left = 4 * (label // 2), 4 * (label % 2)
+            image[top : top + 4, left : left + 4] += 100
+        return x, y
+
+    (x, y), (u, v) = draw(160), draw(80)
+    file = tmp_path_factory.mktemp("data") / "quadrants.npz"
+    np.savez(file, x_train=x, y_train=y, x_test=u, y_test=v)
+    return f"npz@{file}"
+
+
+def make(data: str, out: Path, forget: str = "random:0.1", **more: Any) -> ClassifierRun:
+    recipe = load_recipe(more.pop("recipe", "salun"), {"epochs": 2.0, "batch_size": 16})
+    given = {"training": QUICK, "device": "cpu", "out": out, **more}
+    return make_run("cnn", data, forget, recipe, **given)
+
+
+@pytest.fixture(scope="module")
+def done(data: str, tmp_path_factory: pytest.TempPathFactory) -> ClassifierRun:
+    run = make(data, tmp_path_factory.mktemp("run") / "a")
+    execute(run, told=False)
+    return run
+
+
+def test_a_run_writes_what_other_tools_rely_on(done: ClassifierRun) -> None:
+    report = json.loads((done.out / "report.json").read_text())
+    for side in ("base", "unlearned", "retrain"):
+        for key in ("ua", "ra", "ta", "mia"):
+            figure = report["summary"][side][key]
+            assert {"value", "n", "low", "high"} <= figure.keys()
+            assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+    for key in ("gap", "floor"):
+        assert {"value", "n", "low", "high"} <= report["summary"][key].keys()
+    split = json.loads((done.out / "split.json").read_text())
+    assert sorted(split["forget"] + split["retain"]) == split["train"]
+    assert len(split["forget"]) == 14  # a tenth of 144
+    base = read_tensors(done.out / "base/model.safetensors")
+    after = read_tensors(done.out / "model.safetensors")
+    mask = Mask.load(done.out / "mask.safetensors")
+    assert base.keys() == after.keys() and mask.count == mask.size // 2
+    for name, value in base.items():
+        still = ~mask.dense(name) if name in mask.bits else torch.ones_like(value, dtype=torch.bool)
+        assert torch.equal(value[still], after[name][still])
+    assert any(not torch.equal(base[name], after[name]) for name in base)
+    for name in ("report.html", "report.md", "report.csv"):
+        assert (done.out / name).stat().st_size
+
+
+def test_a_second_run_does_nothing_and_another_makes_the_same_bits(
+    data: str, done: ClassifierRun, tmp_path: Path
+) -> None:
+    before = {f: f.stat().st_mtime_ns for f in done.out.rglob("*.safetensors")}
+    execute(done, told=False)
+    assert before == {f: f.stat().st_mtime_ns for f in done.out.rglob("*.safetensors")}
+    again = make(data, tmp_path / "b", shared=tmp_path / "shared")
+    execute(again, told=False)
+    for file in before:
+        other = again.out / file.relative_to(done.out)
+        assert file.read_bytes() == other.read_bytes(), file
+
+
+def test_changed_inputs_are_refused_and_redo_their_own_stages(
+    data: str, done: ClassifierRun
+) -> None:
+    changed = replace(done, recipe=replace(done.recipe, lr=0.02))
+    with pytest.raises(UserError, match=r"inputs of .* changed \(lr\).*unlearn, eval: add --over"):
+        execute(changed, told=False)
+
+
+def test_weights_that_are_given_are_not_trained(
+    data: str, done: ClassifierRun, tmp_path: Path
+) -> None:
+    spec = f"cnn@{done.out / 'base/model.safetensors'}"
+    draw = Draw(file=done.out / "split.json")
+    run = make_run(
+        spec, data, None, done.recipe, draw=draw, training=QUICK, out=tmp_path / "r", device="cpu"
+    )
+    assert run.split == done.split
+    assert f"taken from {done.out / 'base/model.safetensors'}" in describe(run)
+    execute(run, ["train", "mask", "unlearn"], told=False)
+    ours = (tmp_path / "r/model.safetensors").read_bytes()
+    assert ours[200:] == (done.out / "model.safetensors").read_bytes()[200:]
+
+
+def test_a_dry_run_tells_the_stages_and_makes_nothing(data: str, tmp_path: Path) -> None:
+    run = make(data, tmp_path / "r", "class:2")
+    text = describe(run)
+    assert "forget    class:2: 36, retain 108" in text
+    assert "stage     retrain  3 models without what is forgotten" in text
+    assert "time      about" in text
+    assert not run.out.exists()
+
+
+def test_a_stage_names_what_it_needs(data: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unlearn needs train.*'erase classifier run --stages tra"):
+        execute(make(data, tmp_path / "r"), ["unlearn"], told=False)
+    with pytest.raises(UserError, match="no stage 'forget'"):
+        execute(make(data, tmp_path / "r"), ["forget"], told=False)
