@@ -42,7 +42,7 @@ def _samples(file: Path) -> Arrays:
             f"{file} can't be read as one of SVHN's ({reason(error)}): fetch it again."
         ) from error
     count = images.shape[-1] if images.ndim == 4 else -1
-    fits = images.shape == (SIDE, SIDE, 3, count) and labels.size == count
+    fits = images.shape == (SIDE, SIDE, 3, count) and labels.size == count > 0
     if not fits or images.dtype != np.uint8 or labels.dtype.kind not in "iu":
         raise UserError(
             f"{file} has X {images.shape} of {images.dtype} and y {labels.shape} of "
