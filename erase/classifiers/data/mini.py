@@ -40,7 +40,7 @@ def read(place: str) -> Data:
         test=Arrays(_drawn("heldout", TEST), test[by]),
         classes=names[by],
         axes=axes,
-        training=Training(epochs=20),
+        training=Training(epochs=10),
     )
 
 

@@ -32,7 +32,13 @@ def read(place: str) -> Data:
     if "classes" in found:
         classes = tuple(str(name) for name in found["classes"].reshape(-1))
     else:
-        classes = tuple(map(str, range(1 + int(max(train[1].max(), test[1].max())))))
+        most = int(max(train[1].max(), test[1].max()))
+        if most >= len(train[1]):
+            raise UserError(
+                f"{file} has the label {most} for {len(train[1])} training images: number the "
+                "classes from 0 on."
+            )
+        classes = tuple(map(str, range(1 + most)))
     return Data(spec=f"npz@{place}", train=arrays(*train), test=arrays(*test), classes=classes)
 
 

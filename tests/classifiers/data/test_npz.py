@@ -55,6 +55,7 @@ def test_channels_come_last(tmp_path: Path, channels: int) -> None:
         ({"y_train": Y[:5]}, "save 6 whole numbers, one for each image"),
         ({"y_train": Y / 2}, "of float64: save 6 whole numbers"),
         ({"y_test": Y[:3] - 1}, "has the label -1"),
+        ({"y_train": Y + 10**12}, "has the label 1000000000002 for 6 training images"),
         ({"classes": np.array(["a", "b"])}, "has the label 2, but there are 2 classes"),
         ({"classes": np.array(["a", "b", "b"])}, "a name of its own"),
         ({"x_train": X[:0], "y_train": Y[:0]}, "x_train of .* is empty"),
