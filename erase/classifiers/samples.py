@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -176,7 +176,7 @@ class Data:
         """Hex SHA-256 of all samples, by which a split knows its data; read once."""
         return self._digest
 
-    @cached_property
+    @functools.cached_property
     def _digest(self) -> str:
         parts = [self.train.digest(), self.test.digest(), *self.classes]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
