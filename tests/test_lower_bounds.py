@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-EXTRAS = ("mini", "timm", "8bit")
+EXTRAS = ("timm", "8bit")
 """What a user may install; the tools of ``dev`` are taken as they are."""
 ENVIRONMENT = "ERASE_LOWER_BOUNDS"
 """Names a folder in which the environment of 8 GB is kept between two runs."""

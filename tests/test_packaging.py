@@ -150,7 +150,7 @@ def test_what_runs_imports_nothing_that_only_developers_install() -> None:
     installed = requirements(names)
     # Each is asked for by a flag, and a sentence says how to install it.
     extras = PROJECT["project"]["optional-dependencies"]
-    for extra in ("mini", "timm", "8bit"):
+    for extra in ("timm", "8bit"):
         installed |= requirements([Requirement(text).name for text in extras[extra]])
     owners = packages_distributions()
     for folder in FOLDERS.values():

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from erase.runtime.errors import UserError
+from erase.runtime.errors import UserError, few
+
+LOOKED_AT = 5000
+"""Training images, at most, that ``Data.moments`` are taken over; evenly spaced."""
 
 
 class Samples(Protocol):
@@ -138,7 +142,7 @@ class Training:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A data set with its own test samples.
+    """A data set with its own test samples, checked when it is made.
 
     Attributes:
         spec: as the user named it.
@@ -157,8 +161,24 @@ class Data:
     training: Training = Training()
     model: str = "cnn"
 
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2 or len({*self.classes}) < len(self.classes):
+            named = few(self.classes)
+            raise UserError(
+                f"{self.spec} has the classes {named}: give data with two or more, each with a "
+                "name of its own."
+            )
+        for which, samples in (("training", self.train), ("test", self.test)):
+            if not len(samples.labels):
+                raise UserError(f"{self.spec} has no {which} samples: give data with some.")
+            check_labels(samples.labels, self.classes, f"A {which} sample of {self.spec}")
+
     def digest(self) -> str:
-        """Hex SHA-256 of all samples, by which a split knows its data."""
+        """Hex SHA-256 of all samples, by which a split knows its data; read once."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
         parts = [self.train.digest(), self.test.digest(), *self.classes]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -166,6 +186,24 @@ class Data:
         """Channels and side of the images, px; those of the first one."""
         _, channels, _, side = self.train.images(torch.tensor([0])).shape
         return int(channels), int(side)
+
+    def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel over the training images, in [0, 1].
+
+        Over ``LOOKED_AT`` of them at most, the same ones whatever the split. The deviation is one
+        step of 8 bits or more, to be divided by.
+        """
+        count = len(self.train.labels)
+        looked = min(count, LOOKED_AT)
+        sums = torch.zeros(2, self.shape()[0], dtype=torch.float64)
+        pixels = 0
+        for part in (torch.arange(looked) * count // looked).split(64):
+            x = self.train.images(part).double()
+            sums += torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])
+            pixels += x.numel() // x.shape[1]
+        mean = sums[0] / pixels
+        std = (sums[1] / pixels - mean.square()).clamp(min=0).sqrt().clamp(min=1 / 255)
+        return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def check_labels(labels: Sequence[int] | Tensor, classes: Sequence[str], where: str) -> None:
@@ -178,9 +216,6 @@ def check_labels(labels: Sequence[int] | Tensor, classes: Sequence[str], where: 
     outside = found[(found < 0) | (found >= len(classes))]
     if len(outside):
         raise UserError(
-            f"{where} has the label {int(outside[0])}, but there are {len(classes)} classes, "
-            f"numbered from 0 to {len(classes) - 1}."
+            f"{where} has the label {int(outside[0])}, but there are {len(classes)} classes: "
+            f"number them from 0 to {len(classes) - 1}."
         )
-
-
-Read = Callable[[str], Data]

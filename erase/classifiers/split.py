@@ -40,7 +40,7 @@ class Split:
         seed: of the draws.
         data: digest of the data.
         train: what the base is trained on: ``forget`` and ``retain`` together.
-        validation: held out; settings are chosen on it.
+        validation: held out; settings are chosen on it. Without a class that is forgotten whole.
         test: judges the models; without ``forgotten``.
         attack: test samples that membership attacks alone see.
         forgotten: test samples of a class that is forgotten whole; else empty.
@@ -66,12 +66,18 @@ class Split:
                 f"'{clipped(self.spec)}' forgets {which}: leave something to forget and something "
                 "to retain."
             )
-        own = [*self.forget, *self.retain]
-        apart = len({*own, *self.validation}) == len(own) + len(self.validation)
-        if sorted(own) != list(self.train) or not apart:
+        if not self.test:
             raise UserError(
-                "The split is damaged: a sample stands in two of forget, retain and validation, or "
-                "in none."
+                f"'{clipped(self.spec)}' leaves no sample to test on: give data with more test "
+                "samples."
+            )
+        trained = [*self.forget, *self.retain]
+        sides = ([*trained, *self.validation], [*self.test, *self.attack, *self.forgotten])
+        once = all(len({*side}) == len(side) for side in sides)
+        if sorted(trained) != list(self.train) or not once or not {*self.flips} <= {*trained}:
+            raise UserError(
+                "The split is damaged: a sample stands in two of its parts, or is trained on and "
+                "neither forgotten nor retained."
             )
 
     @property
@@ -141,8 +147,8 @@ def make_split(
     Args:
         data: with K classes.
         forget: ``random:SHARE`` of the training samples; ``class:NAME``; ``cell:A/B``, the samples
-            that two axes name so; ``indices:FILE``, numbers of training samples, one a line;
-            ``flipped:SHARE``, which are given a wrong label first.
+            that two axes name so; ``indices:FILE``, numbers of training samples, one a line, none
+            of which is held out; ``flipped:SHARE``, which are given a wrong label first.
         seed: of the draws.
         train: samples to train on, as many of each class; None for all that are not held out.
         validation: share of each class to hold out, in [0, 1).
@@ -151,20 +157,31 @@ def make_split(
     Raises:
         UserError: a spec that says nothing, or that forgets nothing or everything.
     """
-    rows = data.train.labels
-    held = _held_out(rows, validation, seed)
+    kind, what = _parsed(forget)
+    rows: list[int] = data.train.labels.tolist()
+    listed = _listed(Path(what), len(rows)) if kind == "indices" else frozenset[int]()
+    held = _held_out(rows, validation, seed, listed)
     own = [n for n in range(len(rows)) if n not in held]
     if train is not None:
-        own = _fewer(own, rows, train, seed)
-    chosen, flips = _chosen(data, forget, own, seed)
-    kind, _, what = forget.partition(":")
+        own = _fewer(own, rows, train, seed, listed)
     test = list(range(len(data.test.labels)))
     gone: list[int] = []
-    if kind == "class":
-        label = data.classes.index(what)
-        gone = [n for n in test if int(data.test.labels[n]) == label]
+    flips: dict[int, int] = {}
+    if kind == "indices":
+        chosen = listed
+    elif kind == "cell":
+        chosen = _cell(data, what, own)
+    elif kind == "class":
+        label = _label(data.classes, what)
+        chosen = frozenset(n for n in own if rows[n] == label)
+        held = frozenset(n for n in held if rows[n] != label)
+        gone = (data.test.labels == label).nonzero().reshape(-1).tolist()
         test = sorted({*test} - {*gone})
-    apart = _part(test, attack, seed)
+    else:
+        chosen = _drawn(own, _share(forget, what), seed, "forget")
+        if kind == "flipped":
+            flips = _flips(sorted(chosen), rows, len(data.classes), seed)
+    apart = _drawn(test, attack, seed, "attack")
     return Split(
         spec=forget,
         seed=seed,
@@ -180,61 +197,55 @@ def make_split(
     )
 
 
-def _held_out(labels: Tensor, share: float, seed: int) -> set[int]:
-    """A share of each class."""
-    found: set[int] = set()
-    for label in labels.unique().tolist():
-        own = (labels == label).nonzero().reshape(-1)
-        order = torch.randperm(len(own), generator=generator(seed, "validation", int(label)))
-        found.update(own[order[: int(share * len(own))]].tolist())
-    return found
-
-
-def _fewer(own: Sequence[int], labels: Tensor, most: int, seed: int) -> list[int]:
-    """``most`` of the samples, the classes taking turns."""
-    order = torch.randperm(len(own), generator=generator(seed, "train")).tolist()
-    turns: dict[int, int] = {}
-    ranked = []
-    for place in order:
-        label = int(labels[own[place]])
-        turns[label] = turns.get(label, 0) + 1
-        ranked.append((turns[label], label, own[place]))
-    if most > len(own) or most < 2:
-        raise UserError(
-            f"--train-samples is {most}, but {len(own)} samples can be trained on: give a number "
-            "from 2 on up to that."
-        )
-    return sorted(number for _, _, number in sorted(ranked)[:most])
-
-
-def _part(numbers: Sequence[int], share: float, seed: int) -> set[int]:
-    order = torch.randperm(len(numbers), generator=generator(seed, "attack")).tolist()
-    return {numbers[place] for place in order[: int(share * len(numbers))]}
-
-
-def _chosen(
-    data: Data, spec: str, own: Sequence[int], seed: int
-) -> tuple[set[int], dict[int, int]]:
-    """The samples to forget, and the labels that were flipped."""
+def _parsed(spec: str) -> tuple[str, str]:
+    """What kind of thing is forgotten, and which."""
     kind, _, what = spec.partition(":")
     if kind not in KINDS or not what:
         raise UserError(
             f"'{clipped(spec)}' does not say what to forget: give random:0.1, class:NAME, "
             f"cell:NAME/NAME, indices:FILE or flipped:0.1.{nearest(kind, KINDS)}"
         )
-    if kind in ("random", "flipped"):
-        count = round(_share(spec, what) * len(own))
-        order = torch.randperm(len(own), generator=generator(seed, "forget")).tolist()
-        chosen = {own[place] for place in order[:count]}
-        if kind == "random":
-            return chosen, {}
-        return chosen, _flips(sorted(chosen), data, seed)
-    if kind == "indices":
-        return _listed(Path(what), own, len(data.train.labels)), {}
-    if kind == "class":
-        label = _label(data.classes, what, "class")
-        return {n for n in own if int(data.train.labels[n]) == label}, {}
-    return _cell(data, what, own), {}
+    return kind, what
+
+
+def _drawn(numbers: Sequence[int], share: float, seed: int, purpose: str) -> frozenset[int]:
+    """A share of them, rounded to whole samples."""
+    order = torch.randperm(len(numbers), generator=generator(seed, purpose)).tolist()
+    return frozenset(numbers[place] for place in order[: round(share * len(numbers))])
+
+
+def _held_out(
+    labels: Sequence[int], share: float, seed: int, kept: frozenset[int]
+) -> frozenset[int]:
+    """A share of each class, rounded down; none of ``kept``."""
+    members: dict[int, list[int]] = {}
+    for number, label in enumerate(labels):
+        members.setdefault(label, []).append(number)
+    found: set[int] = set()
+    for label, own in members.items():
+        order = torch.randperm(len(own), generator=generator(seed, "validation", label)).tolist()
+        free = [own[place] for place in order if own[place] not in kept]
+        found.update(free[: int(share * len(own))])
+    return frozenset(found)
+
+
+def _fewer(
+    own: Sequence[int], labels: Sequence[int], most: int, seed: int, kept: frozenset[int]
+) -> list[int]:
+    """``most`` of the samples, ``kept`` before the others and the classes taking turns."""
+    if not max(2, len(kept)) <= most <= len(own):
+        raise UserError(
+            f"--train-samples is {most}, but {len(own)} samples can be trained on: give a number "
+            f"from {max(2, len(kept))} up to that."
+        )
+    order = torch.randperm(len(own), generator=generator(seed, "train")).tolist()
+    turns: dict[int, int] = {}
+    ranked = []
+    for number in sorted((own[place] for place in order), key=lambda n: n not in kept):
+        label = labels[number]
+        turns[label] = turns.get(label, 0) + 1
+        ranked.append((number not in kept, turns[label], label, number))
+    return sorted(number for *_, number in sorted(ranked)[:most])
 
 
 def _share(spec: str, text: str) -> float:
@@ -243,68 +254,66 @@ def _share(spec: str, text: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise UserError(f"'{clipped(spec)}' has no share between 0 and 1: write random:0.1.")
+        raise UserError(
+            f"'{clipped(spec)}' has no share between 0 and 1: write {spec.partition(':')[0]}:0.1."
+        )
     return share
 
 
-def _flips(chosen: Sequence[int], data: Data, seed: int) -> dict[int, int]:
+def _flips(chosen: Sequence[int], labels: Sequence[int], k: int, seed: int) -> dict[int, int]:
     """A wrong label for each, drawn uniformly from the others."""
-    k = len(data.classes)
     steps = torch.randint(1, k, (len(chosen),), generator=generator(seed, "flips")).tolist()
-    labels = data.train.labels
-    return {n: (int(labels[n]) + step) % k for n, step in zip(chosen, steps, strict=True)}
+    return {n: (labels[n] + step) % k for n, step in zip(chosen, steps, strict=True)}
 
 
-def _label(names: Sequence[str], name: str, what: str) -> int:
+def _label(names: Sequence[str], name: str, what: str = "class") -> int:
     if name not in names:
         raise UserError(
             f"There is no {what} '{clipped(name)}': choose from {clipped(', '.join(names), 200)}."
             f"{nearest(name, names)}"
         )
-    return list(names).index(name)
+    return names.index(name)
 
 
-def _cell(data: Data, what: str, own: Sequence[int]) -> set[int]:
-    """The samples with two names, one of each of two axes."""
+def _cell(data: Data, what: str, own: Sequence[int]) -> frozenset[int]:
+    """The samples with two names, one of each of two axes, in either order."""
     first, _, second = what.partition("/")
     if len(data.axes) < 2 or not second:
         raise UserError(
             f"'cell:{clipped(what)}' needs data with two kinds of labels, such as mini, and a name "
             "of each: cell:church/ink."
         )
-    one, other = list(data.axes.values())[:2]
-    if first in other.names:
+    (title, one), (beside, other) = list(data.axes.items())[:2]
+    if first not in one.names and (first in other.names or second in one.names):
         first, second = second, first
-    a, b = _label(one.names, first, "label"), _label(other.names, second, "label")
-    return {n for n in own if int(one.train[n]) == a and int(other.train[n]) == b}
+    a, b = _label(one.names, first, title), _label(other.names, second, beside)
+    both = (one.train == a) & (other.train == b)
+    return frozenset(both.nonzero().reshape(-1).tolist()) & frozenset(own)
 
 
-def _listed(file: Path, own: Sequence[int], count: int) -> set[int]:
+def _listed(file: Path, count: int) -> frozenset[int]:
     """Numbers of training samples, one a line.
 
     Raises:
         UserError: no number, one that is not a training sample's, or one that comes twice.
     """
-    text = read_text(file, "The list of samples")
     found: set[int] = set()
-    trained = {*own}
-    for line, entry in enumerate(filter(None, map(str.strip, text.splitlines())), 1):
-        number = int(entry) if entry.isdecimal() else -1
-        if number < 0:
+    lines = read_text(file, "The list of samples").splitlines()
+    for line, entry in enumerate(map(str.strip, lines), 1):
+        if not entry:
+            continue
+        if not (entry.isascii() and entry.isdecimal()):
             raise UserError(
-                f"{file}, entry {line}: '{clipped(entry)}' is not the number of a sample, counted "
-                "from 0."
+                f"{file}, line {line}: '{clipped(entry)}' is not the number of a sample: list one "
+                "number a line, counted from 0."
             )
-        if number >= count:
+        # Python refuses to read numbers of thousands of digits.
+        if len(entry.lstrip("0")) > len(str(count)) or int(entry) >= count:
             raise UserError(
-                f"{file}, entry {line}: there is no sample {number}, the last one is {count - 1}."
+                f"{file}, line {line}: there is no training sample {clipped(entry)}, the last one "
+                f"is {count - 1}: give a list for these data."
             )
-        if number not in trained:
-            raise UserError(
-                f"{file}, entry {line}: sample {number} is not trained on, since it is held out "
-                "for validation or left out: leave it out, or give --validation 0."
-            )
-        if number in found:
-            raise UserError(f"{file}, entry {line}: sample {number} comes twice: list it once.")
-        found.add(number)
-    return found
+        if int(entry) in found:
+            raise UserError(f"{file}, line {line}: sample {entry} comes twice: list it once.")
+        found.add(int(entry))
+    return frozenset(found)

@@ -12,7 +12,6 @@ from safetensors import safe_open
 
 from erase.mini import bars, world
 
-pytest.importorskip("resvg_py")
 WEIGHTS = world.HERE / "weights"
 
 

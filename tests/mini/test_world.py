@@ -7,12 +7,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from erase.mini import world
 from erase.mini.icons import extract
-
-pytest.importorskip("resvg_py")
 
 
 def test_twelve_objects_in_four_styles_two_for_tuning() -> None:

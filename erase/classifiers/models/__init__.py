@@ -13,6 +13,7 @@ downloaded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from erase.runtime.errors import UserError, clipped, nearest
+from erase.runtime.errors import UserError, clipped, few, nearest, reason
 from erase.runtime.modules import names
 
 HERE = Path(__file__).parent
@@ -89,9 +90,9 @@ def parse_model(spec: str) -> tuple[str, str, Path | None]:
     """A spec's module, architecture and weights file.
 
     Raises:
-        UserError: no such module, or an architecture that is missing or too much.
+        UserError: no such module, an architecture that is missing or too much, or no such file.
     """
-    head, _, file = spec.partition("@")
+    head, at, place = spec.partition("@")
     name, _, arch = head.partition(":")
     if name not in list_models():
         raise UserError(
@@ -102,29 +103,73 @@ def parse_model(spec: str) -> tuple[str, str, Path | None]:
     if bool(arch) != bool(wanted):
         form = f"{name}:{wanted}[@FILE]" if wanted else f"{name}[@FILE]"
         raise UserError(f"'{clipped(spec)}' does not name a model: write {form}.")
-    return name, arch, Path(file) if file else None
+    if not at:
+        return name, arch, None
+    file = Path(place).expanduser()
+    if not file.is_file():
+        raise UserError(
+            f"There is no file '{clipped(place)}' with the weights of '{clipped(head)}': give one "
+            "of tensors, .safetensors or .pth."
+        )
+    return name, arch, file
 
 
 def build_model(spec: str, shape: Shape, seed: int = 0) -> Classifier:
     """Builds a model, with the weights of its FILE or, without one, initialised from the seed.
 
     Raises:
-        UserError: it can't be built, or the file is not of this model.
+        UserError: it can't be built, the file is not of this model, or it can't take such images.
     """
     from erase.formats.tensors import read_tensors
-    from erase.runtime.errors import reason
 
     name, arch, file = parse_model(spec)
     module = import_module(f"{__name__}.{name}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network: nn.Module = module.build(arch, shape)
-    if file is not None:
-        try:
-            network.load_state_dict(read_tensors(file))
-        except RuntimeError as error:
-            raise UserError(
-                f"{file} does not hold the weights of {name}{':' if arch else ''}{arch} with "
-                f"{shape.classes} classes ({reason(error)})."
-            ) from error
-    return Classifier(network, shape.classes, module.MEAN, module.STD)
+        if file is not None:
+            state = read_tensors(file)
+            if problem := _misfit(state, network.state_dict()):
+                raise UserError(
+                    f"{file} does not hold the weights of {spec.partition('@')[0]} with "
+                    f"{shape.classes} classes ({problem}): give the file of such a model."
+                )
+            network.load_state_dict(state)
+        classifier = Classifier(network, shape.classes, module.MEAN, module.STD)
+        _try(classifier, spec, shape)
+    return classifier
+
+
+def _misfit(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """What keeps a file's tensors from a network; empty where nothing does."""
+    if missing := [name for name in own if name not in state]:
+        return f"it lacks {few(missing)}"
+    if others := [name for name in state if name not in own]:
+        return f"it has {few(others)} too much"
+    for name, value in own.items():
+        if state[name].shape != value.shape:
+            return f"'{name}' is {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+    return ""
+
+
+@torch.no_grad()
+def _try(classifier: Classifier, spec: str, shape: Shape) -> None:
+    """Shows it two black images.
+
+    Raises:
+        UserError: it can't take them, or returns something else than logits.
+    """
+    training = {m: m.training for m in classifier.network.modules()}
+    classifier.network.eval()
+    try:
+        classifier.logits(torch.zeros(2, shape.channels, shape.side, shape.side))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a network raises that is not made for such images
+        raise UserError(
+            f"'{clipped(spec)}' can't take images of {shape.channels} x {shape.side} x "
+            f"{shape.side} ({reason(error)}): give other images or another model."
+        ) from error
+    finally:
+        for module, was in training.items():
+            module.training = was
