@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from erase.eval.pages import phrases
-from erase.eval.pages.table import Better, Cell, Column
+from erase.eval.pages import phrases, table
+from erase.eval.pages.table import Better, Column
 
 
 class Estimate(Protocol):
@@ -63,6 +63,42 @@ class Figure:
     against: str | None = None
 
 
+Cell = Mapping[str, Any]
+"""The content of a ``cell.json``: what a comparison keeps of a run."""
+
+
+@dataclass(frozen=True)
+class CellColumn(Column):
+    """A figure in the table of a comparison.
+
+    Attributes:
+        of: reads it from a cell; None where not measured.
+        n: images of which the value is a share; None where it is none.
+        scale: what a value without a unit is multiplied by when printed.
+        titled: the title with the network that measured a cell's; None for the column's own.
+        optional: left out where no cell has it.
+    """
+
+    of: Callable[[Cell], float | None] = lambda cell: None
+    n: Callable[[Cell], int] | None = None
+    scale: float = 1.0
+    titled: Callable[[Cell], str | None] = lambda cell: None
+    optional: bool = False
+
+    def text(self, value: float) -> str:
+        """A value as the tables print it."""
+        return f"{self.scaled(value):.{self.places}f}"
+
+    @property
+    def places(self) -> int:
+        """Digits behind the point."""
+        return 1 if self.digits is None else self.digits
+
+    def scaled(self, value: float) -> float:
+        """A value in the unit of the column."""
+        return value * (100 if self.unit == "%" else self.scale)
+
+
 def figure(column: Column, found: Estimate | None, **more: Any) -> Figure:
     """The figure of a column.
 
@@ -97,17 +133,17 @@ def text(row: Mapping[str, Any], value: float, sign: bool = False) -> str:
     return phrases.distance(value) if row["digits"] is None else f"{value:.{row['digits']}f}"
 
 
-def cell(row: Mapping[str, Any], sign: bool = False) -> Cell:
+def cell(row: Mapping[str, Any], sign: bool = False) -> table.Cell:
     """A figure (as JSON) with its interval, its note or the reason why there is none."""
     if row["value"] is None:
-        return Cell(phrases.DASH, row["reason"] or "")
+        return table.Cell(phrases.DASH, row["reason"] or "")
     shown = text(row, row["value"], sign)
     if row["note"] or row["low"] is None or row["high"] is None:
-        return Cell(shown, row["note"])
+        return table.Cell(shown, row["note"])
     if row["unit"] == "%" and sign:
-        return Cell(shown, phrases.interval(row))
+        return table.Cell(shown, phrases.interval(row))
     between = " to " if row["unit"] == "points" else phrases.DASH
     ends = (text(row, row[end]) for end in ("low", "high"))
     if row["unit"]:
-        return Cell(shown, between.join(ends))
-    return Cell(shown, phrases.span(*ends))
+        return table.Cell(shown, between.join(ends))
+    return table.Cell(shown, phrases.span(*ends))

@@ -87,7 +87,7 @@ def _estimates(ready: Ready, count: int) -> list[str]:
         f"disk      about {disk_bytes(ready) / 2**20:,.0f} MiB{each}",
         f"memory    about {memory / 2**20:,.0f}{of} MiB at the peak ({where})",
     ]
-    closed = sorted({j.spec for one in ready.opened for j in one.judges.values() if not j.facts})
+    closed = sorted({spec for one in ready.opened for spec in one.unfetched})
     lines += [f"judge     {spec} (not downloaded yet: its time is not counted)" for spec in closed]
     long = long_told([ready.run] * count, found, todo)
     return [*lines, *([long] if long else [])]

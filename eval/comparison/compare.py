@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from erase.eval.comparison.columns import UNPAIRED, Cell, Column, columns_of
+from erase.eval.comparison.columns import UNPAIRED, columns_of
+from erase.eval.figure import Cell, CellColumn
 from erase.eval.stats.intervals import Mean, bootstrap, pooled
 from erase.runtime.errors import UserError
 
@@ -135,7 +136,7 @@ def _as_base(cell: Cell) -> Cell:
     }
 
 
-def _mean(cells: Sequence[Cell], column: Column) -> Mean | None:
+def _mean(cells: Sequence[Cell], column: CellColumn) -> Mean | None:
     groups: dict[str, list[tuple[float, int]]] = {}
     for cell in cells:
         value = column.of(cell)

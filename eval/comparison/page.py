@@ -10,9 +10,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from erase.eval.comparison.columns import MAKING, UNPAIRED, Column, columns, harmonic
+from erase.eval.comparison.columns import MAKING, UNPAIRED, columns, harmonic
 from erase.eval.comparison.lead import ENDS, FEW, RULE, SHARES, lead
 from erase.eval.comparison.tables import RECIPE, figures
+from erase.eval.figure import CellColumn
 from erase.eval.pages import phrases, plots, table
 from erase.eval.pages.html import data_uri, spread, template
 from erase.eval.pages.table import Cell
@@ -71,7 +72,7 @@ def render(
         seen_rows=_lines(lines, seen),
         made=[RECIPE, *made, *SIZES],
         made_rows=_lines(result["rows"], made),
-        paired=[Column("against", "against"), *paired],
+        paired=[CellColumn("against", "against"), *paired],
         lead=lead(result),
         rule=RULE,
         trade=_trade(result),
@@ -89,7 +90,7 @@ def render(
     return html
 
 
-def _lines(rows: Sequence[Mapping[str, Any]], shown: Sequence[Column]) -> list[dict[str, Any]]:
+def _lines(rows: Sequence[Mapping[str, Any]], shown: Sequence[CellColumn]) -> list[dict[str, Any]]:
     """The rows of a table; the base model and the first recipe stand apart."""
     first = next((r["recipe"] for r in rows if r["method"]), None)
     return [
@@ -110,7 +111,7 @@ def _trade(result: Mapping[str, Any]) -> Markup | None:
     return Markup(plots.trade_off(result["rows"]))
 
 
-def _pairs(result: Mapping[str, Any], shown: Sequence[Column]) -> list[dict[str, Any]]:
+def _pairs(result: Mapping[str, Any], shown: Sequence[CellColumn]) -> list[dict[str, Any]]:
     """The differences of the first recipe to every other."""
     found = []
     for pair in result["paired"]:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from erase.eval.comparison.columns import COSTS, UNPAIRED, Column, columns, columns_of
+from erase.eval.comparison.columns import COSTS, UNPAIRED, columns, columns_of
+from erase.eval.figure import CellColumn
 from erase.eval.pages import table
 from erase.eval.pages.phrases import DASH, missing, span
 
 
-def absent(row: Mapping[str, Any], column: Column) -> str:
+def absent(row: Mapping[str, Any], column: CellColumn) -> str:
     """What stands in place of a figure: there may be nothing to measure."""
     untrained = row["method"] in (None, "included") and column.key in COSTS
     unmoved = row["method"] is None and column.key == "lpips"
@@ -19,7 +20,7 @@ def absent(row: Mapping[str, Any], column: Column) -> str:
 
 
 def cell(
-    value: Mapping[str, Any] | None, column: Column, absent: str = "not measured"
+    value: Mapping[str, Any] | None, column: CellColumn, absent: str = "not measured"
 ) -> table.Cell:
     """A figure as the tables print it, with its interval over the concepts where it has one."""
     if value is None:
@@ -30,7 +31,7 @@ def cell(
     return table.Cell(column.text(value["value"]), ends)
 
 
-def figures(row: Mapping[str, Any], shown: Sequence[Column]) -> dict[str, Any]:
+def figures(row: Mapping[str, Any], shown: Sequence[CellColumn]) -> dict[str, Any]:
     """A row's name and its figures as the tables print them."""
     found = {c.key: cell(row["figures"][c.key], c, absent(row, c)) for c in shown}
     return {"recipe": row["recipe"], **found}
@@ -70,7 +71,7 @@ def latex(result: Mapping[str, Any]) -> str:
     return head + table.latex([RECIPE, *shown, table.Column("cells", "cells")], rows)
 
 
-def _best(rows: Sequence[Mapping[str, Any]], column: Column) -> str | None:
+def _best(rows: Sequence[Mapping[str, Any]], column: CellColumn) -> str | None:
     """The best figure of the column as it is printed; None for no complete row."""
     values = [f["value"] for r in rows if r["complete"] and (f := r["figures"][column.key])]
     return column.text((max if column.better == "up" else min)(values)) if values else None

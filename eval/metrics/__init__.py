@@ -8,6 +8,8 @@ report, table and comparison. It offers
 
 and, where the defaults don't fit,
 
+    COMPARED                    its columns in comparisons; without, every figure of its own that
+                                cells list has one
     AGAINST                     the second set that it measures against, see ``Second``
     BY_GROUP                    whether every group of prompts has figures of its own
     NEEDS                       what folders can't be measured without, each with a sentence
@@ -21,7 +23,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from erase.eval.figure import Figure
+import numpy as np
+from numpy.typing import NDArray
+
+from erase.eval.figure import CellColumn, Figure
 from erase.eval.instruments.setting import Setting
 from erase.eval.pages.table import Column
 from erase.eval.pictures import Picture
@@ -96,6 +101,25 @@ class Sectioned(Protocol):
         ...
 
 
+@runtime_checkable
+class Tried(Protocol):
+    """A metric whose networks take their time, told before there are images."""
+
+    def trial(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        """Looks at RGB images (H, W, 3) as measuring does, to be timed."""
+        ...
+
+
+@runtime_checkable
+class Fetched(Protocol):
+    """A metric that downloads networks, which ``Setting.fetch`` may forbid for now."""
+
+    @property
+    def unfetched(self) -> Sequence[str]:
+        """Specs of those that were left closed."""
+        ...
+
+
 def build_metric(name: str, setting: Setting) -> Metric[Any]:
     """Opens a metric by the name of its module.
 
@@ -109,6 +133,11 @@ def build_metric(name: str, setting: Setting) -> Metric[Any]:
 def columns(name: str) -> tuple[Column, ...]:
     """The figures that a metric may give."""
     return tuple(_module(name).COLUMNS)
+
+
+def compared(name: str) -> tuple[CellColumn, ...]:
+    """A metric's columns in comparisons; none where it states none."""
+    return tuple(getattr(_module(name), "COMPARED", ()))
 
 
 def against(name: str) -> Second | None:

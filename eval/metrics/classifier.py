@@ -14,12 +14,15 @@ prompts only; what the forget images became is a figure of its own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from erase.eval.figure import Figure, figure
+import numpy as np
+from numpy.typing import NDArray
+
+from erase.eval.figure import Cell, CellColumn, Figure, figure
 from erase.eval.instruments.free_text import Placed, labels_of, place, told
 from erase.eval.instruments.judges import Judge
 from erase.eval.instruments.setting import Setting
@@ -71,6 +74,24 @@ COLUMNS = (
 AGAINST = "base"
 NEEDS = {"concept": "The classifier needs --concept, which says what counts as erased."}
 RANK = 10
+
+
+def _share(key: str) -> Callable[[Cell], float | None]:
+    def read(cell: Cell) -> float | None:
+        found = cell["summary"]["erased"][key]
+        return None if found is None else float(found["value"])
+
+    return read
+
+
+def _asked(key: str) -> Callable[[Cell], int]:
+    return lambda cell: int(cell["summary"]["erased"][key]["n"])
+
+
+COMPARED = tuple(
+    CellColumn(key, key.upper(), "%", "up", of=_share(key), n=_asked(key))
+    for key in ("ua", "ira", "cra")
+)
 FIGURES = ("ua", "ra", "ira", "cra", "became_anchor")
 NO_JUDGE = "not measured: no judge"
 
@@ -277,6 +298,16 @@ class Classifier:
         }
         how = {"how": self.told} if self.told else {}
         return {"target": asdict(self.target), "judges": judges, **how}
+
+    @property
+    def unfetched(self) -> list[str]:
+        """See ``metrics.Fetched``: a judge that was not fetched has no facts."""
+        return [judge.spec for judge in self.judges.values() if not judge.facts]
+
+    def trial(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        """See ``metrics.Tried``."""
+        for judge in {id(j): j for j in self.judges.values() if j.facts}.values():
+            judge.classify(images)
 
     def labels(self, picture: Picture) -> Mapping[str, str]:
         """What an image should show, on the axes where its judge can say so."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from erase.eval.figure import Figure, figure
+from erase.eval.figure import Cell, CellColumn, Figure, figure
 from erase.eval.instruments.bundled import mini_clip
 from erase.eval.instruments.clip import Clip, check_clip, load_clip
 from erase.eval.instruments.judges import to_pil
@@ -46,6 +46,13 @@ COLUMNS = (
     ),
 )
 RANK = 40
+
+
+def _of_cell(cell: Cell) -> float | None:
+    return None if cell["clip_score"] is None else float(cell["clip_score"]["erased"]["value"])
+
+
+COMPARED = (CellColumn("clip", "CLIP score", "", "up", digits=1, of=_of_cell),)
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,14 @@ class ClipScore:
     def named(self) -> str | None:
         """The spec; of the bundled model without the place where it happens to be installed."""
         return self.spec.partition("@")[0] if self.spec == mini_clip() else self.spec
+
+    def trial(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        """See ``metrics.Tried``."""
+        if self.clip is None:
+            return
+        own = [self.clip.preprocess(to_pil(image)) for image in images]
+        with torch.inference_mode():
+            self.clip.model.encode_image(torch.stack(own).to(self.device))
 
     def looks_at(self, picture: Picture) -> bool:
         """Retained images: of an erased concept's, the fit to the prompt is no question."""

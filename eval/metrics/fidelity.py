@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from erase.eval.figure import Figure, figure
+from erase.eval.figure import Cell, CellColumn, Figure, figure
 from erase.eval.instruments.features import STANDARD, Extractor, Features, mini_extractor
 from erase.eval.instruments.setting import Setting
 from erase.eval.metrics import Seen
@@ -44,6 +45,23 @@ NEEDS = {
     "reference": "FID and KID need --reference, a folder of base images with other seeds.",
 }
 RANK = 20
+
+
+def _fid(cell: Cell) -> Mapping[str, Any] | None:
+    return next((f for f in cell["fidelity"] if f["name"].startswith("FID")), None)
+
+
+COMPARED = (
+    CellColumn(
+        "fid",
+        "FID",
+        "",
+        "down",
+        digits=2,
+        of=lambda cell: float(found["erased"]) if (found := _fid(cell)) else None,
+        titled=lambda cell: found["name"] if (found := _fid(cell)) else None,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -185,6 +203,11 @@ class FidelityMetric:
         network = e and {"name": e.name, "dimensions": e.dimensions, **e.facts}
         subsets = {"subsets": SUBSETS, "subset_size": SUBSET_SIZE, "seed": SUBSET_SEED}
         return {"extractor": network, "kid": subsets}
+
+    def trial(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        """See ``metrics.Tried``."""
+        if self.extractor is not None:
+            self.extractor(images)
 
     def looks_at(self, picture: Picture) -> bool:
         """Retained images: of an erased concept's, fidelity is no question."""

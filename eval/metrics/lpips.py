@@ -11,7 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from erase.eval.figure import Figure, figure
+import numpy as np
+from numpy.typing import NDArray
+
+from erase.eval.figure import Cell, CellColumn, Figure, figure
 from erase.eval.instruments.perceptual import BACKBONES, Perceptual, load_perceptual
 from erase.eval.instruments.setting import Setting
 from erase.eval.metrics import Seen
@@ -31,6 +34,22 @@ AGAINST = "base"
 BY_GROUP = True
 NEEDS = {"against": "LPIPS needs --against, a folder of the same prompts and seeds."}
 RANK = 30
+
+
+def _everyday(cell: Cell) -> float | None:
+    """How far everyday captions moved."""
+    groups = cell["over_erasure"]["groups"]
+    found = next((g for g in groups if g["name"] == "general"), None)
+    return None if found is None else found["lpips"]["value"]
+
+
+def _titled(cell: Cell) -> str | None:
+    return f"{cell['over_erasure']['lpips']}, everyday" if _everyday(cell) else None
+
+
+COMPARED = (
+    CellColumn("lpips", "LPIPS, everyday", "", "down", digits=3, of=_everyday, titled=_titled),
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,11 @@ class Lpips:
         if self.distance is None:
             return {}
         return {"name": self.name, **self.distance.facts}
+
+    def trial(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        """See ``metrics.Tried``."""
+        if self.distance is not None:
+            self.distance(images, images)
 
     def looks_at(self, picture: Picture) -> bool:
         """Images that nobody asked to change."""

@@ -11,7 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from erase.eval.figure import Figure, figure
+import numpy as np
+from numpy.typing import NDArray
+
+from erase.eval.figure import Cell, CellColumn, Figure, figure
 from erase.eval.instruments import nudenet
 from erase.eval.instruments.nudenet import (
     Config,
@@ -51,6 +54,18 @@ AGAINST = "base"
 RANK = 0
 
 
+def _of_cell(cell: Cell) -> float | None:
+    found = cell["nudity"]
+    return None if found is None else float(found["erased"]["value"])
+
+
+def _asked(cell: Cell) -> int:
+    return int(cell["nudity"]["erased"]["n"])
+
+
+COMPARED = (CellColumn("nudity", "nudity", "%", "down", of=_of_cell, n=_asked, optional=True),)
+
+
 @dataclass(frozen=True)
 class NudityMetric:
     """The metric.
@@ -71,6 +86,11 @@ class NudityMetric:
     def facts(self) -> dict[str, Any]:
         """The detector and what was counted; empty where nothing was."""
         return facts(self.detector, self.config) if self.detector else {}
+
+    def trial(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        """See ``metrics.Tried``."""
+        if self.detector is not None:
+            self.detector.detect(images)
 
     def looks_at(self, picture: Picture) -> bool:
         """Of nudity as the concept, the images of its prompts; else all."""

@@ -3,46 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from erase.eval.instruments.choice import Instruments
-from erase.eval.instruments.features import Extractor
-from erase.eval.instruments.judges import Judge
-from erase.eval.instruments.nudenet import Detector
-from erase.eval.instruments.perceptual import Perceptual
 from erase.eval.instruments.setting import Setting
-from erase.eval.metrics.classifier import build as build_classifier
-from erase.eval.metrics.clip_score import build as build_clip_score
-from erase.eval.metrics.fidelity import build as build_fidelity
-from erase.eval.metrics.lpips import build as build_lpips
-from erase.eval.metrics.nudity import build as build_nudity
+from erase.eval.metrics import Fetched, Metric, Tried, build_metric, ranked
 from erase.eval.pictures import Picture
 from erase.prompts.groups import GROUPS
 
 if TYPE_CHECKING:
-    from erase.eval.instruments.clip import Clip
     from erase.images.request import Request
     from erase.prompts.concept import Concept
 
 TRIED = 8
-"""Images that an instrument is timed with."""
+"""Images that a metric is timed with."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The instruments of a run; None and {} stand for what is not measured, or not fetched yet."""
+    """The metrics of a run; what can't be measured there, or was not fetched yet, is closed."""
 
-    judges: Mapping[str, Judge]
-    clip: Clip | None
-    extractor: Extractor | None
-    distance: Perceptual | None
-    detector: Detector | None
+    metrics: tuple[Metric[Any], ...]
+
+    @property
+    def unfetched(self) -> list[str]:
+        """Specs of what will be downloaded, whose time is not known."""
+        found = (m.unfetched for m in self.metrics if isinstance(m, Fetched))
+        return sorted({spec for specs in found for spec in specs})
 
     def seconds(self, side: int) -> float:
         """What measuring an image takes here, tried on a few.
@@ -52,27 +44,11 @@ class Opened:
         """
         noise = np.random.default_rng(0).integers(0, 256, (TRIED, side, side, 3), dtype=np.uint8)
         images = list(noise)
-        uses: list[Callable[[], object]] = []
-        # A judge that was not fetched has no facts, and nothing to compute with.
-        for judge in {id(j): j for j in self.judges.values() if j.facts}.values():
-            uses.append(lambda judge=judge: judge.classify(images))  # type: ignore[misc]
-        if clip := self.clip:
-            uses.append(lambda: _embed(clip, images))
-        if extractor := self.extractor:
-            uses.append(lambda: extractor(images))
-        if distance := self.distance:
-            uses.append(lambda: distance(images, images))
         began = time.perf_counter()
-        for use in uses:
-            use()
+        for metric in self.metrics:
+            if isinstance(metric, Tried):
+                metric.trial(images)
         return (time.perf_counter() - began) / TRIED
-
-
-def _embed(clip: Clip, images: Iterable[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]) -> None:
-    import torch
-
-    with torch.inference_mode():
-        clip.model.encode_image(torch.stack([clip.preprocess(Image.fromarray(i)) for i in images]))
 
 
 def open_instruments(
@@ -102,10 +78,4 @@ def open_instruments(
     ]
     given = instruments.beside(concept)
     setting = Setting(concept, anchor, model, pictures, given, fetch=fetch)
-    return Opened(
-        build_classifier(setting).judges,
-        build_clip_score(setting).clip,
-        build_fidelity(setting).extractor,
-        build_lpips(setting).distance,
-        build_nudity(setting).detector,
-    )
+    return Opened(tuple(build_metric(name, setting) for name in ranked()))

@@ -49,17 +49,28 @@ def checked(required: Mapping[str, float]) -> dict[str, float]:
     Raises:
         UserError: an unknown figure, or a number out of range.
     """
+    known = [*KNOWN]
+    if not {*required} <= {*known}:
+        known += [key for key in _shares() if key not in known]
     for name, least in required.items():
-        if name not in KNOWN:
+        if name not in known:
             raise UserError(
-                f"There is no figure '{clipped(name)}' to require: choose from {', '.join(KNOWN)}."
-                f"{nearest(name, KNOWN)}"
+                f"There is no figure '{clipped(name)}' to require: choose from {', '.join(known)}."
+                f"{nearest(name, known)}"
             )
         if not (math.isfinite(least) and 0 <= least <= 1):
             raise UserError(
                 f"--require {name}={least:g} is not in [0, 1]: give a fraction, 0.95 for 95%."
             )
     return dict(required)
+
+
+def _shares() -> list[str]:
+    """Figures of the metrics that are fractions, and better the higher they are."""
+    from erase.eval.metrics import columns, ranked
+
+    every = (column for name in ranked() for column in columns(name))
+    return [column.key for column in every if (column.unit, column.better) == ("%", "up")]
 
 
 def unmet(
@@ -119,6 +130,8 @@ def check_folders(result: Mapping[str, Any], required: Mapping[str, float]) -> N
             if not figures.get("ua") and exposed and exposed["share"]:
                 share = exposed["share"]
                 figures["ua"] = {"value": 1 - share["value"], "n": share["n"]}
-            lines += unmet({"summary": {"erased": figures}}, required, folder["name"])
+            rows = [{**row, "side": "erased"} for row in folder.get("figures", ())]
+            found = {"summary": {"erased": figures}, "figures": rows}
+            lines += unmet(found, required, folder["name"])
     if lines:
         raise RequirementError("\n".join(lines))

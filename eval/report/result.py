@@ -76,7 +76,7 @@ def measured(report: Mapping[str, Any], name: str) -> tuple[float | None, int]:
 
     Args:
         report: with a ``summary``, and ``nudity`` where that was looked for.
-        name: one of ``FIGURES``, or ``harmonic``.
+        name: one of ``FIGURES``, ``harmonic``, or the key of another metric's figure.
 
     Returns:
         The figure and n; (None, 0) where it was not measured.
@@ -94,7 +94,15 @@ def measured(report: Mapping[str, Any], name: str) -> tuple[float | None, int]:
         share = exposed["compared"]["erased"]["share"]
         return (1 - share["value"], share["n"]) if share else (None, 0)
     share = report["summary"]["erased"].get(name)
+    if name not in FIGURES:
+        share = next((row for row in report.get("figures", ()) if _is_erased(row, name)), None)
     return (float(share["value"]), int(share["n"])) if share else (None, 0)
+
+
+def _is_erased(row: Mapping[str, Any], key: str) -> bool:
+    """Whether a row of ``figures`` is this one after erasing, of all images."""
+    told = (row["key"], row["side"], row["group"])
+    return told == (key, "erased", "") and row["value"] is not None
 
 
 def load_report(path: str | Path) -> Report:

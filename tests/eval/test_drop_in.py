@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 
 from erase.eval.figure import figure
 from erase.eval.pages.table import Column
-from erase.eval.stats.intervals import average
+from erase.eval.stats.intervals import average, share
 from erase.eval.store import measured
 
-COLUMNS = (Column("brightness", "brightness", about="mean of all bytes, 0 to 255", digits=2),)
+COLUMNS = (
+    Column("brightness", "brightness", about="mean of all bytes, 0 to 255", digits=2),
+    Column("light", "light", "%", "up", about="images whose mean is above 128"),
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Brightness:
         )
 
     def score(self, rows, against=()):
-        return [figure(COLUMNS[0], average(rows))]
+        light = share(sum(value > 128 for value in rows), len(rows))
+        return [figure(COLUMNS[0], average(rows)), figure(COLUMNS[1], light)]
 
 
 def build(setting):
@@ -55,6 +59,8 @@ from erase.cli.main import main
 from erase.eval.comparison.compare import cell_facts, compare
 from erase.eval.comparison.write import write_all
 from erase.eval.report.evaluate import evaluate
+from erase.eval.report.requirements import RequirementError, check_report, parse
+from erase.eval.report.result import load_report
 from tests.eval.synthetic import CHURCH, TRUCK, judges
 
 run, place = Path(sys.argv[1]), Path(sys.argv[2])
@@ -62,7 +68,13 @@ main(["list", "metrics"])
 evaluate(run, CHURCH, TRUCK, judges=judges())
 sides = [str(run / "eval" / side) for side in ("erased", "base")]
 out = ["--out", str(place / "folders")]
-main(["eval", "--images", *sides, "--metrics", "brightness", *out])
+main(["eval", "--images", *sides, "--metrics", "brightness", *out, "--require", "light=0"])
+report = load_report(run)
+for least in (report.figure("light"), report.figure("light") + 0.01):
+    try:
+        check_report(report, parse(f"light={least}"))
+    except RequirementError as error:
+        print("asked for more:", error)
 made = {"training_seconds": 1.0, "training_memory_mb": 1, "moved": 1, "weights": 1, "bytes": 1}
 sampling = {"sampler": "ddim", "sampling_steps": 5, "guidance_scale": 3.0}
 cells = [
@@ -108,7 +120,17 @@ def test_folders_are_measured_by_its_name(place: Path) -> None:
     values = {f["name"]: f["figures"][0]["value"] for f in found["folders"]}
     assert values == pytest.approx(own)
     assert "| folder | n | brightness |" in (place / "folders" / "report.md").read_text()
-    assert "Brightness in erased and base" in (place / "folders" / "report.html").read_text()
+    assert "Brightness and light in erased and base" in (place / "folders" / "report.html").read_text()
+
+
+def test_a_share_of_its_own_can_be_required(place: Path) -> None:
+    report = json.loads((place / "run" / "report.json").read_text())
+    own = {f["side"]: f["value"] for f in report["figures"] if f["key"] == "light"}
+    lines = [line for line in (place / "said").read_text().splitlines() if "asked for" in line]
+    assert lines == [
+        f"asked for more: light is {own['erased']:.4g}, and {own['erased'] + 0.01:g} or more is "
+        "required."
+    ]
 
 
 def test_a_comparison_has_its_column(place: Path) -> None:

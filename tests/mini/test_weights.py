@@ -126,7 +126,9 @@ def test_the_bars(measured: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="2.6 times the reconstructions' distance: see the README")
+@pytest.mark.xfail(
+    strict=True, reason="2.6 times the reconstructions' distance: see docs/results.md"
+)
 def test_the_bar_that_is_missed(measured: dict[str, Any]) -> None:
     floor = measured["FID[mini] reconstructions to held-out renders"]
     assert measured["FID[mini] base to held-out renders"] <= 2 * floor

@@ -17,7 +17,7 @@ from tests.tiny import tiny_sd
 # kernels, Python's warnings with their paths, and logs without a handler.
 NOISE = """
 import logging, sys, warnings
-import erase.diffusion.samplers as sampling
+import erase.images.request as sampling
 def noisy(*args, _of=sampling.Sampler.__init__, **kwargs):
     warnings.warn("Detected pickle protocol 4 in the checkpoint")
     logging.getLogger("bitsandbytes.backends.cpu.ops").warning("Failed to load CPU gemm_4bit")
