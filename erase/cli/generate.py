@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase.recipes.recipe import Recipe, as_dict, default_recipe, keys, load_recipe, make_recipe
+from erase.recipes.recipe import Recipe, default_recipe, keys, load_recipe, make_recipe
 from erase.runs.folder import read_facts
 from erase.runtime import processes
 from erase.runtime.errors import UserError
@@ -46,7 +46,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     files = _files(out, seeds, options.overwrite)
     device = accelerator(options.device, settings.precision, options.deterministic).device
     diffusion = Diffusion.load(model, device, **_ways(options))
-    diffusion.family.check_sampling(as_dict(settings))
+    diffusion.family.check_sampling(settings.sampling_steps, settings.sampler)
     _tell_cut(diffusion, [options.prompt])
     shots = [Shot(options.prompt, seed) for seed in seeds]
     out.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
         options.device, settings.precision, options.deterministic, several=True
     ).device
     diffusion = Diffusion.load(model, device, **_ways(options))
-    diffusion.family.check_sampling(as_dict(settings))
+    diffusion.family.check_sampling(settings.sampling_steps, settings.sampler)
     _tell_cut(diffusion, [row.prompt for row in prompts.rows])
     fingerprint = digest(model_fingerprint(diffusion))
     if options.overwrite and ours:

@@ -83,6 +83,13 @@ class Config:
     )
 
 
+def check_model(config: Config, diffusion: Diffusion) -> None:
+    """See ``methods``: x_t's sampler."""
+    sampler = None if config.x_t_own_sampler else "ddim"
+    remedy = "give --x-t-own-sampler false"
+    diffusion.family.check_sampling(config.x_t_steps, sampler, "--x-t-steps", remedy)
+
+
 def target(
     frozen: Diffusion,
     x_t: Tensor,

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from erase.methods import load_method
-from erase.recipes.recipe import as_dict
 from erase.runs.run import Run
 from erase.runs.wording import check_prompts, cut_off, training_prompts
 from erase.runtime import processes
@@ -52,7 +51,10 @@ def _check_images(run: Run, diffusion: Diffusion) -> None:
     size = run.recipe.size or diffusion.size
     if size % diffusion.stride:
         raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
-    diffusion.family.check_sampling(as_dict(run.recipe))
+    recipe = run.recipe
+    diffusion.family.check_sampling(recipe.sampling_steps, recipe.sampler)
+    if check_model := getattr(load_method(recipe.method), "check_model", None):
+        check_model(recipe.config, diffusion)
 
 
 def check_settings(run: Run) -> None:

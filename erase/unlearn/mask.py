@@ -122,18 +122,7 @@ class Mask:
         Raises:
             UserError: the ratio is out of range.
         """
-        return self._drawn(_share(ratio, self.size), seed)
-
-    def control(self, seed: int) -> Mask:
-        """The random control: exactly as many weights of the same scope, drawn uniformly.
-
-        Args:
-            seed: >= 0; the draw depends on it and on the shapes alone.
-        """
-        return self._drawn(self.count, seed)
-
-    def _drawn(self, k: int, seed: int) -> Mask:
-        scope = self.drawn_from()
+        k, scope = _share(ratio, self.size), self.drawn_from()
         numbers = {name: i for i, name in enumerate(scope)}
         provenance = {**self.provenance, "mask": "random", "mask_seed": seed}
         drawn = self._selected(
@@ -176,11 +165,6 @@ class Mask:
     def size(self) -> int:
         """Number N of weights in the scope."""
         return sum(map(math.prod, self.drawn_from().values()))
-
-    @property
-    def density(self) -> float:
-        """Share of the scope's weights that may move, in [0, 1]."""
-        return self.count / self.size if self.size else 0.0
 
     def per_layer(self) -> list[tuple[str, int, int]]:
         """For every parameter of the scope its name, how many weights may move, of how many."""
@@ -271,16 +255,23 @@ def union(first: Mask, *others: Mask) -> Mask:
     Raises:
         UserError: the masks are of different models.
     """
-    return _combined("union", torch.bitwise_or, frozenset.union, (first, *others))
-
-
-def intersection(first: Mask, *others: Mask) -> Mask:
-    """The weights that all of the masks let move.
-
-    Raises:
-        UserError: the masks are of different models.
-    """
-    return _combined("intersection", torch.bitwise_and, frozenset.intersection, (first, *others))
+    masks = (first, *others)
+    for other in others:
+        _same_shapes("One mask", first.shapes, "another", other.shapes)
+        if first.provenance.get("fingerprint") != other.provenance.get("fingerprint"):
+            raise UserError("The union of masks of different models makes no sense: use one model.")
+    bits = dict(first.bits)
+    for other in others:
+        bits = {name: packed | other.bits[name] for name, packed in bits.items()}
+    names = frozenset[str]().union(*(m.drawn_from() for m in masks))
+    scopes = {m.provenance.get("scope", "full") for m in masks}
+    provenance: dict[str, Any] = {"mask": "union"}
+    if len(scopes) == 1:
+        provenance["scope"] = scopes.pop()
+    if "fingerprint" in first.provenance:
+        provenance["fingerprint"] = first.provenance["fingerprint"]
+    provenance["of"] = [dict(m.provenance) for m in masks]
+    return Mask(bits, first.shapes, provenance, _drawn_from(names, first.shapes))
 
 
 def unpack(bits: Tensor, shape: Sequence[int]) -> Tensor:
@@ -296,33 +287,6 @@ def unpack_by_shifts(bits: Tensor) -> Tensor:
     """The bool tensor (8·len(bits),) that ``bits`` packs, on any device."""
     places = torch.arange(8, dtype=torch.uint8, device=bits.device)
     return ((bits[:, None] >> places) & 1).view(torch.bool).reshape(-1)
-
-
-def _combined(
-    what: str,
-    bitwise: Callable[[Tensor, Tensor], Tensor],
-    join: Callable[..., frozenset[str]],
-    masks: Sequence[Mask],
-) -> Mask:
-    first = masks[0]
-    for other in masks[1:]:
-        _same_shapes("One mask", first.shapes, "another", other.shapes)
-        if first.provenance.get("fingerprint") != other.provenance.get("fingerprint"):
-            raise UserError(
-                f"The {what} of masks of different models makes no sense: use one model."
-            )
-    bits = dict(first.bits)
-    for other in masks[1:]:
-        bits = {name: bitwise(packed, other.bits[name]) for name, packed in bits.items()}
-    names = join(*(frozenset(m.drawn_from()) for m in masks))
-    scopes = {m.provenance.get("scope", "full") for m in masks}
-    provenance: dict[str, Any] = {"mask": what}
-    if len(scopes) == 1:
-        provenance["scope"] = scopes.pop()
-    if "fingerprint" in first.provenance:
-        provenance["fingerprint"] = first.provenance["fingerprint"]
-    provenance["of"] = [dict(m.provenance) for m in masks]
-    return Mask(bits, first.shapes, provenance, _drawn_from(names, first.shapes))
 
 
 def _same_shapes(

@@ -138,9 +138,15 @@ class StableDiffusion:
         """See ``Family``."""
         return make_sampler(name, self.pipeline.scheduler.config)
 
-    def check_sampling(self, settings: Mapping[str, Any]) -> None:
+    def check_sampling(
+        self,
+        steps: int,
+        sampler: str | None,
+        flag: str = "--sampling-steps",
+        remedy: str = "use another model",
+    ) -> None:
         """See ``Family``."""
-        check_sampling(settings, self.pipeline.scheduler)
+        check_sampling(self.pipeline.scheduler, steps, sampler, flag, remedy)
 
     def prompts(self, c: Conditioning, empty: Conditioning | None) -> dict[str, Any]:
         """See ``Family``."""
