@@ -122,11 +122,9 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     """
     ends = {"end": config.end_token, "every_end": config.every_end_token}
     if config.inversion_steps:
-        from erase.diffusion.inversion import invert
+        from erase.diffusion.inversion import Search, invert
 
-        learnt = invert(
-            diffusion,
-            data,
+        search = Search(
             steps=config.inversion_steps,
             tokens=config.inversion_tokens,
             lr=config.inversion_lr,
@@ -135,6 +133,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
             weight_decay=config.inversion_weight_decay,
             norm=config.inversion_norm,
         )
+        learnt = invert(diffusion, data, search)
         data, tokens = replace(data, c=learnt.c), learnt.tokens
     else:
         tokens = diffusion.token_positions([c for c, _ in data.pairs], data.words, **ends)

@@ -126,24 +126,7 @@ def infer(
             f"{source} is a Stable Diffusion 2, whose file does not say what it predicts: give "
             f"{source}@v_prediction (the 768 px models) or {source}@epsilon (the 512 px ones)."
         )
-    try:
-        unet = _unet(_part(state, UNET), kind)
-        vae = _vae(_part(state, VAE), known)
-        texts = {
-            name: (_open_clip if text.open_clip else _text)(_part(state, text.prefix), text.spare)
-            for name, text in KINDS[kind].items()
-        }
-        if kind == "XL":
-            added = unet["projection_class_embeddings_input_dim"]
-            unet["addition_time_embed_dim"] = (
-                added - texts["text_encoder_2"]["projection_dim"]
-            ) // 6
-    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise UserError(
-            f"{source} is not a whole Stable Diffusion {kind} model in the original layout (at "
-            f"{reason(error)}): give one with denoiser, autoencoder and text encoders, or a "
-            "diffusers folder."
-        ) from error
+    unet, vae, texts = _networks(state, kind, source)
     if kind == "2" and prediction == "v_prediction":
         unet["sample_size"] = 96
         vae["sample_size"] = 96 * 2 ** (len(vae["block_out_channels"]) - 1)
@@ -159,24 +142,13 @@ def infer(
             Note,
             stacklevel=2,
         )
-    # Of the two, only Euler's knows a schedule that ends without any signal.
-    scheduler = dict(_EULER if kind == "XL" or ZERO_MARK in state else SCHEDULER)
-    if ZERO_MARK in state:
-        scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    from erase.formats.original.tokenizer import tokenizer_config
-
     found = {
-        "model_index.json": {
-            **(XL_INDEX if kind == "XL" else MODEL_INDEX),
-            "scheduler": ["diffusers", scheduler["_class_name"]],
-        },
-        "scheduler/scheduler_config.json": {
-            **scheduler,
-            "prediction_type": prediction or "epsilon",
-        },
+        **_scheduling(kind, prediction or "epsilon", ends=ZERO_MARK in state),
         "unet/config.json": unet,
         "vae/config.json": vae,
     }
+    from erase.formats.original.tokenizer import tokenizer_config
+
     for name, text in texts.items():
         found[f"{name}/config.json"] = text
         if KINDS[kind][name].open_clip:  # which fills up prompts with token 0
@@ -185,6 +157,51 @@ def infer(
         elif kind == "XL":
             found["tokenizer/tokenizer_config.json"] = tokenizer_config("<|endoftext|>")
     return found
+
+
+def _networks(
+    state: Mapping[str, Tensor], kind: str, source: str
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]:
+    """Configurations of denoiser, autoencoder and, by name, text encoders; see ``infer``."""
+    try:
+        unet = _unet(_part(state, UNET), kind)
+        vae = _vae(_part(state, VAE), PUBLISHED[kind])
+        texts = {
+            name: (_open_clip if text.open_clip else _text)(_part(state, text.prefix), text.spare)
+            for name, text in KINDS[kind].items()
+        }
+        if kind == "XL":
+            added = unet["projection_class_embeddings_input_dim"]
+            unet["addition_time_embed_dim"] = (
+                added - texts["text_encoder_2"]["projection_dim"]
+            ) // 6
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise UserError(
+            f"{source} is not a whole Stable Diffusion {kind} model in the original layout (at "
+            f"{reason(error)}): give one with denoiser, autoencoder and text encoders, or a "
+            "diffusers folder."
+        ) from error
+    return unet, vae, texts
+
+
+def _scheduling(kind: str, prediction: str, *, ends: bool) -> dict[str, dict[str, Any]]:
+    """The pipeline's index and its scheduler.
+
+    Args:
+        kind: of Stable Diffusion.
+        prediction: ``epsilon`` or ``v_prediction``.
+        ends: whether the schedule ends without any signal, which of the two only Euler's knows.
+    """
+    scheduler = dict(_EULER if kind == "XL" or ends else SCHEDULER)
+    if ends:
+        scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return {
+        "model_index.json": {
+            **(XL_INDEX if kind == "XL" else MODEL_INDEX),
+            "scheduler": ["diffusers", scheduler["_class_name"]],
+        },
+        "scheduler/scheduler_config.json": {**scheduler, "prediction_type": prediction},
+    }
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, tuple[int, ...]]:
