@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 from erase.cli.compare import compare, tune
 from erase.cli.options import instruments, recipe_values
-from erase.cli.parser import build_parser
+from erase.cli.parser import asked_about, build_parser
 from erase.cli.run import run_stages
 from erase.eval.report.requirements import RequirementError, check_folders, parse
 from erase.runs.folder import model_of
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     met exit code 3."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = build_parser().parse_args(args)
+        options = build_parser(asked_about(args)).parse_args(args)
         with own_words():
             dispatch(options, args)
         processes.leave()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -13,6 +14,7 @@ from erase.cli.listing import CATALOGUE
 from erase.cli.recipe_flags import add_recipe_values
 from erase.eval.report.requirements import KNOWN as REQUIRED
 from erase.methods import list_methods
+from erase.recipes.recipe import config_class, recipe_for
 from erase.runs.folder import COMMANDS
 from erase.runs.manner import PREVIEW, TRACKERS
 
@@ -34,13 +36,34 @@ STAGE_HELP = {
 }
 
 
-def build_parser() -> ArgumentParser:
-    """The whole command line."""
+def asked_about(args: Sequence[str]) -> str | None:
+    """The recipe or method whose settings a call for help wants to see; None for all of them.
+
+    Raises:
+        UserError: there is no such method.
+    """
+    if not {"-h", "--help", "--help-all"} & {*args}:
+        return None
+    words = [part for word in args for part in word.split("=", 1)]
+    given = dict(pairwise(words))
+    if method := given.get("--method"):
+        config_class(method)
+        return method
+    recipe = given.get("--recipe")
+    return recipe and recipe_for(recipe, given.get("--model", "mini"))
+
+
+def build_parser(about: str | None = None) -> ArgumentParser:
+    """The whole command line.
+
+    Args:
+        about: recipe or method that help is asked about, see ``asked_about``.
+    """
     text = "Erase a concept from a text-to-image diffusion model, and prove it."
     parser = Parser(text, "erase COMMAND [options]", version("erase-diffusion"))
     commands = parser.add_subcommands(dest="command", required=True)
     for name, text in STAGE_HELP.items():
-        commands.add_subcommand(name, _stage_parser(name, text), help=text)
+        commands.add_subcommand(name, _stage_parser(name, text, about), help=text)
     text = "convert: diffusers folder <-> single file (original SD keys), or a delta"
     commands.add_subcommand("export", _export_parser(text), help=text)
     text = "recipes side by side: the same base, concepts, prompts, seeds and judges"
@@ -54,7 +77,7 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def _stage_parser(name: str, text: str) -> ArgumentParser:
+def _stage_parser(name: str, text: str, about: str | None) -> ArgumentParser:
     parser = Parser(text, f"erase {name} [options]")
     _add_what(parser)
     add = parser.add_argument
@@ -91,7 +114,7 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         parser.more |= {"recipe", "method", "forget_folder", "retain_folder"}
     evaluation = _add_instruments(parser)
     _add_compute(parser)
-    add_recipe_values(parser, evaluation, shown=name != "eval")
+    add_recipe_values(parser, evaluation, name != "eval", about)
     parser.tell_all()
     return parser
 

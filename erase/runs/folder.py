@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from erase.images.files import missing
 from erase.runtime import processes
 from erase.runtime.errors import UserError, clipped, nearest, reason
 from erase.runtime.files import digest, write_json
@@ -143,6 +142,8 @@ class RunFolder:
 
     def finished(self, stage: str) -> bool:
         """Whether the stage's results are there and current (``reconcile`` has been called)."""
+        from erase.images.files import missing
+
         places = [self.path / n for n in OUTPUTS[stage] if n not in OPTIONAL]
         there = all(p.exists() for p in places) and not any(map(missing, places))
         return bool(self.stages.get(stage, {}).get("finished")) and there
