@@ -42,7 +42,7 @@ class Parser(ArgumentParser):
 
     def tell_all(self) -> None:
         """Offers ``--help-all``."""
-        self.add_argument("--help-all", action=HelpAll, help="show every flag there is and exit")
+        self.add_argument("--help-all", action=HelpAll, help="show every flag and exit")
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """The flags that are often wanted."""

@@ -27,7 +27,7 @@ METAVARS = {int: "N", float: "X", str: "NAME"}
 def add_recipe_values(parser: Parser, evaluation: Any, shown: bool = True) -> None:
     """A flag for each setting, those of the evaluation in their group; not ``shown`` where they
     can say nothing new, of images that exist already."""
-    text = "each overrides the recipe's, whose value is the default; in brackets that of one recipe"
+    text = "each overrides the recipe's own value; in parentheses, the value in one recipe"
     group = parser.add_argument_group("recipe values", text if shown else SUPPRESS)
     users: dict[str, list[str]] = {}
     found: dict[str, Flag] = {}

@@ -100,7 +100,7 @@ def image_files(folder: Path) -> list[Path]:
     )
     if not files:
         kinds = ", ".join(sorted(SUFFIXES))
-        raise UserError(f"The folder {folder} has no images ({kinds}): put some there.")
+        raise UserError(f"The folder {folder} has no images ({kinds}): put some in it.")
     return files
 
 

@@ -313,7 +313,7 @@ class Config:
         if not FLOOR <= self.threshold <= 1:
             raise UserError(
                 f"The threshold {self.threshold} is not in [{FLOOR}, 1]: for NudeNet's own, which "
-                f"its threshold 0 comes to, give {THRESHOLD}."
+                f"its threshold 0 amounts to, give {THRESHOLD}."
             )
         check_channels(self.channels)
 
