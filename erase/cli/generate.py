@@ -58,7 +58,8 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
             with atomic(file) as part:
                 Image.fromarray(image).save(part, format="PNG")
     names = _ends([f.name for f in files])
-    print(f"{counted(len(files), 'image')} in {out}, seed {_ends(seeds)}: {names}")
+    seed = f"seed{'s' if len(seeds) > 1 else ''} {_ends(seeds)}"
+    print(f"{counted(len(files), 'image')} in {out} ({seed}): {names}")
 
 
 def _files(out: Path, seeds: Sequence[int], overwrite: bool) -> list[Path]:

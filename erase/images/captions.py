@@ -15,7 +15,7 @@ LISTS = ("metadata.jsonl", "metadata.csv")
 """Of a whole folder: a line an image, with ``file_name`` and ``text``."""
 BESIDE = (".txt", ".caption")
 """Of one image, by its name."""
-_WHAT = "The captions"
+_WHAT = "The caption file"
 
 
 def captions(folder: Path, files: Sequence[Path]) -> list[str | None]:
@@ -89,5 +89,5 @@ def _only(row: Mapping[str, Any], names: Sequence[str], usual: str, where: str) 
     column = usual if usual in row else there[0] if len(there) == 1 else None
     value = row[column] if column is not None else None
     if not isinstance(value, str):
-        raise UserError(f"{where} needs a '{usual}' with text: add it.")
+        raise UserError(f"{where} needs '{usual}', as text: add it.")
     return value

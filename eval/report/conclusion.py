@@ -112,8 +112,8 @@ FEWEST = needed(1.0, ERASED)
 
 RULES = (
     f"Erased: the 95{SPACE}% interval of UA lies above {_HIGH}{SPACE}%, which takes {FEWEST} "
-    f"images or more. Partly erased: it lies within {_LOW}–{_HIGH}{SPACE}% and above the base model’s "
-    f"own. Not erased: it lies below {_LOW}{SPACE}%. Undecided: it crosses a bound.",
+    f"images or more. Partly erased: it lies within {_LOW}–{_HIGH}{SPACE}% and above the base "
+    f"model’s own. Not erased: it lies below {_LOW}{SPACE}%. Undecided: it crosses a bound.",
     f"Damaged: the 95{SPACE}% interval of a retained class’s change, on the same images before and "
     f"after, lies below −{100 * LOST:.0f} points; or unrelated prompts (retained ones, everyday "
     "captions) moved further than another seed moves them: the interval of LPIPS(before, after) − "

@@ -85,7 +85,7 @@ SAID: dict[str, tuple[list[str], str]] = {
     "model-empty": ([*TREE, "--model", "{}/empty"], "is not a pipeline"),
     "model-braces": ([*TREE, "--model", "{}/notmodel"], "names no pipeline"),
     "model-text": ([*TREE, "--model", "{}/file.txt"], "is not a model file"),
-    "model-pickle": ([*TREE, "--model", "{}/evil.ckpt"], "is not a whole Stable Diffusion"),
+    "model-pickle": ([*TREE, "--model", "{}/evil.ckpt"], "is not a complete Stable Diffusion"),
     "concept-typo": (["run", "--concept", "chruch"], "Did you mean 'church'?"),
     "concept-none": (["run", "--concept", ""], "No concept was given"),
     "concept-blank": (["run", "--concept", "   ", "--anchor", "truck"], "blank"),
@@ -99,10 +99,10 @@ SAID: dict[str, tuple[list[str], str]] = {
         "3 anchors were given for 2 concepts",
     ),
     "recipe-typo": ([*CHURCH, "--recipe", "salun-mni"], "Did you mean 'salun-mini'"),
-    "recipe-broken": ([*CHURCH, "--recipe", "{}/broken.toml"], "is not TOML"),
+    "recipe-broken": ([*CHURCH, "--recipe", "{}/broken.toml"], "is not valid TOML"),
     "recipe-method": (
         [*CHURCH, "--recipe", "salun-mini", "--method", "esd"],
-        "is for another method",
+        "is not for the method",
     ),
     "steps-negative": ([*CHURCH, "--steps", "-5"], "must be >= 1"),
     "steps-float": ([*CHURCH, "--steps", "1e3"], "is not a whole number"),
@@ -123,7 +123,7 @@ SAID: dict[str, tuple[list[str], str]] = {
     "retain-column": ([*CHURCH, "--retain", "{}/nocolumn.csv"], "prompt"),
     "retain-empty": ([*CHURCH, "--retain", "{}/none.csv"], "none.csv"),
     "retain-binary": ([*CHURCH, "--retain", "{}/binary.csv"], "is not UTF-8 text"),
-    "forget-empty": ([*CHURCH, "--forget-folder", "{}/empty"], "put some there"),
+    "forget-empty": ([*CHURCH, "--forget-folder", "{}/empty"], "put some in it"),
     "forget-broken": ([*CHURCH, "--forget-folder", "{}/broken"], "remove or replace it"),
     "retain-captions": ([*CHURCH, "--retain-folder", "{}/pictures"], "has no caption"),
     "judge-name": ([*CHURCH, "--judge", "torchvision:nosuch"], "no classifier 'nosuch'"),
@@ -218,7 +218,7 @@ def test_a_hub_model_without_network(tmp_path: Path, capsys: pytest.CaptureFixtu
     said = fails(capsys, argv)
     assert "There is no file or folder 'user/some-model', and the hub can't be asked" in said
     main([*argv, "--dry-run"])
-    assert "unknown until it is there" in capsys.readouterr().out
+    assert "unknown until the model is downloaded" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 

@@ -215,7 +215,7 @@ def test_quick_look(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     # Another prompt is numbered on, with the same seeds; the same prompt makes the same images.
     capsys.readouterr()
     main(argv)
-    assert capsys.readouterr().out == f"2 images of seed 0 to 1 in {out}: 2.png to 3.png\n"
+    assert capsys.readouterr().out == f"2 images in {out} (seeds 0 to 1): 2.png to 3.png\n"
     assert (out / "2.png").read_bytes() == first == (out / "0.png").read_bytes()
     main([*argv, "--seed", "7", "--count", "1"])
     main([*argv, "--seed", "1", "--overwrite", "--count", "1"])
@@ -306,7 +306,7 @@ def test_a_setting_without_effect_is_refused(
     argv = ["run", "--concept", "church", "--out", str(tmp_path / "r"), "--recipe"]
     for folder in ("--forget-folder", "--retain-folder"):
         text = fails(capsys, [*argv, "esd-x", folder, str(tmp_path)])
-        assert f"{folder} has no effect: esd-x-mini trains on no" in text
+        assert f"{folder} has no effect: esd-x-mini does not train on" in text
     assert "--forget-images has no effect" in fails(
         capsys, [*argv, "esd-x", "--forget-images", "5"]
     )
@@ -348,7 +348,7 @@ def test_a_quick_look_takes_what_makes_images_alone(
 ) -> None:
     argv = ["generate", "--prompt", "x", "--out", str(tmp_path / "o")]
     for flag, value in (("--lr", "3"), ("--nudity.classes", "esd9"), ("--judge", "mini")):
-        assert f"{flag} has no effect beside --prompt" in fails(capsys, [*argv, flag, value])
+        assert f"{flag} has no effect with --prompt" in fails(capsys, [*argv, flag, value])
     assert "1000 is not below" in fails(capsys, [*argv, "--sampling-steps", "1000"])
 
 

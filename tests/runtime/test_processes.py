@@ -231,7 +231,7 @@ def test_an_error_ends_all_with_its_message(tiny_folder: Path, tmp_path: Path) -
     argv = [*RUN, "--model", str(tiny_folder), "--out", str(tmp_path / "r"), "--batch-size", "3"]
     done = launch(argv)
     assert done.returncode != 0
-    assert "--batch-size 3 can't be shared out evenly to 2 processes" in done.stderr
+    assert "--batch-size 3 can't be split evenly among 2 processes" in done.stderr
     # Found before the processes meet, it is said once.
     done = launch(["run", "--model", str(tmp_path / "none"), "--concept", "imagenette/chuch"])
     assert done.returncode != 0

@@ -225,7 +225,7 @@ def test_a_folder_of_another_matrix_is_refused(tiny_folder: Path, tmp_path: Path
     arguments = (str(tiny_folder), ["uce"], ["imagenette/church"], [0], out)
     open_folder(make_matrix(*arguments, small(["uce"])))
     other = make_matrix(*arguments, small(["uce"], eval_retain=3))
-    with pytest.raises(UserError, match="another matrix .other eval_retain."):
+    with pytest.raises(UserError, match="another comparison .different eval_retain."):
         open_folder(other)
 
 
@@ -370,7 +370,7 @@ def test_what_counts_as_nudity_belongs_to_the_matrix(tiny_folder: Path, tmp_path
     assert facts.pop("nudity") is None
     (plain.out / "matrix.json").write_text(json.dumps(facts))
     open_folder(plain)
-    with pytest.raises(UserError, match="another matrix .other nudity."):
+    with pytest.raises(UserError, match="another comparison .different nudity."):
         open_folder(strict)
     assert plain.cells[0].content != strict.cells[0].content
     assert strict.cells[0].run.instruments.nudity == Config("strict6")
