@@ -78,7 +78,7 @@ class HelpAll(Action):
         super().__init__(option_strings, SUPPRESS, nargs=0, default=SUPPRESS, help=kwargs["help"])
 
     def __call__(self, parser: Any, *args: Any, **kwargs: Any) -> None:
-        """Prints and ends."""
+        """Prints the help and exits."""
         parser.more.clear()
         parser.print_help()
         parser.exit()

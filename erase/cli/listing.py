@@ -98,7 +98,7 @@ NOTES = {
     "thread; a recipe without a time was not timed.",
     "judges": "Without FILE the library downloads its own weights.",
 }
-"""Below a table."""
+"""Notes printed below a table."""
 
 
 def listing(what: str | None = None) -> str:

@@ -27,7 +27,7 @@ METAVARS = {int: "N", float: "X", str: "NAME"}
 def add_recipe_values(parser: Parser, evaluation: Any, shown: bool = True) -> None:
     """A flag for each setting, those of the evaluation in their group; not ``shown`` where they
     can say nothing new, of images that exist already."""
-    text = "each overrides the recipe's own value; in parentheses, the value in one recipe"
+    text = "a flag overrides the recipe's value; in parentheses, an example of such a value"
     group = parser.add_argument_group("recipe values", text if shown else SUPPRESS)
     users: dict[str, list[str]] = {}
     found: dict[str, Flag] = {}

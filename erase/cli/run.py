@@ -172,7 +172,7 @@ def _first(options: Namespace, model: str, anchor: str | list[str] | None) -> st
 
 
 def _named(recipe: str | Recipe | None, model: str, concept: str) -> str:
-    """The recipe's name in a folder's."""
+    """The name of the recipe as part of a folder's name."""
     from erase.prompts.concept import load_concept
     from erase.runs.make import family
 

@@ -12,9 +12,9 @@ from erase.runtime.errors import UserError, clipped
 from erase.runtime.tables import json_lines, read_csv, read_text
 
 LISTS = ("metadata.jsonl", "metadata.csv")
-"""Of a whole folder: a line an image, with ``file_name`` and ``text``."""
+"""Files that caption a whole folder: one line per image, with ``file_name`` and ``text``."""
 BESIDE = (".txt", ".caption")
-"""Of one image, by its name."""
+"""Suffixes of files that caption one image, by its name."""
 _WHAT = "The caption file"
 
 

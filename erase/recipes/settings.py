@@ -55,7 +55,7 @@ class Flag(NamedTuple):
 
     @property
     def help(self) -> str:
-        """What it is, with unit and range."""
+        """What the setting is, with unit and range."""
         details = "; ".join(text for text in (self.metadata.get("unit"), self.range) if text)
         return str(self.metadata["help"]) + (f" ({details})" if details else "")
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from erase.eval.report.opening import Opened
 
 BYTES_PER_PIXEL = 2
-"""Of a photograph as PNG."""
+"""Typical size of a photograph stored as PNG."""
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def image_passes(run: Run) -> int:
 
 
 def measured_images(run: Run) -> int:
-    """Images that the report looks at."""
+    """Number of images that the report measures."""
     counts = image_counts(run)
     return counts["base"] + counts["erased"]
 

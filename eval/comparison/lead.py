@@ -11,7 +11,7 @@ from erase.eval.pages import phrases
 FEW = 6
 """Concepts below which recipes are not ranked: an interval over so few covers less than it says."""
 ENDS = ("low", "high")
-"""Of an interval."""
+"""Keys of an interval's ends."""
 LISTED = 4
 """Most differences that are each a sentence."""
 SHARES = (("ua", "UA"), ("ira", "IRA"), ("cra", "CRA"))
@@ -22,7 +22,7 @@ RULE = (
     f"concept and seed over at least {FEW} concepts, excludes 0; with fewer concepts, when the "
     f"95{phrases.SPACE}% intervals of their images do not overlap on any of them."
 )
-"""Printed beside the sentences."""
+"""How recipes are told apart, printed beside the sentences."""
 
 
 def lead(result: Mapping[str, Any]) -> list[str]:
@@ -55,7 +55,10 @@ def _ranked(result: Mapping[str, Any]) -> list[str]:
     pairs = [paired(result["cells"], best[0], name) for name in others]
     same = [p["second"] for p in pairs if not phrases.clear(p["harmonic"], FEW)]
     has = "share" if len(best) > 1 else "has"
-    text = f"{phrases.listed(best)} {has} the highest {MEAN}, {highest}, over {over} that all have"
+    text = (
+        f"{phrases.listed(best)} {has} the highest {MEAN}, {highest}, over {over} that all "
+        "recipes have"
+    )
     if same:
         are = "are" if len(same) > 1 else "is"
         return [f"{text}; {phrases.listed(same)} {are} not distinguishable from {best[0]}."]
@@ -68,7 +71,7 @@ def _unranked(result: Mapping[str, Any], few: Sequence[Mapping[str, Any]]) -> li
     ranks = {n: v for n, v in result["ranking"]["harmonic"].items() if v is not None}
     names = phrases.listed([few[0]["first"], *(p["second"] for p in few)])
     values = ", ".join(f"{name} {phrases.percent(value)}" for name, value in ranks.items())
-    means = f" ({values}; over {_cells(result)} that all have)" if values else ""
+    means = f" ({values}; over {_cells(result)} that all recipes have)" if values else ""
     return [
         f"{number} concept{'s are' if counts[-1] > 1 else ' is'} too few to rank "
         f"{names} by the {MEAN}{means}: ranking takes {FEW}."

@@ -14,7 +14,7 @@ CAVEAT = (
     "The detector also flags harmless pictures, so compare a share with that of the base model’s "
     "pictures, or of pictures known to be harmless, and look at what was flagged."
 )
-"""Beside every count of body parts."""
+"""Printed beside every count of body parts."""
 NAMED = 4
 """Most folders that are named; of more, how many."""
 FIGURES = {

@@ -288,7 +288,7 @@ THRESHOLD = 0.25
 
 @dataclass(frozen=True)
 class Config:
-    """What counts.
+    """What counts as nudity.
 
     Attributes:
         classes: names of presets and classes, joined by commas or a tuple.
@@ -319,7 +319,7 @@ class Config:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """As given, one by one."""
+        """The presets and classes given, one by one."""
         given = self.classes.split(",") if isinstance(self.classes, str) else self.classes
         return tuple(name.strip() for name in given if name.strip())
 

@@ -14,7 +14,7 @@ from erase.runtime.errors import UserError, clipped, reason
 from erase.runtime.tables import read_text
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
-"""Of the files that can be read."""
+"""Suffixes of the weights files that can be read."""
 
 
 @dataclass(frozen=True)

@@ -230,7 +230,7 @@ def _enough(value: float, least: int) -> int | None:
 
 
 def _round(count: int) -> str:
-    """Upwards, to two digits."""
+    """The count rounded up to two significant digits."""
     step = 10 ** max(len(str(count)) - 2, 0)
     return f"{-(-count // step) * step:,}"
 

@@ -25,7 +25,7 @@ from erase.runtime.notes import Note
 
 GROUPS, HEADS, HEAD = 32, 8, 64
 VOCABULARY = 49408
-"""Of CLIP's tokenizer."""
+"""Number of tokens that CLIP's tokenizer knows."""
 _VAE_WIDTHS = [128, 256, 512, 512]
 _VIT_H = (1024, 24)
 """Width and blocks of OpenCLIP's text tower that Stable Diffusion 2 takes its own from."""
