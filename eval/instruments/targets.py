@@ -128,7 +128,7 @@ def _check_axes(
         if alone:
             raise UserError(
                 f"All retained images have the same label on '{axis}' ('{min(alone)}'), so a judge "
-                f"of that axis tells nothing about them: leave {axis}= out of --judge."
+                f"of that axis says nothing about them: leave {axis}= out of --judge."
             )
         raise UserError(
             f"The images have no labels '{axis}', only {', '.join(columns)}: leave {axis}= out of "
