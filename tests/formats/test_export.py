@@ -108,7 +108,7 @@ def test_mistakes(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:
             export(*where, **options)  # type: ignore[arg-type]
     delta = tmp_path / "d.safetensors"
     export(str(erased), str(delta), delta=True, base=str(tiny_folder))
-    with pytest.raises(UserError, match="another base"):
+    with pytest.raises(UserError, match="a different base"):
         export(str(delta), str(tmp_path / "y"), base=str(erased))
     with pytest.raises(UserError, match="add --base"):
         export(str(delta), str(tmp_path / "y"))

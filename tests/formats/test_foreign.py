@@ -160,7 +160,7 @@ def test_a_pipeline_differs_in_its_denoiser_alone(tiny_folder: Path, tmp_path: P
     config.write_text(json.dumps({**facts, "prediction_type": "v_prediction"}))
     export_single_file(theirs, tmp_path / "two.safetensors")
     for place in (theirs, tmp_path / "two.safetensors"):
-        with pytest.raises(UserError, match="prediction_type v_prediction, and the base.* epsilon"):
+        with pytest.raises(UserError, match="prediction_type v_prediction, but the base.* epsilon"):
             included_state(place, base)
     config.write_text(json.dumps({**facts, "rescale_betas_zero_snr": True}))
     with pytest.raises(UserError, match="rescale_betas_zero_snr True, and the base"):

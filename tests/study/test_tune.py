@@ -279,6 +279,6 @@ def test_bad_input_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'fmn'" in refused(capsys, "--recipe", "fmm")
     assert "less than 1" in refused(capsys, "--recipe", "uce", "--trials", "0")
     assert "No concepts" in refused(capsys, "--recipe", "uce", "--model", "some/hub-id")
-    assert "stand in tables" in refused(capsys, "--recipe", "uce", "--concepts", "church")
-    assert "stand in tables" in refused(capsys, "--recipe", "uce", "--concepts", "all")
+    assert "Results are reported on" in refused(capsys, "--recipe", "uce", "--concepts", "church")
+    assert "Results are reported on" in refused(capsys, "--recipe", "uce", "--concepts", "all")
     assert "is too few" in refused(capsys, "--recipe", "esd-x", "--forwards", "5")
