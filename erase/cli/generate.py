@@ -58,7 +58,8 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
             with atomic(file) as part:
                 Image.fromarray(image).save(part, format="PNG")
     names = _ends([f.name for f in files])
-    print(f"{counted(len(files), 'image')} of seed {_ends(seeds)} in {out}: {names}")
+    seed = f"seed{'s' if len(seeds) > 1 else ''} {_ends(seeds)}"
+    print(f"{counted(len(files), 'image')} in {out} ({seed}): {names}")
 
 
 def _files(out: Path, seeds: Sequence[int], overwrite: bool) -> list[Path]:
@@ -98,7 +99,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
 
     _refuse_idle(options, overrides, "--set")
     if options.seed is not None:
-        raise UserError("--seed has no effect beside --set, whose rows have seeds: leave it out.")
+        raise UserError("--seed has no effect with --set, whose rows have seeds: leave it out.")
     model = options.model or "mini"
     settings = _settings(options, overrides, model, "")
     prompts = load_set(options.set)
@@ -145,7 +146,7 @@ def _refuse_idle(options: Namespace, overrides: Mapping[str, Any], beside: str) 
     ignored += [key for key in overrides if key not in (*keys("base"), "precision")]
     if ignored or options.dry_run:
         flag = ignored[0].replace("_", "-") if ignored else "dry-run"
-        raise UserError(f"--{flag} has no effect beside {beside}: leave it out.")
+        raise UserError(f"--{flag} has no effect with {beside}: leave it out.")
 
 
 def _count(options: Namespace, default: int) -> int:

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"erase: {error}: choose a place that can be read and written.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("erase: interrupted; run the same command again to go on.", file=sys.stderr)
+        print("erase: interrupted; run the same command again to resume.", file=sys.stderr)
         sys.exit(130)
 
 
@@ -86,7 +86,7 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     elif command == "tune":
         tune(chosen, f"erase {shlex.join(typed)}")
     elif command == "generate" and chosen.prompt is not None and chosen.set is not None:
-        raise UserError("--prompt and --set don't go together: give one of them.")
+        raise UserError("--prompt and --set can't be combined: give one of them.")
     elif command == "generate" and chosen.prompt is not None:
         from erase.cli.generate import quick_look
 

@@ -45,10 +45,10 @@ def add_recipe_values(
         about: recipe or method that help is asked about: its settings with its values, and nothing
             of other methods.
     """
-    text = "each overrides the recipe's, whose value is the default; in brackets that of one recipe"
+    text = "a flag overrides the recipe's value; in parentheses, an example of such a value"
     told = _told(about) if about else None
     if told:
-        text = f"each overrides the recipe's; in brackets the value of {told.name}"
+        text = f"a flag overrides the recipe's value; in parentheses, the value in {told.name}"
     group = parser.add_argument_group("recipe values", text if shown else SUPPRESS)
     own = _own_group(parser, told) if shown else None
     users: dict[str, list[str]] = {}

@@ -168,7 +168,7 @@ def _with_slots(
                 at += 1
         if len(row) > length:
             raise UserError(
-                f"The prompt '{clipped(prompt)}' has {len(row)} tokens with the learnt ones, and "
+                f"The prompt '{clipped(prompt)}' has {len(row)} tokens with the learned ones, but "
                 f"the text encoder takes {length}: shorten it, or give fewer --inversion-tokens."
             )
         for padded in ids:

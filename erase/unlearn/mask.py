@@ -54,7 +54,7 @@ class Mask:
             fits = bits.dtype == torch.uint8 and tuple(bits.shape) == (-(-n // 8),)
             if not fits or (n % 8 and int(bits[-1]) >> n % 8):
                 raise UserError(
-                    f"The bits of '{name}' don't pack a mask of shape {self.shapes[name]}: make "
+                    f"The bits of '{name}' don't fit its shape {self.shapes[name]}: make "
                     "the mask again."
                 )
 
@@ -190,8 +190,8 @@ class Mask:
         expected = self.provenance.get("fingerprint")
         if expected and expected != (model or fingerprint(denoiser)):
             raise UserError(
-                "The mask was made for a model of the same architecture with other weights: use "
-                "that one, or make a mask of this one."
+                "The mask was made for a model with the same architecture but other weights: use "
+                "that model, or make a mask for this one."
             )
 
     def save(self, path: Path) -> None:
@@ -243,8 +243,8 @@ class Mask:
                 bits = {name: file.get_tensor(name) for name in shapes}
         except Exception as error:  # whatever a damaged file makes the libraries raise
             raise UserError(
-                f"{path} is not a mask that can be read ({reason(error)}): give a "
-                "mask.safetensors that 'erase mask' wrote."
+                f"{path} can't be read as a mask ({reason(error)}): give a mask.safetensors that "
+                "'erase mask' wrote."
             ) from error
         return cls(bits, shapes, provenance, names)
 
@@ -259,7 +259,9 @@ def union(first: Mask, *others: Mask) -> Mask:
     for other in others:
         _same_shapes("One mask", first.shapes, "another", other.shapes)
         if first.provenance.get("fingerprint") != other.provenance.get("fingerprint"):
-            raise UserError("The union of masks of different models makes no sense: use one model.")
+            raise UserError(
+                "The union of masks for different models makes no sense: use one model."
+            )
     bits = dict(first.bits)
     for other in others:
         bits = {name: packed | other.bits[name] for name, packed in bits.items()}
@@ -300,7 +302,7 @@ def _same_shapes(
             found = [
                 f"{who} has {m.get(name, 'no such weights')}" for who, m in ((ours, a), (theirs, b))
             ]
-            raise UserError(f"The mask is of another model: at '{name}' {', '.join(found)}.")
+            raise UserError(f"The mask is for another model: at '{name}' {', '.join(found)}.")
 
 
 def _share(ratio: float, size: int) -> int:

@@ -231,7 +231,7 @@ def test_the_words_are_looked_for_before_anything_is_made(
     with pytest.raises(SystemExit) as stopped:
         main(argv)
     assert stopped.value.code == 2
-    assert "The word 'church' is not in the prompt" in capsys.readouterr().err
+    assert "The word 'church' is not within the 77" in capsys.readouterr().err
     assert not (tmp_path / "r" / "images").exists()
     run = make_run(str(tiny_folder), "a photo of a church", recipe="fmn")
     check(run, tiny)

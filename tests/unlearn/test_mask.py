@@ -230,28 +230,28 @@ def test_bad_saliency_is_refused() -> None:
 
 def test_bad_files_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "mask.safetensors"
-    with pytest.raises(UserError, match="can be read"):
+    with pytest.raises(UserError, match="can't be read as a mask"):
         Mask.load(file)
     file.write_bytes(b"not safetensors at all")
-    with pytest.raises(UserError, match="can be read"):
+    with pytest.raises(UserError, match="can't be read as a mask"):
         Mask.load(file)
     save_file({"w": torch.zeros(2, dtype=torch.uint8)}, file)
-    with pytest.raises(UserError, match="can be read"):
+    with pytest.raises(UserError, match="can't be read as a mask"):
         Mask.load(file)
 
     def written(tensor: Tensor, layout: str) -> None:
         save_file({"w": tensor}, file, {"shapes": layout, "provenance": "{}"})
 
     written(torch.zeros(2, dtype=torch.uint8), '{"w": [17]}')
-    with pytest.raises(UserError, match="don't pack"):
+    with pytest.raises(UserError, match="don't fit its shape"):
         Mask.load(file)
     written(torch.full((2,), 255, dtype=torch.uint8), '{"w": [15]}')  # a bit beyond the end
-    with pytest.raises(UserError, match="don't pack"):
+    with pytest.raises(UserError, match="don't fit its shape"):
         Mask.load(file)
     written(torch.zeros(2, dtype=torch.uint8), '{"v": [16]}')
-    with pytest.raises(UserError, match="can be read"):
+    with pytest.raises(UserError, match="can't be read as a mask"):
         Mask.load(file)
-    with pytest.raises(UserError, match="can be read"):
+    with pytest.raises(UserError, match="can't be read as a mask"):
         Mask.load(tmp_path)
 
 

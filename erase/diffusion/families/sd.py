@@ -86,7 +86,7 @@ class StableDiffusion:
         if p.vae.config.latents_mean is not None:
             raise UserError(
                 f"{source} shifts its latents by a mean, which is not supported: give a model "
-                "that only scales them, as Stable Diffusion 1, 2 and XL do."
+                "that only scales them, like Stable Diffusion 1, 2 and XL."
             )
 
     def text(self, device: torch.device) -> Text:

@@ -25,7 +25,7 @@ from erase.runtime.notes import Note
 
 GROUPS, HEADS, HEAD = 32, 8, 64
 VOCABULARY = 49408
-"""Of CLIP's tokenizer."""
+"""Number of tokens that CLIP's tokenizer knows."""
 _VAE_WIDTHS = [128, 256, 512, 512]
 _VIT_H = (1024, 24)
 """Width and blocks of OpenCLIP's text tower that Stable Diffusion 2 takes its own from."""
@@ -123,7 +123,7 @@ def infer(
         prediction = "v_prediction"
     if kind == "2" and prediction is None:
         raise UserError(
-            f"{source} is a Stable Diffusion 2, whose file does not say what it predicts: give "
+            f"{source} is a Stable Diffusion 2 model and does not say what it predicts: give "
             f"{source}@v_prediction (the 768 px models) or {source}@epsilon (the 512 px ones)."
         )
     unet, vae, texts = _networks(state, kind, source)
@@ -136,9 +136,9 @@ def infer(
         text["hidden_size"] for text in texts.values()
     ]:
         warnings.warn(
-            f"{source} is of an unusual size and does not state its numbers of attention heads and "
-            "normalisation groups, which are guessed; give FILE@FOLDER with the diffusers folder "
-            "that does.",
+            f"{source} has an unusual size and does not state its numbers of attention heads and "
+            "normalisation groups, so they are guessed; to state them, give FILE@FOLDER with the "
+            "model's diffusers folder.",
             Note,
             stacklevel=2,
         )
@@ -177,7 +177,7 @@ def _networks(
             ) // 6
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise UserError(
-            f"{source} is not a whole Stable Diffusion {kind} model in the original layout (at "
+            f"{source} is not a complete Stable Diffusion {kind} model in the original layout (at "
             f"{reason(error)}): give one with denoiser, autoencoder and text encoders, or a "
             "diffusers folder."
         ) from error
@@ -323,7 +323,7 @@ def _clip(
 ) -> dict[str, Any]:
     vocabulary, width = tokens
     if vocabulary != VOCABULARY:
-        raise ValueError(f"a vocabulary of {vocabulary}, CLIP's is {VOCABULARY}")
+        raise ValueError(f"a vocabulary of {vocabulary} where CLIP's is {VOCABULARY}")
     return {
         "architectures": ["CLIPTextModel"],
         "bos_token_id": VOCABULARY - 2,
