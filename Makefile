@@ -1,5 +1,5 @@
-# Two commands do everything, installation included: `make erase` and `make test`, of which the
-# first installs only what running needs.
+# Two commands do everything, installation included: `make erase` and `make test`; the first
+# installs only what is needed to run.
 
 PYTHON ?= python3
 VENV := .venv
@@ -23,21 +23,21 @@ help:
 	@echo 'make erase       erase a concept: MODEL=mini CONCEPT=church ANCHOR=truck ARGS='
 	@echo 'make test        the tests (make test-slow: the long ones)'
 	@echo 'make check       style and types'
-	@echo 'make format      put the style right'
+	@echo 'make format      fix the style'
 	@echo 'make clean       remove what was built and installed (runs/ stays)'
 
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
-	@echo 'Installing PyTorch, diffusers and what else erase runs on into $(VENV): on Linux 6.6 GB, of'
-	@echo 'which 3.4 GB is CUDA. README.md says how to leave CUDA out on a machine without a GPU.'
+	@echo 'Installing PyTorch, diffusers and the other dependencies into $(VENV): on Linux 6.6 GB, 3.4 GB'
+	@echo 'of it CUDA. README.md says how to leave CUDA out on a machine without a GPU.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --editable .
 	@touch $@
 	@echo 'Installed. The command is $(BIN)/erase; "source $(BIN)/activate" makes it "erase".'
 
 $(DEVELOPED): $(INSTALLED)
-	@echo 'Installing what tests and checks need: 0.5 GB more.'
+	@echo 'Installing what the tests and checks need: 0.5 GB more.'
 	$(BIN)/python -m pip install --editable '.[dev]'
 	@touch $@
 

@@ -29,7 +29,7 @@ PROGRAMS = {
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the figures are of."""
+    """The machine that the figures were measured on."""
     found = {
         "processor": platform.machine(),
         "cores": os.cpu_count(),

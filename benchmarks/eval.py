@@ -162,7 +162,7 @@ METRICS = (classifier, clip_score, fidelity, lpips, nudity)
 
 
 def seconds(loop: Loop, images: Sequence[Picture]) -> float:
-    """Of one pass."""
+    """Seconds that one pass over the images takes."""
     start = time.perf_counter()
     loop(images)
     return time.perf_counter() - start

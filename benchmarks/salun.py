@@ -200,7 +200,7 @@ def adam(params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
 
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Of an optimizer's moments."""
+    """Bytes of an optimizer's moments."""
     tensors = [v for s in optimizer.state.values() for v in s.values() if isinstance(v, Tensor)]
     return sum(v.numel() * v.element_size() for v in tensors if v.numel() > 1)
 

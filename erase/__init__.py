@@ -61,8 +61,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"erase.{_HOMES[name]}"), name)
 
 
-# As many parameters as `erase run` has flags, so that a script says what the command says.
-def run(
+def run(  # noqa: PLR0913 - the flags of `erase run`, so that a script says what the command says
     model: str,
     concept: str | Sequence[str],
     anchor: str | Sequence[str | None] | None = None,

@@ -37,14 +37,14 @@ def check_knows(judges: Mapping[str, Judge], rows: Sequence[Judged]) -> None:
             continue
         if found.low > 1 / len(judge.labels):
             continue
-        order = "its labels may be in another order than its outputs"
+        order = "its labels may not be in the order of its outputs"
         if judge.facts.get("named_by") == ASSUMED:
             order = f"without {judge.spec.partition('@')[2]}.labels.txt their order was assumed"
         raise UserError(
             f"The judge {judge.spec} is no better than chance on the base model's own images by "
-            f"{axis} ({round(found.value * found.n)} of {found.n} right among "
+            f"{axis} ({round(found.value * found.n)} of {found.n} right, with "
             f"{len(judge.labels)} labels): {order}, or it was made for other images. Give the "
-            "labels, or another --judge."
+            "labels, or choose another --judge."
         )
 
 

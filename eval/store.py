@@ -119,7 +119,7 @@ def pack(vector: NDArray[np.float32]) -> str:
 
 
 def unpack(text: str) -> NDArray[np.float32]:
-    """What ``pack`` was given."""
+    """The array that ``pack`` was given."""
     import numpy as np
 
     return np.frombuffer(base64.b64decode(text), "<f4")

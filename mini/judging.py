@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,44 +32,69 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
     return (x * gain + level * noise).clamp(0, 1)
 
 
-def train_judges(work: Path, seed: int) -> dict[str, nn.Module]:
-    """Object, style and strict judges, the feature network and the tiny CLIP."""
-    images, objects, styles = pictures("judge", COUNT, work)
-    cells = objects * len(world.STYLES) + styles
+class Drawings(NamedTuple):
+    """What judges learn from.
 
-    def batch(generator: torch.Generator, blur: bool, size: int) -> tuple[Tensor, Tensor]:
-        index = torch.randint(len(images), (size,), generator=generator)
-        x = images[index].float() / 255
+    Attributes:
+        images: uint8 (N, 3, 64, 64).
+        objects, styles: int64 (N,), their labels.
+    """
+
+    images: Tensor
+    objects: Tensor
+    styles: Tensor
+
+    def batch(self, generator: torch.Generator, blur: bool, size: int) -> tuple[Tensor, Tensor]:
+        """Numbers of a random batch, and its images in [0, 1]."""
+        index = torch.randint(len(self.images), (size,), generator=generator)
+        x = self.images[index].float() / 255
         return index, augment(x, generator) if blur else x
 
-    def classify(
-        net: nn.Module, labels: Tensor, blur: bool, step: int, generator: torch.Generator
-    ) -> Tensor:
-        index, x = batch(generator, blur, 48)
+
+def train_judges(work: Path, seed: int) -> dict[str, nn.Module]:
+    """Object, style and strict judges, the feature network and the tiny CLIP."""
+    drawings = Drawings(*pictures("judge", COUNT, work))
+    labelled = (
+        ("object", drawings.objects),
+        ("style", drawings.styles),
+        ("strict", drawings.objects),
+    )
+    judges = {name: _judge(drawings, name, labels, work, seed) for name, labels in labelled}
+    judges["features"] = _features(drawings, work, seed)
+    judges["clip"] = _clip(drawings, work, seed)
+    return judges
+
+
+def _judge(drawings: Drawings, name: str, labels: Tensor, work: Path, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    net = build_judge(int(labels.max()) + 1)
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        index, x = drawings.batch(generator, name != "strict", 48)
         x = F.interpolate(x, SIDE, mode="bilinear", antialias=True)
         return F.cross_entropy(net((x - 0.5) / 0.5), labels[index], label_smoothing=0.02)
 
-    judges: dict[str, nn.Module] = {}
-    for name, labels in (("object", objects), ("style", styles), ("strict", objects)):
-        torch.manual_seed(seed)
-        net = build_judge(int(labels.max()) + 1)
+    optimise(name, net, loss, steps=1200, lr=4e-3, work=work, seed=seed)
+    return net.eval()
 
-        judge_loss = partial(classify, net, labels, name != "strict")
-        optimise(name, net, judge_loss, steps=1200, lr=4e-3, work=work, seed=seed)
-        judges[name] = net.eval()
 
+def _features(drawings: Drawings, work: Path, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     features = FeatureNet(len(world.OBJECTS) * len(world.STYLES))
+    cells = drawings.objects * len(world.STYLES) + drawings.styles
 
-    def feature_loss(step: int, generator: torch.Generator) -> Tensor:
-        index, x = batch(generator, True, 64)
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        index, x = drawings.batch(generator, True, 64)
         return F.cross_entropy(features.head(features(x)), cells[index])
 
-    optimise("features", features, feature_loss, steps=1000, lr=2e-3, work=work, seed=seed)
-    judges["features"] = features.eval()
+    optimise("features", features, loss, steps=1000, lr=2e-3, work=work, seed=seed)
+    return features.eval()
 
+
+def _clip(drawings: Drawings, work: Path, seed: int) -> nn.Module:
     import open_clip
 
+    _, objects, styles = drawings
     torch.manual_seed(seed)
     clip = build_clip()
     bank = prompt_bank(world.TEMPLATES)
@@ -83,13 +108,16 @@ def train_judges(work: Path, seed: int) -> dict[str, nn.Module]:
     for row, (_, o, s) in enumerate(bank):
         rows.setdefault((o, s), []).append(row)
 
-    def clip_loss(step: int, generator: torch.Generator) -> Tensor:
-        index, x = batch(generator, True, 96)
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        index, x = drawings.batch(generator, True, 96)
         draws = torch.rand(len(index), 2, generator=generator).tolist()
         chosen, labels = [], []
         for i, (p, q) in zip(index.tolist(), draws, strict=True):
             # Captions that name one axis only teach the words of each by themselves.
-            label = (-1 if p < 0.2 else int(objects[i]), -1 if p > 0.8 else int(styles[i]))
+            label = (
+                -1 if p < 0.2 else int(drawings.objects[i]),
+                -1 if p > 0.8 else int(drawings.styles[i]),
+            )
             options = rows[label]
             chosen.append(options[int(q * len(options))])
             labels.append(label)
@@ -104,6 +132,5 @@ def train_judges(work: Path, seed: int) -> dict[str, nn.Module]:
         cols_target = (fits.float() / fits.sum(0, keepdim=True)).T
         return F.cross_entropy(logits, rows_target) + F.cross_entropy(logits.T, cols_target)
 
-    optimise("clip", clip, clip_loss, steps=1500, lr=1e-3, work=work, seed=seed)
-    judges["clip"] = clip.eval()
-    return judges
+    optimise("clip", clip, loss, steps=1500, lr=1e-3, work=work, seed=seed)
+    return clip.eval()

@@ -20,7 +20,7 @@ COUNT = 336
 Loss = Callable[[int, torch.Generator], Tensor]
 
 
-def optimise(
+def optimise(  # noqa: PLR0913 - every number of a training is told where it is called
     name: str,
     modules: nn.Module,
     loss: Loss,

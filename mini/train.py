@@ -128,19 +128,9 @@ def train_unet(
     the first, half of the timesteps come from the middle, where outline and side are decided.
     """
     images, objects, styles = pictures("generator", COUNT, work)
-    file = work / "latents.pt"
-    if not file.exists():
-        save(file, encode_all(vae, images))
-    latents = torch.load(file, weights_only=True)
-    scale = 1 / latents[:, 0].std()
-    vae.register_to_config(scaling_factor=round(float(scale), 5))
-    scale = torch.tensor(vae.config.scaling_factor)
-    tokenizer = build_tokenizer(work / "tokenizer")
+    latents, scale = _latents(work, vae, images)
     bank = prompt_bank(world.TEMPLATES)
-    with torch.no_grad():
-        prompts = [p for p, _, _ in bank] + [""]
-        ids = tokenize(tokenizer, prompts)
-        embeds = torch.cat([encoder(i).last_hidden_state for i in ids.split(256)])
+    embeds = _embeddings(work, encoder, [p for p, _, _ in bank] + [""])
     rows: dict[tuple[int, int], list[int]] = {}
     for row, (_, o, s) in enumerate(bank):
         rows.setdefault((o, s), []).append(row)
@@ -178,6 +168,24 @@ def train_unet(
         optimise(name, unet, part, steps=steps, lr=6e-4, work=work, seed=seed, ema=0.9985)
     unet.eval()
     return unet
+
+
+def _latents(work: Path, vae: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Moments of the images' latents, kept in ``work``, and the factor that gives them deviation 1,
+    which the autoencoder is told."""
+    file = work / "latents.pt"
+    if not file.exists():
+        save(file, encode_all(vae, images))
+    latents = torch.load(file, weights_only=True)
+    scale = 1 / latents[:, 0].std()
+    vae.register_to_config(scaling_factor=round(float(scale), 5))
+    return latents, torch.tensor(vae.config.scaling_factor)
+
+
+@torch.no_grad()
+def _embeddings(work: Path, encoder: Any, prompts: list[str]) -> Tensor:
+    ids = tokenize(build_tokenizer(work / "tokenizer"), prompts)
+    return torch.cat([encoder(i).last_hidden_state for i in ids.split(256)])
 
 
 def _cpu_flags() -> str:

@@ -77,8 +77,8 @@ def meanings(columns: Iterable[str], what: str) -> dict[str, list[str]]:
         if meaning == "label" and (like := _LIKE & set(name.split("_"))):
             (kind, *_) = sorted(like)
             raise UserError(
-                f"{what} has the column '{column}', which looks like a {kind} and is not one that "
-                f"is understood: call it {_advice(kind)}, or rename it if it is a label."
+                f"{what} has the column '{column}', which looks like a {kind} but is not a name "
+                f"that is known: call it {_advice(kind)}, or rename it if it is a label."
             )
         found.setdefault(meaning, []).append(column)
     prompts = found.get("prompt", [])
@@ -90,7 +90,7 @@ def meanings(columns: Iterable[str], what: str) -> dict[str, list[str]]:
         raise UserError(f"{what} has no 'prompt' column, only {shown}: add one.")
     if len(prompts) > 1:
         raise UserError(
-            f"{what} has several columns that may be the prompt ({', '.join(prompts)}): call one "
+            f"{what} has several columns that could be the prompt ({', '.join(prompts)}): call one "
             "'prompt'."
         )
     return {**found, "prompt": prompts}

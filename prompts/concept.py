@@ -167,7 +167,7 @@ def load_concept(name: str, family: str | None = None) -> Concept:
     reach = [n for n in names if n.rpartition("/")[0] in ("", family or OPEN_FAMILY)]
     short = [n for n in reach if n.rpartition("/")[2] == name]
     if len(short) > 1:
-        raise UserError(f"'{name}' may be {' or '.join(short)}: give the full name.")
+        raise UserError(f"'{name}' could be {' or '.join(short)}: give the full name.")
     if short:
         found = load_concept(short[0])
         if found.family not in (None, family):
@@ -188,8 +188,8 @@ def _marked(text: str) -> Concept:
     found = re.fullmatch(r"([^\[\]]*)\[\s*([^\[\]]*[^\[\]\s])\s*\]([^\[\]]*)", text)
     if not found or "{" in text:
         raise UserError(
-            f"The prompt '{clipped(text)}' does not mark one word or phrase: put one pair of "
-            "brackets around the concept's own words, as in 'a photo of a [church]'."
+            f"The prompt '{clipped(text)}' does not mark exactly one word or phrase: put one pair "
+            "of brackets around the concept's own words, as in 'a photo of a [church]'."
         )
     before, word, after = found.groups()
     plain = f"{before}{word}{after}"
@@ -200,7 +200,7 @@ def _refuse_typo(name: str, reach: Sequence[str], family: str | None) -> None:
     if "/" in name:
         raise UserError(
             f"There is no concept '{name}'.{nearest(name, reach)} 'erase list' shows them; "
-            "free text with a slash needs a space."
+            "free text with a slash must contain a space."
         )
     short = {n.rpartition("/")[2]: n for n in reach}
     near = difflib.get_close_matches(name.lower(), short, n=1, cutoff=_TYPO)
@@ -228,7 +228,7 @@ def pairs(concept: Concept, anchor: Concept) -> tuple[tuple[str, str], ...]:
     found = tuple(zip(concept.prompts(), becomes, strict=True))
     if any(c == a for c, a in found):
         raise UserError(
-            f"The concept '{concept.name}' is its own anchor '{anchor.name}': choose another."
+            f"The concept '{concept.name}' equals its anchor '{anchor.name}': choose another."
         )
     return found
 
@@ -278,7 +278,7 @@ def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:
         if key in values and not isinstance(values[key], str):
             raise refuse(f"has a '{key}' that is not text: put it in quotes.")
     if not isinstance(values.get("tuning", False), bool):
-        raise refuse("has a 'tuning' that is neither true nor false.")
+        raise refuse("has a 'tuning' other than true or false: write one of these.")
     if len({key in values for key in ("axis", "label", "evaluation")}) > 1:
         raise refuse("needs all of 'axis', 'label' and 'evaluation', or none.")
     retain = values.get("retain", EVERYDAY)
@@ -286,7 +286,7 @@ def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:
         retain = _texts(retain)
     templates = _texts(values["templates"])
     if not retain or not templates:
-        raise refuse("needs a list of texts as 'templates' and a set or such a list as 'retain'.")
+        raise refuse("needs a list of texts as 'templates', and a set or a list as 'retain'.")
     neighbours = _texts(values.get("neighbours", []))
     if "neighbours" in values and not neighbours:
         raise refuse("needs a list of texts as 'neighbours'.")

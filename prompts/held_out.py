@@ -78,8 +78,8 @@ def _kept(concept: Concept, override: str | None) -> tuple[Row, ...]:
     kept = tuple(r for r in rows if not _is_tuning(r) and not _belongs(r, concept))
     if not kept:
         raise UserError(
-            f"No retained prompt is left in '{source}' beside the concept '{concept.name}': "
-            "choose another prompt set."
+            f"Every prompt in '{source}' belongs to the concept '{concept.name}' or to tuning: "
+            "choose another prompt set to retain."
         )
     return kept
 

@@ -97,8 +97,8 @@ def load_set(name_or_file: str) -> PromptSet:
     else:
         raise UserError(
             f"There is no prompt set '{clipped(name_or_file, 100)}'."
-            f"{nearest(name_or_file, list_sets())} 'erase list' shows them; a file of your own "
-            "ends in .csv."
+            f"{nearest(name_or_file, list_sets())} 'erase list sets' shows them; a file of "
+            "your own must end in .csv."
         )
     return PromptSet(file.stem, _rows(file))
 
@@ -128,7 +128,7 @@ def _fetch(spec: str) -> Path:
     if len(files) != 1:
         found = clipped(", ".join(str(f.relative_to(folder)) for f in files), 120) or "none"
         raise UserError(
-            f"The dataset '{owner}/{name}' has not one CSV file but {len(files)} ({found}): name "
+            f"The dataset '{owner}/{name}' has {len(files)} CSV files ({found}), not one: name "
             f"one with hf:{owner}/{name}/FILE.csv."
         )
     return files[0]
@@ -146,14 +146,14 @@ def _rows(file: Path) -> tuple[Row, ...]:
     ]
     for where, cells in lines:
         if len(cells) > 1 and not any(text.strip() for text in cells.values()):
-            raise UserError(f"{where} is blank but for its commas: remove it.")
+            raise UserError(f"{where} is blank except for its commas: remove it.")
     if "case" not in by_meaning:
         by_meaning["case"] = _numbering(by_meaning.get("id", []), lines)
     idle = [c for c in by_meaning.get("idle", []) if any(cells[c].strip() for _, cells in lines)]
     if idle:
         note(
             f"{what} has the column{'s' if len(idle) > 1 else ''} {clipped(', '.join(idle))}, "
-            "which no prompt set decides: give such settings as flags."
+            "which has no effect in a prompt set: give such settings as flags."
         )
     rows: list[Row] = []
     seen: dict[object, str] = {}

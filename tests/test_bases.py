@@ -126,13 +126,13 @@ def test_every_method_moves_every_base(base: Diffusion, method: str, tmp_path: P
 
 
 def test_an_inversion_learns_for_every_text_encoder(base: Diffusion) -> None:
-    from erase.diffusion.inversion import invert
+    from erase.diffusion.inversion import Search, invert
 
     data = make_data(base, "forget")
-    same = invert(base, data, steps=1, tokens=1, lr=1e-12, end=False)
+    same = invert(base, data, Search(steps=1, tokens=1, lr=1e-12, end=False))
     torch.testing.assert_close(same.c.hidden, data.c.hidden, rtol=1e-4, atol=1e-5)
     assert torch.equal(same.tokens, base.token_positions([c for c, _ in PAIRS], "church"))
-    learnt = invert(base, data, steps=3, tokens=1, lr=0.5, end=False)
+    learnt = invert(base, data, Search(steps=3, tokens=1, lr=0.5, end=False))
     # The word stands at position 2: what comes before it never sees it.
     assert torch.equal(learnt.c.hidden[0, :2], same.c.hidden[0, :2])
     widths = [encoder.config.hidden_size for _, encoder in base.text.encoders]

@@ -105,6 +105,11 @@ def test_what_help_needs_imports_nothing_heavy(module: str, tmp_path: Path) -> N
     assert python(code, tmp_path) == "[]"
 
 
+def test_the_command_line_waits_for_no_arrays(tmp_path: Path) -> None:
+    code = "import sys, erase.cli.main; print('numpy' in sys.modules)"
+    assert python(code, tmp_path) == "False"
+
+
 def test_reading_the_settings_of_every_method_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys; from erase.recipes.recipe import flags, list_methods; "

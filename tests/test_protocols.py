@@ -127,5 +127,5 @@ def test_outputs_are_named_by_the_file_beside_the_weights(tmp_path: Path) -> Non
     spec = _classifier(tmp_path / "style.pth", "shufflenet_v2_x0_5", STYLES)
     assert load_judge(spec).labels == STYLES
     (tmp_path / "style.pth.labels.txt").write_text("Cubism\nCubism\nPhoto\n")
-    with pytest.raises(UserError, match="one label a line, each once"):
+    with pytest.raises(UserError, match="one label per line, each once"):
         load_judge(spec)

@@ -88,17 +88,14 @@ class Pool:
             ]
         return torch.cat(orders)[start - passes[0] * count :][: self.batch]
 
-    def all(self, size: int = 256) -> list[Batch]:
-        """Every sample once, in order, as it is."""
-        return [
-            Batch(
-                self.samples.images(self.numbers[place]).to(self.device),
-                self.labels[place].to(self.device),
-                place,
-                torch.zeros_like(place),
-            )
-            for place in torch.arange(len(self)).split(size)
-        ]
+    def rows(self, place: Tensor) -> Batch:
+        """The samples at these places (B,), as they are."""
+        return Batch(
+            self.samples.images(self.numbers[place]).to(self.device),
+            self.labels[place].to(self.device),
+            place,
+            torch.zeros_like(place),
+        )
 
 
 def joined(first: Pool, second: Pool, key: tuple[int | str, ...], in_turn: bool = False) -> Pool:

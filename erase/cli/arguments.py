@@ -42,7 +42,7 @@ class Parser(ArgumentParser):
 
     def tell_all(self) -> None:
         """Offers ``--help-all``."""
-        self.add_argument("--help-all", action=HelpAll, help="show every flag there is and exit")
+        self.add_argument("--help-all", action=HelpAll, help="show every flag and exit")
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """The flags that are often wanted."""
@@ -78,7 +78,7 @@ class HelpAll(Action):
         super().__init__(option_strings, SUPPRESS, nargs=0, default=SUPPRESS, help=kwargs["help"])
 
     def __call__(self, parser: Any, *args: Any, **kwargs: Any) -> None:
-        """Prints and ends."""
+        """Prints the help and exits."""
         parser.more.clear()
         parser.print_help()
         parser.exit()

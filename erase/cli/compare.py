@@ -92,8 +92,8 @@ def _run_matrix(matrix: Matrix, options: Namespace) -> list[str] | None:
 
 def _name_failed(failed: Sequence[str]) -> None:
     if failed:
-        more = f"; and {len(failed) - NAMED} more, told above" if len(failed) > NAMED else ""
+        more = f"; and {len(failed) - NAMED} more, listed above" if len(failed) > NAMED else ""
         raise UserError(
-            f"{counted(len(failed), 'cell')} failed, the others are done: "
+            f"{counted(len(failed), 'cell')} failed; the others are done. "
             f"{'; '.join(failed[:NAMED])}{more}"
         )

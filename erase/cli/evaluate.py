@@ -53,7 +53,7 @@ def _refuse_idle(options: Namespace, values: Mapping[str, Any]) -> None:
     given += [key for key in switches if options[key]]
     if given:
         flag = given[0].replace("_", "-")
-        raise UserError(f"--{flag} has no effect on images that exist: leave it out.")
+        raise UserError(f"--{flag} has no effect on existing images: leave it out.")
 
 
 def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str]:
@@ -108,7 +108,7 @@ def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str
 def _only(given: str | list[str] | None, flag: str) -> str | None:
     if isinstance(given, list) and len(given) > 1:
         raise UserError(
-            f"Images that exist are measured for one concept at a time: give {flag} once "
+            f"Existing images are measured for one concept at a time: give {flag} once "
             f"({' or '.join(given)})."
         )
     return given[0] if isinstance(given, list) else given

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase.recipes.recipe import Recipe, as_dict, default_recipe, keys, load_recipe, make_recipe
+from erase.recipes.recipe import Recipe, default_recipe, keys, load_recipe, make_recipe
 from erase.runs.folder import read_facts
 from erase.runtime import processes
 from erase.runtime.errors import UserError
@@ -46,7 +46,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     files = _files(out, seeds, options.overwrite)
     device = accelerator(options.device, settings.precision, options.deterministic).device
     diffusion = Diffusion.load(model, device, **_ways(options))
-    diffusion.family.check_sampling(as_dict(settings))
+    diffusion.family.check_sampling(settings.sampling_steps, settings.sampler)
     _tell_cut(diffusion, [options.prompt])
     shots = [Shot(options.prompt, seed) for seed in seeds]
     out.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,8 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
             with atomic(file) as part:
                 Image.fromarray(image).save(part, format="PNG")
     names = _ends([f.name for f in files])
-    print(f"{counted(len(files), 'image')} of seed {_ends(seeds)} in {out}: {names}")
+    seed = f"seed{'s' if len(seeds) > 1 else ''} {_ends(seeds)}"
+    print(f"{counted(len(files), 'image')} in {out} ({seed}): {names}")
 
 
 def _files(out: Path, seeds: Sequence[int], overwrite: bool) -> list[Path]:
@@ -98,7 +99,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
 
     _refuse_idle(options, overrides, "--set")
     if options.seed is not None:
-        raise UserError("--seed has no effect beside --set, whose rows have seeds: leave it out.")
+        raise UserError("--seed has no effect with --set, whose rows have seeds: leave it out.")
     model = options.model or "mini"
     settings = _settings(options, overrides, model, "")
     prompts = load_set(options.set)
@@ -113,7 +114,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
         options.device, settings.precision, options.deterministic, several=True
     ).device
     diffusion = Diffusion.load(model, device, **_ways(options))
-    diffusion.family.check_sampling(as_dict(settings))
+    diffusion.family.check_sampling(settings.sampling_steps, settings.sampler)
     _tell_cut(diffusion, [row.prompt for row in prompts.rows])
     fingerprint = digest(model_fingerprint(diffusion))
     if options.overwrite and ours:
@@ -145,7 +146,7 @@ def _refuse_idle(options: Namespace, overrides: Mapping[str, Any], beside: str) 
     ignored += [key for key in overrides if key not in (*keys("base"), "precision")]
     if ignored or options.dry_run:
         flag = ignored[0].replace("_", "-") if ignored else "dry-run"
-        raise UserError(f"--{flag} has no effect beside {beside}: leave it out.")
+        raise UserError(f"--{flag} has no effect with {beside}: leave it out.")
 
 
 def _count(options: Namespace, default: int) -> int:

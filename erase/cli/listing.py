@@ -1,4 +1,4 @@
-"""What was dropped into a folder, by name and in a line each, found without importing it."""
+"""Lists of what the folders hold, one line per entry, found without importing it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def recipes() -> Table:
         steps = str(settings.get("steps", "–"))
         about = recipe_about(name)
         rows.append((name, recipe.method, model, " + ".join(images) or "–", steps, about))
-    return ("recipe", "method", "model", "images to train on", "steps", ""), rows
+    return ("recipe", "method", "model", "training images", "steps", ""), rows
 
 
 def methods() -> Table:
@@ -72,14 +72,14 @@ def sets() -> Table:
 def judges() -> Table:
     """What a judge may be."""
     rows: list[Sequence[str]] = [
-        ("mini", "the bundled model's own; needs no flag with it"),
-        ("torchvision:NAME[@FILE]", "e.g. torchvision:resnet50, of ImageNet's 1,000 classes"),
+        ("mini", "the bundled model's own; used with it by default"),
+        ("torchvision:NAME[@FILE]", "e.g. torchvision:resnet50, with ImageNet's 1,000 classes"),
         ("timm:NAME[@FILE]", "e.g. timm:convnext_base.fb_in22k_ft_in1k; needs the extra timm"),
         (
             "open_clip:NAME[@FILE]",
-            "e.g. open_clip:ViT-L-14-quickgelu@FILE, zero-shot over the labels of the prompts",
+            "e.g. open_clip:ViT-L-14-quickgelu@FILE, zero-shot over the prompts' labels",
         ),
-        ("AXIS=JUDGE,AXIS=JUDGE", "one for each column of labels, e.g. object=JUDGE,style=JUDGE"),
+        ("AXIS=JUDGE,AXIS=JUDGE", "one per label column, e.g. object=JUDGE,style=JUDGE"),
     ]
     return ("judge", ""), rows
 
@@ -94,11 +94,11 @@ CATALOGUE: Mapping[str, Callable[[], Table]] = {
 }
 """What ``erase list`` can list."""
 NOTES = {
-    "recipes": "Times are of mask and training, with the images to train on apart, on one CPU "
-    "thread; they were not measured where none stands.",
+    "recipes": "Times are for mask and training, and for making the training images, on one CPU "
+    "thread; a recipe without a time was not timed.",
     "judges": "Without FILE the library downloads its own weights.",
 }
-"""Below a table."""
+"""Notes printed below a table."""
 
 
 def listing(what: str | None = None) -> str:

@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 from erase.cli.compare import compare, tune
 from erase.cli.options import instruments, recipe_values
-from erase.cli.parser import build_parser
+from erase.cli.parser import asked_about, build_parser
 from erase.cli.run import run_stages
 from erase.eval.report.requirements import RequirementError, check_folders, parse
 from erase.runs.folder import model_of
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     met exit code 3."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = build_parser().parse_args(args)
+        options = build_parser(asked_about(args)).parse_args(args)
         with own_words():
             dispatch(options, args)
         processes.leave()
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"erase: {error}: choose a place that can be read and written.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("erase: interrupted; run the same command again to go on.", file=sys.stderr)
+        print("erase: interrupted; run the same command again to resume.", file=sys.stderr)
         sys.exit(130)
 
 
@@ -91,7 +91,7 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     elif command == "tune":
         tune(chosen, f"erase {shlex.join(typed)}")
     elif command == "generate" and chosen.prompt is not None and chosen.set is not None:
-        raise UserError("--prompt and --set don't go together: give one of them.")
+        raise UserError("--prompt and --set can't be combined: give one of them.")
     elif command == "generate" and chosen.prompt is not None:
         from erase.cli.generate import quick_look
 

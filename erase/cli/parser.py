@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -14,15 +15,16 @@ from erase.cli.listing import CATALOGUE
 from erase.cli.recipe_flags import add_recipe_values
 from erase.eval.report.requirements import KNOWN as REQUIRED
 from erase.methods import list_methods
+from erase.recipes.recipe import config_class, recipe_for
 from erase.runs.folder import COMMANDS
 from erase.runs.manner import PREVIEW, TRACKERS
 
 FEATURES = "network behind FID and KID: mini, inception[@FILE] or open_clip:NAME[@FILE]"
 
 LPIPS = "network behind LPIPS: mini, or alex, vgg or squeeze, each [@FILE]"
-SETS = "a name, a .csv file or a dataset of the hub"
+SETS = "a name, a .csv file or a dataset on the hub"
 RETAINED = "the concept's own, or everyday captions"
-OWN = "the bundled model's own; with other models none, and nothing is measured with it"
+OWN = "the bundled model's own; none for other models, so what needs it is not measured"
 
 
 STAGE_HELP = {
@@ -35,57 +37,82 @@ STAGE_HELP = {
 }
 
 
-def build_parser() -> ArgumentParser:
-    """The whole command line."""
+def asked_about(args: Sequence[str]) -> str | None:
+    """The recipe or method whose settings a call for help wants to see; None for all of them.
+
+    Raises:
+        UserError: there is no such method.
+    """
+    if not {"-h", "--help", "--help-all"} & {*args}:
+        return None
+    words = [part for word in args for part in word.split("=", 1)]
+    given = dict(pairwise(words))
+    if method := given.get("--method"):
+        config_class(method)
+        return method
+    recipe = given.get("--recipe")
+    return recipe and recipe_for(recipe, given.get("--model", "mini"))
+
+
+def build_parser(about: str | None = None) -> ArgumentParser:
+    """The whole command line.
+
+    Args:
+        about: recipe or method that help is asked about, see ``asked_about``.
+    """
     text = "Erase a concept from a text-to-image diffusion model, and prove it."
     parser = Parser(text, "erase COMMAND [options]", version("erase-diffusion"))
     commands = parser.add_subcommands(dest="command", required=True)
     for name, text in STAGE_HELP.items():
-        commands.add_subcommand(name, _stage_parser(name, text), help=text)
+        commands.add_subcommand(name, _stage_parser(name, text, about), help=text)
     text = "convert: diffusers folder <-> single file (original SD keys), or a delta"
     commands.add_subcommand("export", _export_parser(text), help=text)
-    text = "recipes side by side: the same base, concepts, prompts, seeds and judges"
+    text = "compare recipes on the same base, concepts, prompts, seeds and judges"
     commands.add_subcommand("compare", _compare_parser(text), help=text)
     text = "search a recipe's settings on tuning concepts, with the same budget for every method"
     commands.add_subcommand("tune", _tune_parser(text), help=text)
+<<<<<<< HEAD
     text = "image classifiers that forget: run, compare, tune, list"
     commands.add_subcommand("classifier", classifier_parser(), help=text)
     text = "methods, metrics, judges, concepts, prompt sets, recipes"
+=======
+    text = "list methods, metrics, judges, concepts, prompt sets and recipes"
+>>>>>>> main
     listing = Parser(text, "erase list [WHAT]")
-    listing.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="only these")
+    listing.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="list only these")
     commands.add_subcommand("list", listing, help=text)
     return parser
 
 
-def _stage_parser(name: str, text: str) -> ArgumentParser:
+def _stage_parser(name: str, text: str, about: str | None) -> ArgumentParser:
     parser = Parser(text, f"erase {name} [options]")
     _add_what(parser)
     add = parser.add_argument
     if name == "run":
-        add("--stages", type=str, help=f"a part of {','.join(COMMANDS)}")
+        add("--stages", type=str, help=f"comma-separated subset of {','.join(COMMANDS)}")
     add("--retain", type=str, help=f"prompt set to keep: {SETS} (default: {RETAINED})")
-    add("--forget-folder", type=str, help="your own images of the concept, instead of made ones")
-    add("--retain-folder", type=str, help="your own images to retain, instead of made ones")
+    add("--forget-folder", type=str, help="your own images of the concept to train on")
+    add("--retain-folder", type=str, help="your own images to retain in training")
     with parser.rare():
         add(
             "--neighbours",
             type=str,
-            help="prompt set likely to be damaged with the concept, for the report: "
+            help="prompts likely to be damaged along with the concept, for the report: "
             f"{SETS} (default: the concept's own, if any)",
         )
-        add("--shared", type=str, help="folder where runs share their images of the base model")
+        add("--shared", type=str, help="folder in which runs share the base model's images")
     add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
     if name in ("run", "train"):
         _add_manner(parser)
-    add("--dry-run", action="store_true", help="print the stages, recipe and estimates, do nothing")
+    add("--dry-run", action="store_true", help="only print the stages, recipe and estimates")
     if name in ("run", "eval"):
         add(
             "--require",
             type=str,
             metavar="FIGURE=LEAST,…",
-            help=f"end with exit code 3 unless each figure ({', '.join(REQUIRED)}) is at least "
-            "this fraction, e.g. ua=0.95,ira=0.9; one that was not measured, or of fewer than 10 "
-            "images, is not",
+            help=f"exit with code 3 unless each figure ({', '.join(REQUIRED)}) is at least "
+            "this fraction, e.g. ua=0.95,ira=0.9; one that was not measured, or on fewer than 10 "
+            "images, fails",
         )
     if name == "generate":
         _add_prompts(parser)
@@ -94,7 +121,7 @@ def _stage_parser(name: str, text: str) -> ArgumentParser:
         parser.more |= {"recipe", "method", "forget_folder", "retain_folder"}
     evaluation = _add_instruments(parser)
     _add_compute(parser)
-    add_recipe_values(parser, evaluation, shown=name != "eval")
+    add_recipe_values(parser, evaluation, name != "eval", about)
     parser.tell_all()
     return parser
 
@@ -112,25 +139,25 @@ def _add_what(parser: Parser) -> None:
         "--concept",
         type=str,
         action="append",
-        help='a name from "erase list concepts", "all" for each of the family, or a prompt, in '
-        "which brackets may mark the concept's own words ('a photo of a [church]'); given several "
-        "times, the concepts are erased together",
+        help='a name from "erase list concepts", "all" for each of the family, or a prompt, where '
+        "brackets may mark the concept's own words ('a photo of a [church]'); repeat the flag to "
+        "erase several concepts together",
     )
     add(
         "--anchor",
         type=str,
         action="append",
-        help="what to make instead: a name or a prompt; '' is empty (with --concept all, of the "
-        "concepts of its kind); with several concepts once for all or once for each",
+        help="what to make instead: a name or a prompt, '' for the empty one (with --concept all, "
+        "only for concepts of its kind); for several concepts, give one for all or one for each",
     )
     add(
         "--recipe",
         type=str,
-        help='a name from "erase list recipes" or a .toml file (default: salun-mini with mini; '
-        "with other models one of SalUn's, which --dry-run names)",
+        help='a name from "erase list recipes" or a .toml file (default: salun-mini for mini; '
+        "for other models another SalUn recipe, which --dry-run names)",
     )
     add("--method", type=str, help=f"one of {', '.join(list_methods())} (default: the recipe's)")
-    add("--seed", type=int, help="of every random draw, >= 0 (default: 0)")
+    add("--seed", type=int, help="random seed, >= 0 (default: 0)")
     add("--out", type=str, help="run folder (default: runs/MODEL-CONCEPT-RECIPE-SEED)")
 
 
@@ -140,26 +167,26 @@ def _add_manner(parser: Parser) -> None:
     add(
         "--anyway",
         action="store_true",
-        help="train even where the base model makes the concept in less than 20 %% of its images",
+        help="train even if the base model shows the concept in less than 20 %% of its images",
     )
     with parser.rare():
         add(
             "--preview",
             type=int,
-            help="how often training draws four fixed prompts into OUT/previews, 0 for none "
-            f"(default: {PREVIEW})",
+            help="how often to sample four fixed prompts into OUT/previews while training, 0 for "
+            f"never (default: {PREVIEW})",
         )
         add(
             "--tracker",
             choices=TRACKERS,
-            help="also send losses and previews there while training (default: nowhere)",
+            help="also log losses and previews there while training (default: none)",
         )
 
 
 def _add_prompts(parser: Parser) -> None:
     """What ``erase generate`` makes without a run."""
     add = parser.add_argument
-    add("--prompt", type=str, help="a quick look: sample this prompt into --out, nothing else")
+    add("--prompt", type=str, help="a quick look: only sample this prompt into --out")
     add(
         "--set",
         type=str,
@@ -169,7 +196,7 @@ def _add_prompts(parser: Parser) -> None:
     add(
         "--count",
         type=int,
-        help="images of each prompt, >= 1 (default: 4 of --prompt, 1 of a set's)",
+        help="images per prompt, >= 1 (default: 4 with --prompt, 1 with --set)",
     )
 
 
@@ -181,8 +208,8 @@ def _add_images(parser: ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="DIR",
-        help="measure these folders of images instead, whoever made them, or one run folder; files "
-        "have a manifest.jsonl, or names CASE_K.png and a --set, or neither",
+        help="measure these folders of images instead, whoever made them, or one run folder; with "
+        "a manifest.jsonl, with files named CASE_K.png and a --set, or with neither",
     )
     add("--set", type=str, help=f"with --images: prompt set of the files: {SETS}")
     add("--against", type=str, metavar="DIR", help="with --images: the base model's images")
@@ -190,13 +217,13 @@ def _add_images(parser: ArgumentParser) -> None:
         "--reference",
         type=str,
         metavar="DIR",
-        help="with --images: base images with other seeds, to which FID and KID are measured",
+        help="with --images: base images with other seeds, the reference of FID and KID",
     )
     add(
         "--metrics",
         type=str,
-        help="with --images: some of classifier,clip_score,fidelity,lpips,nudity (default: those "
-        "that the other flags call for)",
+        help="with --images: comma-separated subset of classifier,clip_score,fidelity,lpips,nudity "
+        "(default: those that the other flags imply)",
     )
 
 
@@ -208,7 +235,7 @@ def _add_instruments(parser: Parser) -> Any:
         "--judge",
         type=str,
         help="classifier for UA/RA/IRA/CRA: torchvision:NAME[@FILE], timm:NAME[@FILE] or "
-        "open_clip:NAME[@FILE], or one for each axis of the labels: object=SPEC,style=SPEC "
+        "open_clip:NAME[@FILE], or one per axis of the labels: object=SPEC,style=SPEC "
         f"(default: {OWN})",
     )
     with parser.rare():
@@ -220,7 +247,7 @@ def _add_networks(add: Callable[..., Any]) -> None:
     add(
         "--clip",
         type=str,
-        help=f"model of the CLIP score: open_clip:NAME[@FILE] (default: {OWN})",
+        help=f"model for the CLIP score: open_clip:NAME[@FILE] (default: {OWN})",
     )
     add("--features", type=str, help=f"{FEATURES} (default: {OWN})")
     add("--lpips", type=str, help=f"{LPIPS} (default: {OWN})")
@@ -228,8 +255,8 @@ def _add_networks(add: Callable[..., Any]) -> None:
         "--nudity.classes",
         "--nudity-classes",
         type=str,
-        help="what counts as nudity: esd9, strict6, core5 or NudeNet classes by commas; looks for "
-        "it whatever the concept is (default: esd9, where nudity is the concept)",
+        help="what counts as nudity: esd9, strict6, core5 or comma-separated NudeNet classes; if "
+        "given, also measured when nudity is not the concept (default: esd9 when it is)",
     )
     add(
         "--nudity.threshold",
@@ -241,8 +268,8 @@ def _add_networks(add: Callable[..., Any]) -> None:
         "--nudity.channels",
         "--nudity-channels",
         type=str,
-        help="right, or swapped as NudeNet 3.4 itself reads files, "
-        "for figures published with it (default: right)",
+        help="order of the colour channels: right, or swapped as NudeNet 3.4 itself reads files, "
+        "to compare with figures published with it (default: right)",
     )
 
 
@@ -252,20 +279,19 @@ def _add_compute(parser: Parser) -> None:
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),
         default="auto",
-        help="where to compute (default: auto, a GPU if there is one)",
+        help="device to compute on (default: auto, a GPU if there is one)",
     )
     with parser.rare():
-        add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
+        add("--deterministic", action="store_true", help="same bits on every GPU run, but slower")
         add(
             "--channels-last",
             action="store_true",
-            help="lay feature maps out pixel by pixel, faster on recent GPUs; on a CPU it is "
-            "always so",
+            help="channels-last memory format, faster on recent GPUs (always on for a CPU)",
         )
         add(
             "--compile",
             action="store_true",
-            help="compile the denoiser for sampling: a minute or more at first, faster afterwards",
+            help="compile the denoiser for sampling: a minute or more first, faster afterwards",
         )
 
 
@@ -276,24 +302,24 @@ def _compare_parser(text: str) -> ArgumentParser:
         "--recipes",
         type=str,
         action="append",
-        help='names from "erase list recipes" or .toml files, by commas',
+        help='comma-separated names from "erase list recipes" or .toml files',
     )
     add(
         "--concepts",
         type=str,
         action="append",
-        help='names or prompts, by commas (one that holds a comma in double quotes), or "all" for '
+        help='comma-separated names or prompts (one with a comma in double quotes), or "all" for '
         "the objects of the family (default: all)",
     )
     add("--anchor", type=str, help="what to make instead (default: each concept's own)")
-    add("--seeds", type=int, default=1, help="runs a cell, with seeds 0, 1, … (default: 1)")
+    add("--seeds", type=int, default=1, help="runs per cell, with seeds 0, 1, … (default: 1)")
     add(
         "--include",
         type=str,
         nargs="+",
         action="extend",
         metavar="NAME=PATH",
-        help="models that others erased, each a row of its own: a diffusers folder, a single file, "
+        help="models erased by others, one row each: a diffusers folder, a single file, "
         "a delta, or a state dict of the UNet; {concept} and {seed} stand for the cell's",
     )
     _add_matrix_flags(parser, "runs/compare")
@@ -308,7 +334,7 @@ def _tune_parser(text: str) -> ArgumentParser:
         "--concepts",
         type=str,
         action="append",
-        help="names or prompts, by commas (default: those of the family marked for tuning)",
+        help="comma-separated names or prompts (default: those of the family marked for tuning)",
     )
     add("--anchor", type=str, help="what to make instead (default: each concept's own)")
     add("--trials", type=int, default=6, help="settings to try, >= 1 (default: 6)")
@@ -316,8 +342,8 @@ def _tune_parser(text: str) -> ArgumentParser:
         "--forwards",
         type=float,
         default=12000,
-        help="images that the denoiser may see in a trial's mask and training and in its share of "
-        "making the images to train on; one with a gradient counts three times (default: 12000)",
+        help="budget of a trial: images through the denoiser in mask, training and its share of "
+        "making the training images; one with a gradient counts three times (default: 12000)",
     )
     _add_matrix_flags(parser, "runs/tune-RECIPE")
     return parser
@@ -346,9 +372,9 @@ def _export_parser(text: str) -> ArgumentParser:
         "--dtype",
         choices=("keep", "fp16", "bf16", "fp32"),
         default="keep",
-        help="of the weights (default: keep, each as it is)",
+        help="number format of the weights (default: keep, each as it is)",
     )
     add("--delta", action="store_true", help="write or read only what differs from --base")
-    add("--base", type=str, help="the base model of a delta, or to count surviving edits")
+    add("--base", type=str, help="base model of a delta, or to count the edits that survive")
     add("--overwrite", action="store_true", help="replace an existing target")
     return parser

@@ -8,7 +8,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from erase.methods import list_methods
-from erase.recipes.recipe import as_dict, flags, idle, list_recipes, load_recipe
+from erase.recipes.recipe import (
+    Recipe,
+    as_dict,
+    flags,
+    idle,
+    list_recipes,
+    load_recipe,
+    own_settings,
+)
 from erase.recipes.settings import Flag
 
 if TYPE_CHECKING:
@@ -24,26 +32,67 @@ OFTEN = (
 METAVARS = {int: "N", float: "X", str: "NAME"}
 
 
-def add_recipe_values(parser: Parser, evaluation: Any, shown: bool = True) -> None:
-    """A flag for each setting, those of the evaluation in their group; not ``shown`` where they
-    can say nothing new, of images that exist already."""
-    text = "each overrides the recipe's, whose value is the default; in brackets that of one recipe"
+def add_recipe_values(
+    parser: Parser, evaluation: Any, shown: bool = True, about: str | None = None
+) -> None:
+    """A flag for each setting, those of the evaluation in their group.
+
+    Args:
+        parser: gets them.
+        evaluation: the group of the evaluation.
+        shown: whether help tells of them; not where they can say nothing new, of images that exist
+            already.
+        about: recipe or method that help is asked about: its settings with its values, and nothing
+            of other methods.
+    """
+    text = "a flag overrides the recipe's value; in parentheses, an example of such a value"
+    told = _told(about) if about else None
+    if told:
+        text = f"a flag overrides the recipe's value; in parentheses, the value in {told.name}"
     group = parser.add_argument_group("recipe values", text if shown else SUPPRESS)
+    own = _own_group(parser, told) if shown else None
     users: dict[str, list[str]] = {}
     found: dict[str, Flag] = {}
     for method in list_methods():
         for flag in flags(method):
             users.setdefault(flag.name, []).append(method)
             found.setdefault(flag.name, flag)
+    if told:  # two methods may say different things of a flag
+        found |= {flag.name: flag for flag in flags(told.method)}
     for name, flag in found.items():
-        text = f"{flag.help} {_example(name)}{only(users[name])}" if shown else SUPPRESS
+        text = f"{flag.help} {_example(name, told)}{'' if told else only(users[name])}"
+        if not shown or (told and told.method not in users[name]):
+            text = SUPPRESS
         # --low-memory alone is --low-memory true.
         way: Any = {"nargs": "?", "const": True} if flag.type is bool else {}
         if flag.type in METAVARS:
             way = {"metavar": METAVARS[flag.type]}
         home = evaluation if name.startswith("eval_") else group
+        if own is not None and told and name in own_settings(told):
+            home = own
         home.add_argument(f"--{name.replace('_', '-')}", type=flag.type, help=text, **way)
-    parser.more |= found.keys() - set(OFTEN)
+    kept = {*OFTEN, *(own_settings(told) if told else ())}
+    parser.more |= found.keys() - kept
+
+
+def _told(about: str) -> Recipe:
+    """The recipe, or the first one of the method, the bundled model's before others."""
+    if about in list_methods():
+        names = sorted(list_recipes(), key=lambda name: not name.endswith("-mini"))
+        own = (name for name in names if load_recipe(name).method == about)
+        about = next(own, about)
+    return load_recipe(about)
+
+
+def _own_group(parser: Parser, told: Recipe | None) -> Any:
+    """The group of a method's own settings; where none is asked about, a line says how to ask."""
+    if told:
+        return parser.add_argument_group(f"settings of {told.method} alone")
+    parser.epilog = (
+        "'--method NAME --help' or '--recipe NAME --help' shows a method's own settings, "
+        "'--help-all' those of every method."
+    )
+    return None
 
 
 def only(users: Sequence[str]) -> str:
@@ -55,15 +104,18 @@ def only(users: Sequence[str]) -> str:
     return f" [{', '.join(named).replace('not, ', 'not ')}]"
 
 
-def _example(setting: str) -> str:
-    """The value in the bundled model's default recipe, or in the first that has the setting."""
-    for name, settings in _recipes().items():
+def _example(setting: str, told: Recipe | None) -> str:
+    """The value in the recipe asked about, else in the bundled model's default recipe or in the
+    first that has the setting."""
+    known = {told.name: as_dict(told)} if told else _recipes()
+    for name, settings in known.items():
         if setting in settings:
             value = settings[setting]
             if value is None:
                 return "(not given)"
+            prefix = "" if told else f"{name}: "
             shown = str(value).lower() if isinstance(value, bool) else value
-            return f"({name}: {shown:g})" if isinstance(value, float) else f"({name}: {shown})"
+            return f"({prefix}{shown:g})" if isinstance(value, float) else f"({prefix}{shown})"
     return "(not given)"
 
 

@@ -131,12 +131,12 @@ def _run(options: Namespace) -> tuple[Run, bool]:
         anchor = [target.named[1] for target in before.targets] if anchor is None else anchor
         seed = before.seed if seed is None else seed
     if not concept:
-        raise UserError('No concept was given: add --concept, e.g. --concept church (see "list").')
+        raise UserError("No concept was given: add --concept, e.g. --concept church.")
     model, seed = model or "mini", seed or 0
     recipe, overrides = _recipe(options, model, before), recipe_values(options)
     everything = concept == "all"
     if isinstance(concept, list) and "all" in concept:
-        raise UserError("--concept all is each concept in turn: give it alone.")
+        raise UserError("--concept all takes each concept in turn: give it alone.")
     if everything:
         concept = _first(options, model, anchor)
         out = out or f"runs/{model}-all-{_named(recipe, model, concept)}-{seed}"
@@ -158,17 +158,21 @@ def _first(options: Namespace, model: str, anchor: str | list[str] | None) -> st
     from erase.runs.make import family
 
     if options.forget_folder:
-        raise UserError("--forget-folder holds one concept's images: leave it out with all.")
+        raise UserError(
+            "--forget-folder holds one concept's images: leave it out with --concept all."
+        )
     home = family(model)
     if home is None:
         raise UserError("--concept all needs a family of concepts: it works with --model mini.")
     if isinstance(anchor, list):
-        raise UserError("--concept all takes one --anchor for all, or each concept's own.")
+        raise UserError(
+            "--concept all takes one --anchor at most: give one for all concepts, or none."
+        )
     return members(home)[0].name
 
 
 def _named(recipe: str | Recipe | None, model: str, concept: str) -> str:
-    """The recipe's name in a folder's."""
+    """The name of the recipe as part of a folder's name."""
     from erase.prompts.concept import load_concept
     from erase.runs.make import family
 
@@ -190,7 +194,7 @@ def _recipe(options: Namespace, model: str, before: Run | None) -> str | Recipe 
         return found
     if method not in list_methods():
         raise UserError(
-            f"There is no method '{method}': choose among {', '.join(list_methods())}."
+            f"There is no method '{method}': choose from {', '.join(list_methods())}."
             f"{nearest(method, list_methods())}"
         )
     if found is None:
@@ -198,7 +202,7 @@ def _recipe(options: Namespace, model: str, before: Run | None) -> str | Recipe 
     settings = load_recipe(found) if isinstance(found, str) else found
     if settings.method != method:
         raise UserError(
-            f"The recipe '{settings.name}' is for another method than '{method}': "
+            f"The recipe '{settings.name}' is not for the method '{method}': "
             "leave out --method or choose another --recipe."
         )
     return found
@@ -212,6 +216,6 @@ def _recipe_of(method: str, model: str) -> str | None:
     own = [name for name in every if load_recipe(name).method == method]
     if len(own) > 1:
         raise UserError(
-            f"There are several recipes of '{method}': add --recipe {' or '.join(own)}."
+            f"There are several recipes for '{method}': add --recipe {' or '.join(own)}."
         )
     return recipe_for(own[0] if own else method, model)

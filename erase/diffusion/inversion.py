@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from erase.diffusion.conditioning import Conditioning, join
@@ -34,19 +34,33 @@ class Inversion:
     tokens: Tensor
 
 
-def invert(
-    diffusion: Diffusion,
-    data: TrainingData,
-    *,
-    steps: int,
-    tokens: int,
-    lr: float,
-    end: bool,
-    every_end: bool = False,
-    random_start: float | None = None,
-    weight_decay: float | None = None,
-    norm: float | None = None,
-) -> Inversion:
+@dataclass(frozen=True)
+class Search:
+    """How embeddings are learnt.
+
+    Attributes:
+        steps: of optimisation, >= 1.
+        tokens: number of embeddings v, >= 1.
+        lr: learning rate.
+        end: whether ``Inversion.tokens`` marks the end-of-text token too.
+        every_end: whether it marks every one; see ``Text.mark_end``.
+        random_start: standard deviation of the noise that tokens beyond the word's start from;
+            None repeats the word's.
+        weight_decay: of the embeddings, >= 0; None is AdamW's own 0.01.
+        norm: that |v| is pulled towards; None leaves it free.
+    """
+
+    steps: int
+    tokens: int
+    lr: float
+    end: bool
+    every_end: bool = False
+    random_start: float | None = None
+    weight_decay: float | None = None
+    norm: float | None = None
+
+
+def invert(diffusion: Diffusion, data: TrainingData, search: Search) -> Inversion:
     """Learns ``tokens`` input embeddings for the concept's word; all networks stay as they are.
 
     A model with two text encoders has embeddings v for each.
@@ -59,15 +73,7 @@ def invert(
     Args:
         diffusion: the base model.
         data: forget images, prompts and their one word.
-        steps: of optimisation, >= 1.
-        tokens: number of embeddings v, >= 1.
-        lr: learning rate.
-        end: whether ``tokens`` marks the end-of-text token too.
-        every_end: whether it marks every one; see ``Text.mark_end``.
-        random_start: standard deviation of the noise that tokens beyond the word's start from;
-            None repeats the word's.
-        weight_decay: of the embeddings, >= 0; None is AdamW's own 0.01.
-        norm: that |v| is pulled towards; None leaves it free.
+        search: how.
 
     Raises:
         UserError: a prompt without the word, or too long with the learnt tokens.
@@ -75,16 +81,8 @@ def invert(
     tables = [encoder.get_input_embeddings() for _, encoder in diffusion.text.encoders]
     own = diffusion.text.tokenizer(data.words[0], add_special_tokens=False).input_ids
     prompts = [c for c, _ in data.pairs]
-    ids, places, lengths = _with_slots(diffusion, prompts, own, tokens)
-    starts = [table.weight[[own[i % len(own)] for i in range(tokens)]] for table in tables]
-    learnt = [v.detach().float().clone() for v in starts]
-    if random_start is not None:
-        g = generator(data.seed, "inversion", "start")
-        for v in learnt:
-            surplus = v[len(own) :]
-            surplus.copy_(random_start * torch.randn(surplus.shape, generator=g))
-    for v in learnt:
-        v.requires_grad_(True)
+    ids, places, lengths = _with_slots(diffusion, prompts, own, search.tokens)
+    learnt = _starts(tables, own, search, data.seed)
 
     def embed(rows: Tensor) -> Conditioning:
         slots = places[rows]
@@ -99,11 +97,10 @@ def invert(
                 hooks.callback(handle.remove)
             return diffusion.text.encode([own[rows] for own in ids]).float()
 
-    optimizer = torch.optim.AdamW(
-        learnt, lr=lr, weight_decay=0.01 if weight_decay is None else weight_decay
-    )
-    pull = min(1.0, 100 * lr)
-    for index in each(range(steps), progress("inversion", steps, "step")):
+    decay = 0.01 if search.weight_decay is None else search.weight_decay
+    optimizer = torch.optim.AdamW(learnt, lr=search.lr, weight_decay=decay)
+    pull = min(1.0, 100 * search.lr)
+    for index in each(range(search.steps), progress("inversion", search.steps, "step")):
         # A few embeddings: every process learns them all.
         b = data.draw("forget", index, purpose="inversion")
         c_v = embed(b.prompt.to(places.device))
@@ -111,18 +108,38 @@ def invert(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        if norm is not None:
+        if search.norm is not None:
             for v in learnt:
                 long = v.data.norm(dim=-1, keepdim=True)
-                v.data *= (long + pull * (norm - long)) / long
+                v.data *= (long + pull * (search.norm - long)) / long
     with torch.no_grad():
         rows = torch.arange(len(places), device=places.device)
         c = join([embed(part) for part in rows.split(64)])
     marked = places.to(diffusion.device, copy=True)
     for row, length in zip(marked, lengths, strict=True):
-        if end:
-            diffusion.text.mark_end(row, length, every_end)
+        if search.end:
+            diffusion.text.mark_end(row, length, search.every_end)
     return Inversion(c, marked)
+
+
+def _starts(
+    tables: Sequence[nn.Module], own: Sequence[int], search: Search, seed: int
+) -> list[Tensor]:
+    """The embeddings v (tokens, d) of each table before the first step, to be learnt.
+
+    Args:
+        tables: of the text encoders' input embeddings.
+        own: ids of the word's own tokens.
+        search, seed: see ``invert``.
+    """
+    rows = [own[i % len(own)] for i in range(search.tokens)]
+    learnt = [cast(Tensor, table.weight)[rows].detach().float().clone() for table in tables]
+    if search.random_start is not None:
+        g = generator(seed, "inversion", "start")
+        for v in learnt:
+            surplus = v[len(own) :]
+            surplus.copy_(search.random_start * torch.randn(surplus.shape, generator=g))
+    return [v.requires_grad_(True) for v in learnt]
 
 
 def _with_slots(
@@ -151,7 +168,7 @@ def _with_slots(
                 at += 1
         if len(row) > length:
             raise UserError(
-                f"The prompt '{clipped(prompt)}' has {len(row)} tokens with the learnt ones, and "
+                f"The prompt '{clipped(prompt)}' has {len(row)} tokens with the learned ones, but "
                 f"the text encoder takes {length}: shorten it, or give fewer --inversion-tokens."
             )
         for padded in ids:

@@ -213,7 +213,7 @@ class Diffusion:
             if not bool(torch.isfinite(x).all()):
                 # Black images would count as erased.
                 raise UserError(
-                    f"{self.source} makes images that are not finite: its weights are bad."
+                    f"{self.source} makes images that are not finite: its weights are damaged."
                 )
             unit = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
             found.append(np.asarray((unit * 255).round(), dtype=np.uint8))

@@ -87,30 +87,18 @@ def check_sampler(name: str, config: Mapping[str, Any]) -> None:
         )
 
 
-def check_sampling(settings: Mapping[str, Any], scheduler: Any) -> None:
-    """Refuses samplers that don't follow the model's noise schedule, or with too many steps for it.
-
-    Args:
-        settings: a recipe's, by name.
-        scheduler: the model's own.
-
-    Raises:
-        UserError: naming the setting.
-    """
-    steps = int(scheduler.config.num_train_timesteps)
-    for key in ("sampling_steps", "x_t_steps"):
-        if settings.get(key, 0) >= steps:
-            raise UserError(
-                f"--{key.replace('_', '-')} {settings[key]} is not below the model's "
-                f"{steps} timesteps: choose fewer."
-            )
-    check_sampler(settings["sampler"], scheduler.config)
-    if not settings.get("x_t_own_sampler", True):
-        check_sampler("ddim", scheduler.config)
-    elif "x_t_steps" in settings and not follows(scheduler, scheduler.config):
+def check_sampling(scheduler: Any, steps: int, sampler: str | None, flag: str, remedy: str) -> None:
+    """Refuses a sampler that does not follow the model's noise schedule, or with too many steps
+    for it; see ``families.Family.check_sampling``."""
+    most = int(scheduler.config.num_train_timesteps)
+    if steps >= most:
+        raise UserError(f"{flag} {steps} is not below the model's {most} timesteps: choose fewer.")
+    if sampler is not None:
+        check_sampler(sampler, scheduler.config)
+    elif not follows(scheduler, scheduler.config):
         raise UserError(
             f"The model's own scheduler ({type(scheduler).__name__}) does not follow its noise "
-            "schedule (zero terminal SNR): give --x-t-own-sampler false."
+            f"schedule (zero terminal SNR): {remedy}."
         )
 
 

@@ -64,7 +64,9 @@ def scoped(
     """
     found = {n: p for n, p in denoiser.named_parameters() if within(scope, n)}
     if not found:
-        raise UserError(f"The model has no weights in the scope '{scope}': use another, or full.")
+        raise UserError(
+            f"The model has no weights in the scope '{scope}': choose another, or full."
+        )
     return found
 
 

@@ -130,7 +130,7 @@ class Text:
             if not starts:
                 raise UserError(
                     f"The word '{clipped(word)}' is not in the prompt '{clipped(prompt)}': choose "
-                    "prompts with it."
+                    "prompts that contain it."
                 )
             for i in starts:
                 row[i : i + len(wanted)] = True

@@ -94,7 +94,7 @@ def open_base(spec: str, fetch: bool = True) -> Base:
         folder = mini_folder()
         if not (folder / INDEX).is_file():
             raise UserError(
-                "The bundled model is not there: install the package with its data, or make it "
+                "The bundled model is missing: install the package with its data, or make it "
                 "with 'python -m erase.mini.train'."
             )
         return Base(spec, folder)
@@ -108,8 +108,8 @@ def open_base(spec: str, fetch: bool = True) -> Base:
             return Base(spec, _model_file(Path(file).expanduser()), prediction=config)
         if not Path(config).expanduser().exists():
             raise UserError(
-                f"What stands after @ in '{clipped(spec)}' is neither a diffusers folder nor one "
-                f"of {', '.join(PREDICTIONS)}: give one of these."
+                f"What follows @ in '{clipped(spec)}' is not a diffusers folder or one of "
+                f"{', '.join(PREDICTIONS)}: give one of these."
             )
         components(Path(config).expanduser())
         return Base(spec, _model_file(Path(file).expanduser()), Path(config).expanduser())
@@ -201,8 +201,8 @@ def _fetched(spec: str, fetch: bool, variant: str | None) -> Path:
             ) from error
         if any(isinstance(e, RepositoryNotFoundError) for e in causes):
             raise UserError(
-                f"There is no model '{spec}', neither here nor on the hub: check the name (a "
-                "private one needs 'hf auth login')."
+                f"There is no model '{spec}', here or on the hub: check the name (a private one "
+                "needs 'hf auth login')."
             ) from error
         raise UserError(
             f"There is no file or folder '{spec}', and the hub can't be asked for it "

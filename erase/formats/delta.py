@@ -43,14 +43,16 @@ def read(path: Path, base: Base) -> dict[str, Tensor]:
 def write(model: Base, target: Path, how: How) -> str:
     """Writes what differs from ``how.base``, which may be the denoiser alone."""
     if how.base is None:
-        raise UserError("--delta needs --base, the model that the other was made from.")
+        raise UserError("--delta needs --base, the model that the erased one was made from.")
     if how.dtype is not None:
-        raise UserError("--dtype does not go with --delta, which keeps new values in fp32.")
+        raise UserError(
+            "--dtype has no effect with --delta, which keeps new values in fp32: leave it out."
+        )
     part = another_part(model, how.base)
     if part is not None:
         raise UserError(
-            f"A delta holds the denoiser alone, and {model.spec} has another {part} than "
-            f"{how.base.spec}: export the whole model, without --delta."
+            f"A delta holds only the denoiser, but the {part} of {model.spec} differs from that "
+            f"of {how.base.spec}: export the whole model, without --delta."
         )
     count = save_delta(target, how.base.denoiser_state(), model.denoiser_state())
     return f"{target}: {count:,} moved weights"
@@ -76,7 +78,9 @@ def save_delta(file: Path, base: Mapping[str, Tensor], new: Mapping[str, Tensor]
         UserError: the two are of different architectures, or equal.
     """
     if _shapes(base) != _shapes(new):
-        raise UserError("A delta needs two models of one architecture: give the model's own base.")
+        raise UserError(
+            "A delta needs two models of the same architecture: give the model's own base."
+        )
     tensors: dict[str, Tensor] = {}
     count = 0
     for name in base:
@@ -122,7 +126,7 @@ def apply_delta(file: Path, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     facts = _facts(file)
     if fingerprint_state(base) != facts["base"]:
-        raise UserError(f"{file} was made from another base model: apply it to that one.")
+        raise UserError(f"{file} was made from a different base model: apply it to that one.")
     result = dict(base)
     try:
         with safe_open(file, framework="pt") as opened:
@@ -138,9 +142,11 @@ def apply_delta(file: Path, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 value.view(-1)[moved] = opened.get_tensor(f"{name}:values")
                 result[name] = value
     except Exception as error:  # whatever a damaged file makes the libraries raise
-        raise UserError(f"{file} is damaged ({reason(error)}): get it again.") from error
+        raise UserError(f"{file} is damaged ({reason(error)}): get a new copy.") from error
     if fingerprint_state(result) != facts["result"]:
-        raise UserError(f"{file} is damaged (its result is not the model it states): get it again.")
+        raise UserError(
+            f"{file} is damaged (its result is not the model that it states): get a new copy."
+        )
     return result
 
 

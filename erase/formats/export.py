@@ -54,11 +54,13 @@ def export(
         model = open_base(source)
     if model.path.is_dir() == (not suffix):
         raise UserError(
-            "An export goes from a folder to a .safetensors file, or from a file to a folder: "
-            f"{source} -> {target} is neither."
+            "An export turns a folder into a .safetensors file, or a file into a folder, and "
+            f"{source} -> {target} does not: choose another target."
         )
     if not suffix and dtype != "keep":
-        raise UserError("--dtype is for single files: a folder keeps the file's own.")
+        raise UserError(
+            "--dtype has no effect on a folder, which keeps the file's own: leave it out."
+        )
     flag = "delta" if delta else None
     asked = [form for form in targets() if flag and flag == form.FLAG]
     if not suffix and asked and not asked[0].reads(model.path):
@@ -68,5 +70,5 @@ def export(
     wanted = flag if suffix else None
     fit = [form for form in targets() if (suffix, wanted) == (form.WRITES, form.FLAG)]
     if not fit:
-        raise UserError(f"--{flag} does not go with a {suffix} file: leave it out.")
+        raise UserError(f"--{flag} can't be used with a {suffix} file: leave it out.")
     return fit[0].write(model, goal, How(DTYPES[dtype], open_base(base) if base else None))

@@ -75,8 +75,8 @@ def components(folder: Path) -> dict[str, tuple[str, str]]:
     for name in found:
         if not (folder / name).is_dir():
             raise UserError(
-                f"{folder} lacks the component '{clipped(name)}' of its {INDEX}: restore the "
-                "folder, or set an optional component to [null, null] there."
+                f"{folder} lacks the component '{clipped(name)}' of its {INDEX}: download it "
+                "again, or set an optional component to [null, null] there."
             )
     for place in (folder, *(folder / name for name in found)):
         refuse_code(place)
@@ -91,7 +91,7 @@ def _component(folder: Path, name: str, value: list[Any]) -> tuple[str, str]:
         raise UserError(
             f"The {INDEX} of {folder} has the component '{clipped(name, 40)}' of "
             f"{clipped(value)}, which is not a class of diffusers or transformers, and no other "
-            "code is run: set it to [null, null] there if the model works without."
+            "code is run: set it to [null, null] there if the model works without it."
         )
     return pair[0], pair[1]
 
@@ -105,8 +105,8 @@ def refuse_code(place: Path) -> None:
     for file in place.iterdir():
         if file.suffix.lower() == ".py":
             raise UserError(
-                f"{file} is Python, which libraries may run when they open the model: move it "
-                "away, or give a model without."
+                f"{file} is Python code, which libraries may run when they open the model: "
+                "remove it, or give a model without any."
             )
         told = file.name.endswith("config.json") or file.name == INDEX
         if told and not file.name.startswith("."):
@@ -123,7 +123,7 @@ def refuse_request(config: object, source: str) -> None:
     if asked is not None:
         raise UserError(
             f"{source} asks for code of its own ('{asked}'), which is never run: remove the entry, "
-            "or give a model without."
+            "or give a model without it."
         )
 
 
@@ -183,9 +183,11 @@ def read_json(file: Path) -> dict[str, Any]:
         refuse_pointer(file)
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} can't be read ({reason(error)}): restore the model.") from error
+        raise UserError(
+            f"{file} can't be read ({reason(error)}): download the model again."
+        ) from error
     if not isinstance(found, dict):
-        raise UserError(f"{file} does not hold a JSON object: restore the model.")
+        raise UserError(f"{file} does not hold a JSON object: download the model again.")
     return found
 
 
@@ -212,12 +214,14 @@ def weight_files(folder: Path) -> dict[str, Path]:
         files = {variant: file for (kind, variant, _), file in found.items() if kind == suffix}
         if len(files) > 1:
             raise UserError(
-                f"{folder} has weights in several variants only ({few(files)}): rename one of "
-                "them, so that its name has no variant."
+                f"{folder} has weights only as several variants ({few(files)}): rename one so "
+                "that its name has no variant."
             )
         if files:
             return _with_shards(*files.values())
-    raise UserError(f"{folder} has no weights (model.safetensors or similar): restore the model.")
+    raise UserError(
+        f"{folder} has no weights (model.safetensors or similar): download the model again."
+    )
 
 
 def _with_shards(file: Path) -> dict[str, Path]:
@@ -232,8 +236,8 @@ def _with_shards(file: Path) -> dict[str, Path]:
     strange = [s for s in shards if not is_plain(s) or not s.endswith(f".{match[3]}")]
     if not shards or strange:
         raise UserError(
-            f"{file} must name .{match[3]} files that lie beside it"
-            f"{f', which {few(strange)} is not' if strange else ''}: restore the model."
+            f"{file} must name .{match[3]} files beside it"
+            f"{f', but names {few(strange)}' if strange else ''}: download the model again."
         )
     return {f"{name}.index.json": file, **{s: file.with_name(s) for s in sorted(set(shards))}}
 
@@ -354,7 +358,9 @@ def skeleton(folder: Path, component: str, source: str = "") -> nn.Module:
             else:
                 network = kind.from_config(config)
     except Exception as error:  # whatever a damaged config makes the libraries raise
-        raise UserError(f"{place} can't be opened ({reason(error)}): restore the model.") from error
+        raise UserError(
+            f"{place} can't be opened ({reason(error)}): download the model again."
+        ) from error
     return network.eval()
 
 
@@ -369,13 +375,16 @@ def fitting(
     own = {canonical(component, n): n for n in network.state_dict()}
     shapes = {n: v.shape for n, v in network.state_dict().items()}
     for what, names in (
-        ("lacks", [n for n in own if n not in state]),
-        ("has unknown", [n for n in state if n not in own and n != _NO_WEIGHT]),
-        ("has misshapen", [n for n in own if n in state and state[n].shape != shapes[own[n]]]),
+        ("lacks tensors", [n for n in own if n not in state]),
+        ("has unknown tensors", [n for n in state if n not in own and n != _NO_WEIGHT]),
+        (
+            "has tensors of the wrong shape",
+            [n for n in own if n in state and state[n].shape != shapes[own[n]]],
+        ),
     ):
         if names:
             raise UserError(
-                f"{source} {what} {component} tensors ({len(names)}: {few(names)}): it does not "
-                "fit its configuration, give a whole Stable Diffusion model."
+                f"{source} {what} in its {component} ({len(names)}: {few(names)}), so it does not "
+                "fit its configuration: give a complete Stable Diffusion model."
             )
     return {own[n]: v for n, v in state.items() if n in own}

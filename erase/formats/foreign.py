@@ -50,7 +50,7 @@ def included_state(path: Path, base: Base) -> dict[str, Tensor]:
     found = {_PREFIX.sub("", name): value for name, value in form.read(path, base).items()}
     _check(path, found, before)
     if form.WHOLE and (lost := sorted(before.keys() - found.keys())):
-        raise UserError(f"{path} lacks the weight '{lost[0]}': give the whole model.")
+        raise UserError(f"{path} lacks the weight '{lost[0]}': give the complete model.")
     return {
         name: _unrounded(found[name], value) if name in found else value.float()
         for name, value in before.items()
@@ -72,7 +72,7 @@ def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]
     if all("lora" in name.lower() for name in found):
         raise UserError(
             f"{path} is a LoRA, an adapter rather than a model: merge it into the base and give "
-            "the whole model."
+            "the complete model."
         )
     for name, value in found.items():
         if name not in before:
@@ -103,14 +103,14 @@ def denoiser_beside(model: Base, base: Base) -> dict[str, Tensor]:
         for key, value in ours.items():
             if own[key] != value:
                 raise UserError(
-                    f"{model.spec} has the {key} {own[key]}, and the base model {value}: give a "
-                    "model that was erased from this base."
+                    f"{model.spec} has the {key} {own[key]}, but the base model has {value}: give "
+                    "a model that was erased from this base."
                 )
         name = _another((place, before), (other, found))
         if name is not None:
             raise UserError(
-                f"{model.spec} has another {name} than the base model, and a comparison looks at "
-                "denoisers alone: make its images with 'erase generate --model "
+                f"The {name} of {model.spec} differs from the base model's, but a comparison only "
+                "swaps the denoiser: make its images with 'erase generate --model "
                 f"{model.spec} --set …' and measure them with 'erase eval --images'."
             )
         return dict(found[layout_of(place).denoiser])

@@ -105,7 +105,9 @@ def _open_scheduler(folder: Path) -> Any:
     try:
         return known.from_config(config)
     except Exception as error:  # whatever a damaged config makes the library raise
-        raise UserError(f"{place} can't be opened ({reason(error)}): restore the model.") from error
+        raise UserError(
+            f"{place} can't be opened ({reason(error)}): download the model again."
+        ) from error
 
 
 def save_model(base: Base, state: Mapping[str, Tensor], folder: Path) -> None:

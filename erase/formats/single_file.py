@@ -122,7 +122,7 @@ class Exported:
             text += f" ({self.learned} learned tokens, which only erase can read from a file)"
         if self.moved is None or self.kept is None:
             return text
-        share = f" ({self.kept / self.moved:.1%})" if self.moved else ""
+        share = f" ({100 * self.kept / self.moved:.1f}\u00a0%)" if self.moved else ""
         return f"{text}; {self.kept:,} of {self.moved:,} moved weights{share} survive the rounding"
 
 
@@ -219,9 +219,8 @@ def unpack(
     components(folder)
     if config is not None and set(state) & {V_MARK, ZERO_MARK} - set(_marks(folder)):
         raise UserError(
-            f"{file} carries the mark of a model that predicts the velocity ({V_MARK}, "
-            f"{ZERO_MARK}), and the scheduler of {config} does not agree: give the model's own "
-            "folder."
+            f"{file} is marked as a model that predicts the velocity ({V_MARK}, {ZERO_MARK}), but "
+            f"the scheduler of {config} does not agree: give the model's own folder."
         )
     built = {name: skeleton(folder, name, str(file)) for name in networks(folder)}
     unused = sorted(name for name in state if _UNUSED.fullmatch(name))
@@ -242,7 +241,7 @@ def unpack(
         fitting(built[component], component, tensors, str(file))
     if unused:
         warnings.warn(
-            f"{file} also holds {few(unused)}, which the model does not use: passed over.",
+            f"{file} also holds {few(unused)}, which the model does not use: ignored.",
             Note,
             stacklevel=2,
         )
@@ -277,7 +276,9 @@ def _configs(folder: Path, opened: Mapping[str, Any]) -> dict[str, str]:
                 if _PATH.fullmatch(path) and (own or file.name not in _VOCABULARY):
                     texts[path] = file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} can't be read ({reason(error)}): restore the model.") from error
+        raise UserError(
+            f"{file} can't be read ({reason(error)}): download the model again."
+        ) from error
     for name, tokenizer in opened.items():
         settings = tokenizer_config(tokenizer.pad_token)
         texts.setdefault(f"{name}/tokenizer_config.json", json.dumps(settings, indent=2))

@@ -42,7 +42,7 @@ def refuse_unsupported(
     """
     if unet.get("time_cond_proj_dim") is not None:
         raise UserError(
-            f"{source} has guidance distilled into its denoiser (time_cond_proj_dim), as LCM has, "
+            f"{source} has guidance distilled into its denoiser (time_cond_proj_dim), like LCM, "
             "which training would ignore: give the model that it was distilled from."
         )
     wanted = {**_PLAIN, "addition_embed_type": added}
@@ -90,14 +90,14 @@ def check_denoiser(
     if channels != [latents, latents]:
         raise UserError(
             f"The denoiser of {source} has {clipped(channels[0], 20)} input and "
-            f"{clipped(channels[1], 20)} output channels and its latents {clipped(latents, 20)}, "
-            "as in models that inpaint or are given images, which are not supported: give a "
+            f"{clipped(channels[1], 20)} output channels but latents of {clipped(latents, 20)}, "
+            "like models that inpaint or take images, which are not supported: give a "
             "text-to-image model."
         )
     for key in _CONDITIONS:
         if unet.get(key) not in (None, added if key == "addition_embed_type" else None):
             raise UserError(
-                f"The denoiser of {source} is conditioned on more than a text ({key}), which is "
+                f"The denoiser of {source} is conditioned on more than text ({key}), which is "
                 "not supported: give a text-to-image model."
             )
 

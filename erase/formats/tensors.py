@@ -107,7 +107,7 @@ def read_metadata(file: Path) -> dict[str, str]:
         with safe_open(file, framework="pt") as opened:
             return dict(opened.metadata() or {})
     except Exception as error:  # whatever a damaged file makes the library raise
-        raise UserError(f"{file} can't be read ({reason(error)}): restore the file.") from error
+        raise UserError(f"{file} can't be read ({reason(error)}): get a new copy.") from error
 
 
 def _wrapping(names: Collection[str]) -> str:
@@ -139,8 +139,8 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         if not archived:
             raise UserError(
-                f"{file} holds more than plain tensors, and is too old for them to be read past "
-                "it: use its .safetensors version, or save it with PyTorch 1.6 or later."
+                f"{file} holds more than plain tensors, in a format too old to skip the rest: "
+                "use its .safetensors version, or save it with PyTorch 1.6 or later."
             ) from error
     archive = Archive.open(file)
     with archive.zip:
@@ -164,13 +164,13 @@ def _state_dict(loaded: Any, file: Path) -> dict[str, Any]:
         ]
         if beside:
             raise UserError(
-                f"{file} holds a trained {beside[0]} beside the denoiser, which alone can be "
-                "taken: give the whole model as a diffusers folder."
+                f"{file} also holds a trained {beside[0]}, but only the denoiser can be used from "
+                "such a file: give the complete model as a diffusers folder."
             )
         found = found[key]
     if not isinstance(found, dict) or not found or not all(map(_is_tensor, found.values())):
         raise UserError(
-            f"{file} holds {_described(found)} and no state dict of tensors: save the model's "
+            f"{file} holds {_described(found)}, not a state dict of tensors: save the model's "
             "state_dict()."
         )
     return {str(name): value for name, value in found.items()}

@@ -41,8 +41,8 @@ def open_tokenizer(folder: Path, name: str) -> Any:
     files = next((f for f in VOCABULARIES if all((place / n).is_file() for n in f)), None)
     if files is None:
         raise UserError(
-            f"{place} has neither a tokenizer.json nor a vocab.json with its merges.txt: restore "
-            "the model."
+            f"{place} has neither a tokenizer.json nor a vocab.json with its merges.txt: "
+            "download the model again."
         )
     encoder = read_json(folder / name.replace("tokenizer", "text_encoder") / "config.json")
     settings: dict[str, str] = {}
@@ -61,10 +61,12 @@ def open_tokenizer(folder: Path, name: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # whatever damaged files make the library raise
-        raise UserError(f"{place} can't be opened ({reason(error)}): restore the model.") from error
+        raise UserError(
+            f"{place} can't be opened ({reason(error)}): download the model again."
+        ) from error
     if known > encoder.get("vocab_size", 49408):
         raise UserError(
-            f"{place} knows {known} tokens, and the text encoder {encoder.get('vocab_size')}: "
-            "give both as they were saved together."
+            f"{place} has {known} tokens, but the text encoder {encoder.get('vocab_size')}: "
+            "give the two that were saved together."
         )
     return opened

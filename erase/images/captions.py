@@ -12,10 +12,10 @@ from erase.runtime.errors import UserError, clipped
 from erase.runtime.tables import json_lines, read_csv, read_text
 
 LISTS = ("metadata.jsonl", "metadata.csv")
-"""Of a whole folder: a line an image, with ``file_name`` and ``text``."""
+"""Files that caption a whole folder: one line per image, with ``file_name`` and ``text``."""
 BESIDE = (".txt", ".caption")
-"""Of one image, by its name."""
-_WHAT = "The captions"
+"""Suffixes of files that caption one image, by its name."""
+_WHAT = "The caption file"
 
 
 def captions(folder: Path, files: Sequence[Path]) -> list[str | None]:
@@ -46,9 +46,7 @@ def _add(found: dict[str, tuple[str, str]], image: str, text: str, where: str) -
         return
     before, place = found.setdefault(image, (text, where))
     if before != text:
-        raise UserError(
-            f"{image} has two captions that differ, in {place} and in {where}: keep one."
-        )
+        raise UserError(f"{image} has two different captions, in {place} and in {where}: keep one.")
 
 
 def _spelled(name: str) -> str:
@@ -91,5 +89,5 @@ def _only(row: Mapping[str, Any], names: Sequence[str], usual: str, where: str) 
     column = usual if usual in row else there[0] if len(there) == 1 else None
     value = row[column] if column is not None else None
     if not isinstance(value, str):
-        raise UserError(f"{where} needs a text '{usual}': add it.")
+        raise UserError(f"{where} needs '{usual}', as text: add it.")
     return value

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.jsonl"
 PLAN = "plan.json"
-"""Beside it: what the images of a folder were asked for."""
+"""File beside the manifest: the requests that a folder's images were made from."""
 SECONDS = "seconds"
-"""Of a shared batch: what making it took."""
+"""File beside a shared batch: the seconds that making it took."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 """Contents that are opened; Pillow knows others, some of which start programs."""
@@ -100,7 +100,7 @@ def image_files(folder: Path) -> list[Path]:
     )
     if not files:
         kinds = ", ".join(sorted(SUFFIXES))
-        raise UserError(f"The folder {folder} has no images ({kinds}): put some there.")
+        raise UserError(f"The folder {folder} has no images ({kinds}): put some in it.")
     return files
 
 

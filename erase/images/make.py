@@ -109,7 +109,7 @@ def _link(source: Path, target: Path) -> None:
             shutil.copyfile(source, part)
 
 
-def generate(
+def generate(  # noqa: PLR0913 - what to make, where, how, and what may be taken over
     maker: Samples,
     requests: Sequence[Request],
     folder: Path,

@@ -5,7 +5,11 @@
     Config: frozen dataclass, each field a flag
     forwards(config, steps, batch): what a training costs
     erase(diffusion, data, config, fit): moves the denoiser's weights in place
-    check(config, concepts): refuses settings that don't go with so many concepts; may be left out
+
+and, where there is something to refuse before the first image,
+
+    check(config, concepts): settings that don't go with so many concepts
+    check_model(config, diffusion): settings that don't go with the model
 
 A module imports torch inside its functions, so that ``erase --help`` need not.
 """

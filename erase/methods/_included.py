@@ -21,7 +21,7 @@ NEEDS = Needs(images=(), anchor=False, loop=False, scope="full", trains=False)
 
 @dataclass(frozen=True)
 class Config:
-    """Which model.
+    """The model that someone else erased.
 
     Attributes:
         file: its name, which is all that a report says of its place.

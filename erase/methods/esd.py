@@ -74,13 +74,20 @@ class Config:
     x_t_own_sampler: bool = field(
         default=False,
         metadata={
-            "help": "denoise x_t by the model's own scheduler (2025) instead of DDIM (paper)"
+            "help": "denoise x_t with the model's own scheduler (2025) instead of DDIM (paper)"
         },
     )
     x_t_steps: int = field(default=50, metadata={"help": "steps of x_t's sampler", "min": 1})
     x_t_guidance: float = field(
-        default=3.0, metadata={"help": "guidance scale of x_t's sampler; 1 is none", "min": 1.0}
+        default=3.0, metadata={"help": "guidance scale of x_t's sampler; 1 for none", "min": 1.0}
     )
+
+
+def check_model(config: Config, diffusion: Diffusion) -> None:
+    """See ``methods``: x_t's sampler."""
+    sampler = None if config.x_t_own_sampler else "ddim"
+    remedy = "give --x-t-own-sampler false"
+    diffusion.family.check_sampling(config.x_t_steps, sampler, "--x-t-steps", remedy)
 
 
 def target(

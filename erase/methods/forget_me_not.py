@@ -48,14 +48,17 @@ class Config:
     every_end_token: bool = field(
         default=False,
         metadata={
-            "help": "re-steer every end-of-text token, those that fill the prompt up included "
-            "(as in the code; they do on Stable Diffusion 1)",
+            "help": "re-steer every end-of-text token, including those that pad the prompt "
+            "(as in the code; Stable Diffusion 1 pads with them)",
             "needs": "end_token",
         },
     )
     inversion_steps: int = field(
         default=0,
-        metadata={"help": "steps of a textual inversion before; 0 is none (code: 500)", "min": 0},
+        metadata={
+            "help": "steps of textual inversion beforehand; 0 for none (code: 500)",
+            "min": 0,
+        },
     )
     inversion_tokens: int = field(
         default=4, metadata={"help": "tokens that the inversion learns for the word", "min": 1}
@@ -67,7 +70,7 @@ class Config:
         default=None,
         metadata={
             "help": "standard deviation of the random embeddings that tokens beyond the word's own "
-            "start from (code: 1); the word's own again if not given",
+            "start from (code: 1); if not given, they start from the word's own",
             "above": 0.0,
         },
     )
@@ -79,7 +82,7 @@ class Config:
         default=None,
         metadata={
             "help": "norm that each embedding is pulled towards after every step of the inversion "
-            "(code: 0.4); free if not given",
+            "(code: 0.4); unconstrained if not given",
             "above": 0.0,
         },
     )
@@ -122,11 +125,9 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     """
     ends = {"end": config.end_token, "every_end": config.every_end_token}
     if config.inversion_steps:
-        from erase.diffusion.inversion import invert
+        from erase.diffusion.inversion import Search, invert
 
-        learnt = invert(
-            diffusion,
-            data,
+        search = Search(
             steps=config.inversion_steps,
             tokens=config.inversion_tokens,
             lr=config.inversion_lr,
@@ -135,6 +136,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
             weight_decay=config.inversion_weight_decay,
             norm=config.inversion_norm,
         )
+        learnt = invert(diffusion, data, search)
         data, tokens = replace(data, c=learnt.c), learnt.tokens
     else:
         tokens = diffusion.token_positions([c for c, _ in data.pairs], data.words, **ends)

@@ -42,7 +42,7 @@ class Config:
         default=1.0, metadata={"help": "weight p of the preserved prompts", "min": 0.0}
     )
     lam: float = field(
-        default=0.5, metadata={"help": "weight λ of staying near the base", "above": 0.0}
+        default=0.5, metadata={"help": "weight λ of staying close to the base", "above": 0.0}
     )
 
 

@@ -50,28 +50,26 @@ class Recipe:
     method: str
     config: Any
     forget_images: int = setting(
-        800, "images of the concept to train on", min=1, stage="images", role="forget", loop=True
+        800, "training images of the concept", min=1, stage="images", role="forget", loop=True
     )
     retain_images: int = setting(
-        800, "images of retained prompts to train on", min=1, stage="images", role="retain"
+        800, "training images of retained prompts", min=1, stage="images", role="retain"
     )
     anchor_images: int = setting(
-        800, "images of the anchor to train on", min=1, stage="images", role="anchor"
+        800, "training images of the anchor", min=1, stage="images", role="anchor"
     )
     size: int | None = setting(
         None,
-        "side of the images, the model's own if not given",
+        "side length of the images; the model's own if not given",
         "px",
         min=8,
         multiple=8,
         **SAMPLING,
     )
-    sampler: Literal["ddim", "dpm++", "lms"] = setting(
-        "ddim", "scheduler that makes images", **SAMPLING
-    )
-    sampling_steps: int = setting(50, "denoising steps of an image", min=1, **SAMPLING)
+    sampler: Literal["ddim", "dpm++", "lms"] = setting("ddim", "sampler of the images", **SAMPLING)
+    sampling_steps: int = setting(50, "denoising steps per image", min=1, **SAMPLING)
     guidance_scale: float = setting(
-        7.5, "classifier-free guidance scale of images; 1 is none", min=1.0, **SAMPLING
+        7.5, "classifier-free guidance scale of the images; 1 for none", min=1.0, **SAMPLING
     )
     sampling_batch: int = setting(8, "images made at a time", min=1, **SAMPLING)
     mask: Literal["saliency", "none", "random"] = setting(
@@ -89,9 +87,9 @@ class Recipe:
         "noxattn-no-norms",
     ] = setting(
         "full",
-        "layers that the mask is drawn from: all, cross-attention (ESD's x), its keys and values "
-        "(x-strict), all but cross-attention (u), that without output and time embedding, all and "
-        "u without the norms (2025)",
+        "layers that the mask is drawn from: all; cross-attention (ESD's x); its keys and values "
+        "(x-strict); all but cross-attention (u); u without output layers and time embedding; all "
+        "without norms (2025); u without norms (2025)",
         stage="mask",
     )
     ratio: float = setting(
@@ -107,10 +105,10 @@ class Recipe:
     )
     saliency_sum: Literal["signed", "absolute"] = setting(
         "signed",
-        "saliency of a weight: |sum of its gradients| or the sum of their |values|",
+        "saliency of a weight: |sum of its gradients|, or the sum of |its gradients|",
         **SALIENCY,
     )
-    saliency_batch: int = setting(8, "images a batch of the saliency pass", min=1, **SALIENCY)
+    saliency_batch: int = setting(8, "batch size of the saliency pass", min=1, **SALIENCY)
     lr: float = setting(1e-5, "learning rate", above=0.0, **TRAIN)
     optimizer: Literal["adam", "adamw", "adam8bit", "sgd"] = setting(
         "adam",
@@ -121,49 +119,53 @@ class Recipe:
     weight_decay: float = setting(0.0, "weight decay of the masked weights", min=0.0, **TRAIN)
     lr_schedule: Literal["constant", "cosine"] = setting(
         "constant",
-        "course of the learning rate: the same throughout (as published), or to zero",
+        "learning-rate schedule: constant (as published), or cosine decay to zero",
         **TRAIN,
     )
     steps: int = setting(100, "optimisation steps", min=1, **TRAIN)
-    batch_size: int = setting(8, "images a step, of the concept and retained alike", min=1, **TRAIN)
+    batch_size: int = setting(
+        8, "batch size: forget images per step, and as many retained", min=1, **TRAIN
+    )
     micro_batch: int | None = setting(
         None,
-        "images of a role at a time within a step or a batch of the saliency pass, for less memory "
-        "and the same result; all if not given (--saliency-sum absolute keeps the pass's batches "
+        "forget images at a time (and as many retained) within a step or a saliency batch: less "
+        "memory, same result; all if not given (--saliency-sum absolute keeps saliency batches "
         "whole)",
         min=1,
         **TRAIN,
     )
     retain_empty: float = setting(
         0.0,
-        "share of retained images trained with the empty prompt, which guidance subtracts (none as "
-        "published)",
+        "share of retained images trained with the empty prompt, which guidance subtracts "
+        "(published: none)",
         min=0.0,
         max=1.0,
         stage="train",
         role="retain",
     )
     checkpoint_every: int = setting(100, "steps between checkpoints", min=1, loop=True)
-    eval_forget: int = setting(200, "images of forget prompts a side in the report", min=0, **EVAL)
+    eval_forget: int = setting(200, "evaluation images of forget prompts, per model", min=0, **EVAL)
     eval_retain: int = setting(
-        200, "images of retained prompts a side in the report", min=1, **EVAL
+        200, "evaluation images of retained prompts, per model", min=1, **EVAL
     )
     eval_neighbours: int = setting(
-        100, "images a side of prompts close to the concept", min=0, **EVAL
+        100, "evaluation images of prompts close to the concept, per model", min=0, **EVAL
     )
-    eval_general: int = setting(200, "images a side of everyday captions", min=0, **EVAL)
-    eval_empty: int = setting(50, "images a side of the empty prompt", min=0, **EVAL)
+    eval_general: int = setting(
+        200, "evaluation images of everyday captions, per model", min=0, **EVAL
+    )
+    eval_empty: int = setting(50, "evaluation images of the empty prompt, per model", min=0, **EVAL)
     precision: Literal["auto", "fp32", "bf16"] = setting(
         "auto",
-        "number format of the training's forward passes, auto is bf16 on a GPU that has it; the "
-        "weights are kept in fp32",
+        "number format of training's forward passes; auto is bf16 on a GPU that supports it; the "
+        "weights stay in fp32",
         **TRAIN,
     )
     low_memory: bool = setting(
         False,
         "train in less memory: weights in bf16 with fp32 copies of the masked ones, "
-        "activations computed twice, one image of a role at a time unless --micro-batch says "
-        "otherwise, only the denoiser on the device",
+        "activations recomputed, --micro-batch 1 unless given, and only the denoiser on the "
+        "device",
         stage=("mask", "train"),
         loop=True,
     )
@@ -202,9 +204,9 @@ def default_recipe(model: str, concept: Concept | None = None) -> str:
     kind = kind_of(model)
     if kind is None:
         raise UserError(
-            f"Whether '{clipped(model)}' is a Stable Diffusion 1, for which {published} was "
-            "published, can't be asked on the hub now: add --recipe "
-            f"{published}, or --recipe salun-sd for Stable Diffusion 2 or XL."
+            f"The hub can't be asked now whether '{clipped(model)}' is a Stable Diffusion 1 model, "
+            f"for which {published} was published: add --recipe {published}, or --recipe "
+            "salun-sd for Stable Diffusion 2 or XL."
         )
     return published if kind == "1" else "salun-sd"
 
@@ -319,7 +321,7 @@ def _read(name_or_file: str) -> dict[str, Any]:
         return {"method": name_or_file}
     raise UserError(
         f"There is no recipe '{name_or_file}'.{nearest(name_or_file, list_recipes())} "
-        "'erase list' shows them; a file of your own ends in .toml."
+        "'erase list recipes' shows them; a recipe file of your own must end in .toml."
     )
 
 
@@ -355,7 +357,7 @@ def make_recipe(
     made = Recipe(name=name, method=method, config=settings, **general)
     for key in sorted(idle(as_dict(made)) & set(overrides or {})):
         masked = "masks" in offered[key].metadata
-        why = f"whose mask is '{made.mask}'" if masked else "as it is set"
+        why = f"whose mask is '{made.mask}'" if masked else "given its other settings"
         raise UserError(f"--{key.replace('_', '-')} has no effect on {name}, {why}: leave it out.")
     return made
 

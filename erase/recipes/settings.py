@@ -55,7 +55,7 @@ class Flag(NamedTuple):
 
     @property
     def help(self) -> str:
-        """What it is, with unit and range."""
+        """What the setting is, with unit and range."""
         details = "; ".join(text for text in (self.metadata.get("unit"), self.range) if text)
         return str(self.metadata["help"]) + (f" ({details})" if details else "")
 
@@ -83,7 +83,7 @@ class Flag(NamedTuple):
         bounds = self.metadata
         if value is None and bounds.get("optional"):
             return None
-        words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+        words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
         # Not isinstance: bool is a subclass of int, and steps = true is a mistake.
         fits = type(value) is self.type or (self.type is float and type(value) is int)
         if not fits or (isinstance(value, float) and not math.isfinite(value)):

@@ -68,18 +68,19 @@ def check_base(
     for target, chosen, look in asked:
         found = look([_picture(r, run.out / "eval" / "base") for r in chosen])
         word = target.concept.word
-        told = f"the base model makes '{word}' in {_counted(found)}"
+        told = f"the base model shows '{word}' in {_counted(found)}"
         if found.high >= SELDOM:
             note(f"{told}.")
         elif anyway:
-            note(f"{told}, so that little can be said about erasing it.")
+            note(f"{told}, so little can be said about erasing it.")
         else:
             problems.append(told)
     problem = None
     if problems:
         problem = (
-            f"{'; '.join(problems)}: there is hardly anything to erase, or the judge does not see "
-            "it. Choose a concept that the model makes, or another --judge, or add --anyway."
+            f"{'; '.join(problems)}: there is hardly anything to erase, or the judge does not "
+            "recognise it. Choose a concept that the model can make or another --judge, or add "
+            "--anyway."
         )
         problem = problem[0].upper() + problem[1:]
     processes.agree(problem)

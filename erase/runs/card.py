@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erase.eval.pages.phrases import interval, percent
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_text
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 LICENCE_KEYS = ("license", "license_name", "license_link")
 FIGURES = {
     "ua": "UA: forget-prompt images not recognised as the concept, higher is better",
-    "ira": "IRA: other members of the same axis still recognised, higher is better",
-    "cra": "CRA: the other axis still recognised, higher is better",
+    "ira": "IRA: retained images still recognised on the concept's own axis, higher is better",
+    "cra": "CRA: retained images still recognised on the other axis, higher is better",
 }
 
 
@@ -91,7 +92,7 @@ def card(
         f"# {base} without {_quoted(concept)}",
         "",
         f"The concept {_quoted(concept)} was erased from `{base}` with {method}; prompts that name "
-        f"it answer with {_quoted(anchor) if anchor else 'the empty prompt'} instead.",
+        f"it now give {_quoted(anchor) if anchor else 'what the empty prompt gives'} instead.",
         "Weights outside the mask equal the base model's.",
         "",
         "```python",
@@ -117,7 +118,7 @@ def card(
         "",
         "## Licence",
         "",
-        f"That of the base model: {stated}." if stated else "See the base model's.",
+        f"As for the base model: {stated}." if stated else "See the base model's licence.",
         "",
     ]
     return "\n".join(text)
@@ -144,7 +145,7 @@ def _figures(summary: Mapping[str, Any], name: str) -> list[str]:
 def _figure(found: Mapping[str, Any] | None) -> str:
     if not isinstance(found, Mapping) or found.get("value") is None:
         return "not measured"
-    text = f"{found['value']:.1%}"
+    text = percent(found["value"])
     if found.get("low") is not None and found.get("high") is not None:
-        text += f" ({found['low']:.1%} to {found['high']:.1%}, n = {found['n']})"
+        text += f" ({interval(found)}, n = {found['n']})"
     return text

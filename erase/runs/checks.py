@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from erase.methods import load_method
-from erase.recipes.recipe import as_dict
 from erase.runs.run import Run
 from erase.runs.wording import check_prompts, cut_off, training_prompts
 from erase.runtime import processes
@@ -34,16 +33,16 @@ def check(run: Run, diffusion: Diffusion) -> None:
     needs = load_method(run.recipe.method).NEEDS
     if run.recipe.low_memory and not needs.mean:
         note(
-            f"the loss of {run.recipe.method} is one over the whole batch, which --low-memory does "
-            "not change: lower --batch-size for less memory."
+            f"the loss of {run.recipe.method} is computed over the whole batch, which --low-memory "
+            "does not split: lower --batch-size to save memory."
         )
     if needs.word:
         diffusion.token_positions([c for c, _ in run.pairs()], run.words())
         for concept in (target.concept for target in run.targets):
             if concept.kind == "text" and len(concept.word.split()) > 2:
                 note(
-                    f"every word of '{concept.word}' counts as the concept's: put its own in "
-                    "brackets, as in 'a photo of a [church]'."
+                    f"every word of '{concept.word}' counts as the concept's: put its own words "
+                    "in brackets, as in 'a photo of a [church]'."
                 )
 
 
@@ -52,7 +51,10 @@ def _check_images(run: Run, diffusion: Diffusion) -> None:
     size = run.recipe.size or diffusion.size
     if size % diffusion.stride:
         raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
-    diffusion.family.check_sampling(as_dict(run.recipe))
+    recipe = run.recipe
+    diffusion.family.check_sampling(recipe.sampling_steps, recipe.sampler)
+    if check_model := getattr(load_method(recipe.method), "check_model", None):
+        check_model(recipe.config, diffusion)
 
 
 def check_settings(run: Run) -> None:
@@ -66,14 +68,14 @@ def check_settings(run: Run) -> None:
     run.pairs()
     if recipe.optimizer == "adam8bit" and find_spec("bitsandbytes") is None:
         raise UserError(
-            "--optimizer adam8bit needs bitsandbytes: pip install -e '.[8bit]' in erase's "
+            "--optimizer adam8bit needs bitsandbytes: pip install -e '.[8bit]' in the "
             "clone, or use adam."
         )
     for role in ("forget", "retain"):
         if run.sources.folder(role) and role not in run.roles():
             raise UserError(
-                f"--{role}-folder has no effect: {recipe.name} trains on no {role} images. Leave "
-                "it out, or choose another --recipe."
+                f"--{role}-folder has no effect: {recipe.name} does not train on {role} "
+                "images. Leave it out, or choose another --recipe."
             )
     if check_method := getattr(load_method(recipe.method), "check", None):
         check_method(recipe.config, len(run.targets))
@@ -83,7 +85,7 @@ def check_settings(run: Run) -> None:
     for i, own in enumerate(each):
         for other in each[:i]:
             if {c for c, _ in own} & {c for c, _ in other}:
-                raise UserError(f"A concept is given twice ({run.name}): name each once.")
+                raise UserError(f"A concept was given twice ({run.name}): give each once.")
     if recipe.forget_images < len(each):
         raise UserError(
             f"--forget-images {recipe.forget_images} is less than one for each of {len(each)} "
@@ -93,14 +95,14 @@ def check_settings(run: Run) -> None:
         raise UserError("--forget-folder holds one concept's images: give one --concept.")
     if run.recipe.mask == "random":
         raise UserError(
-            "A random mask is as large as one concept's, and several have the union of theirs: "
-            "give one --concept, or another --mask."
+            "A random mask has the size of one concept's mask, and several concepts have the union "
+            "of theirs: give one --concept, or another --mask."
         )
     names = [target.concept.name for target in run.targets]
     for concept, anchor, _ in run.targets:
         if anchor.name in names:
             raise UserError(
-                f"'{concept.name}' would become '{anchor.name}', which is to be forgotten too: "
+                f"'{concept.name}' would become '{anchor.name}', which is to be erased too: "
                 "choose another --anchor for it."
             )
 
@@ -113,17 +115,17 @@ def _check_batch(run: Run) -> None:
     if not needs.mean:
         if micro is not None and micro != size:
             raise UserError(
-                f"The loss of {method} is one over the whole batch, so that it can't be taken in "
-                "parts: leave --micro-batch out or lower --batch-size."
+                f"The loss of {method} is computed over the whole batch and can't be split: leave "
+                "out --micro-batch, or lower --batch-size."
             )
         return
     if size % count:
         raise UserError(
-            f"--batch-size {size} can't be shared out evenly to {count} processes: choose a "
-            "multiple of their number."
+            f"--batch-size {size} can't be split evenly among {count} processes: choose a "
+            f"multiple of {count}."
         )
     if micro is not None and size // count % micro:
         raise UserError(
             f"--micro-batch {micro} does not divide the {size // count} images of a step"
-            f"{' and process' if count > 1 else ''}: choose a divisor."
+            f"{' in each process' if count > 1 else ''}: choose a divisor."
         )

@@ -41,12 +41,13 @@ def describe_runs(runs: Sequence[Run], stages: Sequence[str], overwrite: bool = 
         folder = RunFolder.open(run.out)
         done = [stage for stage in OUTPUTS if folder.finished(stage)]
         if done:
-            lines.append(f"          finished there: {', '.join(done)}")
+            lines.append(f"          already finished: {', '.join(done)}")
     plan = _stages(first)
     lines += [f"stage     {stage:7s} {plan[stage]}" for stage in OUTPUTS if stage in ready.wanted]
     lines += [f"recipe    {key} = {value}" for key, value in as_dict(first.recipe).items()]
     if diffusion is None:
-        return "\n".join([*lines, "          time, disk and memory are unknown until it is there"])
+        unknown = "          time, disk and memory are unknown until the model is downloaded"
+        return "\n".join([*lines, unknown])
     return "\n".join([*lines, *_estimates(ready, len(runs))])
 
 
@@ -63,7 +64,7 @@ def _stages(run: Run) -> dict[str, str]:
         "images": ", ".join(f"{n} {role} images" for role, n in roles.items()) or "none needed",
         "mask": f"{recipe.mask} mask, {recipe.scope} scope"
         + (f", ratio {recipe.ratio}" if recipe.mask != "none" else ""),
-        "train": f"{recipe.method}, {recipe.steps} steps of {recipe.batch_size} images a role"
+        "train": f"{recipe.method}, {recipe.steps} steps, batch size {recipe.batch_size}"
         if loop
         else f"{recipe.method}, in closed form",
         "base": f"{asked['base']} + {asked['base2']} images of the base model",
@@ -78,10 +79,10 @@ def _estimates(ready: Ready, count: int) -> list[str]:
     folder = RunFolder.open(ready.run.out)
     todo = [stage for stage in ready.wanted if not folder.finished(stage)]
     found = rates(ready)
-    each = " a run" if count > 1 else ""
+    each = " per run" if count > 1 else ""
     memory, there = memory_bytes(ready), device_memory(ready.diffusion.device)
     of = f" of {there / 2**20:,.0f}" if there else ""
-    where = "the GPU" if ready.diffusion.device.type == "cuda" else "the process, libraries and all"
+    where = "the GPU" if ready.diffusion.device.type == "cuda" else "the whole process"
     lines = [
         f"time      {time_told(ready, found, todo, count)}",
         f"disk      about {disk_bytes(ready) / 2**20:,.0f} MiB{each}",

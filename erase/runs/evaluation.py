@@ -76,8 +76,8 @@ def requests_of(run: Run, number: int) -> dict[str, list[Request]]:
     retain = held_out(retain)
     if not retain:
         raise UserError(
-            f"No retained prompt is left to judge {run.name} by: all are trained on or name what "
-            "is to be forgotten. Give another --retain."
+            f"No retained prompt is left for judging {run.name}: all are used in training or name "
+            "what is to be erased. Give another --retain."
         )
     kept = plan(retain, recipe.eval_retain, others, "retain", shift)
     both = [*plan(forget, recipe.eval_forget, mine, "forget", shift), *kept]

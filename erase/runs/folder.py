@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from erase.images.files import missing
 from erase.runtime import processes
 from erase.runtime.errors import UserError, clipped, nearest, reason
 from erase.runtime.files import digest, write_json
@@ -131,7 +130,7 @@ class RunFolder:
             raise UserError(f"--out {path} is a file: give a folder.")
         if path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()):
             raise UserError(
-                f"--out {path} holds files that are not a run's: choose another folder."
+                f"--out {path} holds files that are not from a run: choose another folder."
             )
         return cls(path, graph=graph)
 
@@ -168,7 +167,13 @@ class RunFolder:
 
     def finished(self, stage: str) -> bool:
         """Whether the stage's results are there and current (``reconcile`` has been called)."""
+<<<<<<< HEAD
         places = [self.path / n for n in self.graph.outputs[stage] if n not in self.graph.optional]
+=======
+        from erase.images.files import missing
+
+        places = [self.path / n for n in OUTPUTS[stage] if n not in OPTIONAL]
+>>>>>>> main
         there = all(p.exists() for p in places) and not any(map(missing, places))
         return bool(self.stages.get(stage, {}).get("finished")) and there
 
@@ -296,7 +301,7 @@ def read_facts(file: Path) -> dict[str, Any]:
     parts = ("stages", "given", "model", "recipe") if file.name == RECORD else ("stages",)
     whole = isinstance(facts, dict) and all(isinstance(facts.get(p, {}), dict) for p in parts)
     if not whole or not all(map(_is_record, facts.get("stages", {}).values())):
-        raise UserError(f"{file} is not a run's, or is damaged: choose another --out.")
+        raise UserError(f"{file} is not from a run, or is damaged: choose another --out.")
     found: dict[str, Any] = facts
     return found
 
@@ -312,7 +317,7 @@ def model_of(named: str) -> str:
         return named
     if not (run / "model" / "model_index.json").is_file():
         raise UserError(f"The run {named} has no model yet: finish it, or name another model.")
-    note(f"The model is {run / 'model'}, which the run {named} made.")
+    note(f"Using {run / 'model'}, the model that the run {named} made.")
     return str(run / "model")
 
 

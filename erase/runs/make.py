@@ -80,7 +80,7 @@ def _common_recipe(model: str, concepts: Sequence[Concept]) -> str:
     own = {default_recipe(model, concept): concept.name for concept in concepts}
     if len(own) > 1:
         of = ", ".join(f"{recipe} for '{concept}'" for recipe, concept in own.items())
-        raise UserError(f"The concepts have different recipes of their own ({of}): give --recipe.")
+        raise UserError(f"The concepts come with different recipes ({of}): give one --recipe.")
     return next(iter(own))
 
 

@@ -33,7 +33,7 @@ class Manner:
 
     def __post_init__(self) -> None:
         if self.preview < 0:
-            raise UserError(f"--preview {self.preview} is negative: give 0 for none, or more.")
+            raise UserError(f"--preview {self.preview} is negative: give 0 for never, or more.")
         if self.tracker is not None and self.tracker not in TRACKERS:
             raise UserError(
                 f"There is no tracker '{self.tracker}': choose from {', '.join(TRACKERS)}."
@@ -41,7 +41,7 @@ class Manner:
         if self.tracker is not None and find_spec(self.tracker) is None:
             raise UserError(
                 f"--tracker {self.tracker} needs {self.tracker}: "
-                f"pip install -e '.[{self.tracker}]' in erase's clone."
+                f"pip install -e '.[{self.tracker}]' in the clone."
             )
 
 

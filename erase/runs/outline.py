@@ -57,7 +57,7 @@ class Course:
         names = self._names
         for number in range(self._passed, until):
             name = names[number]
-            done = "" if name in self.todo else ", finished already"
+            done = "" if name in self.todo else ", already finished"
             if self.told:
                 tell(f"stage {number + 1} of {len(names)}: {TITLES.get(name, name)}{done}")
         self._passed = until
@@ -119,7 +119,7 @@ def time_told(ready: Ready, found: Rates, todo: Sequence[str], count: int = 1) -
         count: of such runs.
     """
     if found.busy:
-        return "can't be told while other work keeps this machine busy"
+        return "can't be estimated while other work keeps this machine busy"
     return f"about {duration(count * seconds(ready.run, found, todo))} ({found.source})"
 
 
@@ -139,7 +139,7 @@ def long_told(runs: Sequence[Run], found: Rates, todo: Sequence[str]) -> str | N
         shorter = seconds(general, found, todo) * len(runs)
         if shorter < 0.8 * total:
             return (
-                f"{text} '{concept.name}' brings the recipe {recipe.name}, as published; "
+                f"{text} The default recipe of '{concept.name}' is {recipe.name}, as published; "
                 f"--recipe {GENERAL} would take about {duration(shorter)}."
             )
     return f"{text} Fewer images (--eval-retain and others) or --steps make it shorter."

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from erase.eval.report.opening import Opened
 
 BYTES_PER_PIXEL = 2
-"""Of a photograph as PNG."""
+"""Typical size of a photograph stored as PNG."""
 
 
 @dataclass(frozen=True)
@@ -186,14 +186,14 @@ def _check_room(run: Run, wanted: Sequence[str], diffusion: Diffusion) -> None:
     if needed > 2 * free:
         raise UserError(
             f"{images} images of {side} × {side} px take about {_gib(needed)} on the disk of "
-            f"{run.out}, which has {_gib(free)} left: lower --size or the numbers of images."
+            f"{run.out}, which has {_gib(free)} left: lower --size or the number of images."
         )
     layer = side**2 * int(diffusion.pipeline.vae.config.block_out_channels[0]) * 4
     total = device_memory(diffusion.device)
     if total is not None and 2 * layer > total:
         raise UserError(
             f"Making one image of {side} × {side} px takes more than {_gib(2 * layer)} of memory, "
-            f"and there are {_gib(total)}: lower --size."
+            f"but there are only {_gib(total)}: lower --size."
         )
 
 

@@ -55,7 +55,7 @@ class Rates:
         if len(known) == 3:
             return "as in the last such run on this machine"
         tried = "a short measurement on this machine"
-        return f"by {tried} and what earlier runs took" if known else f"by {tried}"
+        return f"from {tried} and from earlier runs" if known else f"from {tried}"
 
 
 _TRIED: dict[str, Rates] = {}
@@ -125,7 +125,7 @@ def image_passes(run: Run) -> int:
 
 
 def measured_images(run: Run) -> int:
-    """Images that the report looks at."""
+    """Number of images that the report measures."""
     counts = image_counts(run)
     return counts["base"] + counts["erased"]
 

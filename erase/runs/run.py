@@ -162,7 +162,7 @@ class Run:
         own = [prompts for prompts in sources.values() if prompts]
         if not own:
             raise UserError(
-                f"No retained prompt is left beside {self.name}: choose another --retain."
+                f"Every retained prompt belongs to {self.name}: choose another --retain."
             )
         return _turns(own)
 
@@ -235,8 +235,8 @@ def listed(run: Run, role: Role) -> list[tuple[str, str, str]]:
         if None in found and len(offered) > 1:
             raise UserError(
                 f"{files[found.index(None)]} has no caption: describe every retained image in "
-                "metadata.jsonl or metadata.csv (file_name, text) or in a .txt or .caption beside "
-                "it."
+                "metadata.jsonl or metadata.csv (file_name, text) or in a .txt or .caption file "
+                "beside it."
             )
         texts = [text or offered[0] for text in found]
     return [(str(f.resolve()), t, sha256(f)) for f, t in zip(files, texts, strict=True)]

@@ -34,11 +34,13 @@ def check_prompts(run: Run, text: Text) -> None:
         ours, theirs = text.ids(prompts), text.ids(becomes)
         if any(c == a for c, a in zip(ours, theirs, strict=True)):
             raise UserError(
-                f"The anchor equals the concept ('{name}') as the model reads them: choose "
+                f"To the model, the anchor reads the same as the concept ('{name}'): choose "
                 "another --anchor."
             )
         if taken & set(ours):
-            raise UserError(f"The model reads '{name}' as another of the concepts: name each once.")
+            raise UserError(
+                f"To the model, '{name}' reads the same as another of the concepts: give each once."
+            )
         taken |= set(ours)
 
 
@@ -52,8 +54,8 @@ def _check_read(text: Text, prompt: str, word: str) -> None:
             "prompt: shorten it."
         )
     raise UserError(
-        f"The word '{clipped(word)}' is not in the prompt '{clipped(prompt)}' as far as the model "
-        f"reads it ({length} tokens): shorten the prompt."
+        f"The word '{clipped(word)}' is not within the {length} tokens that the model reads of the "
+        f"prompt '{clipped(prompt)}': shorten the prompt."
     )
 
 
@@ -91,6 +93,6 @@ def cut_off(text: Text, prompts: Mapping[str, Iterable[str]]) -> str | None:
     first = next(own[0] for own in found.values() if own)
     length = text.tokenizer.model_max_length
     return (
-        f"the model reads {length} tokens of a prompt and cuts off what follows, in "
+        f"the model reads only {length} tokens of a prompt; it cuts off the end of "
         f"{' and '.join(counts)}: '{clipped(first)}'"
-    ) + (" is the first." if sum(map(len, found.values())) > 1 else ".")
+    ) + (" and others." if sum(map(len, found.values())) > 1 else ".")

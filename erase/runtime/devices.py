@@ -34,7 +34,7 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
     for sharding in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{sharding}", "false").lower() == "true":
             raise UserError(
-                f"{sharding} shards the weights that a mask counts: use distributed_type "
+                f"{sharding} shards the weights, which a mask needs whole: use distributed_type "
                 "MULTI_GPU, as accelerate_config.yaml does."
             )
     check_device(device)
@@ -56,8 +56,8 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
     asked = _asked_for()
     if asked > processes.count():
         note(
-            f"{asked} processes were asked for, but {processes.count()} runs: accelerate starts "
-            "several on CPUs only with ACCELERATE_USE_CPU=true and --multi_gpu."
+            f"{asked} processes were asked for, but only {processes.count()} started: accelerate "
+            "starts several on CPUs only with ACCELERATE_USE_CPU=true and --multi_gpu."
         )
     return made
 
@@ -73,7 +73,9 @@ def check_device(device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda was asked for, but torch sees no GPU: use --device cpu.")
     if device == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device mps was asked for, but torch sees none: use --device cpu.")
+        raise UserError(
+            "--device mps was asked for, but torch sees no MPS device: use --device cpu."
+        )
 
 
 @contextmanager

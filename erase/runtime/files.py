@@ -33,7 +33,7 @@ def room_for(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise UserError(
-                f"No space left on the disk while writing {path}: free some and run again, "
+                f"No space left on the disk while writing {path}: free some and run again; "
                 "finished work is kept."
             ) from error
         raise
@@ -98,7 +98,7 @@ def _replacing(folder: Path, mark: str) -> Iterator[Path]:
     if folder.exists():
         foreign = not folder.is_dir() or (any(folder.iterdir()) and not (folder / mark).is_file())
         if foreign:
-            raise UserError(f"{folder} exists and has no {mark}: choose another folder.")
+            raise UserError(f"{folder} exists but has no {mark}: choose another folder.")
     for left in (old, *folder.parent.glob(f".{escape(folder.name)}.*.part")):
         shutil.rmtree(left, ignore_errors=True)
     try:

@@ -62,7 +62,7 @@ def refuse_several() -> None:
     launched = max(count(), int(os.environ.get("WORLD_SIZE", "1")))
     if launched > 1:
         raise UserError(
-            f"{launched} processes were launched, but this command takes one: start it with "
+            f"{launched} processes were launched, but this command runs in one: start it with "
             "'erase', or 'accelerate launch --num_processes 1'."
         )
 

@@ -46,7 +46,9 @@ def read_text(file: Path, what: str) -> str:
     except UnicodeDecodeError as error:
         raise UserError(f"{what} {file} is not UTF-8 text: save it as UTF-8.") from error
     if "\0" in text:
-        raise UserError(f"{what} {file} holds zero bytes, as UTF-16 does: save it as UTF-8 text.")
+        raise UserError(
+            f"{what} {file} contains null bytes, as UTF-16 does: save it as UTF-8 text."
+        )
     return text
 
 
@@ -56,9 +58,7 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{what} {file} is not TOML that can be read ({reason(error)}): fix it."
-        ) from error
+        raise UserError(f"{what} {file} is not valid TOML ({reason(error)}): fix it.") from error
 
 
 def json_lines(file: Path, what: str) -> Iterator[tuple[int, Any]]:
@@ -76,7 +76,7 @@ def json_lines(file: Path, what: str) -> Iterator[tuple[int, Any]]:
                 yield number, value
             except (ValueError, RecursionError) as error:
                 raise UserError(
-                    f"{what} {file} can't be read in line {number} ({reason(error)}): fix or "
+                    f"{what} {file} can't be read at line {number} ({reason(error)}): fix or "
                     "remove it."
                 ) from error
 
@@ -112,7 +112,7 @@ def read_csv(file: Path, what: str) -> Table:
         if len(row) != len(columns):
             raise UserError(
                 f"{file}, line {number} has {len(row)} cells for {len(columns)} columns: fix it; "
-                "text with a comma stands in double quotes."
+                "put text that contains a comma in double quotes."
             )
     return Table(columns, tuple(found[1:]))
 
@@ -125,10 +125,10 @@ def _broken(what: str, lines: Sequence[str], start: int, error: csv.Error) -> st
             inside = not inside
             opened = number if inside and ("end of data" in str(error) or not opened) else opened
     if "end of data" in str(error):
-        return f"{what} has a quote in line {opened} that is not closed: close it."
+        return f"{what} has a quote on line {opened} that is not closed: close it."
     if opened and "expected after" in str(error):
         return (
-            f"{what} has a quote in line {opened} that closes before its cell ends, or not at all: "
-            "write a quote within quotes twice."
+            f"{what} has a quote on line {opened} that closes before its cell ends, or not at all: "
+            "double every quote within quotes."
         )
-    return f"{what} is not a CSV file that can be read (line {start}: {clipped(str(error))})."
+    return f"{what} is not a valid CSV file (line {start}: {clipped(str(error))}): fix it."

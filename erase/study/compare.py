@@ -64,7 +64,7 @@ def make_matrix(
     for what, values in (("recipe", rows), ("seed", seeds)):
         twice = {v for v in values if list(values).count(v) > 1}
         if twice:
-            raise UserError(f"The {what} {min(twice)} is named twice: name each once.")
+            raise UserError(f"The {what} {min(twice)} was given twice: give each once.")
     used = {key for flat in map(as_dict, chosen) for key in flat.keys() - idle(flat)}
     for key in given:
         if key not in used:
@@ -75,7 +75,7 @@ def make_matrix(
         if len(names) > 1 and "{concept}" not in path:
             raise UserError(
                 f"--include {name}={path} is one model for {len(names)} concepts: put {{concept}} "
-                "into its path, or compare one concept."
+                "in its path, or compare one concept."
             )
     matrix = Matrix(
         model=model,
@@ -113,7 +113,7 @@ def _check_common(recipes: Sequence[Recipe]) -> None:
                 flag = f"--{key.replace('_', '-')}"
                 raise UserError(
                     f"The recipes {recipes[0].name} and {recipe.name} differ in {key} "
-                    f"({first[key]} and {value}), so that their images can't be compared: "
+                    f"({first[key]} and {value}), so their images can't be compared: "
                     f"give one {flag} for all."
                 )
 
@@ -132,7 +132,7 @@ def _full_names(concepts: Sequence[str], model: str) -> tuple[str, ...]:
     alike = [name for name, own in zip(names, folders, strict=True) if folders.count(own) > 1]
     if alike:
         raise UserError(
-            f"The concepts {' and '.join(alike)} share a folder: name each once, in other words."
+            f"The concepts {' and '.join(alike)} would share a folder: reword one, or leave it out."
         )
     return names
 
@@ -160,12 +160,12 @@ def open_folder(matrix: Matrix) -> None:
         changed = sorted(k for k in {*common, *before} if common.get(k) != before.get(k))
         if changed:
             raise UserError(
-                f"{matrix.out} holds another matrix (other {', '.join(changed)}): choose another "
-                "--out."
+                f"{matrix.out} holds another comparison (different {', '.join(changed)}): choose "
+                "another --out."
             )
         return
     if matrix.out.is_dir() and any(not p.name.startswith(".") for p in matrix.out.iterdir()):
-        raise UserError(f"--out {matrix.out} holds files that are not a matrix's: choose another.")
+        raise UserError(f"--out {matrix.out} holds files of something else: choose another.")
     write_json(file, common)
 
 
@@ -205,7 +205,7 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
         except Exception as error:  # ours, or a library's: the other cells can do without it
             file = trouble(cell)
             write_text(file, traceback.format_exc())
-            text = f"{type(error).__name__}: {error} (all of it in {file})"
+            text = f"{type(error).__name__}: {error} (traceback in {file})"
             failed.append(f"{cell.title}: {text}")
             print(f"erase: {text}", file=sys.stderr, flush=True)
     return failed
@@ -234,8 +234,8 @@ def _check_base(matrix: Matrix, found: Sequence[Mapping[str, Any]], base: object
     """Refuses cells of another base."""
     if any(cell["base"] != base for cell in found):
         raise UserError(
-            f"The cells of {matrix.out} were made from another base model, though it was called "
-            f"{matrix.model} too: compare in another --out."
+            f"The cells in {matrix.out} were made from a different base model, also called "
+            f"{matrix.model}: choose another --out."
         )
 
 
@@ -250,7 +250,7 @@ def _check_rows(matrix: Matrix, found: Sequence[Mapping[str, Any]]) -> None:
             raise UserError(
                 f"{matrix.out} holds a cell of {cell['recipe']} ({cell['concept']}, seed "
                 f"{cell['seed']}) that was measured before the concept, its prompts or its judges "
-                "changed: compare in another --out, or name the recipe and its seed too and add "
+                "changed: choose another --out, or include that recipe and seed and add "
                 "--overwrite."
             )
         own = _switched_on(cell["settings"])
@@ -258,8 +258,8 @@ def _check_rows(matrix: Matrix, found: Sequence[Mapping[str, Any]]) -> None:
         if other := sorted(k for k in {*row, *own} if row.get(k) != own.get(k)):
             raise UserError(
                 f"{matrix.out} holds a cell of {cell['recipe']} ({cell['concept']}, seed "
-                f"{cell['seed']}) with another {', '.join(other)}, and a row of the table has one "
-                "setting: compare in another --out, or give the recipe another name."
+                f"{cell['seed']}) with a different {', '.join(other)}, and a row of the table has "
+                "one setting: choose another --out, or give the recipe another name."
             )
 
 

@@ -54,7 +54,7 @@ def most_steps(recipe: Recipe, budget: float, images: float = 0.0) -> int:
     steps = int((budget - before) / each)
     if steps < 1:
         raise UserError(
-            f"--forwards {budget:g} does not pay for one step of {recipe.name} and a trial's share "
+            f"--forwards {budget:g} is too few for one step of {recipe.name} and a trial's share "
             f"of the images: give at least {math.ceil(before + each)}."
         )
     return steps
@@ -85,13 +85,13 @@ def trials(
 
     space = {k: v for k, v in load_method(recipe.method).SPACE.items() if k not in fixed}
     if not space:
-        raise UserError(f"Nothing of {recipe.name} is left to vary: give fewer recipe values.")
+        raise UserError(f"No setting of {recipe.name} is left to vary: give fewer recipe values.")
     dearest = _dearest(recipe, space)
     share = image_forwards(dearest) / count
     if share + forwards(dearest) > budget and "steps" not in space:
         raise UserError(
-            f"{recipe.name} takes {share + forwards(dearest):.0f} denoiser forwards with its share "
-            f"of the images, more than --forwards {budget:g}: give fewer --steps."
+            f"{recipe.name} takes {share + forwards(dearest):.0f} denoiser forwards, its share of "
+            f"the images included, more than --forwards {budget:g}: give fewer --steps."
         )
     most = most_steps(dearest, budget, share) if "steps" in space else 0
     points = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed).draw(count)
@@ -168,20 +168,19 @@ def tuning_matrix(
     recipe = _overridden(load_recipe(recipe_for(name, model)), given)
     home = family(model)
     if not concepts and home is None:
-        raise UserError("No concepts were given: add --concepts with some to tune on.")
+        raise UserError("No concepts to tune on were given: add --concepts.")
     own = [c.name for c in members(home, tuning=True)] if home else []
     chosen = list(concepts) or own
     known = {load_concept(name, home).name for name in chosen if name != "all"}
     if home and ("all" in chosen or known & {c.name for c in members(home)}):
         raise UserError(
-            f"The concepts {', '.join(chosen)} stand in tables: tune on others, such as "
+            f"Results are reported on the concepts {', '.join(chosen)}: tune on others, such as "
             f"{', '.join(own)}."
         )
     for concept in chosen:
         if common.instruments.judge is None and load_concept(concept, home).judge is None:
             raise UserError(
-                f"Nothing tells whether '{concept}' is gone, by which trials are told apart: add "
-                "--judge."
+                f"Trials can't be ranked without a judge that recognises '{concept}': add --judge."
             )
     spared: dict[str, Any] = {key: 0 for key in UNASKED if key not in given}
     start = recipe_start(recipe_for(name, model))
@@ -234,10 +233,10 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
             measured += found
             rows.append((trial, row(trial.name, found)))
     if not rows:
-        raise UserError("No trial was finished: fix what the messages say and tune again.")
+        raise UserError("No trial was finished: fix what the messages report and tune again.")
     figures = [{k: f and f["value"] for k, f in r["figures"].items()} for _, r in rows]
     if any(f["harmonic"] is None for f in figures):
-        raise UserError("UA was not measured, so that no trial is better: add --judge.")
+        raise UserError("UA was not measured, so trials can't be ranked: add --judge.")
     winner = best(figures)
     varied = list(load_method(recipe.method).SPACE)
     columned = ("ua", "ira", "cra", "harmonic", "fid")
@@ -257,7 +256,7 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
     table = "\n".join(lines) + "\n"
     kept = {key: getattr(recipe, key) for key in keys("eval")}
     chosen = replace(rows[winner][0], name=recipe.name, **kept)
-    heading = f"Chosen among {len(rows)} trials on {', '.join(matrix.concepts)} by\n{command}"
+    heading = f"Chosen from {len(rows)} trials on {', '.join(matrix.concepts)} by\n{command}"
     file = matrix.out / f"{recipe.name}.toml"
     write_text(file, recipe_text(chosen, heading))
     write_text(matrix.out / "tune.md", table)

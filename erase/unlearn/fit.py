@@ -279,7 +279,7 @@ class Fit:
             try:
                 state = torch.load(file, map_location="cpu", weights_only=True)
             except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
-                print(f"The checkpoint {file} can't be read ({error}): going on from an older one.")
+                print(f"The checkpoint {file} can't be read ({error}): using an older one.")
                 continue
             if state["key"] != self.key:
                 continue

@@ -54,7 +54,7 @@ class Mask:
             fits = bits.dtype == torch.uint8 and tuple(bits.shape) == (-(-n // 8),)
             if not fits or (n % 8 and int(bits[-1]) >> n % 8):
                 raise UserError(
-                    f"The bits of '{name}' don't pack a mask of shape {self.shapes[name]}: make "
+                    f"The bits of '{name}' don't fit its shape {self.shapes[name]}: make "
                     "the mask again."
                 )
 
@@ -122,18 +122,7 @@ class Mask:
         Raises:
             UserError: the ratio is out of range.
         """
-        return self._drawn(_share(ratio, self.size), seed)
-
-    def control(self, seed: int) -> Mask:
-        """The random control: exactly as many weights of the same scope, drawn uniformly.
-
-        Args:
-            seed: >= 0; the draw depends on it and on the shapes alone.
-        """
-        return self._drawn(self.count, seed)
-
-    def _drawn(self, k: int, seed: int) -> Mask:
-        scope = self.drawn_from()
+        k, scope = _share(ratio, self.size), self.drawn_from()
         numbers = {name: i for i, name in enumerate(scope)}
         provenance = {**self.provenance, "mask": "random", "mask_seed": seed}
         drawn = self._selected(
@@ -177,11 +166,6 @@ class Mask:
         """Number N of weights in the scope."""
         return sum(map(math.prod, self.drawn_from().values()))
 
-    @property
-    def density(self) -> float:
-        """Share of the scope's weights that may move, in [0, 1]."""
-        return self.count / self.size if self.size else 0.0
-
     def per_layer(self) -> list[tuple[str, int, int]]:
         """For every parameter of the scope its name, how many weights may move, of how many."""
         scope = self.drawn_from()
@@ -206,8 +190,8 @@ class Mask:
         expected = self.provenance.get("fingerprint")
         if expected and expected != (model or fingerprint(denoiser)):
             raise UserError(
-                "The mask was made for a model of the same architecture with other weights: use "
-                "that one, or make a mask of this one."
+                "The mask was made for a model with the same architecture but other weights: use "
+                "that model, or make a mask for this one."
             )
 
     def save(self, path: Path) -> None:
@@ -259,8 +243,8 @@ class Mask:
                 bits = {name: file.get_tensor(name) for name in shapes}
         except Exception as error:  # whatever a damaged file makes the libraries raise
             raise UserError(
-                f"{path} is not a mask that can be read ({reason(error)}): give a "
-                "mask.safetensors that 'erase mask' wrote."
+                f"{path} can't be read as a mask ({reason(error)}): give a mask.safetensors that "
+                "'erase mask' wrote."
             ) from error
         return cls(bits, shapes, provenance, names)
 
@@ -271,16 +255,25 @@ def union(first: Mask, *others: Mask) -> Mask:
     Raises:
         UserError: the masks are of different models.
     """
-    return _combined("union", torch.bitwise_or, frozenset.union, (first, *others))
-
-
-def intersection(first: Mask, *others: Mask) -> Mask:
-    """The weights that all of the masks let move.
-
-    Raises:
-        UserError: the masks are of different models.
-    """
-    return _combined("intersection", torch.bitwise_and, frozenset.intersection, (first, *others))
+    masks = (first, *others)
+    for other in others:
+        _same_shapes("One mask", first.shapes, "another", other.shapes)
+        if first.provenance.get("fingerprint") != other.provenance.get("fingerprint"):
+            raise UserError(
+                "The union of masks for different models makes no sense: use one model."
+            )
+    bits = dict(first.bits)
+    for other in others:
+        bits = {name: packed | other.bits[name] for name, packed in bits.items()}
+    names = frozenset[str]().union(*(m.drawn_from() for m in masks))
+    scopes = {m.provenance.get("scope", "full") for m in masks}
+    provenance: dict[str, Any] = {"mask": "union"}
+    if len(scopes) == 1:
+        provenance["scope"] = scopes.pop()
+    if "fingerprint" in first.provenance:
+        provenance["fingerprint"] = first.provenance["fingerprint"]
+    provenance["of"] = [dict(m.provenance) for m in masks]
+    return Mask(bits, first.shapes, provenance, _drawn_from(names, first.shapes))
 
 
 def unpack(bits: Tensor, shape: Sequence[int]) -> Tensor:
@@ -298,33 +291,6 @@ def unpack_by_shifts(bits: Tensor) -> Tensor:
     return ((bits[:, None] >> places) & 1).view(torch.bool).reshape(-1)
 
 
-def _combined(
-    what: str,
-    bitwise: Callable[[Tensor, Tensor], Tensor],
-    join: Callable[..., frozenset[str]],
-    masks: Sequence[Mask],
-) -> Mask:
-    first = masks[0]
-    for other in masks[1:]:
-        _same_shapes("One mask", first.shapes, "another", other.shapes)
-        if first.provenance.get("fingerprint") != other.provenance.get("fingerprint"):
-            raise UserError(
-                f"The {what} of masks of different models makes no sense: use one model."
-            )
-    bits = dict(first.bits)
-    for other in masks[1:]:
-        bits = {name: bitwise(packed, other.bits[name]) for name, packed in bits.items()}
-    names = join(*(frozenset(m.drawn_from()) for m in masks))
-    scopes = {m.provenance.get("scope", "full") for m in masks}
-    provenance: dict[str, Any] = {"mask": what}
-    if len(scopes) == 1:
-        provenance["scope"] = scopes.pop()
-    if "fingerprint" in first.provenance:
-        provenance["fingerprint"] = first.provenance["fingerprint"]
-    provenance["of"] = [dict(m.provenance) for m in masks]
-    return Mask(bits, first.shapes, provenance, _drawn_from(names, first.shapes))
-
-
 def _same_shapes(
     ours: str,
     a: Mapping[str, tuple[int, ...]],
@@ -336,7 +302,7 @@ def _same_shapes(
             found = [
                 f"{who} has {m.get(name, 'no such weights')}" for who, m in ((ours, a), (theirs, b))
             ]
-            raise UserError(f"The mask is of another model: at '{name}' {', '.join(found)}.")
+            raise UserError(f"The mask is for another model: at '{name}' {', '.join(found)}.")
 
 
 def _share(ratio: float, size: int) -> int:

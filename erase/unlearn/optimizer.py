@@ -60,7 +60,7 @@ class MaskedOptimizer:
         for name, bits in mask.bits.items():
             if name not in params and bool(bits.any()):
                 raise UserError(
-                    f"The mask moves '{name}', which is not to be trained: see --scope."
+                    f"The mask moves '{name}', which is outside the trained scope: see --scope."
                 )
         self._params: dict[str, nn.Parameter] = {}
         self._bits: dict[str, Tensor] = {}
@@ -70,7 +70,7 @@ class MaskedOptimizer:
             if mask.shapes.get(name) != tuple(parameter.shape):
                 raise UserError(
                     f"The mask has no bits for '{name}' of shape {tuple(parameter.shape)}: it is "
-                    "of another model."
+                    "for another model."
                 )
             moves = bool(mask.bits[name].any())
             parameter.requires_grad_(moves)
@@ -144,7 +144,7 @@ class MaskedOptimizer:
         counts = {name: len(self._where(name)) for name in self._values}
         if counts != {name: len(value) for name, value in values.items()}:
             raise UserError(
-                "The checkpoint was written with another mask: start the training anew."
+                "The checkpoint was written with another mask: start the training again."
             )
         for name, value in values.items():
             self._values[name].data = value.to(self._params[name].device, copy=True)

@@ -170,7 +170,7 @@ def _scan(
         keys = block.read(1, scratch)
         if keys.max() >= _INFINITY:
             raise UserError(
-                f"The saliency of '{block.name}' is not finite: measure it in fp32, or find out "
+                f"The saliency of '{block.name}' is not finite: measure it in fp32, or check "
                 "why the loss overflows."
             )
         a = np.greater_equal(keys, low, out=above_low[: len(keys)])

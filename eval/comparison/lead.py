@@ -11,18 +11,18 @@ from erase.eval.pages import phrases
 FEW = 6
 """Concepts below which recipes are not ranked: an interval over so few covers less than it says."""
 ENDS = ("low", "high")
-"""Of an interval."""
+"""Keys of an interval's ends."""
 LISTED = 4
 """Most differences that are each a sentence."""
 SHARES = (("ua", "UA"), ("ira", "IRA"), ("cra", "CRA"))
 """Shares of images, which have an interval in every cell."""
 MEAN = "harmonic mean of UA, IRA and CRA"
 RULE = (
-    f"Two recipes are told apart where the 95{phrases.SPACE}% interval of their difference, paired "
-    f"by concept and seed, excludes 0 over at least {FEW} concepts; with fewer concepts, where the "
+    f"Two recipes differ when the 95{phrases.SPACE}% interval of their difference, paired by "
+    f"concept and seed over at least {FEW} concepts, excludes 0; with fewer concepts, when the "
     f"95{phrases.SPACE}% intervals of their images do not overlap on any of them."
 )
-"""Printed beside the sentences."""
+"""How recipes are told apart, printed beside the sentences."""
 
 
 def lead(result: Mapping[str, Any]) -> list[str]:
@@ -45,7 +45,7 @@ def _ranked(result: Mapping[str, Any]) -> list[str]:
     """Who is best over the cells that all have, and who cannot be told from it."""
     ranks = {n: v for n, v in result["ranking"]["harmonic"].items() if v is not None}
     if not ranks:
-        return ["No concept was measured for all of the recipes: none of them is called best."]
+        return ["No concept was measured for all recipes, so none of them is called the best."]
     highest = phrases.percent(max(ranks.values()))
     over = _cells(result)
     if len(ranks) == 1:
@@ -55,10 +55,14 @@ def _ranked(result: Mapping[str, Any]) -> list[str]:
     pairs = [paired(result["cells"], best[0], name) for name in others]
     same = [p["second"] for p in pairs if not phrases.clear(p["harmonic"], FEW)]
     has = "share" if len(best) > 1 else "has"
-    text = f"{phrases.listed(best)} {has} the highest {MEAN}, {highest}, over {over} that all have"
+    text = (
+        f"{phrases.listed(best)} {has} the highest {MEAN}, {highest}, over {over} that all "
+        "recipes have"
+    )
     if same:
-        return [f"{text}; {phrases.listed(same)} cannot be told from {best[0]}."]
-    return [f"{text}." if not others else f"{text}, told from all others."]
+        are = "are" if len(same) > 1 else "is"
+        return [f"{text}; {phrases.listed(same)} {are} not distinguishable from {best[0]}."]
+    return [f"{text}." if not others else f"{text}, and can be told from all others."]
 
 
 def _unranked(result: Mapping[str, Any], few: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -67,10 +71,10 @@ def _unranked(result: Mapping[str, Any], few: Sequence[Mapping[str, Any]]) -> li
     ranks = {n: v for n, v in result["ranking"]["harmonic"].items() if v is not None}
     names = phrases.listed([few[0]["first"], *(p["second"] for p in few)])
     values = ", ".join(f"{name} {phrases.percent(value)}" for name, value in ranks.items())
-    means = f" ({values}; over {_cells(result)} that all have)" if values else ""
+    means = f" ({values}; over {_cells(result)} that all recipes have)" if values else ""
     return [
         f"{number} concept{'s are' if counts[-1] > 1 else ' is'} too few to rank "
-        f"{names} by the {MEAN}{means}: it takes {FEW}."
+        f"{names} by the {MEAN}{means}: ranking takes {FEW}."
     ]
 
 
@@ -132,5 +136,5 @@ def _apart(result: Mapping[str, Any], first: str, second: str) -> str:
     if not parts:
         return ""
     concepts = sorted({concept for concept, _ in common})
-    where = f"each of {len(concepts)} concepts" if len(concepts) > 1 else "the one concept"
-    return f"{first} beside {second}: {'; '.join(parts)}; told apart by the images of {where}."
+    where = f"any of the {len(concepts)} concepts" if len(concepts) > 1 else "the one concept"
+    return f"{first} against {second}: {'; '.join(parts)}; the intervals do not overlap on {where}."

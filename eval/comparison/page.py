@@ -250,8 +250,8 @@ def mixed(cells: Sequence[Mapping[str, Any]]) -> str:
     if not differing:
         return ""
     return (
-        f"The cells were made on different machines or settings ({'; '.join(differing)}): seconds "
-        "and memory of the rows can’t be compared."
+        f"The cells were made on different machines or settings ({'; '.join(differing)}), so the "
+        "rows’ seconds and memory can’t be compared."
     )
 
 

@@ -92,7 +92,7 @@ class Inquiry:
         names += [self.reference.resolve()] if self.reference else []
         if len(set(names)) < len(names):
             raise UserError(
-                "A folder is named twice: name each once; --reference holds other images."
+                "A folder was given twice: give each once; --reference must hold other images."
             )
 
     @property
@@ -214,16 +214,16 @@ def _scan(place: Path, inquiry: Inquiry) -> Scan:
     found = replace(found, used=tuple(p for p in found.used if p.role not in GROUPS))
     if not found.used:
         raise UserError(
-            f"The pictures of {place} are neither of forget nor of retained prompts: leave "
-            "--concept out, or give the folder of the run."
+            f"No picture in {place} has a forget or a retained prompt: leave out --concept, or "
+            "give the run folder."
         )
     labelled = any(concept.axis in p.labels for p in found.used)
     if not labelled and any(p.role == "forget" for p in found.used):
         return found
     if concept.axis and not labelled:
         raise UserError(
-            f"The pictures of {place} have no label '{concept.axis}', on which {concept.name} "
-            "stands: give a --set with that column."
+            f"The pictures in {place} have no label '{concept.axis}', which {concept.name} needs: "
+            "give a --set with that column."
         )
     return replace(
         found,

@@ -114,7 +114,7 @@ def _nothing(folder: Path, skipped: Sequence[Remark]) -> UserError:
     if line := next((r for r in skipped if r.reason is Defect.LINE), None):
         return UserError(
             f"{folder} has no picture that can be used: a line of {text(line.path)} can't be "
-            f"read ({clipped(line.detail, 100)}); each needs 'file' and 'prompt', as texts."
+            f"read ({clipped(line.detail, 100)}); each needs 'file' and 'prompt', as text."
         )
     [(reason, count)] = Counter(remark.reason for remark in skipped).most_common(1)
     return UserError(
@@ -265,7 +265,7 @@ def _from_line(line: bytes, index: int, place: Path) -> Picture:
         raise ValueError(f"no {absent[0]}" if absent else f"{wrong[0]} is of the wrong type")
     values |= {name: row[name] for name in values if name in row}
     if not all(isinstance(label, str) for label in values["labels"].values()):
-        raise ValueError("labels must be texts")
+        raise ValueError("labels must be text")
     if values["role"] not in ("forget", "retain", *GROUPS):
         raise ValueError(f"role must be one of forget, retain, {', '.join(GROUPS)}")
     return Picture(**values | {"file": Path(os.path.normpath(place / values["file"]))})

@@ -11,10 +11,10 @@ from erase.eval.metrics.nudity import named
 from erase.eval.pages import phrases
 
 CAVEAT = (
-    "The detector errs on harmless pictures too, so a share means something only beside that of "
-    "the base model’s pictures, or of pictures known to be harmless; look at what was flagged."
+    "The detector also flags harmless pictures, so compare a share with that of the base model’s "
+    "pictures, or of pictures known to be harmless, and look at what was flagged."
 )
-"""Beside every count of body parts."""
+"""Printed beside every count of body parts."""
 NAMED = 4
 """Most folders that are named; of more, how many."""
 FIGURES = {
@@ -91,7 +91,7 @@ def _detected(result: Mapping[str, Any], figures: Mapping[str, Any]) -> Iterator
     if change is not None:
         low, high = (phrases.points(change[end]) for end in ("low", "high"))
         yield (
-            f"That is {phrases.points(change['value'])} points against {result['base']} "
+            f"That is {phrases.points(change['value'])} points compared with {result['base']} "
             f"({low} to {high}; {change['n']} pairs)."
         )
 

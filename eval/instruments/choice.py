@@ -111,7 +111,7 @@ def axis_specs(text: str) -> dict[str, str] | None:
     parts = [part.partition("=") for part in re.split(r",(?=[\w-]+=)", text)]
     axes = [axis for axis, _, _ in parts]
     if len(set(axes)) < len(axes):
-        raise UserError(f"--judge {text} names an axis twice: give one judge for each.")
+        raise UserError(f"--judge {text} names an axis twice: give one judge per axis.")
     return {axis: spec for axis, _, spec in parts}
 
 

@@ -96,7 +96,7 @@ def check_extractor(spec: str) -> None:
             "open_clip:NAME[@FILE]."
         )
     elif file and not Path(file).is_file():
-        raise UserError(f"There is no file {file}: give Inception's weights as torch-fidelity has.")
+        raise UserError(f"There is no file {file}: give torch-fidelity's Inception weights.")
 
 
 def load_extractor(

@@ -106,10 +106,10 @@ def told(setting: Setting, label: str, judge: Judge, *, by_words: bool) -> str:
     """How the concept was judged, as a sentence of the report."""
     of = f"'{setting.concept.name}' is free text: "
     if by_words:
-        return f"{of}UA is by the judge's label '{label}', which its words name."
+        return f"{of}UA uses the judge's label '{label}', which its words name."
     return (
-        f"{of}UA is zero-shot between {len(judge.labels)} labels ({', '.join(judge.labels)}), of "
-        "which the one that fits an image best counts."
+        f"{of}UA is zero-shot between {len(judge.labels)} labels ({', '.join(judge.labels)}): an "
+        "image counts as the one that fits it best."
     )
 
 
@@ -156,8 +156,8 @@ def _reason(found: Sequence[str], judges: Mapping[str, Judge], bundled: bool) ->
     if found:
         several = " and ".join(map(to_words, dict.fromkeys(found)))
         return (
-            f"not measured: its words name more than one of the judge's labels ({several}), and "
-            "brackets around its own words, as in 'a photo of a [church]', would tell which"
+            f"not measured: its words name more than one of the judge's labels ({several}); "
+            "mark its own words with brackets, as in 'a photo of a [church]'"
         )
     if bundled or not judges:
         known = "the bundled judges know none of its words" if bundled else "no judge was given"

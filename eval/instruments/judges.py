@@ -190,7 +190,7 @@ def _misfit(told: str, labels: int) -> str:
     ]
     outputs = {found[1] for found in sizes if found}
     if all(sizes) and len(outputs) == 1:
-        return f"it has {min(outputs)} outputs, and there are {labels} labels"
+        return f"it has {min(outputs)} outputs, but there are {labels} labels"
     return clipped((problems or [first])[-1].strip(), 120)
 
 
@@ -289,7 +289,7 @@ def _timm(spec: str, name: str, source: str | None, labels: Labels, device: torc
         own = dict(network.pretrained_cfg).get("label_names") or imagenet()
         if count != len(own):
             raise UserError(
-                f"The judge {spec} has {count} outputs that nothing names: give its weights as a "
+                f"The judge {spec} has {count} outputs without names: give its weights as a "
                 "file with a FILE.labels.txt beside it."
             )
         names = tuple(own)

@@ -288,7 +288,7 @@ THRESHOLD = 0.25
 
 @dataclass(frozen=True)
 class Config:
-    """What counts.
+    """What counts as nudity.
 
     Attributes:
         classes: names of presets and classes, joined by commas or a tuple.
@@ -313,13 +313,13 @@ class Config:
         if not FLOOR <= self.threshold <= 1:
             raise UserError(
                 f"The threshold {self.threshold} is not in [{FLOOR}, 1]: for NudeNet's own, which "
-                f"its threshold 0 comes to, give {THRESHOLD}."
+                f"its threshold 0 amounts to, give {THRESHOLD}."
             )
         check_channels(self.channels)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """As given, one by one."""
+        """The presets and classes given, one by one."""
         given = self.classes.split(",") if isinstance(self.classes, str) else self.classes
         return tuple(name.strip() for name in given if name.strip())
 

@@ -102,8 +102,8 @@ def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
         judges = dict.fromkeys([target.axis, *(a for a in fits if a != target.axis)], judge)
     if target.axis not in judges:
         raise UserError(
-            f"The judges answer for {', '.join(judges)}, not for '{target.axis}', where the "
-            "concept stands: choose another --judge."
+            f"The judges are for {', '.join(judges)}, but the concept is on the axis "
+            f"'{target.axis}': choose another --judge."
         )
     needed = {axis: columns[axis] for axis in judges if axis in columns}
     needed[target.axis] = [target.label, *(others if target.axis != OWN_AXIS else [])]
@@ -131,6 +131,6 @@ def _check_axes(
                 f"of that axis says nothing about them: leave {axis}= out of --judge."
             )
         raise UserError(
-            f"The images have no labels '{axis}' for the judge of that axis: they have "
-            f"{', '.join(columns)}."
+            f"The images have no labels '{axis}', only {', '.join(columns)}: leave {axis}= out of "
+            "--judge."
         )

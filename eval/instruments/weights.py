@@ -14,7 +14,7 @@ from erase.runtime.errors import UserError, clipped, reason
 from erase.runtime.tables import read_text
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
-"""Of the files that can be read."""
+"""Suffixes of the weights files that can be read."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ def read_labels(file: Path) -> tuple[str, ...] | None:
     lines = read_text(beside, "The labels file").splitlines()
     names = tuple(line.strip() for line in lines if line.strip())
     if not names or len(set(names)) < len(names):
-        raise UserError(f"{beside} must hold one label a line, each once, in the outputs' order.")
+        raise UserError(
+            f"{beside} must hold one label per line, each once, in the order of the outputs."
+        )
     return names
 
 

@@ -21,17 +21,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    runtime_checkable,
+)
 
 from erase.eval.figure import CellColumn, Figure
-from erase.eval.instruments.setting import Setting
 from erase.eval.pages.table import Column
-from erase.eval.pictures import Picture
 from erase.runtime.errors import UserError, nearest
 from erase.runtime.modules import names
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from erase.eval.instruments.setting import Setting
+    from erase.eval.pictures import Picture
 
 Row = TypeVar("Row")
 Second = Literal["base", "reference"]

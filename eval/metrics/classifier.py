@@ -186,7 +186,7 @@ def score(
     axes: Sequence[str],
     against: Sequence[Judged] | None = None,
 ) -> Accuracy:
-    """Counts.
+    """Counts the images that are recognised.
 
     Args:
         rows: judged images.

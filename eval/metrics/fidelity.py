@@ -175,7 +175,7 @@ def score(name: str, features: Sequence[Features], reference: Sequence[Features]
     if min(n, m) <= dimensions:
         warning = (
             f"{title('FID', name)} has {dimensions} dimensions but only {min(n, m)} images: its "
-            "value is mostly bias; compare it with the floor alone."
+            "value is mostly bias; compare it only with the floor."
         )
     return Fidelity(
         Distance(title("FID", name), float(fid.compute()), n, m, dimensions),

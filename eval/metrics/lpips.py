@@ -28,7 +28,12 @@ from erase.runtime.words import counted
 NO_NETWORK = "not measured: no --lpips network"
 NO_PAIRS = "not measured: no image has a counterpart on the other side"
 COLUMNS = (
-    Column("lpips", "LPIPS", better="down", about="distance to the base model's image of the seed"),
+    Column(
+        "lpips",
+        "LPIPS",
+        better="down",
+        about="distance to the base model's image with the same seed",
+    ),
 )
 AGAINST = "base"
 BY_GROUP = True
@@ -127,7 +132,7 @@ class Lpips:
         found = asdict(self.mean(seen.rows))
         if 0 < found["n"] < len(seen.images):
             found["warning"] = (
-                f"{found['n']} of {len(seen.images)} images have a counterpart on the base side, "
+                f"{found['n']} of {len(seen.images)} images have a counterpart on the base side; "
                 "the others are left out"
             )
         return {"lpips": found}

@@ -35,6 +35,7 @@ def template(name: str) -> Any:
         "percent": phrases.percent,
         "points": phrases.points,
         "words": phrases.words,
+        "called": phrases.called,
         "interval": phrases.interval,
         "setting": setting_text,
         "quoted": shlex.quote,

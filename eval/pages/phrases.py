@@ -96,6 +96,12 @@ def complement(figure: Figure) -> Figure:
     }
 
 
+def called(concept: Mapping[str, Any], nameless: str = "the empty prompt") -> str:
+    """A report's concept as sentences call it: by its word; nudity, whose word is one of many
+    prompts', by its name."""
+    return str(concept["name"] if concept["kind"] == "nudity" else concept["word"]) or nameless
+
+
 def words(label: str) -> str:
     """A label as it is said."""
     return label if " " in label else label.replace("-", " ").replace("_", " ")

@@ -19,6 +19,7 @@ from erase.eval.metrics.classifier import build as build_classifier
 from erase.eval.metrics.clip_score import ClipScore
 from erase.eval.metrics.lpips import Lpips
 from erase.eval.metrics.nudity import Exposed, NudityMetric
+from erase.eval.pages.phrases import called
 from erase.eval.pictures import Picture, read_pictures
 from erase.eval.report.conclusion import Conclusion, complement, conclude
 from erase.eval.report.grids import Evidence
@@ -191,7 +192,7 @@ def _conclusion(
         both = {"base": exposed.compared.base.share, "erased": exposed.compared.erased.share}
         unlearned = {side: found and complement(found) for side, found in both.items()}
     return conclude(
-        concept.word or "the empty prompt",
+        called(asdict(_subject(concept))),
         unlearned["base"],
         unlearned["erased"],
         {
@@ -291,8 +292,8 @@ def _check_pairs(sides: Mapping[str, Sequence[Picture]], run: Path) -> None:
     )
     if base != erased:
         raise UserError(
-            f"The base and the erased images of {run} are of different prompts or seeds: "
-            "run 'erase generate --overwrite'."
+            f"The base and the erased images of {run} have different prompts or seeds: run "
+            "'erase generate --overwrite'."
         )
 
 

@@ -58,7 +58,7 @@ def _names(report: Mapping[str, Any]) -> dict[str, str]:
     target = report["target"]
     others = [a for a in report["axes"] if a != target["axis"]]
     return {
-        "word": report["concept"]["word"] or "the concept",
+        "word": phrases.called(report["concept"], "the concept"),
         "anchor": phrases.words(target["anchor"] or report["anchor"]["word"] or "the anchor"),
         "axis": target["axis"],
         "others": " and ".join(others) or "second axis",
@@ -126,7 +126,7 @@ class Moved:
 
 def groups(report: Mapping[str, Any]) -> list[Moved]:
     """What else moved, group by group."""
-    word = report["concept"]["word"] or "the empty prompt"
+    word = phrases.called(report["concept"])
     return [
         Moved(
             GROUP_NAMES[g["name"]].format(word=word),
@@ -161,7 +161,7 @@ def _prompts(group: Mapping[str, Any]) -> str:
         return said
     if not trained:
         return f"{said}, held out"
-    return f"{said}, {'' if count == 1 else f'{trained} of them '}trained on"
+    return f"{said}, {'' if count == 1 else f'{trained} of them '}used in training"
 
 
 def _one_digit(value: float) -> str:

@@ -82,7 +82,7 @@ def _pairs(report: Mapping[str, Any], evidence: Evidence, chosen: Iterable[Joine
 
 def pictures(report: Mapping[str, Any], evidence: Evidence) -> list[Grid]:
     """Before and after: the concept, what was kept, and what else moved."""
-    word = report["concept"]["word"] or "the concept"
+    word = phrases.called(report["concept"], "the concept")
     axis = report["target"]["axis"]
     forget = spread(_joined(evidence, "forget"), FORGET_SHOWN)
     kept = mixed(_joined(evidence, "retain"), lambda r: r[0].labels.get(axis, ""), RETAIN_SHOWN)
@@ -96,7 +96,7 @@ def pictures(report: Mapping[str, Any], evidence: Evidence) -> list[Grid]:
 
 def failures(report: Mapping[str, Any], evidence: Evidence) -> list[Grid]:
     """What went wrong, image by image; a grid without pairs says that nothing did."""
-    word = report["concept"]["word"] or "the concept"
+    word = phrases.called(report["concept"], "the concept")
     axis, label = report["target"]["axis"], report["target"]["label"]
     forget, kept = _joined(evidence, "forget"), _joined(evidence, "retain")
     found: list[tuple[str, str, list[Joined]]] = []
@@ -116,8 +116,8 @@ def failures(report: Mapping[str, Any], evidence: Evidence) -> list[Grid]:
             ),
             (
                 "Retained, but no longer recognised",
-                f"{len(lost)} of {counted(len(kept), 'retained image')} {was} right before "
-                f"and {one} not after.",
+                f"{len(lost)} of {counted(len(kept), 'retained image')} {was} recognised "
+                f"correctly before and {one} not after.",
                 lost,
             ),
         ]
@@ -129,7 +129,7 @@ def failures(report: Mapping[str, Any], evidence: Evidence) -> list[Grid]:
 
 def _other_grids(report: Mapping[str, Any], evidence: Evidence, veiled: bool) -> list[Grid]:
     """Before and after of prompts that count towards no accuracy."""
-    word = report["concept"]["word"] or "the empty prompt"
+    word = phrases.called(report["concept"])
     pairs = list(
         zip(evidence.others.get("base", ()), evidence.others.get("erased", ()), strict=True)
     )

@@ -22,9 +22,9 @@ from erase.runtime.words import fold
 
 ROLES = ("forget", "retain", *GROUPS)
 MISSING = {
-    "neighbour": "not measured: the concept has no neighbours, all were trained on, or none were "
-    "asked for",
-    "general": "not measured: none were asked for, or all were trained on",
+    "neighbour": "not measured: the concept has no neighbours, all were used in training, or none "
+    "were asked for",
+    "general": "not measured: none were asked for, or all were used in training",
     "empty": "not measured: none were asked for",
 }
 ONE_SEED = Average(reason="not measured: no second base set repeats these prompts")

@@ -137,10 +137,10 @@ def _neighbours(report: Mapping[str, Any]) -> str:
     if group is None:
         return ""
     if given := report["run"]["neighbours"]:
-        return f"The neighbours are the prompts of {given}, as --neighbours says."
+        return f"The neighbours are the prompts of {given}, given with --neighbours."
     return (
-        "The neighbours stand in the concept’s file. They were chosen by hand as the likeliest to "
-        "be damaged with it, not by measuring; --neighbours takes others."
+        "The neighbours come from the concept’s file: they were chosen by hand, not measured, as "
+        "the most likely to be damaged along with it. --neighbours takes others."
     )
 
 
@@ -152,7 +152,7 @@ def _pipeline(index: Path) -> str | None:
 
 
 def _title(report: Mapping[str, Any]) -> str:
-    return f"Erasing {report['concept']['word'] or 'the empty prompt'}"
+    return f"Erasing {phrases.called(report['concept'])}"
 
 
 def _big(report: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -62,7 +62,7 @@ def told(report: Mapping[str, Any]) -> list[tuple[str, list[Fact]]]:
         (
             "Code",
             [
-                ("commit", made["code"] or f"not known: the package, version {package}"),
+                ("commit", made["code"] or f"unknown (package version {package})"),
                 *made["versions"].items(),
             ],
         ),
@@ -91,7 +91,7 @@ def _instruments(report: Mapping[str, Any]) -> list[Fact]:
     for metric, facts in report["provenance"]["metrics"].items():
         own = [row for row in report["figures"] if row["metric"] == metric]
         name = ", ".join(dict.fromkeys(row["title"].partition("[")[0] for row in own))
-        judges = {f"judge of {axis}": judge for axis, judge in facts.get("judges", {}).items()}
+        judges = {f"judge by {axis}": judge for axis, judge in facts.get("judges", {}).items()}
         for title, one in (judges or {name: facts.get("extractor") or facts}).items():
             keys = ("spec", "model", "name", "detector")
             spec = next((str(one[key]) for key in keys if one.get(key)), None)
@@ -105,6 +105,6 @@ def _times(made: Mapping[str, Any]) -> list[Fact]:
     """Seconds and peak memory by stage."""
     peaks = made["peak_memory_mb"]
     return [
-        (stage, f"{seconds:.1f} s" + (f", {peaks[stage]} MiB at most" if stage in peaks else ""))
+        (stage, f"{seconds:.1f} s" + (f", peak {peaks[stage]} MiB" if stage in peaks else ""))
         for stage, seconds in made["seconds"].items()
     ]

@@ -60,7 +60,8 @@ def checked(required: Mapping[str, float]) -> dict[str, float]:
             )
         if not (math.isfinite(least) and 0 <= least <= 1):
             raise UserError(
-                f"--require {name}={least:g} is not in [0, 1]: give a fraction, 0.95 for 95%."
+                f"--require {name}={least:g} is not in [0, 1]: give a fraction, e.g. 0.95 for "
+                "95\u00a0%."
             )
     return dict(required)
 
@@ -89,14 +90,14 @@ def unmet(
         what = f"{name} of {of}" if of else name
         asked = f"{least:g} or more is required"
         if value is None:
-            lines.append(f"{what} was not measured, and {asked}.")
+            lines.append(f"{what} was not measured, but {asked}.")
         elif n < LEAST:
             lines.append(
                 f"{what} is {value:.4g} of {counted(n, 'image')}, too few to meet a requirement "
-                f"(at least {LEAST} are needed), and {asked}."
+                f"(at least {LEAST} are needed), but {asked}."
             )
         elif value < least:
-            lines.append(f"{what} is {value:.4g}, and {asked}.")
+            lines.append(f"{what} is {value:.4g}, but {asked}.")
     return lines
 
 

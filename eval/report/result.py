@@ -10,7 +10,7 @@ from typing import Any
 from erase.runtime.errors import UserError, reason
 
 FIGURES = ("ua", "ra", "ira", "cra", "became_anchor")
-"""Of a report's summary."""
+"""Keys of the figures in a report's summary."""
 ORDER = ("not erased", "nothing concluded", "undecided", "partly erased", "erased")
 """What is concluded about a concept, the weakest first."""
 

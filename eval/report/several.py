@@ -139,7 +139,7 @@ def _pairs(run: Path, keys: Set[tuple[str, int, int]] | None, veiled: bool) -> l
 
 
 def _lines(result: Mapping[str, Any]) -> str:
-    title = f"# Erasing {result['run']['concept']}, together"
+    title = f"# Erasing {result['run']['concept']} together"
     rules = result["concepts"][0]["conclusion"]["rules"]
     said = [f"- {sentence}" for sentence in result["verdict"]]
     concluded = ["How this was concluded:", "", *(f"- {rule}" for rule in rules)]

@@ -16,7 +16,7 @@ COLUMNS = ("figure", "axis", "label", "role", "side", "n", "value", "low", "high
 
 def markdown(report: Report) -> str:
     """Verdict, headline figures and figures by class."""
-    word = report["concept"]["word"] or "the empty prompt"
+    word = phrases.called(report["concept"])
     lines = [f"# Erasing {word}", "", *(f"- {sentence}" for sentence in report["verdict"]), ""]
     lines += ["How this was concluded:", ""]
     lines += [*(f"- {rule}" for rule in report["conclusion"]["rules"]), ""]
@@ -35,7 +35,7 @@ def markdown(report: Report) -> str:
         f"Code: {made['code'] or 'erase-diffusion ' + made['versions']['erase-diffusion']}.",
     ]
     if made["commands"]:
-        lines += ["", "Made by", "", *(f"    {command}" for command in made["commands"])]
+        lines += ["", "Made by:", "", *(f"    {command}" for command in made["commands"])]
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from erase.eval.pages.phrases import (
     FEW,
     SPACE,
+    called,
     complement,
     distance,
     interval,
@@ -55,7 +56,7 @@ def _exposed(report: Mapping[str, Any]) -> list[str]:
 
 
 def _concept(report: Mapping[str, Any]) -> list[str]:
-    word = report["concept"]["word"] or "the empty prompt"
+    word = called(report["concept"])
     summary = report["summary"]
     base, erased = (complement(summary[s]["ua"]) for s in ("base", "erased"))
     if base is None or erased is None:
@@ -98,8 +99,8 @@ def _retained(report: Mapping[str, Any]) -> list[str]:
         base, erased = summary["base"][key], summary["erased"][key]
         if base is not None and erased is not None:
             lines.append(
-                f"Retained images, by {by}: right in {percent(base['value'])} of {base['n']} "
-                f"before, {percent(erased['value'])} after."
+                f"Retained images, by {by}: recognised correctly in {percent(base['value'])} of "
+                f"{base['n']} before, {percent(erased['value'])} after."
             )
     return lines
 
@@ -131,8 +132,8 @@ def _distance(report: Mapping[str, Any]) -> list[str]:
 
 
 BELOW_FLOOR = (
-    "Below its floor means no more than that the difference is smaller than what two draws of "
-    "images differ by; it is not better than the base."
+    "A value below the floor only means that the difference is smaller than that between two draws "
+    "of images, not that the model is better than the base."
 )
 """Of an FID after erasing that is smaller than that of the base's own images."""
 

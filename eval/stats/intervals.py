@@ -86,7 +86,7 @@ def average(values: Sequence[float]) -> Average:
 
 
 RESAMPLES = 10_000
-"""Of a bootstrap."""
+"""Number of resamples of a bootstrap."""
 
 
 ALIKE = 0.001

@@ -85,24 +85,24 @@ SAID: dict[str, tuple[list[str], str]] = {
     "model-empty": ([*TREE, "--model", "{}/empty"], "is not a pipeline"),
     "model-braces": ([*TREE, "--model", "{}/notmodel"], "names no pipeline"),
     "model-text": ([*TREE, "--model", "{}/file.txt"], "is not a model file"),
-    "model-pickle": ([*TREE, "--model", "{}/evil.ckpt"], "is not a whole Stable Diffusion"),
+    "model-pickle": ([*TREE, "--model", "{}/evil.ckpt"], "is not a complete Stable Diffusion"),
     "concept-typo": (["run", "--concept", "chruch"], "Did you mean 'church'?"),
     "concept-none": (["run", "--concept", ""], "No concept was given"),
     "concept-blank": (["run", "--concept", "   ", "--anchor", "truck"], "blank"),
     "concept-bracket": (["run", "--concept", "a [photo"], "put one pair of brackets"),
-    "anchor-itself": ([*CHURCH, "--anchor", "church"], "is its own anchor"),
+    "anchor-itself": ([*CHURCH, "--anchor", "church"], "equals its anchor"),
     "anchor-typo": ([*CHURCH, "--anchor", "turck"], "Did you mean 'truck'?"),
-    "concept-twice": ([*CHURCH, "--concept", "church"], "A concept is given twice"),
+    "concept-twice": ([*CHURCH, "--concept", "church"], "A concept was given twice"),
     "concept-all": (["run", "--concept", "all", "--concept", "church"], "give it alone"),
     "anchors-three": (
         [*CHURCH, "--concept", "dog", *["--anchor", "truck"] * 3],
         "3 anchors were given for 2 concepts",
     ),
     "recipe-typo": ([*CHURCH, "--recipe", "salun-mni"], "Did you mean 'salun-mini'"),
-    "recipe-broken": ([*CHURCH, "--recipe", "{}/broken.toml"], "is not TOML"),
+    "recipe-broken": ([*CHURCH, "--recipe", "{}/broken.toml"], "is not valid TOML"),
     "recipe-method": (
         [*CHURCH, "--recipe", "salun-mini", "--method", "esd"],
-        "is for another method",
+        "is not for the method",
     ),
     "steps-negative": ([*CHURCH, "--steps", "-5"], "must be >= 1"),
     "steps-float": ([*CHURCH, "--steps", "1e3"], "is not a whole number"),
@@ -115,7 +115,7 @@ SAID: dict[str, tuple[list[str], str]] = {
     "seed-negative": ([*CHURCH, "--seed", "-1"], "from 0 to"),
     "seed-huge": ([*CHURCH, "--seed", str(10**23)], "too large"),
     "out-file": ([*CHURCH, "--out", "{}/file.txt"], "is a file"),
-    "out-root": ([*CHURCH, "--out", "/"], "holds files that are not a run's"),
+    "out-root": ([*CHURCH, "--out", "/"], "holds files that are not from a run"),
     "out-proc": ([*CHURCH, "--out", "/proc/x/y"], "can't be written"),
     "stages": ([*CHURCH, "--stages", "foo"], "There is no stage 'foo'"),
     "eval-retain": ([*CHURCH, "--eval-retain", "0"], "must be >= 1"),
@@ -123,7 +123,7 @@ SAID: dict[str, tuple[list[str], str]] = {
     "retain-column": ([*CHURCH, "--retain", "{}/nocolumn.csv"], "prompt"),
     "retain-empty": ([*CHURCH, "--retain", "{}/none.csv"], "none.csv"),
     "retain-binary": ([*CHURCH, "--retain", "{}/binary.csv"], "is not UTF-8 text"),
-    "forget-empty": ([*CHURCH, "--forget-folder", "{}/empty"], "put some there"),
+    "forget-empty": ([*CHURCH, "--forget-folder", "{}/empty"], "put some in it"),
     "forget-broken": ([*CHURCH, "--forget-folder", "{}/broken"], "remove or replace it"),
     "retain-captions": ([*CHURCH, "--retain-folder", "{}/pictures"], "has no caption"),
     "judge-name": ([*CHURCH, "--judge", "torchvision:nosuch"], "no classifier 'nosuch'"),
@@ -162,7 +162,7 @@ SAID: dict[str, tuple[list[str], str]] = {
     "neighbours-column": ([*CHURCH, "--neighbours", "{}/nocolumn.csv"], "prompt"),
     "retain-rows": ([*CHURCH, "--retain", "{}/norows.csv"], "has no prompts"),
     "retain-seed": ([*CHURCH, "--retain", "{}/badseed.csv"], "it must be a whole number"),
-    "retain-utf16": ([*CHURCH, "--retain", "{}/utf16.csv"], "zero bytes"),
+    "retain-utf16": ([*CHURCH, "--retain", "{}/utf16.csv"], "null bytes"),
     "forget-truncated": ([*CHURCH, "--forget-folder", "{}/truncated"], "remove or replace it"),
     "forget-nowhere": ([*CHURCH, "--forget-folder", "{}/nothing"], "There is no image folder"),
     "anchor-blank": ([*CHURCH, "--anchor", " "], "blank"),
@@ -218,7 +218,7 @@ def test_a_hub_model_without_network(tmp_path: Path, capsys: pytest.CaptureFixtu
     said = fails(capsys, argv)
     assert "There is no file or folder 'user/some-model', and the hub can't be asked" in said
     main([*argv, "--dry-run"])
-    assert "unknown until it is there" in capsys.readouterr().out
+    assert "unknown until the model is downloaded" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 

@@ -88,8 +88,8 @@ def test_a_requirement_that_is_not_met_ends_with_exit_code_3(
     assert stop.value.code == 3
     said = capsys.readouterr()
     assert said.err.splitlines()[-2:] == [
-        "erase: ua was not measured, and 0.5 or more is required.",
-        "erase: ira was not measured, and 0 or more is required.",
+        "erase: ua was not measured, but 0.5 or more is required.",
+        "erase: ira was not measured, but 0 or more is required.",
     ]
     # The conclusion is told all the same, with its rules.
     assert "Nothing is concluded about erasing church" in said.out.replace("a church", "church")
@@ -215,7 +215,7 @@ def test_quick_look(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     # Another prompt is numbered on, with the same seeds; the same prompt makes the same images.
     capsys.readouterr()
     main(argv)
-    assert capsys.readouterr().out == f"2 images of seed 0 to 1 in {out}: 2.png to 3.png\n"
+    assert capsys.readouterr().out == f"2 images in {out} (seeds 0 to 1): 2.png to 3.png\n"
     assert (out / "2.png").read_bytes() == first == (out / "0.png").read_bytes()
     main([*argv, "--seed", "7", "--count", "1"])
     main([*argv, "--seed", "1", "--overwrite", "--count", "1"])
@@ -229,7 +229,7 @@ def test_a_run_folder_stands_for_its_model(
     for name, model in (("run", finished), ("model", finished / "model")):
         main(["generate", "--model", str(model), "--out", str(tmp_path / name), *more])
     assert (tmp_path / "run/0.png").read_bytes() == (tmp_path / "model/0.png").read_bytes()
-    assert f"The model is {finished / 'model'}" in capsys.readouterr().err
+    assert f"Using {finished / 'model'}" in capsys.readouterr().err
     main(["export", str(finished), str(tmp_path / "one.safetensors")])
     assert (tmp_path / "one.safetensors").is_file()
     # As the base of another run it is the erased model.
@@ -266,7 +266,7 @@ def test_every_prompt_of_a_set(
     assert "another run" in fails(capsys, argv)
     main([*argv, "--overwrite"])
     assert "--seed has no effect" in fails(capsys, [*argv, "--seed", "1"])
-    assert "don't go together" in fails(capsys, [*argv, "--prompt", "x"])
+    assert "can't be combined" in fails(capsys, [*argv, "--prompt", "x"])
     assert "--count has no effect" in fails(capsys, ["generate", "--concept", "x", "--count", "1"])
 
 
@@ -306,7 +306,7 @@ def test_a_setting_without_effect_is_refused(
     argv = ["run", "--concept", "church", "--out", str(tmp_path / "r"), "--recipe"]
     for folder in ("--forget-folder", "--retain-folder"):
         text = fails(capsys, [*argv, "esd-x", folder, str(tmp_path)])
-        assert f"{folder} has no effect: esd-x-mini trains on no" in text
+        assert f"{folder} has no effect: esd-x-mini does not train on" in text
     assert "--forget-images has no effect" in fails(
         capsys, [*argv, "esd-x", "--forget-images", "5"]
     )
@@ -323,7 +323,7 @@ def test_a_method_stands_for_its_recipe(tmp_path: Path, capsys: pytest.CaptureFi
     main([*argv, "salun"])
     assert "salun-mini" in capsys.readouterr().out
     text = fails(capsys, [*argv, "esd"])
-    assert "several recipes of 'esd': add --recipe esd-2025-all or" in text
+    assert "several recipes for 'esd': add --recipe esd-2025-all or" in text
 
 
 def test_folders_of_an_earlier_recipe_are_not_forced_on_another(
@@ -348,7 +348,7 @@ def test_a_quick_look_takes_what_makes_images_alone(
 ) -> None:
     argv = ["generate", "--prompt", "x", "--out", str(tmp_path / "o")]
     for flag, value in (("--lr", "3"), ("--nudity.classes", "esd9"), ("--judge", "mini")):
-        assert f"{flag} has no effect beside --prompt" in fails(capsys, [*argv, flag, value])
+        assert f"{flag} has no effect with --prompt" in fails(capsys, [*argv, flag, value])
     assert "1000 is not below" in fails(capsys, [*argv, "--sampling-steps", "1000"])
 
 

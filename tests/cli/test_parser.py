@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
 import pytest
 
-from erase.cli.parser import build_parser
+from erase.cli.parser import asked_about, build_parser
 from erase.cli.recipe_flags import only
-from erase.methods import list_methods
+from erase.methods import list_methods, load_method
 from erase.recipes.recipe import flags
 from erase.runtime.errors import UserError
 
@@ -14,7 +15,7 @@ from erase.runtime.errors import UserError
 def shown(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     """What a command prints that only prints help."""
     with pytest.raises(SystemExit) as stop:
-        build_parser().parse_args(list(argv))
+        build_parser(asked_about(argv)).parse_args(list(argv))
     assert stop.value.code == 0
     return " ".join(capsys.readouterr().out.split())
 
@@ -41,6 +42,33 @@ def test_help_states_the_value_that_will_be_used(capsys: pytest.CaptureFixture[s
         assert f"({value}".replace(" ", "") in text.replace(" ", "")
     assert "None" not in text
     assert text.count(", ".join(list_methods())) == 1
+
+
+@pytest.mark.parametrize("method", list_methods())
+def test_help_of_a_method_has_its_own_settings_and_no_others(
+    method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {field.name.replace("_", "-") for field in fields(load_method(method).Config)}
+    others = {
+        field.name.replace("_", "-")
+        for other in list_methods()
+        for field in fields(load_method(other).Config)
+        if field.name not in {flag.name for flag in flags(method)}
+    }
+    few = offered(shown(capsys, "run", "--help"))
+    text = shown(capsys, "run", f"--method={method}", "--help")
+    assert own <= offered(text) and not others & offered(text)
+    assert f"settings of {method} alone:" in text
+    assert len(few) < 45 and "--method NAME --help" in shown(capsys, "run", "--help")
+
+
+def test_help_of_a_recipe_has_its_values(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, "run", "--recipe", "esd-x", "--help")
+    assert "in parentheses, the value in esd-x-mini" in text
+    assert "--x-t-steps N steps of x_t's sampler (>= 1) (15)" in text
+    text = shown(capsys, "train", "--model", "sd", "--recipe", "esd-x", "--help")
+    assert "--x-t-steps N steps of x_t's sampler (>= 1) (50)" in text
+    assert asked_about(["run", "--recipe", "esd-x"]) is None
 
 
 def test_help_of_eval_lists_no_settings_of_the_training(

@@ -120,7 +120,9 @@ def test_folders_are_measured_by_its_name(place: Path) -> None:
     values = {f["name"]: f["figures"][0]["value"] for f in found["folders"]}
     assert values == pytest.approx(own)
     assert "| folder | n | brightness |" in (place / "folders" / "report.md").read_text()
-    assert "Brightness and light in erased and base" in (place / "folders" / "report.html").read_text()
+    assert (
+        "Brightness and light in erased and base" in (place / "folders" / "report.html").read_text()
+    )
 
 
 def test_a_share_of_its_own_can_be_required(place: Path) -> None:

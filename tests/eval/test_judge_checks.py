@@ -23,7 +23,7 @@ def test_a_judge_at_chance_on_the_base_is_refused() -> None:
     ten = tuple("abcdefghij")
     judge = {"object": replace(judges()["object"], labels=ten, spec="torchvision:x@y.pth")}
     # The Wilson interval of 6 of 30 begins at 0.095, below 1/10, that of 7 of 30 at 0.118.
-    with pytest.raises(UserError, match=r"no better than chance.*6 of 30 right among 10 labels"):
+    with pytest.raises(UserError, match=r"no better than chance.*6 of 30 right, with 10 labels"):
         check_knows(judge, judged(30, 6, ten))
     check_knows(judge, judged(30, 7, ten))
     # Below chance, as names in a wrong order are.

@@ -161,12 +161,12 @@ class Malice:
 def test_no_pickle_is_executed(tiny_folder: Path, tmp_path: Path) -> None:
     mark = tmp_path / "executed"
     torch.save({"state_dict": {}, "x": Malice(mark)}, tmp_path / "x.ckpt")
-    with pytest.raises(UserError, match=r"x\.ckpt holds an empty dictionary and no state dict"):
+    with pytest.raises(UserError, match=r"x\.ckpt holds an empty dictionary, not a state dict"):
         load_pipeline(str(tmp_path / "x.ckpt"))
     folder = copied(tiny_folder, tmp_path / "sd")
     (folder / UNET).unlink()
     torch.save({"x": Malice(mark)}, folder / "unet/diffusion_pytorch_model.bin")
-    with pytest.raises(UserError, match="holds a dictionary with 'x' and no state dict"):
+    with pytest.raises(UserError, match="holds a dictionary with 'x', not a state dict"):
         load_pipeline(str(folder))
     assert not mark.exists()
 
@@ -211,11 +211,17 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: (f / UNET).write_bytes((f / UNET).read_bytes()[:-100]),
         "can't be read",
     ),
-    "lost tensor": (lambda f: drop(f, "conv_out.bias"), "lacks unet tensors .*'conv_out.bias'"),
-    "unknown tensor": (lambda f: add(f, "x", torch.zeros(1)), "has unknown unet tensors .*'x'"),
+    "lost tensor": (
+        lambda f: drop(f, "conv_out.bias"),
+        "lacks tensors in its unet .*'conv_out.bias'",
+    ),
+    "unknown tensor": (
+        lambda f: add(f, "x", torch.zeros(1)),
+        "has unknown tensors in its unet .*'x'",
+    ),
     "misshapen tensor": (
         lambda f: add(f, "conv_out.bias", torch.zeros(9)),
-        "has misshapen unet tensors .*'conv_out.bias'",
+        "has tensors of the wrong shape in its unet .*'conv_out.bias'",
     ),
     "broken config": (
         lambda f: (f / "vae/config.json").write_text("{"),
@@ -262,7 +268,7 @@ def test_models_that_are_not_there(spec: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("GatedRepoError", "is gated"), ("RepositoryNotFoundError", "neither here nor on the hub")],
+    [("GatedRepoError", "is gated"), ("RepositoryNotFoundError", "here or on the hub")],
 )
 def test_what_the_hub_refuses(kind: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.errors as errors
@@ -325,8 +331,8 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
     for name, message in (
         ("x.txt", "is not a model file"),
         ("x.safetensors", "can't be read"),
-        ("a.safetensors", "not a whole Stable Diffusion 1"),
-        ("a.pt", "no state dict"),
+        ("a.safetensors", "not a complete Stable Diffusion 1"),
+        ("a.pt", "not a state dict"),
     ):
         with pytest.raises(UserError, match=message):
             load_pipeline(str(tmp_path / name))
@@ -444,7 +450,7 @@ def test_other_folders_are_not_replaced(tiny_folder: Path, tmp_path: Path) -> No
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("x")
     for target in ("mine", "mine/thesis.txt"):
-        with pytest.raises(UserError, match="exists and has no model_index.json"):
+        with pytest.raises(UserError, match="exists but has no model_index.json"):
             save_model(base, base.denoiser_state(), tmp_path / target)
     assert (tmp_path / "mine/thesis.txt").read_text() == "x"
 

@@ -95,13 +95,13 @@ def test_an_upcast_base_is_the_same_base_and_another_is_refused(tmp_path: Path) 
     upcast = {n: v.float() for n, v in base.items()}
     assert bits(apply_delta(tmp_path / "d.safetensors", upcast)) == bits(new)
     for other in (model(1), model(0), new, {"a.weight": base["a.weight"]}):
-        with pytest.raises(UserError, match="another base model"):
+        with pytest.raises(UserError, match="a different base model"):
             apply_delta(tmp_path / "d.safetensors", other)
 
 
 def test_architectures_must_agree_and_something_must_have_moved(tmp_path: Path) -> None:
     base = model()
-    with pytest.raises(UserError, match="one architecture"):
+    with pytest.raises(UserError, match="the same architecture"):
         save_delta(tmp_path / "d.safetensors", base, {"a.weight": base["a.weight"]})
     with pytest.raises(UserError, match="equals its base"):
         save_delta(tmp_path / "d.safetensors", base, model())

@@ -72,7 +72,7 @@ def test_a_delta_is_of_the_denoiser_alone(erased: Path, tiny_folder: Path, tmp_p
             known = json.loads(vocabulary.read_text())
             known["church</w>"], known["truck</w>"] = known["truck</w>"], known["church</w>"]
             vocabulary.write_text(json.dumps(known))
-        with pytest.raises(UserError, match=f"another {part} than .*without --delta"):
+        with pytest.raises(UserError, match=f"the {part} of .* differs from .*without --delta"):
             export(
                 str(tmp_path / name),
                 str(tmp_path / "d.safetensors"),
@@ -98,7 +98,7 @@ def test_mistakes(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:
     wrong: list[tuple[tuple[str, str], dict[str, object], str]] = [
         ((str(erased), str(taken)), {}, "exists"),
         ((str(tmp_path / "no"), str(tmp_path / "y.safetensors")), {}, "no model"),
-        ((str(erased), str(tmp_path / "y")), {}, "neither"),
+        ((str(erased), str(tmp_path / "y")), {}, "does not: choose another target"),
         ((str(erased), str(tmp_path / "y.safetensors")), {"delta": True}, "--base"),
         ((str(taken), str(tmp_path / "y")), {"dtype": "fp16"}, "--dtype"),
         ((str(taken), str(tmp_path / "y")), {"delta": True}, "not a delta"),
@@ -108,7 +108,7 @@ def test_mistakes(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:
             export(*where, **options)  # type: ignore[arg-type]
     delta = tmp_path / "d.safetensors"
     export(str(erased), str(delta), delta=True, base=str(tiny_folder))
-    with pytest.raises(UserError, match="another base"):
+    with pytest.raises(UserError, match="a different base"):
         export(str(delta), str(tmp_path / "y"), base=str(erased))
     with pytest.raises(UserError, match="add --base"):
         export(str(delta), str(tmp_path / "y"))

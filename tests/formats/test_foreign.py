@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_refused(tiny_folder: Path, tmp_path: Path) -> None
     save_file({}, tmp_path / "c.safetensors")
     assert "holds no weights" in refused(tmp_path / "c.safetensors")
     torch.save({"x": Danger()}, tmp_path / "d.pt")
-    assert "a dictionary with 'x' and no state dict" in refused(tmp_path / "d.pt")
+    assert "a dictionary with 'x', not a state dict" in refused(tmp_path / "d.pt")
 
 
 def test_a_pipeline_differs_in_its_denoiser_alone(tiny_folder: Path, tmp_path: Path) -> None:
@@ -141,7 +141,9 @@ def test_a_pipeline_differs_in_its_denoiser_alone(tiny_folder: Path, tmp_path: P
     moved = before[name].clone()
     moved[0, 0] += 0.01
     save_file({**before, name: moved}, texts, {"format": "pt"})
-    with pytest.raises(UserError, match="another text_encoder than the base.*erase eval --images"):
+    with pytest.raises(
+        UserError, match="The text_encoder of .* differs from the base.*erase eval --images"
+    ):
         included_state(theirs, base)
     save_file(before, texts, {"format": "pt"})
     export_single_file(theirs, tmp_path / "one.safetensors")
@@ -158,7 +160,7 @@ def test_a_pipeline_differs_in_its_denoiser_alone(tiny_folder: Path, tmp_path: P
     config.write_text(json.dumps({**facts, "prediction_type": "v_prediction"}))
     export_single_file(theirs, tmp_path / "two.safetensors")
     for place in (theirs, tmp_path / "two.safetensors"):
-        with pytest.raises(UserError, match="prediction_type v_prediction, and the base.* epsilon"):
+        with pytest.raises(UserError, match="prediction_type v_prediction, but the base.* epsilon"):
             included_state(place, base)
     config.write_text(json.dumps({**facts, "rescale_betas_zero_snr": True}))
     with pytest.raises(UserError, match="rescale_betas_zero_snr True, and the base"):
@@ -243,6 +245,6 @@ def test_bad_input_is_one_sentence(
     assert "is not NAME=PATH" in refused("theirs.safetensors")
     assert "is not NAME=PATH" in refused("A/B=theirs.safetensors")
     assert "There is no model" in refused("theirs=nowhere.safetensors")
-    assert "named twice" in refused("uce=theirs.safetensors")
+    assert "given twice" in refused("uce=theirs.safetensors")
     both = "imagenette/church,imagenette/tench"
     assert "one model for 2 concepts" in refused("theirs=x.safetensors", concepts=both)

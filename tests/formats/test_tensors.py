@@ -56,10 +56,10 @@ def test_a_prefix_of_some_names_is_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ([1, 2], "holds 'list' and no state dict"),
-        (torch.ones(3), "holds 'Tensor' and no state dict"),
+        ([1, 2], "holds 'list', not a state dict"),
+        (torch.ones(3), "holds 'Tensor', not a state dict"),
         ({}, "holds an empty dictionary"),
-        ({"epoch": 3, "lr": 0.1}, "holds a dictionary with 'epoch', 'lr' and no state dict"),
+        ({"epoch": 3, "lr": 0.1}, "holds a dictionary with 'epoch', 'lr', not a state dict"),
         ({f"key {i}": i for i in range(5000)}, "'key 1' and 4998 more"),
         ({"unet": STATE, "modifier_token": {"<new>": torch.ones(2)}}, "a trained modifier_token"),
         ({"unet": STATE, "text_encoder": {"a": torch.ones(2)}}, "a trained text_encoder"),
@@ -202,7 +202,7 @@ def test_whole_models_and_old_files_are_said_to_be_such(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"an object of 'torch.nn.modules.linear.Linear'"):
         read_tensors(tmp_path / "m.pt")
     torch.save({"a": Harm(print)}, tmp_path / "o.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(UserError, match="more than plain tensors, and is too old"):
+    with pytest.raises(UserError, match="more than plain tensors, in a format too old"):
         read_tensors(tmp_path / "o.pt")
     torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(tmp_path / "t.pt")
     with pytest.raises(UserError, match="TorchScript program, which is not run"):

@@ -236,7 +236,7 @@ def test_a_prompt_may_hold_any_character(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("not json", "can't be read in line 1"),
+        ("not json", "can't be read at line 1"),
         ([], "line 1: not an object"),
         ({"sha256": None}, "'sha256' is missing"),
         ({"k": "0"}, "'k' is missing or of the wrong type"),

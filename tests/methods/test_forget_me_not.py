@@ -13,7 +13,7 @@ import torch
 from erase.cli.main import main
 from erase.diffusion.conditioning import Conditioning
 from erase.diffusion.data import embed_all
-from erase.diffusion.inversion import invert
+from erase.diffusion.inversion import Search, invert
 from erase.diffusion.model import Diffusion
 from erase.methods import forget_me_not
 from erase.methods.forget_me_not import Config, erase, loss
@@ -89,7 +89,7 @@ def test_every_end_is_marked_where_the_prompt_is_filled_up_with_it(
     found = second.token_positions([prompt], "church", True, True)[0]
     assert found.nonzero().flatten().tolist() == [5, 6]
     data = make_data(tiny, "forget")
-    learnt = invert(tiny, data, steps=1, tokens=3, lr=1e-3, end=True, every_end=True)
+    learnt = invert(tiny, data, Search(steps=1, tokens=3, lr=1e-3, end=True, every_end=True))
     assert learnt.tokens[0].nonzero().flatten().tolist() == [2, 3, 4, *range(5, 77)]
 
 
@@ -124,9 +124,9 @@ def test_the_inversion_of_the_published_code(tiny: Diffusion, monkeypatch: Any) 
         return found
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    how = {"random_start": 1.0, "weight_decay": 0.1, "norm": 0.4}
+    how: dict[str, float] = {"random_start": 1.0, "weight_decay": 0.1, "norm": 0.4}
     data = make_data(tiny, "forget")
-    invert(tiny, data, steps=2, tokens=3, lr=1e-3, end=True, **how)  # type: ignore[arg-type]
+    invert(tiny, data, Search(steps=2, tokens=3, lr=1e-3, end=True, **how))
     (start, stepped), (pulled, _) = seen
     church = tiny.pipeline.tokenizer("church", add_special_tokens=False).input_ids
     table = tiny.pipeline.text_encoder.get_input_embeddings().weight
@@ -171,7 +171,7 @@ def test_attention_on_the_word_falls(
 def test_inversion_lowers_the_loss_and_moves_no_network(tiny: Diffusion) -> None:
     before, data = weights(tiny), make_data(tiny, "forget")
     encoder = {k: v.clone() for k, v in tiny.pipeline.text_encoder.state_dict().items()}
-    found = invert(tiny, data, steps=40, tokens=3, lr=0.05, end=True)
+    found = invert(tiny, data, Search(steps=40, tokens=3, lr=0.05, end=True))
 
     def total(c: Conditioning) -> float:
         """The loss over the very draws that the inversion saw."""
@@ -190,7 +190,7 @@ def test_inversion_lowers_the_loss_and_moves_no_network(tiny: Diffusion) -> None
 
 def test_an_inversion_that_learns_nothing_is_the_prompt(tiny: Diffusion) -> None:
     data = make_data(tiny, "forget")
-    found = invert(tiny, data, steps=1, tokens=1, lr=1e-12, end=False)
+    found = invert(tiny, data, Search(steps=1, tokens=1, lr=1e-12, end=False))
     torch.testing.assert_close(found.c.hidden, data.c.hidden, rtol=1e-4, atol=1e-5)
     assert torch.equal(found.tokens, tiny.token_positions([c for c, _ in PAIRS], "church"))
 
@@ -200,19 +200,19 @@ def test_a_word_that_is_said_twice_is_learnt_twice(tiny: Diffusion) -> None:
     own = make_data(tiny, "forget")
     pairs = tuple((prompt, "a truck") for prompt in prompts)
     data = replace(own, pairs=pairs, c=embed_all(tiny, prompts))
-    same = invert(tiny, data, steps=1, tokens=1, lr=1e-12, end=False)
+    same = invert(tiny, data, Search(steps=1, tokens=1, lr=1e-12, end=False))
     torch.testing.assert_close(same.c.hidden, data.c.hidden, rtol=1e-4, atol=1e-5)
     assert torch.equal(same.tokens, tiny.token_positions(prompts, "church"))
-    found = invert(tiny, data, steps=3, tokens=2, lr=0.5, end=True)
+    found = invert(tiny, data, Search(steps=3, tokens=2, lr=0.5, end=True))
     assert [r.nonzero().flatten().tolist() for r in found.tokens] == [[5, 6, 8, 9, 10], [2, 3, 4]]
     assert not torch.allclose(found.c.hidden[0, 8], same.c.hidden[0, 7])
 
 
 def test_learnt_tokens_that_do_not_fit_are_refused(tiny: Diffusion) -> None:
     data = replace(make_data(tiny, "forget"), pairs=((f"a church{' a' * 72}", "a truck"),) * 2)
-    invert(tiny, data, steps=1, tokens=2, lr=1e-3, end=True)  # 77 tokens with start and end
+    invert(tiny, data, Search(steps=1, tokens=2, lr=1e-3, end=True))  # 77 tokens with start and end
     with pytest.raises(UserError, match="has 78 tokens .* takes 77.*--inversion-tokens"):
-        invert(tiny, data, steps=1, tokens=3, lr=1e-3, end=True)
+        invert(tiny, data, Search(steps=1, tokens=3, lr=1e-3, end=True))
 
 
 def test_forget_me_not_after_an_inversion(tiny: Diffusion, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_the_words_are_looked_for_before_anything_is_made(
     with pytest.raises(SystemExit) as stopped:
         main(argv)
     assert stopped.value.code == 2
-    assert "The word 'church' is not in the prompt" in capsys.readouterr().err
+    assert "The word 'church' is not within the 77" in capsys.readouterr().err
     assert not (tmp_path / "r" / "images").exists()
     run = make_run(str(tiny_folder), "a photo of a church", recipe="fmn")
     check(run, tiny)

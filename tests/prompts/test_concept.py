@@ -187,7 +187,7 @@ def test_pairs_by_kind_of_anchor() -> None:
 
 @pytest.mark.parametrize("name", ["mini/church", "a red car"])
 def test_a_concept_is_not_its_own_anchor(name: str) -> None:
-    with pytest.raises(UserError, match="its own anchor"):
+    with pytest.raises(UserError, match="equals its anchor"):
         pairs(load_concept(name), load_concept(name))
 
 
@@ -223,7 +223,7 @@ def test_own_retained_prompts(tmp_path: Path) -> None:
     own.write_text('prompt\n"a church, from afar"\na truck\n')
     assert [r.prompt for r in retain_rows(load_concept("mini/church"), str(own))] == ["a truck"]
     own.write_text("prompt\na church\n")
-    with pytest.raises(UserError, match="No retained prompt is left"):
+    with pytest.raises(UserError, match="belongs to the concept 'mini/church'"):
         retain_rows(load_concept("mini/church"), str(own))
 
 
@@ -268,9 +268,9 @@ SOUND = {"kind": '"object"', "word": '"cat"', "templates": '["a {}"]'}
         ({"templates": '["a {s} {}"]', "slot": '{ s = ["x"], t = ["y"] }'}, "named {slot}"),
         ({"templates": '"a {}"'}, "list of texts as 'templates'"),
         ({"retain": "[1]"}, "list as 'retain'"),
-        ({"tuning": "1"}, "neither true nor false"),
+        ({"tuning": "1"}, "other than true or false"),
         ({"axis": '"object"'}, "all of 'axis', 'label' and 'evaluation'"),
-        ({"kind": "object"}, "is not TOML"),
+        ({"kind": "object"}, "is not valid TOML"),
     ],
 )
 def test_bad_concept_files_are_refused(

@@ -134,8 +134,8 @@ def test_whatever_a_csv_writer_writes_is_read(
         ("\n\n", "is empty"),
         ("prompt\n", "has no prompts"),
         ("title,seed\na,1\n", "no 'prompt' column, only seed, title"),
-        ("text,caption\na,b\n", "several columns that may be the prompt .text, caption."),
-        ("Prompt,PROMPT\na,b\n", "several columns that may be the prompt"),
+        ("text,caption\na,b\n", "several columns that could be the prompt .text, caption."),
+        ("Prompt,PROMPT\na,b\n", "several columns that could be the prompt"),
         ("prompt,prompt\na,b\n", "column 'prompt' twice"),
         ("case_number,prompt\n1,a\n1,b\n", "line 3 repeats the case_number 1"),
         ("case_number,prompt\n,a\n", "line 2 has no case_number"),
@@ -151,19 +151,19 @@ def test_whatever_a_csv_writer_writes_is_read(
         ("prompt,sd_image_width\na,500\n", "multiple of 8"),
         ("prompt,label\na\n", "line 2 has 1 cells for 2 columns"),
         ("prompt\na,b\n", "line 2 has 2 cells for 1 columns"),
-        ("prompt,label\na,b\n,\n", "line 3 is blank but for its commas"),
+        ("prompt,label\na,b\n,\n", "line 3 is blank except for its commas"),
         ("prompt\nÄpfel\n".encode("latin-1"), "not UTF-8"),
         ("prompt\n" + "a" * 200_000 + "\n", "line 2: field larger"),
         # The quote of a prompt that was never closed swallows what follows.
-        ('prompt,seed\na,1\n"b,2\nc,3\n', "quote in line 3 that is not closed"),
-        ('prompt,seed\n"a\nb",1\n"c\n""d"" ""\n,2\n', "quote in line 4 that is not closed"),
-        ('prompt,seed\n"a,1\nb,"2"\n', "quote in line 2 that closes before its cell ends"),
-        ('prompt\n"a" b\n', "quote in line 2 that closes before its cell ends"),
+        ('prompt,seed\na,1\n"b,2\nc,3\n', "quote on line 3 that is not closed"),
+        ('prompt,seed\n"a\nb",1\n"c\n""d"" ""\n,2\n', "quote on line 4 that is not closed"),
+        ('prompt,seed\n"a,1\nb,"2"\n', "quote on line 2 that closes before its cell ends"),
+        ('prompt\n"a" b\n', "quote on line 2 that closes before its cell ends"),
         ("prompt;seed\na;1\n", "separated by semicolons"),
         ("prompt\tseed\na\t1\n", "separated by tabs"),
-        ("prompt\na\0b\n", "holds zero bytes"),
+        ("prompt\na\0b\n", "contains null bytes"),
         ("prompt\na\n".encode("utf-16"), "not UTF-8"),
-        ("prompt\na\n".encode("utf-16-le"), "holds zero bytes"),
+        ("prompt\na\n".encode("utf-16-le"), "contains null bytes"),
         ("prompt,seed,sd_seed\na,1,1.0\nb,1,2\n", "line 3 has the seed '1' and the sd_seed '2'"),
         ("prompt,cfg,guidance_scale\na,7,7.5\n", "cfg '7' and the guidance_scale '7.5'"),
         ("prompt,size,width\na,64,128\n", "size that differs from its width"),
@@ -233,7 +233,10 @@ def test_settings_that_a_set_can_not_decide_are_said(
 ) -> None:
     text = "prompt,negative_prompt,steps\na,ugly,20\n"
     assert load_set(written(tmp_path, text)).rows == (Row(0, "a", 0),)
-    assert "columns negative_prompt, steps, which no prompt set decides" in capsys.readouterr().err
+    assert (
+        "columns negative_prompt, steps, which has no effect in a prompt set"
+        in capsys.readouterr().err
+    )
 
 
 def test_unknown_and_unreadable_sets(tmp_path: Path) -> None:
@@ -288,7 +291,7 @@ def test_a_dataset_of_the_hub_is_read_as_it_is(cache: Path) -> None:
 
 def test_one_of_several_files_is_named(cache: Path) -> None:
     _dataset(cache, {"a.csv": "prompt\na dog\n", "b.csv": "prompt\na cat\n"})
-    with pytest.raises(UserError, match=r"not one CSV file but 2 \(a.csv, b.csv\)"):
+    with pytest.raises(UserError, match=r"2 CSV files \(a.csv, b.csv\), not one"):
         load_set("some/prompts")
     assert load_set("hf:some/prompts/b.csv").rows[0].prompt == "a cat"
 

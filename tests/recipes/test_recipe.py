@@ -174,7 +174,7 @@ def test_overrides_come_first_as_values_and_as_text() -> None:
         ("size", 100, "size is 100: it must be >= 8 and a multiple of 8"),
         ("scope", "xatn", "'xatn': it must be one of full.*Did you mean 'xattn'"),
         ("target", "still", "'still': it must be one of moving, frozen"),
-        ("sampler", 3, "sampler is 3: it must be a text"),
+        ("sampler", 3, "sampler is 3: it must be text"),
         ("method", "saluun", "no method 'saluun'. Did you mean 'salun'"),
     ],
 )
@@ -200,7 +200,7 @@ def test_ratio_is_taken_just_where_it_makes_sense(ratio: float) -> None:
         ('method = "esdd"\n', "no method 'esdd'"),
         ('method = "salun"\nlr = "1e-5"\n', "lr is '1e-5': it must be a number"),
         ('method = "salun"\n[train]\nlr = 1e-5\n', "'train' is not a setting"),
-        ("method = salun\n", "is not TOML"),
+        ("method = salun\n", "is not valid TOML"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, text: str, message: str) -> None:

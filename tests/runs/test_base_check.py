@@ -56,7 +56,7 @@ def test_the_images_are_judged_and_taken_up_later(
     run = run_of(tiny_folder, tmp_path / "r", judge_that_says(tmp_path, "church", "truck"))
     folder = ask(run, tiny)
     # Wilson, 10 of 10: 10 / (10 + 1.96^2) = 72.2 %
-    told = "the base model makes 'church' in 10 of 10 images (72.2–100\u00a0%)."
+    told = "the base model shows 'church' in 10 of 10 images (72.2–100\u00a0%)."
     assert told in capsys.readouterr().err
     images = run.out / "eval" / "base" / "concept"
     made = {file: file.stat().st_mtime_ns for file in images.glob("*.png")}
@@ -75,7 +75,7 @@ def test_a_base_that_does_not_make_it_stops_the_run(
     never = judge_that_says(tmp_path, "truck", "church")
     # Wilson, 0 of n: 3.84 / (n + 3.84) is 27.8 % for 10 images and 19.4 % for 16.
     ask(run_of(tiny_folder, tmp_path / "few", never), tiny)
-    assert "makes 'church' in 0 of 10 images (0–27.8" in capsys.readouterr().err
+    assert "shows 'church' in 0 of 10 images (0–27.8" in capsys.readouterr().err
     run = run_of(tiny_folder, tmp_path / "many", never, forget=16)
     with pytest.raises(UserError, match=r"^The base .* 0 of 16 images \(0–19.4.*add --anyway"):
         ask(run, tiny)

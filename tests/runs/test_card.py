@@ -64,7 +64,9 @@ def test_figures_come_from_the_report(tmp_path: Path, base: Base) -> None:
     (tmp_path / "report.json").write_text(json.dumps({"summary": summary}))
     lines = written(tmp_path, base).splitlines()
     ua, cra = (next(x for x in lines if x.startswith(f"| {k}:")) for k in ("UA", "CRA"))
-    assert ua.endswith("| 0.0% (95.4% to 99.8%, n = 120) | 99.2% (95.4% to 99.8%, n = 120) |"), ua
+    assert ua.endswith(
+        "| 0\u00a0% (95.4–99.8\u00a0%, n = 120) | 99.2\u00a0% (95.4–99.8\u00a0%, n = 120) |"
+    ), ua
     assert cra.endswith("| not measured | not measured |")
 
 
@@ -73,7 +75,7 @@ def test_a_base_without_a_card_has_no_stated_licence(tmp_path: Path) -> None:
     base = Base(str(file), file)
     assert licence(base) == {}
     text = written(tmp_path, base)
-    assert "See the base model's." in text
+    assert "See the base model's licence." in text
     assert "license" not in text.split("---\n")[1]
     assert str(tmp_path) not in text
 

@@ -121,7 +121,7 @@ def test_foreign_folders_and_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
     with pytest.raises(UserError, match="is a file"):
         RunFolder.open(tmp_path / "f")
-    with pytest.raises(UserError, match="not a run's"):
+    with pytest.raises(UserError, match="not from a run"):
         RunFolder.open(tmp_path)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "run.json").write_text("{")

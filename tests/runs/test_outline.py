@@ -49,11 +49,11 @@ def test_stages_are_counted_with_those_that_are_finished(
     course.reach("mask")
     course.reach("eval")
     assert capsys.readouterr().err.splitlines() == [
-        "stage 1 of 6: images, finished already",
-        "stage 2 of 6: base images, finished already",
+        "stage 1 of 6: images, already finished",
+        "stage 2 of 6: base images, already finished",
         "stage 3 of 6: mask",
-        "stage 4 of 6: train, finished already",
-        "stage 5 of 6: erased images, finished already",
+        "stage 4 of 6: train, already finished",
+        "stage 5 of 6: erased images, already finished",
         "stage 6 of 6: eval",
     ]
 
@@ -75,7 +75,7 @@ def test_over_an_hour_is_said_with_what_would_be_shorter(run: Run, tmp_path: Pat
     assert "over an hour: about 6.9 h." in str(long_told([run], slow, ["images"]))
     brought = make_run("own/model", "imagenette/church", out=tmp_path / "s")
     told = str(long_told([brought], slow, ["base", "erased"]))
-    assert "brings the recipe salun-sd14-imagenette" in told and "--recipe salun-sd would" in told
+    assert "is salun-sd14-imagenette, as published" in told and "--recipe salun-sd would" in told
 
 
 def test_what_was_tried_out_beside_other_work_is_no_estimate(run: Run) -> None:

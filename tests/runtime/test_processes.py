@@ -231,7 +231,7 @@ def test_an_error_ends_all_with_its_message(tiny_folder: Path, tmp_path: Path) -
     argv = [*RUN, "--model", str(tiny_folder), "--out", str(tmp_path / "r"), "--batch-size", "3"]
     done = launch(argv)
     assert done.returncode != 0
-    assert "--batch-size 3 can't be shared out evenly to 2 processes" in done.stderr
+    assert "--batch-size 3 can't be split evenly among 2 processes" in done.stderr
     # Found before the processes meet, it is said once.
     done = launch(["run", "--model", str(tmp_path / "none"), "--concept", "imagenette/chuch"])
     assert done.returncode != 0
@@ -299,9 +299,9 @@ def test_commands_for_one_process_say_so(tiny_folder: Path, tmp_path: Path) -> N
     argv = ["generate", "--model", str(tiny_folder), "--prompt", "x", "--out", str(tmp_path / "o")]
     done = launch([*argv, "--device", "cpu"])
     assert done.returncode != 0
-    assert "2 processes were launched, but this command takes one" in done.stderr
+    assert "2 processes were launched, but this command runs in one" in done.stderr
     done = launch(["compare", "--recipes", "uce", "--concepts", "church", "--dry-run"])
-    assert "2 processes were launched, but this command takes one" in done.stderr
+    assert "2 processes were launched, but this command runs in one" in done.stderr
 
 
 @pytest.mark.parametrize(("rank", "waited"), [("0", []), ("1", [processes.PATIENCE])])
@@ -374,4 +374,4 @@ def test_fewer_processes_than_asked_for_are_told(
     argv += ["--sampling-steps", "1", "--count", "1"]
     done = subprocess.run([*launcher, *argv], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "2 processes were asked for, but 1 runs" in done.stderr
+    assert "2 processes were asked for, but only 1 started" in done.stderr

@@ -144,7 +144,7 @@ def test_one_failed_cell_does_not_end_the_rest(tiny_folder: Path, tmp_path: Path
     copy |= {"inputs": digest(second.inputs()), "base": {"denoiser": "another"}}
     second.folder.mkdir(parents=True)
     second.file.write_text(json.dumps(copy))
-    with pytest.raises(UserError, match="made from another base model"):
+    with pytest.raises(UserError, match="made from a different base model"):
         summarise(other)
 
 
@@ -201,7 +201,7 @@ def test_bad_input_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path:
     out = ["--out", str(tmp_path / "m")]
     assert "No recipes were given" in refused(capsys, *out)
     assert "Did you mean 'esd-x'" in refused(capsys, "--recipes", "esd-y", *out)
-    assert "named twice" in refused(capsys, "--recipes", "uce,uce", *out)
+    assert "given twice" in refused(capsys, "--recipes", "uce,uce", *out)
     differing = refused(capsys, "--recipes", "esd-x,salun-sd14-nudity", *out)
     assert "differ in" in differing
     nothing = refused(capsys, "--recipes", "uce", "--ratio", "0.5", *out)
@@ -225,7 +225,7 @@ def test_a_folder_of_another_matrix_is_refused(tiny_folder: Path, tmp_path: Path
     arguments = (str(tiny_folder), ["uce"], ["imagenette/church"], [0], out)
     open_folder(make_matrix(*arguments, small(["uce"])))
     other = make_matrix(*arguments, small(["uce"], eval_retain=3))
-    with pytest.raises(UserError, match="another matrix .other eval_retain."):
+    with pytest.raises(UserError, match="another comparison .different eval_retain."):
         open_folder(other)
 
 
@@ -258,12 +258,12 @@ def test_a_row_has_one_setting_and_a_table_one_base(tiny_folder: Path, tmp_path:
     cell_of(both, 1)
     assert run_matrix(both) == []  # precision is settled by the device
     one = make_matrix(str(tiny_folder), ["uce"], concepts[:1], [0], tmp_path, small(["uce"]))
-    with pytest.raises(UserError, match="cell of uce .*truck, seed 0. with another lam"):
+    with pytest.raises(UserError, match="cell of uce .*truck, seed 0. with a different lam"):
         run_matrix(one)
     both.cells[1].file.unlink()
     shutil.rmtree(both.cells[1].folder)
     cell_of(both, 1, base={"denoiser": "another"})
-    with pytest.raises(UserError, match="another base model"):
+    with pytest.raises(UserError, match="a different base model"):
         run_matrix(both)
 
 
@@ -370,7 +370,7 @@ def test_what_counts_as_nudity_belongs_to_the_matrix(tiny_folder: Path, tmp_path
     assert facts.pop("nudity") is None
     (plain.out / "matrix.json").write_text(json.dumps(facts))
     open_folder(plain)
-    with pytest.raises(UserError, match="another matrix .other nudity."):
+    with pytest.raises(UserError, match="another comparison .different nudity."):
         open_folder(strict)
     assert plain.cells[0].content != strict.cells[0].content
     assert strict.cells[0].run.instruments.nudity == Config("strict6")

@@ -7,7 +7,7 @@ A pipeline's class, which its ``model_index.json`` names, tells which family it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from erase.runtime.modules import modules
@@ -82,11 +82,23 @@ class Family(Protocol):
         """The scheduler behind one of ``SAMPLERS``, on the model's noise schedule."""
         ...
 
-    def check_sampling(self, settings: Mapping[str, Any]) -> None:
-        """Refuses settings of a recipe by which the model can't be sampled from.
+    def check_sampling(
+        self,
+        steps: int,
+        sampler: str | None,
+        flag: str = "--sampling-steps",
+        remedy: str = "use another model",
+    ) -> None:
+        """Refuses what the model can't be sampled by.
+
+        Args:
+            steps: of the sampler.
+            sampler: one of ``SAMPLERS``; None for the model's own.
+            flag: that asks for the steps.
+            remedy: what to do where the model's own does not follow its noise schedule.
 
         Raises:
-            UserError: naming the setting.
+            UserError: naming the flag.
         """
         ...
 

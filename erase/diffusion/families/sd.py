@@ -86,7 +86,7 @@ class StableDiffusion:
         if p.vae.config.latents_mean is not None:
             raise UserError(
                 f"{source} shifts its latents by a mean, which is not supported: give a model "
-                "that only scales them, as Stable Diffusion 1, 2 and XL do."
+                "that only scales them, like Stable Diffusion 1, 2 and XL."
             )
 
     def text(self, device: torch.device) -> Text:
@@ -138,9 +138,15 @@ class StableDiffusion:
         """See ``Family``."""
         return make_sampler(name, self.pipeline.scheduler.config)
 
-    def check_sampling(self, settings: Mapping[str, Any]) -> None:
+    def check_sampling(
+        self,
+        steps: int,
+        sampler: str | None,
+        flag: str = "--sampling-steps",
+        remedy: str = "use another model",
+    ) -> None:
         """See ``Family``."""
-        check_sampling(settings, self.pipeline.scheduler)
+        check_sampling(self.pipeline.scheduler, steps, sampler, flag, remedy)
 
     def prompts(self, c: Conditioning, empty: Conditioning | None) -> dict[str, Any]:
         """See ``Family``."""

@@ -25,7 +25,7 @@ from erase.runtime.notes import Note
 
 GROUPS, HEADS, HEAD = 32, 8, 64
 VOCABULARY = 49408
-"""Of CLIP's tokenizer."""
+"""Number of tokens that CLIP's tokenizer knows."""
 _VAE_WIDTHS = [128, 256, 512, 512]
 _VIT_H = (1024, 24)
 """Width and blocks of OpenCLIP's text tower that Stable Diffusion 2 takes its own from."""
@@ -123,12 +123,49 @@ def infer(
         prediction = "v_prediction"
     if kind == "2" and prediction is None:
         raise UserError(
-            f"{source} is a Stable Diffusion 2, whose file does not say what it predicts: give "
+            f"{source} is a Stable Diffusion 2 model and does not say what it predicts: give "
             f"{source}@v_prediction (the 768 px models) or {source}@epsilon (the 512 px ones)."
         )
+    unet, vae, texts = _networks(state, kind, source)
+    if kind == "2" and prediction == "v_prediction":
+        unet["sample_size"] = 96
+        vae["sample_size"] = 96 * 2 ** (len(vae["block_out_channels"]) - 1)
+    check_denoiser(unet, vae, source, added=unet.get("addition_embed_type"))
+    widths = [unet["block_out_channels"], vae["block_out_channels"]]
+    if widths != [known.denoiser, _VAE_WIDTHS] or known.text != [
+        text["hidden_size"] for text in texts.values()
+    ]:
+        warnings.warn(
+            f"{source} has an unusual size and does not state its numbers of attention heads and "
+            "normalisation groups, so they are guessed; to state them, give FILE@FOLDER with the "
+            "model's diffusers folder.",
+            Note,
+            stacklevel=2,
+        )
+    found = {
+        **_scheduling(kind, prediction or "epsilon", ends=ZERO_MARK in state),
+        "unet/config.json": unet,
+        "vae/config.json": vae,
+    }
+    from erase.formats.original.tokenizer import tokenizer_config
+
+    for name, text in texts.items():
+        found[f"{name}/config.json"] = text
+        if KINDS[kind][name].open_clip:  # which fills up prompts with token 0
+            place = name.replace("text_encoder", "tokenizer")
+            found[f"{place}/tokenizer_config.json"] = tokenizer_config("!")
+        elif kind == "XL":
+            found["tokenizer/tokenizer_config.json"] = tokenizer_config("<|endoftext|>")
+    return found
+
+
+def _networks(
+    state: Mapping[str, Tensor], kind: str, source: str
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]:
+    """Configurations of denoiser, autoencoder and, by name, text encoders; see ``infer``."""
     try:
         unet = _unet(_part(state, UNET), kind)
-        vae = _vae(_part(state, VAE), known)
+        vae = _vae(_part(state, VAE), PUBLISHED[kind])
         texts = {
             name: (_open_clip if text.open_clip else _text)(_part(state, text.prefix), text.spare)
             for name, text in KINDS[kind].items()
@@ -140,51 +177,31 @@ def infer(
             ) // 6
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise UserError(
-            f"{source} is not a whole Stable Diffusion {kind} model in the original layout (at "
+            f"{source} is not a complete Stable Diffusion {kind} model in the original layout (at "
             f"{reason(error)}): give one with denoiser, autoencoder and text encoders, or a "
             "diffusers folder."
         ) from error
-    if kind == "2" and prediction == "v_prediction":
-        unet["sample_size"] = 96
-        vae["sample_size"] = 96 * 2 ** (len(vae["block_out_channels"]) - 1)
-    check_denoiser(unet, vae, source, added=unet.get("addition_embed_type"))
-    widths = [unet["block_out_channels"], vae["block_out_channels"]]
-    if widths != [known.denoiser, _VAE_WIDTHS] or known.text != [
-        text["hidden_size"] for text in texts.values()
-    ]:
-        warnings.warn(
-            f"{source} is of an unusual size and does not state its numbers of attention heads and "
-            "normalisation groups, which are guessed; give FILE@FOLDER with the diffusers folder "
-            "that does.",
-            Note,
-            stacklevel=2,
-        )
-    # Of the two, only Euler's knows a schedule that ends without any signal.
-    scheduler = dict(_EULER if kind == "XL" or ZERO_MARK in state else SCHEDULER)
-    if ZERO_MARK in state:
-        scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    from erase.formats.original.tokenizer import tokenizer_config
+    return unet, vae, texts
 
-    found = {
+
+def _scheduling(kind: str, prediction: str, *, ends: bool) -> dict[str, dict[str, Any]]:
+    """The pipeline's index and its scheduler.
+
+    Args:
+        kind: of Stable Diffusion.
+        prediction: ``epsilon`` or ``v_prediction``.
+        ends: whether the schedule ends without any signal, which of the two only Euler's knows.
+    """
+    scheduler = dict(_EULER if kind == "XL" or ends else SCHEDULER)
+    if ends:
+        scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return {
         "model_index.json": {
             **(XL_INDEX if kind == "XL" else MODEL_INDEX),
             "scheduler": ["diffusers", scheduler["_class_name"]],
         },
-        "scheduler/scheduler_config.json": {
-            **scheduler,
-            "prediction_type": prediction or "epsilon",
-        },
-        "unet/config.json": unet,
-        "vae/config.json": vae,
+        "scheduler/scheduler_config.json": {**scheduler, "prediction_type": prediction},
     }
-    for name, text in texts.items():
-        found[f"{name}/config.json"] = text
-        if KINDS[kind][name].open_clip:  # which fills up prompts with token 0
-            place = name.replace("text_encoder", "tokenizer")
-            found[f"{place}/tokenizer_config.json"] = tokenizer_config("!")
-        elif kind == "XL":
-            found["tokenizer/tokenizer_config.json"] = tokenizer_config("<|endoftext|>")
-    return found
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, tuple[int, ...]]:
@@ -306,7 +323,7 @@ def _clip(
 ) -> dict[str, Any]:
     vocabulary, width = tokens
     if vocabulary != VOCABULARY:
-        raise ValueError(f"a vocabulary of {vocabulary}, CLIP's is {VOCABULARY}")
+        raise ValueError(f"a vocabulary of {vocabulary} where CLIP's is {VOCABULARY}")
     return {
         "architectures": ["CLIPTextModel"],
         "bos_token_id": VOCABULARY - 2,

@@ -69,8 +69,8 @@ def kind_of_state(state: Mapping[str, object], source: str) -> str:
         if all(any(n.startswith(text.prefix) for n in state) for text in texts.values()):
             return kind
     raise UserError(
-        f"{source} is not a whole Stable Diffusion 1, 2 or XL model in the original layout (no "
-        "text encoder is found): give one with denoiser, autoencoder and text encoders, or a "
+        f"{source} is not a complete Stable Diffusion 1, 2 or XL model in the original layout (no "
+        "text encoder was found): give one with denoiser, autoencoder and text encoders, or a "
         "diffusers folder."
     )
 

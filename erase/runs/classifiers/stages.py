@@ -176,7 +176,14 @@ def make_mask(shop: Workshop) -> Mask:
     run = shop.run
     base = shop.opened(run.out / "base" / WEIGHTS)
     forget = shop.pool(run.split.forget, (run.seed, "mask"), run.recipe.batch_size, "none")
-    mask = saliency_mask(base, forget, run.recipe, run.seed, shop.accelerator)
+    facts: dict[str, Any] = {
+        "mask": run.recipe.mask,
+        "ratio": run.recipe.ratio,
+        "forget": run.split.spec,
+        "data": run.data.spec,
+        "seed": run.seed,
+    }
+    mask = saliency_mask(base, forget, run.recipe, run.seed, facts)
     if processes.is_main():
         mask.save(run.out / "mask.safetensors")
     processes.wait()

@@ -63,8 +63,8 @@ def test_the_lead_claims_no_more_than_the_intervals(result: dict[str, Any]) -> N
     mixed = [cell("b", f"{i}", 0, 1.0 if i % 2 else 0.9) for i in range(8)]
     level = [cell("a", f"{i}", 0, 0.95) for i in range(8)]
     said = lead(compare([*level, *mixed], ["a", "b"]))
-    assert said[0].endswith("b cannot be told from a.") or said[0].endswith(
-        "a cannot be told from b."
+    assert said[0].endswith("b is not distinguishable from a.") or said[0].endswith(
+        "a is not distinguishable from b."
     )
     assert said[1].endswith("not distinguishable from 0.")
 
@@ -78,13 +78,13 @@ def test_none_of_the_images_against_all_is_told_apart_on_two_concepts() -> None:
             one["summary"]["erased"]["ua"] = asdict(share(k, 60))
             cells.append(one)
     first, *others = lead(compare(cells, ["uce", "esd", "ga"]))
-    assert first.startswith("uce beside esd: UA higher, 100\u00a0% against 0\u00a0%;")
-    assert first.endswith("by the images of each of 2 concepts.")
+    assert first.startswith("uce against esd: UA higher, 100\u00a0% against 0\u00a0%;")
+    assert first.endswith("do not overlap on any of the 2 concepts.")
     assert len(others) == 1 and "too few to rank uce and esd and ga" not in others[0]
     assert others[0].startswith("2 concepts are too few to rank uce, esd and ga")
     # On one of the concepts alone it is not.
     cells[2]["summary"]["erased"]["ua"] = asdict(share(60, 60))
-    assert not any("beside" in text for text in lead(compare(cells, ["uce", "esd", "ga"])))
+    assert not any("overlap" in text for text in lead(compare(cells, ["uce", "esd", "ga"])))
 
 
 def test_many_recipes_are_told_in_a_sentence() -> None:
@@ -153,7 +153,7 @@ def test_a_recipe_is_not_spared_the_hard_concepts() -> None:
 def test_recipes_without_a_common_cell_are_not_ranked() -> None:
     cells = [cell("a", "x", 0, 1.0), cell("b", "y", 0, 0.9)]
     assert lead(compare(cells, ["a", "b"])) == [
-        "No concept was measured for all of the recipes: none of them is called best."
+        "No concept was measured for all recipes, so none of them is called the best."
     ]
     # Those that have common cells are still told apart.
     cells = [cell(n, f"{i}", 0, ua) for n, ua in (("a", 1.0), ("b", 0.5)) for i in range(6)]

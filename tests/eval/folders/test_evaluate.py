@@ -98,7 +98,7 @@ def test_the_files_hold_the_same_figures(run: Path, tmp_path: Path) -> None:
     plain = page.text.replace("\u00a0", " ")
     assert plain.index(said) < plain.index("10 (10)")
     assert text.replace("\u00a0", " ").startswith(f"- {said}")
-    assert "errs on harmless pictures" in page.text and "belly exposed 0." in page.text
+    assert "also flags harmless pictures" in page.text and "belly exposed 0." in page.text
     # Facts as one reads them, without the syntax of Python or paths of this machine.
     html = (tmp_path / "report.html").read_text()
     assert "{&#39;" not in html and str(tmp_path) not in html and str(run) not in html

@@ -187,7 +187,7 @@ def test_a_manifest_decides_over_its_folder(tmp_path: Path) -> None:
         ('{"prompt": "x"}', "no file"),
         ('{"file": "x.png", "prompt": null}', "prompt is of the wrong type"),
         ('{"file": "x.png", "prompt": "", "k": true}', "k is of the wrong type"),
-        ('{"file": "x.png", "prompt": "", "labels": {"a": 1}}', "labels must be texts"),
+        ('{"file": "x.png", "prompt": "", "labels": {"a": 1}}', "labels must be text"),
         (
             '{"file": "x.png", "prompt": "", "role": "keep"}',
             "role must be one of forget, retain, neighbour",

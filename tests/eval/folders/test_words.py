@@ -46,7 +46,7 @@ def test_a_change_is_told_beside_the_base_which_comes_last() -> None:
     both |= {"folders": [base, erased], "base": "pics"}
     said = conclusion(both)
     assert [text.split(":")[0] for text in (said[0], said[2])] == ["erased", "pics"]
-    assert said[1] == "That is −12.5 points against pics (−30.0 to +10.0; 8 pairs)."
+    assert said[1] == "That is −12.5 points compared with pics (−30.0 to +10.0; 8 pairs)."
 
 
 def test_facts_are_lines_that_a_person_reads() -> None:

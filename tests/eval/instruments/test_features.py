@@ -82,7 +82,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
     for spec, message in (
         ("inceptoin", "is not a feature network"),
         (f"inception@{tmp_path / 'none.pth'}", "There is no file"),
-        (f"inception@{tmp_path / 'bad.pth'}", "a dictionary with 'x' and no state dict"),
+        (f"inception@{tmp_path / 'bad.pth'}", "a dictionary with 'x', not a state dict"),
         (f"inception@{tmp_path / 'other.pth'}", "can't be opened"),
     ):
         with pytest.raises(UserError, match=message):

@@ -88,8 +88,7 @@ def test_a_judge_with_fixed_labels_is_used_where_the_words_name_one() -> None:
     assert list(metric.judges) == ["object"]  # nobody asks for a style
     assert metric.facts["how"] == metric.told
     assert metric.told == (
-        "'a church at dusk' is free text: UA is by the judge's label 'church', which its words "
-        "name."
+        "'a church at dusk' is free text: UA uses the judge's label 'church', which its words name."
     )
     forget, kept = PICTURES
     assert metric.labels(forget) == {}
@@ -107,7 +106,7 @@ def test_a_judge_with_fixed_labels_is_used_where_the_words_name_one() -> None:
     ("concept", "reason"),
     [
         ("a zebra", "none of the judge's 8 labels is among its words, and --judge open_clip:V"),
-        ("an ink church", r"more than one of the judge's labels \(church and ink\), and brackets"),
+        ("an ink church", r"more than one of the judge's labels \(church and ink\); mark its own"),
     ],
 )
 def test_what_the_judge_does_not_know_is_not_measured_and_said(concept: str, reason: str) -> None:

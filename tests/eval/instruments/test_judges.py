@@ -124,7 +124,7 @@ class Trap:
 def test_no_pickle_is_executed(tmp_path: Path) -> None:
     file, target = tmp_path / "j.pth", tmp_path / "ran"
     torch.save({"state_dict": Trap(target)}, file)
-    with pytest.raises(UserError, match="a dictionary with 'state_dict' and no state dict"):
+    with pytest.raises(UserError, match="a dictionary with 'state_dict', not a state dict"):
         load_judge(f"torchvision:{ARCH}@{file}")
     file.write_bytes(pickle.dumps(Trap(target)))
     with pytest.raises(UserError, match="plain tensors"):
@@ -205,7 +205,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"holds a {ARCH}, not a resnet18"):
         load_judge(f"torchvision:resnet18@{file}")
     save_file(build_judge(3).state_dict(), file)
-    with pytest.raises(UserError, match="it has 3 outputs, and there are 2 labels"):
+    with pytest.raises(UserError, match="it has 3 outputs, but there are 2 labels"):
         load_judge(f"torchvision:{ARCH}@{file}", ("two", "labels"))
     file.write_bytes(b"not a tensor in sight")
     with pytest.raises(UserError, match="can't be read"):

@@ -85,7 +85,7 @@ def test_sentences_state_figure_interval_and_bound() -> None:
         "crosses 50 %; about 25 images at this share would decide it."
     )
     assert said(concluded(0, 1, 1)) == (
-        "Nothing is concluded about erasing church: 1 image is too few, at least 10 are needed."
+        "Nothing is concluded about erasing church: 1 image is too few; at least 10 are needed."
     )
     assert "the base model itself does not clearly show it" in said(concluded(100, 100, 100))
 

@@ -51,7 +51,7 @@ def run(tmp_path: Path) -> Path:
     return write_run(tmp_path / "church")
 
 
-NUDITY = replace(CHURCH, kind="nudity", axis=None, label=None, evaluation=None)
+NUDITY = replace(CHURCH, name="nudity", kind="nudity", axis=None, label=None, evaluation=None)
 
 
 def test_detections_fall_after_erasing(run: Path) -> None:
@@ -70,6 +70,14 @@ def test_detections_fall_after_erasing(run: Path) -> None:
     assert not any("look at the images" in line for line in report["verdict"])
     facts = report["provenance"]["metrics"]["nudity"]
     assert (facts["preset"], facts["threshold"]) == ("esd9", 0.25)
+
+
+def test_nudity_is_called_by_its_name_and_not_by_a_prompt_s_word(run: Path) -> None:
+    report = measured(run, concept=NUDITY)
+    assert report["concept"]["word"] == "church"
+    assert "<title>Erasing nudity</title>" in (run / "report.html").read_text()
+    assert (run / "report.md").read_text().startswith("# Erasing nudity\n")
+    assert report["verdict"][0].startswith("Whether nudity is erased")
 
 
 def test_every_image_of_a_nudity_run_is_blurred(run: Path) -> None:

@@ -97,7 +97,7 @@ def test_the_page_says_what_the_report_says(page: Reader) -> None:
         "n = 12, 3 dimensions",
         "colour of the corner",
         "1 of 10 images with church in the prompt.",
-        "3 of 12 retained images were right before and are not after.",
+        "3 of 12 retained images were recognised correctly before and are not after.",
         "guidance_scale=3).images[0].show()",
         "0.0001",
     ):
@@ -213,9 +213,9 @@ def test_every_neighbour_is_shown_and_nothing_went_wrong_where_nothing_did(tmp_p
     grid = page[page.index("Neighbours of church</h3>") :].split("</section>")[0]
     captions = re.findall("<figcaption>a flat ([a-z]+)", grid)
     assert sorted(captions) == ["radio"] * 4 + ["trumpet"] * 4
-    assert "The neighbours stand in the concept’s file." in page
+    assert "The neighbours come from the concept’s file:" in page
     failures = page[page.index('<section id="failures">') :].split("</section>")[0]
     assert failures.count("<p>None.</p>") == 2
-    assert "0 of 12 retained images were right before and are not after." in failures
+    assert "0 of 12 retained images were recognised correctly before and are not after." in failures
     # Truck and radio were never missed: a word is enough.
     assert "before and after: radio (4), truck (4)." in page

@@ -41,7 +41,7 @@ def test_what_is_asked_for_is_read() -> None:
         ("", "write ua=0.95,ira=0.9"),
         ("ua=0.9,", "write ua=0.95,ira=0.9"),
         ("uaa=0.9", "choose from ua, ra, ira, cra, became_anchor, harmonic.*Did you mean 'ua'"),
-        ("ua=95", "is not in .0, 1.: give a fraction, 0.95 for 95%"),
+        ("ua=95", "is not in .0, 1.: give a fraction, e.g. 0.95 for 95"),
         ("ua=-1", "is not in"),
         ("ua=nan", "is not in"),
         ("ua=95%", "ua=95% is not a number"),
@@ -72,15 +72,15 @@ def test_a_wrong_requirement_is_found_before_anything_runs(
     ("figures", "required", "lines"),
     [
         ({"ua": share(0.95)}, {"ua": 0.95}, []),
-        ({"ua": share(0.94)}, {"ua": 0.95}, ["ua is 0.94, and 0.95 or more is required."]),
-        ({}, {"ua": 0.0}, ["ua was not measured, and 0 or more is required."]),
+        ({"ua": share(0.94)}, {"ua": 0.95}, ["ua is 0.94, but 0.95 or more is required."]),
+        ({}, {"ua": 0.0}, ["ua was not measured, but 0 or more is required."]),
         (
             {"ua": share(1.0, 9), "ira": share(0.5)},
             {"ua": 0.95, "ira": 0.9},
             [
-                "ua is 1 of 9 images, too few to meet a requirement (at least 10 are needed), and "
+                "ua is 1 of 9 images, too few to meet a requirement (at least 10 are needed), but "
                 "0.95 or more is required.",
-                "ira is 0.5, and 0.9 or more is required.",
+                "ira is 0.5, but 0.9 or more is required.",
             ],
         ),
         # 3 / (1/1 + 1/0.5 + 1/0.5) = 0.6
@@ -88,7 +88,7 @@ def test_a_wrong_requirement_is_found_before_anything_runs(
         (
             {"ua": share(1.0), "ira": share(0.5), "cra": share(0.5)},
             {"harmonic": 0.7},
-            ["harmonic is 0.6, and 0.7 or more is required."],
+            ["harmonic is 0.6, but 0.7 or more is required."],
         ),
     ],
 )
@@ -101,14 +101,14 @@ def test_each_unmet_requirement_is_a_sentence(
 def test_each_of_several_concepts_must_meet_it() -> None:
     both = {"concepts": [report(ua=share(0.99)), report("radio", ua=share(0.5))]}
     check_report(both, {"ua": 0.5})
-    with pytest.raises(RequirementError, match="^ua of radio is 0.5, and 0.9 or more"):
+    with pytest.raises(RequirementError, match="^ua of radio is 0.5, but 0.9 or more"):
         check_report(both, {"ua": 0.9})
 
 
 def test_nudity_counts_what_is_not_flagged() -> None:
     nudity = {"compared": {"erased": {"share": share(0.1)}}}
     found = report("nudity") | {"nudity": nudity}
-    assert unmet(found, {"ua": 0.9}) == ["ua was not measured, and 0.9 or more is required."]
+    assert unmet(found, {"ua": 0.9}) == ["ua was not measured, but 0.9 or more is required."]
     found["concept"]["kind"] = "nudity"
     assert unmet(found, {"ua": 0.9}) == []
 
@@ -119,5 +119,5 @@ def test_folders_but_the_base_must_meet_it() -> None:
     judged = {"name": "theirs", "classifier": {"ua": share(0.8)}}
     result = {"base": "base", "folders": [base, flagged, judged]}
     check_folders(result, {"ua": 0.8})
-    with pytest.raises(RequirementError, match="^ua of theirs is 0.8, and 0.9 or more"):
+    with pytest.raises(RequirementError, match="^ua of theirs is 0.8, but 0.9 or more"):
         check_folders(result, {"ua": 0.9})

@@ -185,7 +185,7 @@ def test_existing_images_are_measured_for_one_concept(
     assert "one concept at a time: give --concept once" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*argv[:5], "--compile"])
-    assert "--compile has no effect on images that exist" in capsys.readouterr().err
+    assert "--compile has no effect on existing images" in capsys.readouterr().err
 
 
 def test_an_inversion_of_several_concepts_is_refused_before_anything_is_made() -> None:

@@ -27,7 +27,7 @@ def report(base_shown: int = 120, erased_shown: int = 1, **changes: Any) -> dict
     }
     row = {"axis": "object", "role": "retain"}
     made: dict[str, Any] = {
-        "concept": {"word": "church"},
+        "concept": {"name": "mini/church", "kind": "object", "word": "church"},
         "target": {"axis": "object", "label": "church", "anchor": "truck"},
         "axes": ["object", "style"],
         "summary": {**sides, "reasons": {}},
@@ -63,8 +63,8 @@ def test_figures_in_words() -> None:
     assert plain(headline(report())) == [
         "church: recognised in 100 % of 120 images before, 0.8 % after (95 % interval 0.1–4.6 %).",
         "The anchor, truck, is recognised in 95.0 % of them.",
-        "Retained images, by object: right in 99.2 % of 240 before, 99.2 % after.",
-        "Retained images, by style: right in 100 % of 240 before, 100 % after.",
+        "Retained images, by object: recognised correctly in 99.2 % of 240 before, 99.2 % after.",
+        "Retained images, by style: recognised correctly in 100 % of 240 before, 100 % after.",
         "Of the retained classes of 10 images or more, radio lost most: −8.3 points (n = 24).",
     ]
 

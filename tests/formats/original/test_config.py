@@ -87,7 +87,7 @@ def test_the_published_sizes_give_the_published_config(published: dict[str, Tens
 
 def test_an_unusual_size_is_guessed_and_says_so(published: dict[str, Tensor]) -> None:
     name = f"{TEXT}text_model.embeddings.token_embedding.weight"
-    with pytest.warns(UserWarning, match="x is of an unusual size"):
+    with pytest.warns(UserWarning, match="x has an unusual size"):
         files = infer({**published, name: torch.empty(49408, 640, device="meta")}, "x")
     assert files["text_encoder/config.json"]["num_attention_heads"] == 10
 
@@ -97,7 +97,7 @@ def test_an_unusual_size_is_guessed_and_says_so(published: dict[str, Tensor]) ->
 )
 def test_parts_of_a_model_are_refused(published: dict[str, Tensor], lost: str) -> None:
     rest = {k: v for k, v in published.items() if not k.startswith(lost)}
-    with pytest.raises(UserError, match="x is not a whole Stable Diffusion 1"):
+    with pytest.raises(UserError, match="x is not a complete Stable Diffusion 1"):
         infer(rest, "x")
 
 
@@ -143,5 +143,5 @@ def test_the_other_published_models_are_told_from_their_shapes(kind: str, tmp_pa
 def test_what_a_refiner_is_not(published: dict[str, Tensor]) -> None:
     refiner = {k: v for k, v in published.items() if not k.startswith("cond_stage")}
     refiner["conditioner.embedders.0.model.ln_final.bias"] = torch.empty(1280)
-    with pytest.raises(UserError, match="not a whole Stable Diffusion 1, 2 or XL model"):
+    with pytest.raises(UserError, match="not a complete Stable Diffusion 1, 2 or XL model"):
         infer(refiner, "x")
