@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from erase.images.request import Sampler, Shot
     from erase.prompts.concept import Concept, load_concept
     from erase.recipes.recipe import Recipe, load_recipe
+    from erase.runs.classifiers.api import unlearn_classifier
     from erase.unlearn.mask import Mask
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "load_recipe",
     "load_report",
     "run",
+    "unlearn_classifier",
 ]
 
 _HOMES = {
@@ -44,6 +46,7 @@ _HOMES = {
     "load_recipe": "recipes.recipe",
     "Report": "eval.report.result",
     "load_report": "eval.report.result",
+    "unlearn_classifier": "runs.classifiers.api",
 }
 
 

@@ -1,4 +1,4 @@
-"""Training, unlearning and looking: what a run does with networks, knowing nothing of its folder."""
+"""Training and unlearning: what a run does with networks, knowing nothing of its folder."""
 
 from __future__ import annotations
 
@@ -196,14 +196,6 @@ def _losses(classifier: Classifier, pool: Pool) -> Iterator[Callable[[], Tensor]
             return cross_entropy(classifier.logits(batch.x), batch.y, reduction="sum")
 
         yield loss
-
-
-@torch.no_grad()
-def predictions(classifier: Classifier, pool: Pool) -> Tensor:
-    """Logits float32 (N, K) on the CPU of every sample in order, in evaluation mode."""
-    classifier.network.eval()
-    parts = torch.arange(len(pool)).split(pool.batch)
-    return torch.cat([classifier.logits(pool.rows(p).x).float().cpu() for p in parts])
 
 
 def _parts() -> tuple[slice, ...]:

@@ -71,13 +71,9 @@ def build_parser(about: str | None = None) -> ArgumentParser:
     commands.add_subcommand("compare", _compare_parser(text), help=text)
     text = "search a recipe's settings on tuning concepts, with the same budget for every method"
     commands.add_subcommand("tune", _tune_parser(text), help=text)
-<<<<<<< HEAD
     text = "image classifiers that forget: run, compare, tune, list"
     commands.add_subcommand("classifier", classifier_parser(), help=text)
-    text = "methods, metrics, judges, concepts, prompt sets, recipes"
-=======
     text = "list methods, metrics, judges, concepts, prompt sets and recipes"
->>>>>>> main
     listing = Parser(text, "erase list [WHAT]")
     listing.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="list only these")
     commands.add_subcommand("list", listing, help=text)

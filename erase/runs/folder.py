@@ -167,13 +167,9 @@ class RunFolder:
 
     def finished(self, stage: str) -> bool:
         """Whether the stage's results are there and current (``reconcile`` has been called)."""
-<<<<<<< HEAD
-        places = [self.path / n for n in self.graph.outputs[stage] if n not in self.graph.optional]
-=======
         from erase.images.files import missing
 
-        places = [self.path / n for n in OUTPUTS[stage] if n not in OPTIONAL]
->>>>>>> main
+        places = [self.path / n for n in self.graph.outputs[stage] if n not in self.graph.optional]
         there = all(p.exists() for p in places) and not any(map(missing, places))
         return bool(self.stages.get(stage, {}).get("finished")) and there
 

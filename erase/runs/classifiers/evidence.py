@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from erase.classifiers.batches import Pool
-from erase.classifiers.fitting import predictions
+from erase.classifiers.looking import predictions
 from erase.eval.classifiers.evidence import Case, Part, Side
 from erase.eval.classifiers.report import write_report
 from erase.runs.classifiers.run import ClassifierRun

@@ -173,7 +173,8 @@ def make_training(usual: Training, given: Mapping[str, Any]) -> Training:
         UserError: a value out of range.
     """
     checks = {flag.name: flag for flag in flags_of(Training)}
-    return replace(usual, **{key: checks[key].checked(value) for key, value in given.items()})
+    changed: dict[str, Any] = {k: checks[k].checked(value) for k, value in given.items()}
+    return replace(usual, **changed)
 
 
 def make_plan(run: ClassifierRun) -> Plan:

@@ -205,27 +205,35 @@ def make_unlearned(shop: Workshop, key: str) -> float:
     classifier = shop.opened(run.out / "base" / WEIGHTS)
     mask = Mask.load(run.out / "mask.safetensors")
     augment = run.training.augment
+    shares: list[float] = []
     work = Unlearning(
         forget=shop.pool(split.forget, (run.seed, "forget"), recipe.batch_size, augment),
         retain=shop.pool(split.retain, (run.seed, "retain"), recipe.batch_size, augment),
         classes=len(run.data.classes),
         epochs=recipe.epochs,
         seed=run.seed,
-        retrain=_retraining(shop, key),
+        retrain=_retraining(shop, key, shares),
     )
     unlearn(classifier, work, recipe, mask, run.out / "unlearning", key, shop.accelerator)
     save(run.out / WEIGHTS, classifier, {"unlearn": key})
     each = method.samples(recipe.config, len(split.forget), len(split.retain))
     epochs = recipe.epochs if method.NEEDS.loop else 1.0
     saliency = 3.0 * len(split.forget) if recipe.mask == "saliency" else 0.0
-    return epochs * each + saliency
+    short = 3.0 * sum(shares) * run.training.epochs * len(split.retain)
+    return epochs * each + saliency + short
 
 
-def _retraining(shop: Workshop, key: str) -> Callable[[float], Classifier]:
-    """A short retraining, which a method may ask for; its seed is none of the yardstick's."""
+def _retraining(shop: Workshop, key: str, shares: list[float]) -> Callable[[float], Classifier]:
+    """A short retraining, which a method may ask for; its seed is none of the yardstick's.
+
+    Args:
+        shop, key: of the unlearning.
+        shares: takes what was asked for.
+    """
     run = shop.run
 
     def retrain(share: float) -> Classifier:
+        shares.append(share)
         folder = run.out / "unlearning" / "short"
         draws, numbers = (run.seed, "short"), run.split.retain
         return _trained(shop, folder, draws, numbers, f"{key} {share}", "short training", share)
