@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from erase.classifiers.samples import Samples
+from erase.classifiers.samples import Chained, Samples
 from erase.runtime.seeding import cycle, generator
 
 PADDING = 4
@@ -104,9 +104,11 @@ def joined(first: Pool, second: Pool, key: tuple[int | str, ...], in_turn: bool 
     Args:
         in_turn: go through ``first`` before ``second`` in every pass, instead of shuffling both.
     """
+    one = first.samples is second.samples
+    after = 0 if one else len(first.samples.labels)
     return Pool(
-        first.samples,
-        torch.cat([first.numbers, second.numbers]),
+        first.samples if one else Chained(first.samples, second.samples),
+        torch.cat([first.numbers, second.numbers + after]),
         torch.cat([first.labels, second.labels]),
         first.batch,
         key,

@@ -85,6 +85,39 @@ class Wrapped:
         return found.hexdigest()
 
 
+@dataclass(frozen=True, eq=False)
+class Chained:
+    """Samples of one source, then those of another.
+
+    Attributes:
+        first, second: with images of one shape.
+    """
+
+    first: Samples
+    second: Samples
+
+    @property
+    def labels(self) -> Tensor:
+        """See ``Samples``."""
+        return torch.cat([self.first.labels, self.second.labels])
+
+    def images(self, numbers: Tensor) -> Tensor:
+        """See ``Samples``."""
+        count = len(self.first.labels)
+        early = numbers < count
+        found: list[Tensor] = []
+        if early.any():
+            found.append(self.first.images(numbers[early]))
+        if not early.all():
+            found.append(self.second.images(numbers[~early] - count))
+        order = torch.cat([early.nonzero(), (~early).nonzero()]).reshape(-1).argsort()
+        return torch.cat(found)[order]
+
+    def digest(self) -> str:
+        """See ``Samples``."""
+        return hashlib.sha256((self.first.digest() + self.second.digest()).encode()).hexdigest()
+
+
 def wrapped(dataset: Any) -> Wrapped:
     """Takes a data set of (x, y), reading every label once.
 

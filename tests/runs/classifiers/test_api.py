@@ -1,0 +1,67 @@
+"""``erase.unlearn_classifier`` on a model and data sets of one's own."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import TensorDataset
+
+import erase
+from erase.runtime.errors import UserError
+
+
+@pytest.fixture
+def trained() -> tuple[nn.Module, Tensor, Tensor]:
+    """A network that knows 100 samples by heart."""
+    torch.manual_seed(0)
+    x = torch.rand(100, 1, 4, 4)
+    y = (x.mean((1, 2, 3)) * 40).long() % 4
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 4))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(300):
+        optimizer.zero_grad()
+        cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model.eval(), x, y
+
+
+def test_a_model_forgets_in_place_and_keeps_its_mode(trained: Any) -> None:
+    model, x, y = trained
+    forget, retain = TensorDataset(x[:10], y[:10]), TensorDataset(x[10:], y[10:])
+    before = cross_entropy(model(x[:10]), y[:10])
+    same = erase.unlearn_classifier(model, retain, forget, recipe="salun", lr=0.05, epochs=20)
+    assert same is model and not model.training
+    after, kept = cross_entropy(model(x[:10]), y[:10]), cross_entropy(model(x[10:]), y[10:])
+    assert after > before + 0.2 and kept < after / 2
+
+
+def test_an_object_with_logits_will_do_and_anything_else_is_refused(trained: Any) -> None:
+    model, x, y = trained
+
+    class Wrapped(nn.Module):
+        def __init__(self, answer: Any) -> None:
+            super().__init__()
+            self.inner, self.answer = model, answer
+
+        def forward(self, x: Tensor) -> Any:
+            return self.answer(self.inner(x))
+
+    forget, retain = TensorDataset(x[:10], y[:10]), TensorDataset(x[10:], y[10:])
+    named = Wrapped(lambda logits: SimpleNamespace(logits=logits))
+    assert erase.unlearn_classifier(named, retain, forget, recipe="ssd") is named
+    with pytest.raises(UserError, match=r"returns \(1, 1, 4\) for one sample"):
+        erase.unlearn_classifier(Wrapped(lambda logits: logits[None]), retain, forget)
+
+
+def test_labels_that_the_model_does_not_know_are_refused(trained: Any) -> None:
+    model, x, y = trained
+    forget, retain = TensorDataset(x[:10], y[:10] + 4), TensorDataset(x[10:], y[10:])
+    with pytest.raises(UserError, match="forget set has labels from . to ., but the model has 4"):
+        erase.unlearn_classifier(model, retain, forget)
+    with pytest.raises(UserError, match="data set is empty"):
+        erase.unlearn_classifier(model, retain, TensorDataset(x[:0], y[:0]))
