@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from erase.classifiers.batches import Pool
 from erase.classifiers.methods import load_method
 from erase.classifiers.models import Classifier
-from erase.classifiers.samples import Training
+from erase.classifiers.training import Training
 from erase.classifiers.unlearning import Unlearning
 from erase.runtime import processes
 from erase.unlearn.fit import Fit, Settings

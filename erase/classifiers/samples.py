@@ -6,11 +6,12 @@ import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from erase.classifiers.training import Training
 from erase.runtime.errors import UserError, few
 
 LOOKED_AT = 5000
@@ -150,29 +151,6 @@ class Axis:
     test: Tensor
 
 
-@dataclass(frozen=True)
-class Training:
-    """How a network is trained on these data from scratch, base and retrained alike, by SGD with a
-    momentum of 0.9."""
-
-    epochs: float = field(
-        default=40.0, metadata={"help": "passes over the training samples", "above": 0.0}
-    )
-    lr: float = field(default=0.05, metadata={"help": "learning rate of training", "above": 0.0})
-    batch: int = field(default=64, metadata={"help": "samples a step of training", "min": 1})
-    weight_decay: float = field(
-        default=5e-4, metadata={"help": "weight decay of training", "min": 0.0}
-    )
-    schedule: Literal["constant", "cosine", "step"] = field(
-        default="cosine",
-        metadata={"help": "course of training's learning rate, see --lr-schedule"},
-    )
-    augment: Literal["none", "crop-flip"] = field(
-        default="none",
-        metadata={"help": "padded by 4 px, cropped at random and mirrored half of the time"},
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Data:
     """A data set with its own test samples, checked when it is made.
@@ -191,7 +169,7 @@ class Data:
     test: Samples
     classes: tuple[str, ...]
     axes: Mapping[str, Axis] = field(default_factory=dict)
-    training: Training = Training()
+    training: Training = field(default_factory=Training)
     model: str = "cnn"
 
     def __post_init__(self) -> None:

@@ -23,21 +23,18 @@ FORGET = (
 )
 
 
-def classifier_parser() -> ArgumentParser:
-    """The commands below ``erase classifier``."""
-    text = "Image classifiers that forget, measured against exact unlearning (retraining)."
-    parser = Parser(text, "erase classifier COMMAND [options]")
+def add_commands(parser: ArgumentParser) -> None:
+    """The commands below ``erase classifier``, whose parser is a command's already."""
     commands = parser.add_subcommands(dest="subcommand", required=True)
     commands.add_subcommand("run", _run_parser(), help=RUN)
     text = "methods, recipes, data, models and metrics of classifiers"
     listing = Parser(text, "erase classifier list [WHAT]")
     listing.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="only these")
     commands.add_subcommand("list", listing, help=text)
-    return parser
 
 
 def _run_parser() -> ArgumentParser:
-    from erase.runs.classifiers.run import RETRAINS, STAGES
+    from erase.runs.classifiers.graph import RETRAINS, STAGES
 
     parser = Parser(RUN, "erase classifier run [options]")
     add = parser.add_argument
@@ -109,7 +106,7 @@ def add_computing(parser: Parser) -> None:
 def add_values(parser: Parser) -> None:
     """Recipe values and those of training."""
     from erase.classifiers.methods import list_methods
-    from erase.classifiers.samples import Training
+    from erase.classifiers.training import Training
 
     group = parser.add_argument_group("recipe values", "each overrides the recipe's")
     users: dict[str, list[str]] = {}
@@ -144,7 +141,7 @@ def recipe_values(options: Namespace) -> dict[str, Any]:
 
 def training_values(options: Namespace) -> dict[str, Any]:
     """The values of training given as flags."""
-    from erase.classifiers.samples import Training
+    from erase.classifiers.training import Training
 
     given = {flag.name: options.get(f"train_{flag.name}") for flag in flags_of(Training)}
     return {name: value for name, value in given.items() if value is not None}
@@ -158,7 +155,8 @@ def run_classifier(options: Namespace, typed: Sequence[str]) -> None:
         return
     from erase.runs.classifiers.dryrun import describe
     from erase.runs.classifiers.execute import execute
-    from erase.runs.classifiers.run import STAGES, Draw, default_out, make_run
+    from erase.runs.classifiers.graph import STAGES
+    from erase.runs.classifiers.run import Draw, default_out, make_run
 
     recipe = load_recipe(chosen.recipe, recipe_values(chosen))
     draw = Draw(

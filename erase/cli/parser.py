@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from erase.cli.arguments import Parser
-from erase.cli.classifier import classifier_parser
+from erase.cli.classifier import add_commands
 from erase.cli.listing import CATALOGUE
 from erase.cli.recipe_flags import add_recipe_values
 from erase.eval.report.requirements import KNOWN as REQUIRED
@@ -72,7 +72,10 @@ def build_parser(about: str | None = None) -> ArgumentParser:
     text = "search a recipe's settings on tuning concepts, with the same budget for every method"
     commands.add_subcommand("tune", _tune_parser(text), help=text)
     text = "image classifiers that forget: run, compare, tune, list"
-    commands.add_subcommand("classifier", classifier_parser(), help=text)
+    told = "Image classifiers that forget, measured against exact unlearning (retraining)."
+    classifiers = Parser(told, "erase classifier COMMAND [options]")
+    commands.add_subcommand("classifier", classifiers, help=text)
+    add_commands(classifiers)
     text = "list methods, metrics, judges, concepts, prompt sets and recipes"
     listing = Parser(text, "erase list [WHAT]")
     listing.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="list only these")

@@ -11,7 +11,8 @@ STRIPES = '''
 
 import torch
 
-from erase.classifiers.samples import Arrays, Data, Training
+from erase.classifiers.samples import Arrays, Data
+from erase.classifiers.training import Training
 
 PLACE = "side"
 

@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 from erase.classifiers import fitting
 from erase.classifiers.batches import Pool
 from erase.classifiers.models import Classifier
-from erase.classifiers.samples import Arrays, Training
+from erase.classifiers.samples import Arrays
+from erase.classifiers.training import Training
 from erase.classifiers.unlearning import Unlearning
 from erase.recipes.classifier import ClassifierRecipe, load_recipe
 from erase.runtime.devices import accelerator

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from erase.classifiers.samples import Arrays, Training
+from erase.classifiers.samples import Arrays
+from erase.classifiers.training import Training
 from erase.runtime.errors import UserError, few, reason
 
 PAPER = Training(

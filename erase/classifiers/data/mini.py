@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from erase.classifiers.samples import Arrays, Axis, Data, Training
+from erase.classifiers.samples import Arrays, Axis, Data
+from erase.classifiers.training import Training
 from erase.runtime.errors import UserError, clipped, nearest
 
 PLACE = "style"

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from erase.classifiers.batches import Pool
 from erase.classifiers.fitting import saliency_mask, train, unlearn
 from erase.classifiers.models import Classifier
-from erase.classifiers.samples import Training, Wrapped, wrapped
+from erase.classifiers.samples import Wrapped, wrapped
+from erase.classifiers.training import Training
 from erase.classifiers.unlearning import Unlearning
 from erase.recipes.classifier import load_recipe
 from erase.runtime.devices import accelerator

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from erase.classifiers.methods import load_method
 from erase.recipes.classifier import as_dict
 from erase.runs.classifiers.execute import open_workshop
-from erase.runs.classifiers.run import STAGES, ClassifierRun, make_plan
+from erase.runs.classifiers.graph import STAGES
+from erase.runs.classifiers.run import ClassifierRun, make_plan
 from erase.runs.estimate import duration
 from erase.runs.folder import RunFolder, check_stages
 

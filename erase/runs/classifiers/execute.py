@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from erase.recipes.classifier import as_dict
-from erase.runs.classifiers.run import STAGES, ClassifierRun, make_plan
+from erase.runs.classifiers.graph import STAGES
+from erase.runs.classifiers.run import ClassifierRun, make_plan
 from erase.runs.folder import RunFolder, check_stages
 from erase.runtime import processes
 from erase.runtime.devices import accelerator, memory_told

@@ -9,34 +9,15 @@ from typing import Any
 
 from erase.classifiers.data import load_data
 from erase.classifiers.models import parse_model
-from erase.classifiers.samples import Data, Training
+from erase.classifiers.samples import Data
 from erase.classifiers.split import ATTACK, VALIDATION, Split, load_split, make_split
+from erase.classifiers.training import Training
 from erase.recipes.classifier import ClassifierRecipe, as_dict, keys
 from erase.recipes.settings import flags_of
-from erase.runs.folder import Graph, Plan
+from erase.runs.classifiers.graph import RETRAINS, STAGES
+from erase.runs.folder import Plan
 from erase.runtime.errors import UserError
 from erase.runtime.files import digest, sha256
-
-STAGES = Graph(
-    outputs={
-        "train": ("split.json", "base"),
-        "mask": ("mask.safetensors",),
-        "unlearn": ("model.safetensors", "unlearning"),
-        "retrain": ("retrain",),
-        "eval": ("report.json", "report.html", "report.md", "report.csv"),
-    },
-    upstream={
-        "train": (),
-        "mask": ("train",),
-        "unlearn": ("train", "mask"),
-        "retrain": ("train",),
-        "eval": ("train", "unlearn", "retrain"),
-    },
-    commands={stage: (stage,) for stage in ("train", "mask", "unlearn", "retrain", "eval")},
-    program="erase classifier run",
-)
-RETRAINS = 3
-"""Models that are retrained, of which a floor has an interval."""
 
 
 @dataclass(frozen=True, eq=False)
