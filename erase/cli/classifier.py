@@ -13,6 +13,7 @@ from erase.cli.arguments import Parser
 from erase.recipes.classifier import flags, list_recipes, load_recipe, recipe_about
 from erase.recipes.settings import Flag, flags_of
 from erase.runtime import processes
+from erase.runtime.errors import UserError
 from erase.runtime.places import short
 
 RUN = "train, forget, retrain and report: one model, one recipe"
@@ -27,6 +28,10 @@ def add_commands(parser: ArgumentParser) -> None:
     """The commands below ``erase classifier``, whose parser is a command's already."""
     commands = parser.add_subcommands(dest="subcommand", required=True)
     commands.add_subcommand("run", _run_parser(), help=RUN)
+    text = "recipes side by side: the same data, forget sets, seeds and retrained models"
+    commands.add_subcommand("compare", _compare_parser(text), help=text)
+    text = "search a recipe's settings on another forget set, with as many trials for each recipe"
+    commands.add_subcommand("tune", _tune_parser(text), help=text)
     text = "methods, recipes, data, models and metrics of classifiers"
     listing = Parser(text, "erase classifier list [WHAT]")
     listing.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="only these")
@@ -39,6 +44,7 @@ def _run_parser() -> ArgumentParser:
     parser = Parser(RUN, "erase classifier run [options]")
     add = parser.add_argument
     add_what(parser)
+    add("--split", type=str, help="split.json of an earlier run, instead of drawing one")
     add("--recipe", type=str, default="salun", help="a name or a .toml file (default: salun)")
     add("--seed", type=int, default=0, help="random seed, >= 0 (default: 0)")
     add("--out", type=str, help="run folder (default: runs/MODEL-DATA-FORGET-RECIPE-SEED)")
@@ -57,7 +63,45 @@ def _run_parser() -> ArgumentParser:
     return parser
 
 
-def add_what(parser: Parser) -> None:
+def _compare_parser(text: str) -> ArgumentParser:
+    from erase.runs.classifiers.graph import RETRAINS
+
+    parser = Parser(text, "erase classifier compare --recipes A,B,… --forget C,D,… [options]")
+    add = parser.add_argument
+    add_what(parser, several=True)
+    add("--recipes", type=str, action="append", help="names or .toml files, by commas")
+    add("--seeds", type=int, default=1, help="bases, with the seeds 0, 1, … (default: 1)")
+    _add_places(parser, RETRAINS)
+    return parser
+
+
+def _tune_parser(text: str) -> ArgumentParser:
+    from erase.runs.classifiers.graph import RETRAINS
+
+    parser = Parser(text, "erase classifier tune --recipe NAME --forget SPEC [options]")
+    add = parser.add_argument
+    add_what(parser)
+    add("--recipe", type=str, help="a name or a .toml file: the settings to search around")
+    add("--trials", type=int, default=8, help="settings to try, >= 1 (default: 8)")
+    _add_places(parser, RETRAINS)
+    return parser
+
+
+def _add_places(parser: Parser, retrains: int) -> None:
+    add = parser.add_argument
+    add("--out", type=str, help="folder of the results (default: below runs/)")
+    add(
+        "--retrains",
+        type=int,
+        default=retrains,
+        help=f"retrained models for each forget set, shared by all (default: {retrains})",
+    )
+    add("--dry-run", action="store_true", help="print what is finished and what is not")
+    add_computing(parser)
+    add_values(parser)
+
+
+def add_what(parser: Parser, several: bool = False) -> None:
     """What forgets what."""
     add = parser.add_argument
     add(
@@ -74,8 +118,10 @@ def add_what(parser: Parser) -> None:
         help='a name from "erase classifier list data", with @PLACE where it needs one '
         "(default: mini, the bundled drawings)",
     )
-    add("--forget", type=str, help=FORGET)
-    add("--split", type=str, help="split.json of an earlier run, instead of drawing one")
+    if several:
+        add("--forget", type=str, action="append", help=f"by commas, {FORGET}")
+    else:
+        add("--forget", type=str, help=FORGET)
     add("--train-samples", type=int, help="samples to train on (default: all)")
     add(
         "--validation",
@@ -153,6 +199,9 @@ def run_classifier(options: Namespace, typed: Sequence[str]) -> None:
     if options.subcommand == "list":
         print(listing(chosen.what))
         return
+    if options.subcommand in ("compare", "tune"):
+        _study(options.subcommand, chosen, f"erase {shlex.join(map(short, typed))}")
+        return
     from erase.runs.classifiers.dryrun import describe
     from erase.runs.classifiers.execute import execute
     from erase.runs.classifiers.graph import STAGES
@@ -189,6 +238,52 @@ def run_classifier(options: Namespace, typed: Sequence[str]) -> None:
     report = execute(run, stages, chosen.overwrite, command=command)
     if report and processes.is_main():
         print("\n".join([*report["verdict"], str(run.out / "report.html")]), flush=True)
+
+
+def _study(command: str, chosen: Namespace, typed: str) -> None:
+    """``compare`` and ``tune``."""
+    from erase.cli.options import names
+    from erase.runs.classifiers.run import Draw
+    from erase.study.classifiers import compare, tune
+    from erase.study.classifiers.matrix import Common, make_cells, run_cells
+
+    processes.refuse_several()
+    common = Common(
+        chosen.model,
+        chosen.data,
+        Draw(chosen.train_samples, chosen.validation, chosen.attack),
+        training_values(chosen),
+        chosen.retrains,
+        chosen.device,
+        chosen.deterministic,
+    )
+    values = recipe_values(chosen)
+    if not chosen.forget:
+        raise UserError("What to forget is not said: give --forget random:0.1, class:NAME, ….")
+    if command == "tune":
+        if not chosen.recipe:
+            raise UserError("No recipe was given: add --recipe, e.g. --recipe salun.")
+        recipe = load_recipe(chosen.recipe, values)
+        out = Path(chosen.out) if chosen.out else tune.default_out(recipe.name, chosen.forget)
+        cells = tune.make_trials(common, recipe, chosen.forget, chosen.trials, out)
+    else:
+        if not chosen.recipes:
+            raise UserError("No recipes were given: add --recipes, e.g. --recipes salun,finetune.")
+        out = Path(chosen.out or "runs/classifiers")
+        recipes = [load_recipe(name, values) for name in names(chosen.recipes)]
+        cells = make_cells(common, recipes, names(chosen.forget), range(chosen.seeds), out)
+    if chosen.dry_run:
+        for cell in cells:
+            state = "finished" if cell.result() is not None else "to do"
+            print(f"{state:8s}  {cell.recipe}, {cell.forget}, seed {cell.seed}")
+        return
+    failed = run_cells(cells)
+    if command == "tune":
+        print(tune.conclude(recipe, cells, out, typed))
+    else:
+        print(compare.summarise(cells, out, typed))
+    if failed:
+        raise UserError(f"{len(failed)} of {len(cells)} runs failed; the others are done.")
 
 
 def _recipes() -> list[Sequence[str]]:

@@ -86,9 +86,11 @@ def _pools(shop: Workshop) -> dict[Part, Pool]:
         ("attack", split.attack),
         ("forgotten", split.forgotten),
     )
-    for part, numbers in judged:
+    for part, numbers in judged if run.judged == "test" else ():
         if numbers:
             at = torch.tensor(numbers)
             labels = data.test.labels[at]
             found[part] = Pool(data.test, at, labels, BATCH, (run.seed, part), device)
+    if run.judged == "validation":
+        found["test"] = found.pop("validation")
     return found

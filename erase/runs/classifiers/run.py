@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from erase.classifiers.data import load_data
 from erase.classifiers.models import parse_model
@@ -36,6 +36,7 @@ class ClassifierRun:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         deterministic: the same bits on every run of a GPU.
         shared: folder where runs find each other's base and retrained models; None for none.
+        judged: samples that stand for the test's in every figure; a search takes validation.
     """
 
     model: str
@@ -49,6 +50,7 @@ class ClassifierRun:
     device: str = "auto"
     deterministic: bool = False
     shared: Path | None = None
+    judged: Literal["test", "validation"] = "test"
 
     @property
     def weights(self) -> Path | None:
@@ -175,7 +177,7 @@ def make_plan(run: ClassifierRun) -> Plan:
                 **{k: flat[k] for k in keys(run.recipe.method, "unlearn")},
             },
             "retrain": {"retrains": run.retrains},
-            "eval": {},
+            "eval": {} if run.judged == "test" else {"judged": run.judged},
         },
         STAGES,
     )

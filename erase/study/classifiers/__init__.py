@@ -1,0 +1,1 @@
+"""Many runs of classifiers: comparisons and searches."""
