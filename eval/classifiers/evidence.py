@@ -75,3 +75,28 @@ def right(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.
     """Whether each sample (N,) is classified as its label."""
     found: NDArray[np.bool_] = logits.argmax(1) == labels
     return found
+
+
+def margin(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """log p_y - log Σ_{k≠y} p_k (N,) of each sample's label y: the logit of its confidence.
+
+    It grows with -loss, and does not saturate where the confidence is 1 in floating point.
+    """
+    from scipy.special import logsumexp
+
+    rows = np.arange(len(labels))
+    others = logits.astype(np.float64)
+    own = others[rows, labels]
+    others[rows, labels] = -np.inf
+    found: NDArray[np.float64] = own - logsumexp(others, axis=1)
+    return found
+
+
+def drawn(count: int, most: int, *key: int | str) -> NDArray[np.int64]:
+    """Numbers of ``most`` of ``count`` samples, or of all if there are fewer, in a drawn order."""
+    import torch
+
+    from erase.runtime.seeding import generator
+
+    found: NDArray[np.int64] = torch.randperm(count, generator=generator(*key))[:most].numpy()
+    return found

@@ -42,7 +42,7 @@ def loss_curve(steps: Sequence[Mapping[str, Any]]) -> str:
     Args:
         steps: ``{step, loss, forget, retain}``; the parts may be None.
     """
-    figure, axes = _figure()
+    figure, axes = canvas()
     names = [n for n in ("forget", "retain") if steps[0][n] is not None] or ["loss"]
     x = np.array([s["step"] for s in steps], float)
     for name, colour in zip(names, (ERASED, BASE), strict=False):
@@ -57,7 +57,7 @@ def loss_curve(steps: Sequence[Mapping[str, Any]]) -> str:
         axes.set_ylim(bottom=0)
     axes.margins(x=0)
     if len(names) > 1:
-        _legend(axes)
+        legend(axes)
     return svg(figure, "loss")
 
 
@@ -67,7 +67,7 @@ def saliency_by_layer(parameters: Sequence[Mapping[str, Any]]) -> str:
     Args:
         parameters: ``{name, masked, size}``.
     """
-    figure, axes = _figure()
+    figure, axes = canvas()
     layers = by_module(parameters)
     groups = by_block(layers)
     marks: dict[tuple[str, float], list[tuple[float, float]]] = {}
@@ -96,7 +96,7 @@ def saliency_by_layer(parameters: Sequence[Mapping[str, Any]]) -> str:
     pad = max(2.0, 0.08 * (high - low))
     axes.set_ylim(max(-2.0, low - pad), min(102.0, high + pad))
     axes.set_ylabel("weights that may move, %")
-    _legend(axes, columns=2)
+    legend(axes, columns=2)
     return svg(figure, "saliency")
 
 
@@ -113,7 +113,7 @@ def trade_off(rows: Sequence[Mapping[str, Any]]) -> str:
     Args:
         rows: ``{recipe, figures}``, with ``ua`` and ``ira`` as ``{value, low, high}`` or None.
     """
-    figure, axes = _figure()
+    figure, axes = canvas()
     shown = [r for r in rows if r["figures"]["ua"] and r["figures"]["ira"]]
     placed: list[tuple[float, float]] = []
     for number, r in enumerate(shown):
@@ -140,7 +140,7 @@ def trade_off(rows: Sequence[Mapping[str, Any]]) -> str:
     axes.set_ylabel("UA, % (up: erased)")
     for low, limit in ((axes.get_xlim()[0], axes.set_xlim), (axes.get_ylim()[0], axes.set_ylim)):
         limit(max(0.0, min(low, 95.0)), 100.0)
-    legend = axes.legend(
+    names = axes.legend(
         loc="center left",
         bbox_to_anchor=(1.0, 0.5),
         frameon=False,
@@ -149,7 +149,7 @@ def trade_off(rows: Sequence[Mapping[str, Any]]) -> str:
         handletextpad=0.3,
     )
     # The legend's marks are of one size, whatever stands around them in the plot.
-    for handle in legend.legend_handles:
+    for handle in names.legend_handles:
         cast(Line2D, handle).set_markersize(5.5)
     return svg(figure, "tradeoff")
 
@@ -162,7 +162,7 @@ def differences(pairs: Sequence[Mapping[str, Any]], key: str, few: int) -> str:
         key: the figure.
         few: groups (concepts) below which no difference is called clear.
     """
-    figure, axes = _figure()
+    figure, axes = canvas()
     shown = [p for p in pairs if p[key]]
     figure.set_figheight(min(HEIGHT, 0.8 + 0.28 * len(shown)))
     for place, pair in enumerate(shown):
@@ -243,9 +243,16 @@ def kind_of(name: str) -> str:
     return KINDS[2] if re.search(r"(^|\.)conv\w*(\.|$)", name) else KINDS[3]
 
 
-def _figure() -> tuple[Figure, Axes]:
+def canvas() -> tuple[Figure, Axes]:
+    """An empty plot of the pages' usual size."""
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     axes = figure.add_subplot()
+    dress(axes)
+    return figure, axes
+
+
+def dress(axes: Axes) -> None:
+    """Gives axes the colours and sizes of the pages' plots."""
     axes.set_facecolor("none")
     axes.spines[["top", "right"]].set_visible(False)
     for spine in axes.spines.values():
@@ -253,10 +260,10 @@ def _figure() -> tuple[Figure, Axes]:
     axes.tick_params(colors=QUIET, labelsize=9.5, length=3, width=0.8)
     axes.xaxis.label.set(color=QUIET, size=9.5)
     axes.yaxis.label.set(color=QUIET, size=9.5)
-    return figure, axes
 
 
-def _legend(axes: Axes, columns: int = 2) -> None:
+def legend(axes: Axes, columns: int = 2) -> None:
+    """The names of what is drawn, above the plot."""
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 1.0),
@@ -288,9 +295,7 @@ def svg(figure: Figure, name: str) -> str:
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font: \1px var(--sans)", text)
     text = re.sub(r"font-family: [^;\"]+", "font-family: var(--sans)", text)
-    text = re.sub(
-        r"\b(figure|axes|text|patch|line2d|matplotlib\.axis)_(\d+)\b", rf"{name}-\1-\2", text
-    )
+    text = re.sub(r'\bid="([A-Za-z][\w.]*?)_(\d+)"', rf'id="{name}-\1-\2"', text)
     for stand_in, variable in COLOURS.items():
         text = text.replace(stand_in, f"var(--{variable})")
     return text

@@ -9,6 +9,8 @@ in every report, table and comparison. It offers
 and, where the default does not fit,
 
     RANK                                       where its figures stand among those of other metrics
+    BOUNDS                                     by key, the least and the most that a figure can be,
+                                               to which intervals are cut; shares need none
 
 ``references`` are the retrained models; asked about one of these, the others. What can't be
 measured is a figure without a value, with the reason. Its first line is what
@@ -40,6 +42,13 @@ def list_metrics() -> list[str]:
 def columns() -> list[Column]:
     """The figures that there may be, in order."""
     return [column for name in list_metrics() for column in _module(name).COLUMNS]
+
+
+def bounds() -> dict[str, tuple[float, float]]:
+    """The least and the most that a figure can be, by its key, where a metric says so."""
+    shares = {column.key: (0.0, 1.0) for column in columns() if column.unit == "%"}
+    own = [getattr(_module(name), "BOUNDS", {}) for name in list_metrics()]
+    return {**shares, **{key: ends for found in own for key, ends in found.items()}}
 
 
 def measure(case: Case, side: Side, references: Sequence[Side]) -> list[Figure]:

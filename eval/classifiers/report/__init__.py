@@ -1,0 +1,1 @@
+"""The report of a classifier that was to forget, beside models that never knew."""

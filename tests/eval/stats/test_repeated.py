@@ -1,0 +1,42 @@
+"""Means over a few repetitions."""
+
+from __future__ import annotations
+
+import pytest
+from scipy import stats
+
+from erase.eval.stats.repeated import Repeated, repeated, within
+
+
+def test_the_interval_is_students() -> None:
+    values = [0.10, 0.13, 0.11, 0.16]
+    found = repeated(values)
+    low, high = stats.t.interval(0.95, 3, loc=0.125, scale=stats.sem(values))
+    assert (found.value, found.n) == (pytest.approx(0.125), 4)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_by_hand_on_three() -> None:
+    # s = 1, so the half width is 4.302653 / sqrt(3) = 2.484138.
+    found = repeated([1.0, 2.0, 3.0])
+    assert found.low == pytest.approx(2 - 2.484138, abs=1e-6)
+    assert found.high == pytest.approx(2 + 2.484138, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], Repeated(None, 0, reason="no model")),
+        ([0.5], Repeated(0.5, 1, reason="1 model, an interval needs 3")),
+        ([0.5, 1.0], Repeated(0.75, 2, reason="2 models, an interval needs 3")),
+    ],
+)
+def test_too_few_have_a_reason_in_place_of_an_interval(
+    values: list[float], expected: Repeated
+) -> None:
+    assert repeated(values) == expected
+    assert within(expected) == expected
+
+
+def test_an_interval_is_cut_to_what_can_be() -> None:
+    assert within(Repeated(0.5, 3, -0.2, 1.2), 0, 1) == Repeated(0.5, 3, 0, 1)
