@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -96,6 +96,10 @@ class Pool:
             place,
             torch.zeros_like(place),
         )
+
+    def all(self) -> Iterator[Batch]:
+        """Every sample once, in order, as it is."""
+        return map(self.rows, torch.arange(len(self)).split(self.batch))
 
 
 def joined(first: Pool, second: Pool, key: tuple[int | str, ...], in_turn: bool = False) -> Pool:

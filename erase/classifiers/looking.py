@@ -13,5 +13,4 @@ from erase.classifiers.models import Classifier
 def predictions(classifier: Classifier, pool: Pool) -> Tensor:
     """Logits float32 (N, K) on the CPU of every sample in order, in evaluation mode."""
     classifier.network.eval()
-    parts = torch.arange(len(pool)).split(pool.batch)
-    return torch.cat([classifier.logits(pool.rows(p).x).float().cpu() for p in parts])
+    return torch.cat([classifier.logits(batch.x).float().cpu() for batch in pool.all()])

@@ -11,7 +11,9 @@ import torch
 from erase.classifiers.batches import Pool
 from erase.classifiers.looking import predictions
 from erase.eval.classifiers.evidence import Case, Part, Side
-from erase.eval.classifiers.report import write_report
+from erase.eval.classifiers.report.evaluate import evaluate, write
+from erase.eval.classifiers.report.schema import Facts
+from erase.recipes.classifier import as_dict
 from erase.runs.classifiers.run import ClassifierRun
 from erase.runs.classifiers.stages import WEIGHTS
 
@@ -62,7 +64,30 @@ def prove(shop: Workshop, folder: RunFolder) -> None:
         side(f"retrain-{number}", run.out / "retrain" / str(number) / WEIGHTS, "retrain")
         for number in range(run.retrains)
     ]
-    write_report(run.out, case, base, unlearned, retrained, folder.facts)
+    write(evaluate(case, base, unlearned, retrained, _facts(run, folder)), run.out)
+
+
+def _facts(run: ClassifierRun, folder: RunFolder) -> Facts:
+    """How the models came to be."""
+    told = folder.facts
+    records = {name: record for name, record in folder.stages.items() if record.get("finished")}
+    return Facts(
+        run={
+            "model": run.model,
+            "data": run.data.spec,
+            "forget": run.split.spec,
+            "recipe": run.recipe.name,
+            "method": run.recipe.method,
+            "seed": run.seed,
+        },
+        recipe=as_dict(run.recipe),
+        split={"seed": run.split.seed, "sha256": run.split.digest()},
+        device=told["device"],
+        made_with=told["versions"],
+        commands=tuple(told.get("commands", ())),
+        seconds={name: record["seconds"] for name, record in records.items()},
+        peak_memory_mb={name: record["peak_memory_mb"] for name, record in records.items()},
+    )
 
 
 def _pools(shop: Workshop) -> dict[Part, Pool]:

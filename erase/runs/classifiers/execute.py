@@ -103,9 +103,9 @@ def execute(
                     _do(stage, shop, plan.digests()[stage], record, folder)
         if "eval" not in wanted:
             return {}
-        from erase.eval.classifiers.report import read_report
+        from erase.eval.report.result import read_object
 
-        return read_report(run.out)
+        return read_object(run.out / "report.json")
 
 
 def _do(stage: str, shop: Workshop, key: str, record: dict[str, Any], folder: RunFolder) -> None:

@@ -25,8 +25,9 @@ from erase.runtime.files import write_json
 from erase.runtime.machine import versions
 
 CELL = "cell.json"
-KEPT = ("summary", "figures", "distances", "verdict")
-"""Of a report, what a cell keeps."""
+KEPT = ("summary", "conclusion", "forgotten", "confidence")
+"""Of a report, what a cell keeps beside the figures of its sides."""
+SIDES = ("base", "unlearned", "retrain")
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,7 @@ def keep(cell: Cell, report: Mapping[str, Any]) -> None:
             "model": run.architecture,
             "data": run.data.spec.partition("@")[0],
             "versions": versions(),
-            **{name: report[name] for name in KEPT if name in report},
+            **{name: report[name] for name in KEPT},
+            "figures": [row for row in report["figures"] if row["side"] in SIDES],
         },
     )
