@@ -200,7 +200,7 @@ def conclude(found: Summary) -> Conclusion:
     if found.mean_gap.low is None or found.floor.high is None:
         return "nothing concluded"
     near = found.mean_gap.low <= found.floor.high
-    return "as near as retraining" if near else "further than retraining"
+    return "within reach of the floor" if near else "beyond the floor"
 
 
 def _forgotten(case: Case, facts: Facts) -> Forgotten:

@@ -30,7 +30,7 @@ def render(report: Report) -> str:
         p=report["provenance"],
         facts_told=facts,
         title=tables.title(report),
-        tag=words.TAGS[report["conclusion"]],
+        tone=words.TONES[report["conclusion"]],
         gap_columns=tables.GAPS,
         gaps=tables.gaps(report),
         distances=Markup(distances(report)) if report["retrained"] else None,

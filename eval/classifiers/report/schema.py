@@ -15,7 +15,7 @@ from erase.eval.stats.repeated import Repeated
 SCHEMA = 1
 """Number of the layout of ``report.json``; grows when a field changes its meaning or goes."""
 Conclusion = Literal[
-    "as near as retraining", "further than retraining", "barely forgotten", "nothing concluded"
+    "within reach of the floor", "beyond the floor", "barely forgotten", "nothing concluded"
 ]
 
 

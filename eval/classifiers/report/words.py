@@ -11,13 +11,13 @@ from erase.eval.pages import phrases
 from erase.runtime.words import counted
 
 Report = Mapping[str, Any]
-TAGS = {
-    "as near as retraining": ("better", "no further than the floor"),
-    "further than retraining": ("worse", "further than the floor"),
-    "barely forgotten": ("worse", "barely forgotten"),
-    "nothing concluded": ("quiet", "nothing concluded"),
+TONES = {
+    "within reach of the floor": "better",
+    "beyond the floor": "worse",
+    "barely forgotten": "worse",
+    "nothing concluded": "quiet",
 }
-"""A conclusion's tone and words."""
+"""Of the conclusions."""
 SIDES = ("unlearned", "base", "retrain")
 
 
@@ -81,12 +81,12 @@ def _concluded(report: Report) -> list[str]:
                 f"Barely forgotten: its UA, {own}, is nearer to the untouched model’s {base} than "
                 f"to the retrained models’ {right}, so a small gap says little."
             ]
-        case "as near as retraining":
+        case "within reach of the floor":
             return [
-                "The two intervals meet: these four figures do not tell it from a retrained model. "
-                "Other figures may; see below."
+                "The two intervals meet: by this average it is not told from a retrained model. "
+                "Single figures may tell it; see below."
             ]
-        case "further than retraining":
+        case "beyond the floor":
             return ["It is further away than retrained models are from each other."]
         case _:
             reason = found["mean_gap"]["reason"]

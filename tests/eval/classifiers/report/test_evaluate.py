@@ -109,10 +109,10 @@ def test_every_figure_that_is_printed_has_an_interval_or_a_reason() -> None:
 def test_near_and_far_are_held_against_the_floor() -> None:
     others = {"r1": (9, 0, 12, 9), "r2": (10, 0, 13, 10), "r3": (11, 0, 12, 11)}
     near = of(saying(base=(0, 0, 10, 0), unlearned=(10, 0, 12, 10), **others))
-    assert near["conclusion"] == "as near as retraining"
+    assert near["conclusion"] == "within reach of the floor"
     assert any("The two intervals meet" in sentence for sentence in near["verdict"])
     far = of(saying(base=(0, 0, 10, 0), unlearned=(50, 0, 12, 50), **others))
-    assert far["conclusion"] == "further than retraining"
+    assert far["conclusion"] == "beyond the floor"
     said = plain(far)
     assert "is wrong about these samples more often than they are" in said
     assert "UA is not “higher is better” here" in said
