@@ -41,7 +41,8 @@ def prove(shop: Workshop, folder: RunFolder) -> None:
         forgotten=run.data.classes.index(run.split.spec.partition(":")[2])
         if run.split.kind == "class"
         else None,
-        seed=run.seed,
+        # The split's: what is drawn of the samples is the same for every base.
+        seed=run.split.seed,
         pools=pools,
     )
 

@@ -1,0 +1,123 @@
+"""What cells say together: means over seeds, gaps to Retrain beside their floor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+from erase.eval.classifiers.gap import FOUR, MODEL, barely_forgotten
+from erase.eval.stats.repeated import Repeated, repeated, within
+
+Cell = Mapping[str, Any]
+"""The content of a ``cell.json``: a run's summary and figures with its recipe, forget set, seed."""
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A recipe on one forget set.
+
+    Attributes:
+        name: of the recipe; ``untouched`` and ``Retrain`` for the two ends.
+        four: UA, RA, TA and MIA, means over the seeds; of Retrain over the retrained models.
+        distances: those minus the retrained models' means.
+        gap: of means over the seeds, from the means of the retrained models.
+        mean_gap: mean over the seeds of the gap of each from the retrained models, on average over
+            these; of Retrain, the floor.
+        cost: samples seen as a share of Retrain's, mean over the seeds.
+        barely: whether UA is nearer to the untouched model's than to Retrain's.
+        seeds: how many.
+    """
+
+    name: str
+    four: Mapping[str, Repeated]
+    distances: Mapping[str, float | None]
+    gap: float | None
+    mean_gap: Repeated
+    cost: float | None
+    barely: bool
+    seeds: int
+
+
+def compare(cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
+    """By what is forgotten, a line for each recipe between the untouched model and Retrain.
+
+    Args:
+        cells: finished ones, in the order of the recipes.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for forget in dict.fromkeys(cell["forget"] for cell in cells):
+        own = [cell for cell in cells if cell["forget"] == forget]
+        first = [cell for cell in own if cell["recipe"] == own[0]["recipe"]]
+        lines = [_line("untouched", first, "base", "base_")]
+        for recipe in dict.fromkeys(cell["recipe"] for cell in own):
+            lines.append(_line(recipe, [c for c in own if c["recipe"] == recipe], "unlearned", ""))
+        found[forget] = [asdict(line) for line in [*lines, _retrain(first[0])]]
+    return found
+
+
+def _values(cells: Sequence[Cell], *path: str) -> list[float]:
+    """A figure of every cell that has it."""
+    found = []
+    for cell in cells:
+        value: Any = cell["summary"]
+        for key in path:
+            value = value[key]
+        if value["value"] is not None:
+            found.append(float(value["value"]))
+    return found
+
+
+def _line(name: str, cells: Sequence[Cell], side: str, prefix: str) -> Line:
+    four = {key: within(repeated(_values(cells, side, key), SEED), 0.0, 1.0) for key in FOUR}
+    retrained = {key: cells[0]["summary"]["retrain"][key]["value"] for key in FOUR}
+    base = fmean(_values(cells, "base", "ua"))
+    distances = {
+        key: None
+        if (own := four[key].value) is None or retrained[key] is None
+        else own - retrained[key]
+        for key in FOUR
+    }
+    known = [abs(d) for d in distances.values() if d is not None]
+    ua = four["ua"].value
+    barely = (
+        side == "unlearned"
+        and ua is not None
+        and retrained["ua"] is not None
+        and barely_forgotten(ua, base, retrained["ua"])
+    )
+    costs = [
+        float(row["value"])
+        for cell in cells
+        for row in cell["figures"]
+        if (row["key"], row["side"]) == ("cost_samples", side) and row["value"] is not None
+    ]
+    return Line(
+        name,
+        four,
+        distances,
+        fmean(known) if len(known) == len(FOUR) else None,
+        within(repeated(_values(cells, f"{prefix}mean_gap"), SEED)),
+        fmean(costs) if costs and side == "unlearned" else None,
+        barely,
+        len(cells),
+    )
+
+
+def _retrain(cell: Cell) -> Line:
+    own = cell["summary"]
+    four = {key: Repeated(**own["retrain"][key]) for key in FOUR}
+    floor = Repeated(**own["floor"])
+    return Line("Retrain", four, dict.fromkeys(FOUR, 0.0), None, floor, 1.0, False, floor.n)
+
+
+def note(lines: Sequence[Mapping[str, Any]]) -> str:
+    """How the lines of a forget set are to be read."""
+    seeds, models = lines[0]["seeds"], lines[-1]["seeds"]
+    return (
+        f"Means over {seeds} seed{'s' if seeds != 1 else ''}, of Retrain over {models} {MODEL}"
+        f"{'s' if models != 1 else ''}; Retrain's gap is the floor, the distance of two "
+        f"{MODEL}s."
+    )

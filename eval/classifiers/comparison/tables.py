@@ -1,0 +1,127 @@
+"""The comparison as Markdown, CSV and one self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from erase.eval.classifiers import plots
+from erase.eval.classifiers.comparison.compare import note
+from erase.eval.classifiers.gap import FOUR
+from erase.eval.classifiers.report.tables import points
+from erase.eval.classifiers.report.words import asked
+from erase.eval.pages import phrases, table
+from erase.eval.pages.html import template
+from erase.eval.pages.table import Cell, Column, Row
+
+COLUMNS = (
+    Column("name", "recipe"),
+    *(Column(key, key.upper(), "%") for key in FOUR),
+    Column("mean_gap", "gap, points", better="down"),
+    Column("gap", "gap of means, points", better="down"),
+    Column("cost", "samples, share of Retrain’s", "%", "down"),
+)
+CSV = (
+    "forget",
+    "recipe",
+    "figure",
+    "value",
+    "n",
+    "low",
+    "high",
+)
+Result = Mapping[str, Sequence[Mapping[str, Any]]]
+"""By what is forgotten, the lines; see ``compare.compare``."""
+
+
+def rows(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """A row of ``COLUMNS`` for each line."""
+    found: list[Row] = []
+    for line in lines:
+        end = line["name"] in ("untouched", "Retrain")
+        row: dict[str, Any] = {
+            "name": Cell(line["name"], "barely forgotten" if line["barely"] else "")
+        }
+        for key in FOUR:
+            far = line["distances"][key]
+            away = "" if end or far is None else f"{phrases.points(far)} from Retrain"
+            value = line["four"][key]["value"]
+            row[key] = Cell(phrases.DASH if value is None else phrases.number(value), away)
+        row["mean_gap"] = points(line["mean_gap"])
+        row["gap"] = Cell(phrases.DASH if line["gap"] is None else f"{100 * line['gap']:.1f}")
+        row["cost"] = Cell(phrases.DASH if line["cost"] is None else phrases.number(line["cost"]))
+        found.append({**row, "css": "base"} if end else row)
+    return found
+
+
+def markdown(result: Result) -> str:
+    """A table for each forget set."""
+    parts = []
+    for forget, lines in result.items():
+        parts += [f"Forget {forget}:", table.markdown(COLUMNS, rows(lines)), note(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def csv(result: Result) -> str:
+    """A line for each figure."""
+    found: list[Row] = []
+    for forget, lines in result.items():
+        for line in lines:
+            own = {**line["four"], "mean_gap": line["mean_gap"]}
+            found += [
+                {"forget": forget, "recipe": line["name"], "figure": key}
+                | {end: value[end] for end in ("value", "n", "low", "high")}
+                for key, value in own.items()
+            ]
+            plain = {"gap": line["gap"], "cost": line["cost"]}
+            found += [
+                {"forget": forget, "recipe": line["name"], "figure": key, "value": value}
+                for key, value in plain.items()
+            ]
+    return table.csv(CSV, found)
+
+
+def page(
+    result: Result, cells: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], command: str
+) -> str:
+    """``compare.html``.
+
+    Args:
+        result: of ``compare``.
+        cells: what it was made of.
+        facts: what all cells have alike, by name.
+        command: as it was typed.
+    """
+    sections = [
+        {
+            "title": asked(next(c["forgotten"] for c in cells if c["forget"] == forget)),
+            "forget": forget,
+            "rows": rows(lines),
+            "note": note(lines),
+            "plot": Markup(_plot(lines, number)),
+        }
+        for number, (forget, lines) in enumerate(result.items())
+    ]
+    html: str = template("classifiers.html.j2").render(
+        title=f"{len({c['recipe'] for c in cells})} ways to unlearn, beside retraining",
+        sections=sections,
+        columns=COLUMNS,
+        facts=facts,
+        command=command,
+    )
+    return html
+
+
+def _plot(lines: Sequence[Mapping[str, Any]], number: int) -> str:
+    """The gap of every recipe, with the floor."""
+    shown = [line for line in lines if line["name"] != "Retrain"]
+    floor = lines[-1]["mean_gap"]
+    return plots.bars(
+        [line["name"] for line in shown],
+        {"unlearned": [line["mean_gap"] for line in shown]},
+        [floor] * len(shown),
+        name=f"gaps-{number}",
+        unit="distance from a retrained model, points",
+    )
