@@ -93,7 +93,7 @@ def test_a_requirement_that_is_not_met_ends_with_exit_code_3(
     ]
     # The conclusion is told all the same, with its rules.
     assert "Nothing is concluded about erasing church" in said.out.replace("a church", "church")
-    assert "Erased: the 95 % interval of UA lies above 90 %" in said.out
+    assert "Erased: the 95\u00a0% interval of UA lies above 90\u00a0%" in said.out
 
 
 def test_mask_file_tells_shapes_and_provenance(finished: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_pipeline_differs_in_its_denoiser_alone(tiny_folder: Path, tmp_path: P
         with pytest.raises(UserError, match="prediction_type v_prediction, but the base.* epsilon"):
             included_state(place, base)
     config.write_text(json.dumps({**facts, "rescale_betas_zero_snr": True}))
-    with pytest.raises(UserError, match="rescale_betas_zero_snr True, and the base"):
+    with pytest.raises(UserError, match="rescale_betas_zero_snr True, but the base"):
         included_state(theirs, base)
     config.write_text(json.dumps(facts))
     weights = theirs / "unet" / "diffusion_pytorch_model.safetensors"

@@ -58,7 +58,7 @@ def test_a_step_in_parts_ends_as_the_whole_one(tiny: Diffusion, name: str, tmp_p
     ("recipe", "size", "sentence"),
     [
         ("salun-sd", "3", "--micro-batch 3 does not divide the 8 images of a step"),
-        ("fmn", "2", "one over the whole batch"),
+        ("fmn", "2", "computed over the whole batch"),
     ],
 )
 def test_parts_that_do_not_work_out_are_refused(

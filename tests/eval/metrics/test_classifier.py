@@ -124,7 +124,7 @@ def test_judges_must_know_the_classes() -> None:
         build(replace(setting, concept=replace(CHURCH, label="chapel")))
     with pytest.raises(UserError, match="no class 'zebra'"):
         build(replace(setting, pictures=[picture("retain", object="zebra")]))
-    with pytest.raises(UserError, match="not for 'object'"):
+    with pytest.raises(UserError, match="on the axis 'object'"):
         build(replace(setting, judges={"style": judges()["style"]}))
     free = Concept(name="a lorry", kind="text", word="a lorry")
     assert build(replace(setting, anchor=free)).target.anchor is None
