@@ -16,11 +16,12 @@ ARGS ?=
 space := $(subst ,, )
 OUT ?= runs/$(subst /,-,$(subst $(space),-,$(CONCEPT)))
 
-.PHONY: help install erase test test-slow check format clean
+.PHONY: help install erase classifier test test-slow check format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make erase       erase a concept: MODEL=mini CONCEPT=church ANCHOR=truck ARGS='
+	@echo 'make classifier  an image classifier forgets a class, beside models that never saw it'
 	@echo 'make test        the tests (make test-slow: the long ones)'
 	@echo 'make check       style and types'
 	@echo 'make format      fix the style'
@@ -49,6 +50,9 @@ erase: export ERASE_OUT = $(OUT)
 erase: $(INSTALLED)
 	@$(BIN)/erase run --model "$$ERASE_MODEL" --concept "$$ERASE_CONCEPT" \
 	  $${ERASE_ANCHOR:+--anchor "$$ERASE_ANCHOR"} --out "$$ERASE_OUT" $(ARGS)
+
+classifier: $(INSTALLED)
+	@$(BIN)/erase classifier run --forget class:church --out runs/classifier $(ARGS)
 
 # One thread a worker: two of them are hardly faster than one at sizes as small as the tests'.
 test: $(DEVELOPED)

@@ -1,0 +1,90 @@
+"""A comparison's lines, worked out by hand from three cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+
+from erase.eval.classifiers.comparison import tables
+from erase.eval.classifiers.comparison.compare import compare
+from erase.eval.classifiers.gap import FOUR
+
+
+def value(x: float | None, n: int = 3) -> dict[str, Any]:
+    return {"value": x, "n": n, "low": x, "high": x, "reason": None if x is not None else "none"}
+
+
+def four(ua: float, ra: float, ta: float, mia: float) -> dict[str, Any]:
+    return {key: value(x) for key, x in zip(FOUR, (ua, ra, ta, mia), strict=True)}
+
+
+def cell(recipe: str, seed: int, ua: float, mean_gap: float, cost: float = 0.2) -> dict[str, Any]:
+    return {
+        "recipe": recipe,
+        "forget": "random:0.1",
+        "seed": seed,
+        "forgotten": {
+            "spec": "random:0.1",
+            "kind": "random",
+            "label": None,
+            "samples": 10,
+            "retained": 90,
+        },
+        "summary": {
+            "base": four(0.0, 1.0, 0.9, 0.1),
+            "unlearned": four(ua, 1.0, 0.86, 0.3),
+            "retrain": four(0.1, 1.0, 0.88, 0.2),
+            "mean_gap": value(mean_gap),
+            "base_mean_gap": value(0.06),
+            "floor": {"value": 0.005, "n": 3, "low": 0.001, "high": 0.02, "reason": None},
+        },
+        "figures": [{"key": "cost_samples", "side": "unlearned", "value": cost}],
+    }
+
+
+CELLS = [
+    cell("salun", 0, 0.08, 0.04),
+    cell("salun", 1, 0.12, 0.05),
+    cell("salun", 2, 0.16, 0.06),
+    cell("finetune", 0, 0.02, 0.03, 0.5),
+]
+
+
+def test_lines_stand_between_the_untouched_model_and_retrain() -> None:
+    lines = {line["name"]: line for line in compare(CELLS)["random:0.1"]}
+    assert list(lines) == ["untouched", "salun", "finetune", "Retrain"]
+    salun = lines["salun"]
+    assert salun["four"]["ua"]["value"] == pytest.approx(0.12) and salun["seeds"] == 3
+    assert salun["distances"] == pytest.approx({"ua": 0.02, "ra": 0.0, "ta": -0.02, "mia": 0.1})
+    assert salun["gap"] == pytest.approx((0.02 + 0.0 + 0.02 + 0.1) / 4)
+    gap = salun["mean_gap"]
+    # Student's t with two degrees of freedom is 4.3027; the deviation is 0.01.
+    half = 4.302653 * 0.01 / 3**0.5
+    assert (gap["low"], gap["value"], gap["high"]) == pytest.approx(
+        (0.05 - half, 0.05, 0.05 + half)
+    )
+    assert salun["cost"] == pytest.approx(0.2)
+    assert lines["untouched"]["gap"] == pytest.approx((0.1 + 0.0 + 0.02 + 0.1) / 4)
+    assert lines["Retrain"]["mean_gap"]["value"] == 0.005
+
+
+def test_a_small_gap_that_is_won_by_not_forgetting_is_named() -> None:
+    lines = {line["name"]: line for line in compare(CELLS)["random:0.1"]}
+    assert {name for name, line in lines.items() if line["barely"]} == {"finetune"}
+    text = tables.markdown(compare(CELLS))
+    assert "| finetune (barely forgotten) |" in text and "| salun |" in text
+    assert "one seed has no interval" not in text
+    rows = list(csv.DictReader(io.StringIO(tables.csv(compare(CELLS)))))
+    [found] = [r for r in rows if (r["recipe"], r["figure"]) == ("salun", "ua")]
+    assert float(found["value"]) == pytest.approx(0.12) and found["n"] == "3"
+
+
+def test_the_page_has_every_recipe_and_the_floor() -> None:
+    html = tables.page(compare(CELLS), CELLS, {"Data": "toy"}, "erase classifier compare")
+    assert "2 ways to unlearn, beside retraining" in html
+    assert "10 of 100 training samples, drawn at random" in html
+    assert html.count("barely forgotten") == 2  # the row, and what it means
+    assert "erase classifier compare" in html and "<svg" in html

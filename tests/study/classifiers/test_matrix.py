@@ -1,0 +1,107 @@
+"""A matrix of classifiers and a search: shared models, cells that stay finished, the best trial."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from erase.classifiers.methods import load_method
+from erase.recipes.classifier import as_dict, load_recipe
+from erase.runs.classifiers.run import Draw
+from erase.runtime.errors import UserError
+from erase.study.classifiers.compare import summarise
+from erase.study.classifiers.matrix import Common, make_cells, run_cells
+from erase.study.classifiers.tune import conclude, make_trials, trials, tuning_forget
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory: pytest.TempPathFactory) -> Common:
+    rng = np.random.default_rng(0)
+    y = np.arange(80) % 4
+    x = (rng.integers(0, 99, (80, 8, 8)) + 30 * y[:, None, None]).astype(np.uint8)
+    file = tmp_path_factory.mktemp("data") / "toy.npz"
+    np.savez(file, x_train=x, y_train=y, x_test=x[:40], y_test=y[:40])
+    quick = {"epochs": 1.0, "lr": 0.1, "batch": 16}
+    return Common("cnn", f"npz@{file}", Draw(validation=0.25), quick, 2, "cpu")
+
+
+def test_cells_share_models_and_stay_finished_without_them(
+    common: Common, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = [load_recipe(n, {"epochs": 1.0, "batch_size": 16}) for n in ("salun", "finetune")]
+    cells = make_cells(common, recipes, ["random:0.2"], [0, 1], tmp_path)
+    assert [(c.recipe, c.seed) for c in cells] == [
+        ("salun", 0),
+        ("finetune", 0),
+        ("salun", 1),
+        ("finetune", 1),
+    ]
+    assert cells[0].run.split == cells[3].run.split
+    assert run_cells(cells) == []
+    # Two bases and two retrained models for four runs.
+    assert len(list((tmp_path / "shared/models").iterdir())) == 4
+    text = summarise(cells, tmp_path, "erase classifier compare")
+    assert "| salun" in text and "| Retrain |" in text
+    assert (tmp_path / "compare.html").is_file() and (tmp_path / "compare.csv").is_file()
+
+    elsewhere = tmp_path / "copy"
+    for file in tmp_path.glob("cells/*/*/cell.json"):
+        place = elsewhere / file.relative_to(tmp_path)
+        place.parent.mkdir(parents=True)
+        shutil.copy(file, place)
+    copies = make_cells(common, recipes, ["random:0.2"], [0, 1], elsewhere)
+    monkeypatch.setattr("erase.study.classifiers.matrix.execute", lambda *a, **k: 1 / 0)
+    assert run_cells(copies) == []
+    assert summarise(copies, elsewhere, "x").splitlines()[:-1] == text.splitlines()[:-1]
+
+
+def test_names_that_come_twice_are_refused(common: Common, tmp_path: Path) -> None:
+    recipe = load_recipe("salun")
+    with pytest.raises(UserError, match="'salun' is given twice"):
+        make_cells(common, [recipe, recipe], ["random:0.2"], [0], tmp_path)
+
+
+def test_a_search_looks_at_validation_alone_and_keeps_the_best(
+    common: Common, tmp_path: Path
+) -> None:
+    recipe = load_recipe("finetune", {"epochs": 1.0, "batch_size": 16})
+    cells = make_trials(common, recipe, "class:1", 2, tmp_path)
+    assert {cell.forget for cell in cells} == {"class:2"}
+    assert run_cells(cells) == []
+    found: list[dict[str, Any]] = [json.loads((c.run.out / "cell.json").read_text()) for c in cells]
+    validation = len(cells[0].run.split.validation)
+    assert {f["summary"]["unlearned"]["ta"]["n"] for f in found} == {validation}
+    text = conclude(recipe, cells, tmp_path, "erase classifier tune")
+    gaps = [f["summary"]["gap"]["value"] for f in found]
+    best = cells[gaps.index(min(gaps))].run.recipe
+    assert f"| {best.name} ← |" in text
+    chosen = load_recipe(str(tmp_path / "finetune.toml"))
+    assert {**as_dict(chosen), "name": best.name} == as_dict(best)
+
+
+def test_trials_stay_in_the_space() -> None:
+    recipe = load_recipe("neggrad-plus")
+    space, before = load_method("neggrad-plus").SPACE, as_dict(recipe)
+    found = [as_dict(trial) for trial in trials(recipe, 8)]
+    assert found == [as_dict(trial) for trial in trials(recipe, 8)]
+    assert {f["beta"] for f in found} <= {*space["beta"]} and len({f["lr"] for f in found}) > 4
+    for trial in found:
+        assert 0.095 <= trial["lr"] / before["lr"] <= 10.5
+        assert trial["epochs"] == before["epochs"]
+    with pytest.raises(UserError, match="retrain has no setting to vary"):
+        trials(load_recipe("retrain"), 2)
+
+
+def test_what_is_tuned_on_is_never_what_is_compared(common: Common) -> None:
+    from erase.classifiers.data import load_data
+
+    data = load_data(common.data)
+    assert tuning_forget(data, "class:3") == "class:0"
+    assert tuning_forget(data, "random:0.1") == "random:0.1"  # with a seed of its own
+    with pytest.raises(UserError, match="needs another forget set than 'indices:x'"):
+        tuning_forget(data, "indices:x")
