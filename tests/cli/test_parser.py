@@ -64,7 +64,7 @@ def test_help_of_a_method_has_its_own_settings_and_no_others(
 
 def test_help_of_a_recipe_has_its_values(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "run", "--recipe", "esd-x", "--help")
-    assert "in parentheses, the value in esd-x-mini" in text
+    assert "in parentheses, the value in esd-x- mini" in text  # a line ends there
     assert "--x-t-steps N steps of x_t's sampler (>= 1) (15)" in text
     text = shown(capsys, "train", "--model", "sd", "--recipe", "esd-x", "--help")
     assert "--x-t-steps N steps of x_t's sampler (>= 1) (50)" in text

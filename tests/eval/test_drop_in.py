@@ -130,7 +130,7 @@ def test_a_share_of_its_own_can_be_required(place: Path) -> None:
     own = {f["side"]: f["value"] for f in report["figures"] if f["key"] == "light"}
     lines = [line for line in (place / "said").read_text().splitlines() if "asked for" in line]
     assert lines == [
-        f"asked for more: light is {own['erased']:.4g}, and {own['erased'] + 0.01:g} or more is "
+        f"asked for more: light is {own['erased']:.4g}, but {own['erased'] + 0.01:g} or more is "
         "required."
     ]
 

@@ -45,7 +45,7 @@ def test_the_features_are_the_input_of_the_last_layer(wrapped: bool) -> None:
     pool = made.case.pools["forget"]
     found = features(Classifier(model, len(CLASSES)), pool)
     with torch.no_grad():
-        expected = cast(nn.Sequential, inner)[:3](pool.all()[0].x).numpy()
+        expected = cast(nn.Sequential, inner)[:3](pool.rows(torch.arange(len(pool))).x).numpy()
     assert found is not None and np.array_equal(found, expected)
     assert not any(m._forward_hooks for m in model.modules())
 
