@@ -161,7 +161,6 @@ class Data:
         classes: names of the K labels, in order.
         axes: by name, the label's own among them where there is another one beside it.
         training: what is usual for a small network on it.
-        model: spec of the network that is usual for it.
     """
 
     spec: str
@@ -170,7 +169,6 @@ class Data:
     classes: tuple[str, ...]
     axes: Mapping[str, Axis] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
-    model: str = "cnn"
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2 or len({*self.classes}) < len(self.classes):

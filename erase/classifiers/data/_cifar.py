@@ -55,7 +55,6 @@ def read_cifar(
         test=_samples(_records(folder / test, labels), labels),
         classes=tuple(line.strip() for line in lines if line.strip()),
         training=PAPER,
-        model="resnet18",
     )
 
 

@@ -97,7 +97,6 @@ def read(place: str) -> Data:
         train=_samples(train, side),
         test=_samples(test, side),
         classes=tuple(train),
-        model="cnn" if side <= SIDE else "resnet18",
     )
 
 

@@ -26,7 +26,6 @@ def read(place: str) -> Data:
         test=test,
         classes=tuple(map(str, range(10))),
         training=replace(PAPER, augment="none"),
-        model="resnet18",
     )
 
 

@@ -118,6 +118,6 @@ def note(lines: Sequence[Mapping[str, Any]]) -> str:
     seeds, models = lines[0]["seeds"], lines[-1]["seeds"]
     return (
         f"Means over {seeds} seed{'s' if seeds != 1 else ''}, of Retrain over {models} {MODEL}"
-        f"{'s' if models != 1 else ''}; Retrain's gap is the floor, the distance of two "
-        f"{MODEL}s."
+        f"{'s' if models != 1 else ''}; with each figure its distance from Retrain's, in points. "
+        f"Retrain's gap is the floor, the distance of two {MODEL}s."
     )

@@ -46,7 +46,7 @@ def rows(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
         }
         for key in FOUR:
             far = line["distances"][key]
-            away = "" if end or far is None else f"{phrases.points(far)} from Retrain"
+            away = "" if end or far is None else phrases.points(far)
             value = line["four"][key]["value"]
             row[key] = Cell(phrases.DASH if value is None else phrases.number(value), away)
         row["mean_gap"] = points(line["mean_gap"])

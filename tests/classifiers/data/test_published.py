@@ -63,7 +63,7 @@ def test_fashion_mnist_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert found.test.labels.tolist() == list(range(10))
     x = found.train.images(torch.tensor([7, 0]))
     assert (x[:, 0] * 255).numpy() == pytest.approx(made["train"][[7, 0]])
-    assert found.training.augment == "none" and found.model == "cnn"
+    assert found.training.augment == "none"
 
 
 def test_fashion_mnist_that_is_half_there_or_damaged(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_cifar10_is_read_as_it_was_written(tmp_path: Path) -> None:
         x = found.train.images(torch.tensor([13]))[0] * 255  # of the second file
         assert x.numpy() == pytest.approx(made[1][3]) and int(found.train.labels[13]) == 3
         usual = found.training
-        assert (found.model, usual.epochs, usual.lr, usual.batch) == ("resnet18", 182, 0.1, 256)
+        assert (usual.epochs, usual.lr, usual.batch) == (182, 0.1, 256)
         assert (usual.schedule, usual.augment, usual.weight_decay) == ("step", "crop-flip", 5e-4)
 
 
