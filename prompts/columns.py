@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from erase.runtime.errors import UserError
+from erase.runtime.errors import UserError, clipped
 
 _ORIGINS = ("", "sd_", "evaluation_", "eval_", "image_", "img_", "sd_image_", "generation_", "gen_")
 
@@ -72,25 +72,25 @@ def meanings(columns: Iterable[str], what: str) -> dict[str, list[str]]:
         name = plain(column)
         meaning = _MEANING.get(name, "label")
         if meaning != "nameless" and column in named:
-            raise UserError(f"{what} has the column '{column}' twice: remove one.")
+            raise UserError(f"{what} has the column '{clipped(column)}' twice: remove one.")
         named.add(column)
         if meaning == "label" and (like := _LIKE & set(name.split("_"))):
             (kind, *_) = sorted(like)
             raise UserError(
-                f"{what} has the column '{column}', which looks like a {kind} but is not a name "
-                f"that is known: call it {_advice(kind)}, or rename it if it is a label."
+                f"{what} has the column '{clipped(column)}', which looks like a {kind} but is not "
+                f"a name that is known: call it {_advice(kind)}, or rename it if it is a label."
             )
         found.setdefault(meaning, []).append(column)
     prompts = found.get("prompt", [])
     if not prompts:
         prompts = [c for c in found.get("label", []) if plain(c) in TEXTS]
         found["label"] = [c for c in found.get("label", []) if c not in prompts]
-    shown = ", ".join(sorted(named - {""})[:8])
+    shown = clipped(", ".join(sorted(named - {""})[:8]), 200)
     if not prompts:
         raise UserError(f"{what} has no 'prompt' column, only {shown}: add one.")
     if len(prompts) > 1:
         raise UserError(
-            f"{what} has several columns that could be the prompt ({', '.join(prompts)}): call one "
+            f"{what} has several columns that could be the prompt ({clipped(', '.join(prompts), 200)}): call one "
             "'prompt'."
         )
     return {**found, "prompt": prompts}
