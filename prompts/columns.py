@@ -89,9 +89,9 @@ def meanings(columns: Iterable[str], what: str) -> dict[str, list[str]]:
     if not prompts:
         raise UserError(f"{what} has no 'prompt' column, only {shown}: add one.")
     if len(prompts) > 1:
+        several = clipped(", ".join(prompts), 200)
         raise UserError(
-            f"{what} has several columns that could be the prompt ({clipped(', '.join(prompts), 200)}): call one "
-            "'prompt'."
+            f"{what} has several columns that could be the prompt ({several}): call one 'prompt'."
         )
     return {**found, "prompt": prompts}
 
