@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from erase.eval.instruments.judges import ASSUMED, Judge
-from erase.eval.metrics.classifier import Judged
+from erase.eval.recognition import Judged
 from erase.eval.stats.intervals import share
 from erase.runtime.errors import UserError
 

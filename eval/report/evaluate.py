@@ -14,13 +14,14 @@ from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.eval.instruments.setting import Setting
 from erase.eval.judge_checks import assumed, check_knows
 from erase.eval.metrics import Sectioned, build_metric, ranked
-from erase.eval.metrics.classifier import Classifier, Side
+from erase.eval.metrics.classifier import Classifier
 from erase.eval.metrics.classifier import build as build_classifier
 from erase.eval.metrics.clip_score import ClipScore
 from erase.eval.metrics.lpips import Lpips
 from erase.eval.metrics.nudity import Exposed, NudityMetric
 from erase.eval.pages.phrases import called
 from erase.eval.pictures import Picture, read_pictures
+from erase.eval.recognition import Side
 from erase.eval.report.conclusion import Conclusion, complement, conclude
 from erase.eval.report.grids import Evidence
 from erase.eval.report.measured import Measured, figures, look

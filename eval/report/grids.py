@@ -15,7 +15,7 @@ from erase.prompts.groups import GROUPS
 from erase.runtime.words import counted
 
 if TYPE_CHECKING:
-    from erase.eval.metrics.classifier import Judged
+    from erase.eval.recognition import Judged
 
 
 FORGET_SHOWN, RETAIN_SHOWN, EXCEPTIONS_SHOWN, GROUP_SHOWN = 16, 24, 16, 8

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from erase.eval.figure import Figure
-from erase.eval.metrics.classifier import PerClass, Side
 from erase.eval.metrics.clip_score import Fit
 from erase.eval.metrics.fidelity import Moved
 from erase.eval.metrics.nudity import Exposed
+from erase.eval.recognition import PerClass, Side
 from erase.eval.report.conclusion import Conclusion
 from erase.eval.report.over_erasure import OverErasure
 

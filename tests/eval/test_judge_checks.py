@@ -8,7 +8,7 @@ import pytest
 
 from erase.eval.instruments.judges import ASSUMED
 from erase.eval.judge_checks import assumed, check_knows
-from erase.eval.metrics.classifier import Judged
+from erase.eval.recognition import Judged
 from erase.runtime.errors import UserError
 from tests.eval.synthetic import judges
 

@@ -14,8 +14,9 @@ from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.eval.instruments.free_text import NEUTRAL, OWN_AXIS, labels_of, named
 from erase.eval.instruments.setting import Setting
 from erase.eval.instruments.targets import Target
-from erase.eval.metrics.classifier import Classifier, Judged, build
+from erase.eval.metrics.classifier import Classifier, build
 from erase.eval.pictures import Picture
+from erase.eval.recognition import Judged
 from erase.prompts.concept import load_concept
 from tests.eval.instruments.test_judges import ARCH, save_judge
 

@@ -9,8 +9,9 @@ from erase.eval.instruments.choice import Instruments
 from erase.eval.instruments.free_text import OWN_AXIS
 from erase.eval.instruments.setting import Setting
 from erase.eval.instruments.targets import Target, axes_of, find_target
-from erase.eval.metrics.classifier import Judged, build, score
+from erase.eval.metrics.classifier import build
 from erase.eval.pictures import Picture
+from erase.eval.recognition import Judged, score
 from erase.eval.stats.intervals import share
 from erase.prompts.concept import Concept
 from erase.runtime.errors import UserError
