@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import SUPPRESS, Action, HelpFormatter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -14,6 +14,17 @@ from erase.runtime.errors import UserError, nearest
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 """Types of values, as messages call them."""
+
+DEVICE: Mapping[str, Any] = {
+    "choices": ("auto", "cpu", "cuda", "mps"),
+    "default": "auto",
+    "help": "device to compute on (default: auto, a GPU if there is one)",
+}
+DETERMINISTIC: Mapping[str, Any] = {
+    "action": "store_true",
+    "help": "same bits on every GPU run, but slower",
+}
+"""Flags of every command that computes."""
 
 
 class Parser(ArgumentParser):

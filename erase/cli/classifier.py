@@ -9,9 +9,10 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from erase.cli.arguments import Parser
+from erase.cli.arguments import DETERMINISTIC, DEVICE, Parser
+from erase.cli.recipe_flags import of_all, taken
 from erase.recipes.classifier import flags, list_recipes, load_recipe, recipe_about
-from erase.recipes.settings import Flag, flags_of
+from erase.recipes.settings import flags_of
 from erase.runtime import processes
 from erase.runtime.errors import UserError
 from erase.runtime.places import short
@@ -140,13 +141,8 @@ def add_what(parser: Parser, several: bool = False) -> None:
 def add_computing(parser: Parser) -> None:
     """Where it computes."""
     add = parser.add_argument_group("computing").add_argument
-    add(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help="where to compute (default: auto, a GPU if there is one)",
-    )
-    add("--deterministic", action="store_true", help="same bits on every run of a GPU, slower")
+    add("--device", **DEVICE)
+    add("--deterministic", **DETERMINISTIC)
 
 
 def add_values(parser: Parser) -> None:
@@ -155,26 +151,16 @@ def add_values(parser: Parser) -> None:
     from erase.classifiers.training import Training
 
     group = parser.add_argument_group("recipe values", "each overrides the recipe's")
-    users: dict[str, list[str]] = {}
-    found: dict[str, Flag] = {}
-    for method in list_methods():
-        for flag in flags(method):
-            users.setdefault(flag.name, []).append(method)
-            found.setdefault(flag.name, flag)
+    found, users = of_all(list_methods(), flags)
     for name, flag in found.items():
         own = "" if len(users[name]) > 4 else f" [{', '.join(users[name])}]"
-        group.add_argument(f"--{name.replace('_', '-')}", **_way(flag, f"{flag.help}{own}"))
+        group.add_argument(f"--{name.replace('_', '-')}", help=f"{flag.help}{own}", **taken(flag))
     group = parser.add_argument_group(
         "training", "of the base and of retraining alike; the data's usual values if not given"
     )
     for flag in flags_of(Training):
-        group.add_argument(f"--train-{flag.name.replace('_', '-')}", **_way(flag, flag.help))
-
-
-def _way(flag: Flag, text: str) -> dict[str, Any]:
-    metavar = {int: "N", float: "X", str: "NAME"}.get(flag.type)
-    more: dict[str, Any] = {"metavar": metavar} if metavar else {"nargs": "?", "const": True}
-    return {"type": flag.type, "help": text.replace("%", "%%"), **more}
+        name = f"--train-{flag.name.replace('_', '-')}"
+        group.add_argument(name, help=flag.help, **taken(flag))
 
 
 def recipe_values(options: Namespace) -> dict[str, Any]:

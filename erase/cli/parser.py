@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from erase.cli.arguments import Parser
+from erase.cli.arguments import DETERMINISTIC, DEVICE, Parser
 from erase.cli.classifier import add_commands
 from erase.cli.listing import CATALOGUE
 from erase.cli.recipe_flags import add_recipe_values
@@ -274,14 +274,9 @@ def _add_networks(add: Callable[..., Any]) -> None:
 
 def _add_compute(parser: Parser) -> None:
     add = parser.add_argument_group("computing").add_argument
-    add(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help="device to compute on (default: auto, a GPU if there is one)",
-    )
+    add("--device", **DEVICE)
     with parser.rare():
-        add("--deterministic", action="store_true", help="same bits on every GPU run, but slower")
+        add("--deterministic", **DETERMINISTIC)
         add(
             "--channels-last",
             action="store_true",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -51,28 +51,40 @@ def add_recipe_values(
         text = f"a flag overrides the recipe's value; in parentheses, the value in {told.name}"
     group = parser.add_argument_group("recipe values", text if shown else SUPPRESS)
     own = _own_group(parser, told) if shown else None
-    users: dict[str, list[str]] = {}
-    found: dict[str, Flag] = {}
-    for method in list_methods():
-        for flag in flags(method):
-            users.setdefault(flag.name, []).append(method)
-            found.setdefault(flag.name, flag)
+    found, users = of_all(list_methods(), flags)
     if told:  # two methods may say different things of a flag
         found |= {flag.name: flag for flag in flags(told.method)}
     for name, flag in found.items():
         text = f"{flag.help} {_example(name, told)}{'' if told else only(users[name])}"
         if not shown or (told and told.method not in users[name]):
             text = SUPPRESS
-        # --low-memory alone is --low-memory true.
-        way: Any = {"nargs": "?", "const": True} if flag.type is bool else {}
-        if flag.type in METAVARS:
-            way = {"metavar": METAVARS[flag.type]}
         home = evaluation if name.startswith("eval_") else group
         if own is not None and told and name in own_settings(told):
             home = own
-        home.add_argument(f"--{name.replace('_', '-')}", type=flag.type, help=text, **way)
+        home.add_argument(f"--{name.replace('_', '-')}", help=text, **taken(flag))
     kept = {*OFTEN, *(own_settings(told) if told else ())}
     parser.more |= found.keys() - kept
+
+
+def of_all(
+    methods: Iterable[str], flags: Callable[[str], Iterable[Flag]]
+) -> tuple[dict[str, Flag], dict[str, list[str]]]:
+    """The settings of all methods by name, the first one's where two share a name, and the methods
+    that have each."""
+    found: dict[str, Flag] = {}
+    users: dict[str, list[str]] = {}
+    for method in methods:
+        for flag in flags(method):
+            users.setdefault(flag.name, []).append(method)
+            found.setdefault(flag.name, flag)
+    return found, users
+
+
+def taken(flag: Flag) -> dict[str, Any]:
+    """How argparse takes a setting; of a switch, --low-memory alone is --low-memory true."""
+    if flag.type in METAVARS:
+        return {"type": flag.type, "metavar": METAVARS[flag.type]}
+    return {"type": flag.type, "nargs": "?", "const": True}
 
 
 def _told(about: str) -> Recipe:
