@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     met exit code 3."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = build_parser(asked_about(args)).parse_args(args)
+        exporting = "export" in args
+        options = build_parser(asked_about(args), exporting).parse_args(args)
         with own_words():
             dispatch(options, args)
         processes.leave()
@@ -48,6 +49,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("erase: interrupted; run the same command again to resume.", file=sys.stderr)
         sys.exit(130)
+
+
+def _format_flag(chosen: Namespace) -> str | None:
+    """The format that a flag of ``erase export`` asks for.
+
+    Raises:
+        UserError: several do.
+    """
+    from erase.formats import targets
+
+    flags = [form.FLAG for form in targets() if form.FLAG]
+    given = [flag for flag in flags if chosen[flag.replace("-", "_")]]
+    if len(given) > 1:
+        raise UserError(f"--{given[0]} and --{given[1]} can't be combined: give one of them.")
+    return given[0] if given else None
 
 
 def dispatch(options: Namespace, typed: Sequence[str]) -> None:
@@ -81,7 +97,7 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
                 chosen.source,
                 chosen.target,
                 dtype=chosen.dtype,
-                delta=chosen.delta,
+                flag=_format_flag(chosen),
                 base=chosen.base,
                 overwrite=chosen.overwrite,
             )

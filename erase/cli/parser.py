@@ -54,11 +54,12 @@ def asked_about(args: Sequence[str]) -> str | None:
     return recipe and recipe_for(recipe, given.get("--model", "mini"))
 
 
-def build_parser(about: str | None = None) -> ArgumentParser:
+def build_parser(about: str | None = None, exporting: bool = False) -> ArgumentParser:
     """The whole command line.
 
     Args:
         about: recipe or method that help is asked about, see ``asked_about``.
+        exporting: whether the flags of formats are wanted, which importing them takes.
     """
     text = "Erase a concept from a text-to-image diffusion model, and prove it."
     parser = Parser(text, "erase COMMAND [options]", version("erase-diffusion"))
@@ -66,7 +67,7 @@ def build_parser(about: str | None = None) -> ArgumentParser:
     for name, text in STAGE_HELP.items():
         commands.add_subcommand(name, _stage_parser(name, text, about), help=text)
     text = "convert: diffusers folder <-> single file (original SD keys), or a delta"
-    commands.add_subcommand("export", _export_parser(text), help=text)
+    commands.add_subcommand("export", _export_parser(text, exporting), help=text)
     text = "compare recipes on the same base, concepts, prompts, seeds and judges"
     commands.add_subcommand("compare", _compare_parser(text), help=text)
     text = "search a recipe's settings on tuning concepts, with the same budget for every method"
@@ -357,7 +358,7 @@ def _add_matrix_flags(parser: Parser, out: str) -> None:
     parser.tell_all()
 
 
-def _export_parser(text: str) -> ArgumentParser:
+def _export_parser(text: str, exporting: bool) -> ArgumentParser:
     parser = Parser(text, "erase export SOURCE TARGET [options]")
     add = parser.add_argument
     add("source", type=str, help="a diffusers folder, a single file, or a delta file")
@@ -368,7 +369,12 @@ def _export_parser(text: str) -> ArgumentParser:
         default="keep",
         help="number format of the weights (default: keep, each as it is)",
     )
-    add("--delta", action="store_true", help="write or read only what differs from --base")
+    if exporting:
+        from erase.formats import targets
+
+        for form in targets():
+            if form.FLAG:
+                add(f"--{form.FLAG}", action="store_true", help=form.HELP)
     add("--base", type=str, help="base model of a delta, or to count the edits that survive")
     add("--overwrite", action="store_true", help="replace an existing target")
     return parser

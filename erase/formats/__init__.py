@@ -64,11 +64,14 @@ class Target(Format, Protocol):
 
     Attributes:
         WRITES: suffix of such a target; "" for a folder.
-        FLAG: flag of ``erase export`` that asks for it; None where the suffix does.
+        FLAG: flag of ``erase export`` that asks for it, without the dashes; None where the suffix
+            does.
+        HELP: what the flag does; empty without one.
     """
 
     WRITES: str
     FLAG: str | None
+    HELP: str
 
     def write(self, model: Base, target: Path, how: How) -> str:
         """Exports a model: a folder to a file, or a file to a folder.

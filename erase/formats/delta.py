@@ -27,6 +27,7 @@ NAME = "delta"
 ENDS = (".safetensors",)
 WHOLE = False
 WRITES, FLAG = ".safetensors", "delta"
+HELP = "write or read only what differs from --base"
 METADATA = "erase.delta"
 
 

@@ -19,7 +19,7 @@ from erase.runtime.files import whole_folder
 NAME = "diffusers folder"
 ENDS: tuple[str, ...] = ()
 WHOLE = True
-WRITES, FLAG = "", None
+WRITES, FLAG, HELP = "", None, ""
 
 
 def reads(path: Path) -> bool:

@@ -14,14 +14,14 @@ def export(
     target: str,
     *,
     dtype: str = "keep",
-    delta: bool = False,
+    flag: str | None = None,
     base: str | None = None,
     overwrite: bool = False,
 ) -> str:
     """Converts a model; which way is told by what ``source`` and ``target`` are.
 
-    - folder -> ``.safetensors``: a single file in the original SD key layout, or, with ``delta``,
-      the weights that differ from ``base``;
+    - folder -> ``.safetensors``: a single file in the original SD key layout, or, with the flag
+      ``delta``, the weights that differ from ``base``;
     - single file -> folder: a diffusers folder;
     - delta file, or a denoiser's state dict -> folder: ``base`` with it applied.
 
@@ -32,7 +32,7 @@ def export(
             like, see ``open_base``) or a delta file.
         target: new, or replaced with ``overwrite``.
         dtype: of a single file's weights: ``keep``, ``fp16``, ``bf16`` or ``fp32``.
-        delta: write a delta.
+        flag: of the format, where the suffix alone does not say which.
         base: the model that a delta belongs to; beside ``dtype``, what moved is counted against it.
         overwrite: replace an existing target.
 
@@ -61,7 +61,6 @@ def export(
         raise UserError(
             "--dtype has no effect on a folder, which keeps the file's own: leave it out."
         )
-    flag = "delta" if delta else None
     asked = [form for form in targets() if flag and flag == form.FLAG]
     if not suffix and asked and not asked[0].reads(model.path):
         raise UserError(
@@ -69,6 +68,9 @@ def export(
         )
     wanted = flag if suffix else None
     fit = [form for form in targets() if (suffix, wanted) == (form.WRITES, form.FLAG)]
-    if not fit:
+    if not fit and flag:
         raise UserError(f"--{flag} can't be used with a {suffix} file: leave it out.")
+    if not fit:
+        [needed] = (form.FLAG for form in targets() if suffix == form.WRITES)
+        raise UserError(f"A {suffix} file needs --{needed}: add it.")
     return fit[0].write(model, goal, How(DTYPES[dtype], open_base(base) if base else None))

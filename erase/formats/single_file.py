@@ -48,7 +48,7 @@ from erase.runtime.words import counted
 NAME = "single file"
 ENDS = FILES
 WHOLE = True
-WRITES, FLAG = ".safetensors", None
+WRITES, FLAG, HELP = ".safetensors", None, ""
 METADATA = "erase.pipeline"
 SCHEDULER = "scheduler/scheduler_config.json"
 

@@ -45,7 +45,7 @@ def test_delta_applied_to_the_base_is_the_erased_model(
     erased: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     delta = tmp_path / "d.safetensors"
-    said = export(str(erased), str(delta), delta=True, base=str(tiny_folder))
+    said = export(str(erased), str(delta), flag="delta", base=str(tiny_folder))
     base, after = unet(tiny_folder), unet(erased)
     moved = sum(int((base[k] != after[k]).sum()) for k in base)
     assert f"{moved:,} moved weights" in said
@@ -76,7 +76,7 @@ def test_a_delta_is_of_the_denoiser_alone(erased: Path, tiny_folder: Path, tmp_p
             export(
                 str(tmp_path / name),
                 str(tmp_path / "d.safetensors"),
-                delta=True,
+                flag="delta",
                 base=str(tiny_folder),
             )
 
@@ -99,15 +99,15 @@ def test_mistakes(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:
         ((str(erased), str(taken)), {}, "exists"),
         ((str(tmp_path / "no"), str(tmp_path / "y.safetensors")), {}, "no model"),
         ((str(erased), str(tmp_path / "y")), {}, "does not: choose another target"),
-        ((str(erased), str(tmp_path / "y.safetensors")), {"delta": True}, "--base"),
+        ((str(erased), str(tmp_path / "y.safetensors")), {"flag": "delta"}, "--base"),
         ((str(taken), str(tmp_path / "y")), {"dtype": "fp16"}, "--dtype"),
-        ((str(taken), str(tmp_path / "y")), {"delta": True}, "not a delta"),
+        ((str(taken), str(tmp_path / "y")), {"flag": "delta"}, "not a delta"),
     ]
     for where, options, named in wrong:
         with pytest.raises(UserError, match=named):
             export(*where, **options)  # type: ignore[arg-type]
     delta = tmp_path / "d.safetensors"
-    export(str(erased), str(delta), delta=True, base=str(tiny_folder))
+    export(str(erased), str(delta), flag="delta", base=str(tiny_folder))
     with pytest.raises(UserError, match="a different base"):
         export(str(delta), str(tmp_path / "y"), base=str(erased))
     with pytest.raises(UserError, match="add --base"):

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 NAME, ENDS, WHOLE = "NumPy archive", (".npz",), False
-WRITES, FLAG = ".npz", None
+WRITES, FLAG, HELP = ".npz", "raw-arrays", "the denoiser alone, as arrays"
 
 
 def reads(path):
@@ -85,9 +85,13 @@ def test_a_new_format_is_one_file(tiny_folder: Path, tmp_path: Path) -> None:
     there, back = tmp_path / "denoiser.npz", tmp_path / "back"
     said = run(
         folder,
-        ["export", str(tiny_folder), str(there)],
+        ["export", str(tiny_folder), str(there), "--raw-arrays"],
         ["export", str(there), str(back), "--base", str(tiny_folder)],
     )
+    with pytest.raises(AssertionError, match="A .npz file needs --raw-arrays: add it"):
+        run(folder, ["export", str(tiny_folder), str(tmp_path / "other.npz")])
+    with pytest.raises(AssertionError, match="--delta can't be used with a .npz file"):
+        run(folder, ["export", str(tiny_folder), str(tmp_path / "other.npz"), "--delta"])
     assert "arrays" in said and "with the NumPy archive applied" in said
     state = open_base(str(tiny_folder)).denoiser_state()
     with np.load(there) as arrays:
