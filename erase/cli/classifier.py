@@ -97,6 +97,7 @@ def _add_places(parser: Parser, retrains: int) -> None:
         default=retrains,
         help=f"retrained models for each forget set, shared by all (default: {retrains})",
     )
+    add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
     add("--dry-run", action="store_true", help="print what is finished and what is not")
     add_computing(parser)
     add_values(parser)
@@ -263,7 +264,7 @@ def _study(command: str, chosen: Namespace, typed: str) -> None:
             state = "finished" if cell.result() is not None else "to do"
             print(f"{state:8s}  {cell.recipe}, {cell.forget}, seed {cell.seed}")
         return
-    failed = run_cells(cells)
+    failed = run_cells(cells, chosen.overwrite)
     if command == "tune":
         print(tune.conclude(recipe, cells, out, typed))
     else:

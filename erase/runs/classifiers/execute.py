@@ -26,8 +26,6 @@ def open_workshop(run: ClassifierRun) -> Workshop:
     Raises:
         UserError: the network can't be built, does not fit the data, or its weights don't fit it.
     """
-    import torch
-
     from erase.classifiers.models import Shape
     from erase.runs.classifiers.stages import Workshop
 
@@ -42,10 +40,7 @@ def open_workshop(run: ClassifierRun) -> Workshop:
             "divide."
         )
     shop = Workshop(run, made, shape)
-    classifier = shop.network(run.model, run.seed)
-    classifier.network.eval()
-    with torch.no_grad():
-        classifier.logits(run.data.train.images(torch.tensor([0])).to(made.device))
+    shop.network(run.model, run.seed)
     return shop
 
 

@@ -36,7 +36,7 @@ class Common:
 
     Attributes:
         model, data: specs.
-        draw: how samples are drawn; a split of a file is of one thing to forget.
+        draw: how samples are drawn.
         training: settings that differ from those usual for the data.
         retrains: retrained models, shared by all cells of a split.
         device, deterministic: see ``ClassifierRun``.
@@ -151,6 +151,10 @@ def _split(data: Data, forget: str, draw: Draw, seed: int = 0) -> Split:
 
 def run_cells(cells: Sequence[Cell], overwrite: bool = False) -> list[str]:
     """Makes the cells that are not finished; one that fails does not end the others.
+
+    Args:
+        cells: of a matrix.
+        overwrite: redo the stages whose inputs changed instead of failing.
 
     Returns:
         What failed, a sentence each.
