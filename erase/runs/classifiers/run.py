@@ -18,6 +18,7 @@ from erase.runs.classifiers.graph import RETRAINS, STAGES
 from erase.runs.folder import Plan
 from erase.runtime.errors import UserError
 from erase.runtime.files import digest, sha256
+from erase.runtime.notes import note
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +132,11 @@ def make_run(
     run = ClassifierRun(
         model, found, split, recipe, make_training(found.training, training or {}), **more
     )
+    if run.weights is not None and draw.file is None:
+        note(
+            f"{run.weights} may have been trained on other samples than the split says, held-out "
+            "ones among them: give the --split that it was trained with, if there is one."
+        )
     if run.seed < 0 or run.retrains < 0:
         which = "--seed" if run.seed < 0 else "--retrains"
         raise UserError(f"{which} is negative: give 0 or more.")

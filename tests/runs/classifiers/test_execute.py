@@ -100,14 +100,16 @@ def test_changed_inputs_are_refused_and_redo_their_own_stages(
 
 
 def test_weights_that_are_given_are_not_trained(
-    data: str, done: ClassifierRun, tmp_path: Path
+    data: str, done: ClassifierRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = f"cnn@{done.out / 'base/model.safetensors'}"
     draw = Draw(file=done.out / "split.json")
     run = make_run(
         spec, data, None, done.recipe, draw=draw, training=QUICK, out=tmp_path / "r", device="cpu"
     )
-    assert run.split == done.split
+    assert run.split == done.split and "other samples" not in capsys.readouterr().err
+    make_run(spec, data, "random:0.1", done.recipe)
+    assert "may have been trained on other samples" in capsys.readouterr().err
     assert f"taken from {done.out / 'base/model.safetensors'}" in describe(run)
     execute(run, ["train", "mask", "unlearn"], told=False)
     ours = (tmp_path / "r/model.safetensors").read_bytes()
