@@ -18,6 +18,7 @@ from erase.runtime.errors import UserError
 from erase.runtime.places import short
 
 RUN = "train, forget, retrain and report: one model, one recipe"
+SHARED = "folder where runs share their base and retrained models"
 FORGET = (
     "what is forgotten: random:SHARE, class:NAME, cell:NAME/NAME (an object in one style), "
     "indices:FILE (numbers of training samples, one a line), or flipped:SHARE, which are given "
@@ -56,7 +57,7 @@ def _run_parser() -> ArgumentParser:
         default=RETRAINS,
         help=f"models to retrain, of which the floor has an interval (default: {RETRAINS})",
     )
-    add("--shared", type=str, help="folder where runs share their base and retrained models")
+    add("--shared", type=str, help=SHARED)
     add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
     add("--dry-run", action="store_true", help="print the stages, recipe and time, do nothing")
     add_computing(parser)
@@ -97,6 +98,7 @@ def _add_places(parser: Parser, retrains: int) -> None:
         default=retrains,
         help=f"retrained models for each forget set, shared by all (default: {retrains})",
     )
+    add("--shared", type=str, help=f"{SHARED} (default: shared/ in --out)")
     add("--overwrite", action="store_true", help="redo the stages whose inputs changed")
     add("--dry-run", action="store_true", help="print what is finished and what is not")
     add_computing(parser)
@@ -247,18 +249,20 @@ def _study(command: str, chosen: Namespace, typed: str) -> None:
     values = recipe_values(chosen)
     if not chosen.forget:
         raise UserError("What to forget is not said: give --forget random:0.1, class:NAME, ….")
+    shared = Path(chosen.shared) if chosen.shared else None
     if command == "tune":
         if not chosen.recipe:
             raise UserError("No recipe was given: add --recipe, e.g. --recipe salun.")
         recipe = load_recipe(chosen.recipe, values)
         out = Path(chosen.out) if chosen.out else tune.default_out(recipe.name, chosen.forget)
-        cells = tune.make_trials(common, recipe, chosen.forget, chosen.trials, out)
+        cells = tune.make_trials(common, recipe, chosen.forget, chosen.trials, out, shared)
     else:
         if not chosen.recipes:
             raise UserError("No recipes were given: add --recipes, e.g. --recipes salun,finetune.")
         out = Path(chosen.out or "runs/classifiers")
         recipes = [load_recipe(name, values) for name in names(chosen.recipes)]
-        cells = make_cells(common, recipes, names(chosen.forget), range(chosen.seeds), out)
+        forgets = names(chosen.forget)
+        cells = make_cells(common, recipes, forgets, range(chosen.seeds), out, shared)
     if chosen.dry_run:
         for cell in cells:
             state = "finished" if cell.result() is not None else "to do"

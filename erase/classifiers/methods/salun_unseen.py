@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from erase.unlearn.fit import Fit
 
 NEEDS = Needs()
-SPACE = {"lr": (0.1, 10.0), "share": [0.1, 0.15, 0.25]}
+SPACE = {"lr": (0.1, 10.0)}
+"""Without the share: the longer, the nearer, so a search by the gap would take the longest."""
 
 
 @dataclass(frozen=True)

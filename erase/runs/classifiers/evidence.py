@@ -10,14 +10,20 @@ import torch
 
 from erase.classifiers.batches import Pool
 from erase.classifiers.looking import predictions
+from erase.eval.classifiers import gap
 from erase.eval.classifiers.evidence import Case, Part, Side
 from erase.eval.classifiers.report.evaluate import evaluate, write
 from erase.eval.classifiers.report.schema import Facts
+from erase.formats.tensors import read_metadata
 from erase.recipes.classifier import as_dict
+from erase.runs.classifiers.measured import Shelf
 from erase.runs.classifiers.run import ClassifierRun
 from erase.runs.classifiers.stages import WEIGHTS
+from erase.runtime.files import digest
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from erase.runs.classifiers.stages import Workshop
     from erase.runs.folder import RunFolder
 
@@ -34,6 +40,13 @@ def prove(shop: Workshop, folder: RunFolder) -> None:
     """
     run = shop.run
     pools = _pools(shop)
+    # A search is scored by the gap alone.
+    keys = gap.FOUR if run.judged == "validation" else ()
+    bases = {"base": run.out / "base" / WEIGHTS}
+    others = {f"retrain-{n}": run.out / "retrain" / str(n) / WEIGHTS for n in range(run.retrains)}
+    made_of = {name: read_metadata(file)["made_of"] for name, file in {**bases, **others}.items()}
+    asked = digest([run.split.digest(), run.judged, run.data.spec.partition("@")[0]])
+    shelf = Shelf(run.shared, asked, made_of)
     case = Case(
         kind=run.split.kind,
         classes=run.data.classes,
@@ -47,25 +60,25 @@ def prove(shop: Workshop, folder: RunFolder) -> None:
     )
 
     def side(name: str, file: Path, *stages: str) -> Side:
-        classifier = shop.opened(file)
-        logits = {part: predictions(classifier, pool).numpy() for part, pool in pools.items()}
+        def answer() -> dict[str, Tensor]:
+            classifier = shop.opened(file)
+            return {part: predictions(classifier, pool) for part, pool in pools.items()}
+
+        answers = shelf.answers(name, answer)
         records = [folder.stages[stage] for stage in stages]
-        of = run.retrains if name.startswith("retrain") else 1
         return Side(
             name,
-            logits,
+            {part: answers[part].numpy() for part in pools},
             partial(shop.opened, file),
-            samples=sum(r.get("samples", 0.0) for r in records) if records else None,
-            seconds=sum(r["seconds"] for r in records) / of if records else None,
+            samples=sum(r.get("samples", 0.0) for r in records),
+            seconds=sum(r.get("trained", r["seconds"]) for r in records),
         )
 
-    base = side("base", run.out / "base" / WEIGHTS, "train")
+    base = side("base", bases["base"], "train")
     unlearned = side("unlearned", run.out / WEIGHTS, "mask", "unlearn")
-    retrained = [
-        side(f"retrain-{number}", run.out / "retrain" / str(number) / WEIGHTS, "retrain")
-        for number in range(run.retrains)
-    ]
-    write(evaluate(case, base, unlearned, retrained, _facts(run, folder)), run.out)
+    retrained = [side(name, file, "retrain") for name, file in others.items()]
+    measured = partial(shelf.figures, keys=keys)
+    write(evaluate(case, base, unlearned, retrained, _facts(run, folder), measured), run.out)
 
 
 def _facts(run: ClassifierRun, folder: RunFolder) -> Facts:

@@ -110,13 +110,13 @@ def _do(stage: str, shop: Workshop, key: str, record: dict[str, Any], folder: Ru
     if stage == "train":
         if processes.is_main():
             run.split.save(run.out / "split.json")
-        record["samples"] = stages.make_base(shop)
+        record.update(stages.make_base(shop))
     elif stage == "mask":
         stages.make_mask(shop)
     elif stage == "unlearn":
         record["samples"] = stages.make_unlearned(shop, key)
     elif stage == "retrain":
-        record["samples"] = stages.make_retrained(shop)
+        record.update(stages.make_retrained(shop))
     else:
         from erase.runs.classifiers.evidence import prove
 

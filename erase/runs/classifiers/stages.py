@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from erase.classifiers.batches import Pool
@@ -76,35 +77,37 @@ def holds(file: Path, key: Mapping[str, Any]) -> bool:
     return file.is_file() and read_metadata(file).get("made_of") == digest(dict(key))
 
 
-def make_base(shop: Workshop) -> float:
+def make_base(shop: Workshop) -> dict[str, float]:
     """Trains the base, or takes it from its file, into ``base/``.
 
     Returns:
-        Samples that it took forward and backward, see ``methods.Method.samples``.
+        Samples that it took forward and backward, see ``methods.Method.samples``, and the seconds
+        of its training, whichever run did it.
     """
     run = shop.run
     key = base_key(run)
     if run.weights is not None:
         save(run.out / "base" / WEIGHTS, shop.network(run.model, run.seed), key)
-        return 0.0
+        return {"samples": 0.0}
     draws = (run.seed, "base")
-    train_into(shop, run.out / "base", draws, run.split.train, key, "train")
-    return 3.0 * run.training.epochs * len(run.split.train)
+    seconds = train_into(shop, run.out / "base", draws, run.split.train, key, "train")
+    return {"samples": 3.0 * run.training.epochs * len(run.split.train), "trained": seconds}
 
 
-def make_retrained(shop: Workshop) -> float:
+def make_retrained(shop: Workshop) -> dict[str, float]:
     """Trains the models that never saw what is forgotten, into ``retrain/SEED/``.
 
     Returns:
-        Samples that each of them took forward and backward.
+        As ``make_base``, of one of them; the seconds are a mean.
     """
     run = shop.run
+    seconds = []
     for number in range(run.retrains):
         folder, title = run.out / "retrain" / str(number), f"retrain {number + 1}/{run.retrains}"
-        key = retrain_key(run, number)
-        if not holds(folder / WEIGHTS, key):
-            train_into(shop, folder, (number, "retrain"), run.split.retain, key, title)
-    return 3.0 * run.training.epochs * len(run.split.retain)
+        draws, key = (number, "retrain"), retrain_key(run, number)
+        seconds.append(train_into(shop, folder, draws, run.split.retain, key, title))
+    told = {"trained": fmean(seconds)} if seconds else {}
+    return {"samples": 3.0 * run.training.epochs * len(run.split.retain), **told}
 
 
 def train_into(
@@ -114,7 +117,7 @@ def train_into(
     numbers: tuple[int, ...],
     key: Mapping[str, Any],
     title: str,
-) -> None:
+) -> float:
     """Trains from scratch, or takes what another run of the same shared folder has made.
 
     Args:
@@ -124,8 +127,13 @@ def train_into(
         numbers: of the training samples.
         key: what the weights depend on.
         title: of the progress bar.
+
+    Returns:
+        Seconds that the training took, whichever run did it.
     """
     from filelock import FileLock
+
+    from erase.unlearn.fit import logged_seconds
 
     run = shop.run
     place = run.shared / "models" / digest(dict(key))[:16] if run.shared else folder
@@ -141,8 +149,9 @@ def train_into(
     finally:
         if processes.is_main():
             lock.release()
-    if place != folder:
+    if place != folder and not holds(folder / WEIGHTS, key):
         save(folder / WEIGHTS, shop.opened(place / WEIGHTS), key)
+    return logged_seconds(place)
 
 
 def _trained(

@@ -106,8 +106,15 @@ def make_cells(
     forgets: Sequence[str],
     seeds: Sequence[int],
     out: Path,
+    shared: Path | None = None,
 ) -> list[Cell]:
     """The cells of a matrix, by what is forgotten, then by seed, then by recipe.
+
+    Args:
+        common: what all have alike.
+        recipes, forgets, seeds: what they differ in.
+        out: of the matrix.
+        shared: folder of the bases and retrained models; None for the matrix's own.
 
     Raises:
         UserError: bad input, or a recipe or a thing to forget that comes twice.
@@ -137,7 +144,7 @@ def make_cells(
                     place,
                     common.device,
                     common.deterministic,
-                    out / "shared",
+                    shared or out / "shared",
                 )
                 cells.append(Cell(forget, run))
     return cells

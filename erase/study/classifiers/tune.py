@@ -83,7 +83,12 @@ def trials(recipe: ClassifierRecipe, count: int, seed: int = SEED) -> list[Class
 
 
 def make_trials(
-    common: Common, recipe: ClassifierRecipe, forget: str, count: int, out: Path
+    common: Common,
+    recipe: ClassifierRecipe,
+    forget: str,
+    count: int,
+    out: Path,
+    shared: Path | None = None,
 ) -> list[Cell]:
     """A run for each trial, all of one split, base and set of retrained models.
 
@@ -93,6 +98,7 @@ def make_trials(
         forget: what the comparison forgets; another one of its kind is tuned on.
         count: number of trials.
         out: of the search.
+        shared: folder of the base and the retrained models; None for the search's own.
     """
     data = load_data(common.data)
     other, draw = tuning_forget(data, forget), common.draw
@@ -114,7 +120,7 @@ def make_trials(
                 out / "trials" / trial.name,
                 common.device,
                 common.deterministic,
-                out / "shared",
+                shared or out / "shared",
                 judged="validation",
             ),
         )

@@ -51,16 +51,21 @@ def bounds() -> dict[str, tuple[float, float]]:
     return {**shares, **{key: ends for found in own for key, ends in found.items()}}
 
 
-def measure(case: Case, side: Side, references: Sequence[Side]) -> list[Figure]:
-    """All figures of a side, in order.
+def measure(
+    case: Case, side: Side, references: Sequence[Side], keys: Sequence[str] = ()
+) -> list[Figure]:
+    """The figures of a side, in order.
 
     Args:
         case: what is asked of every model.
         side: whose figures they are.
         references: models that never saw what is forgotten, other than ``side``.
+        keys: measure only what gives one of these; () for all.
     """
     found: list[Figure] = []
     for name in list_metrics():
+        if keys and not set(keys) & {column.key for column in _module(name).COLUMNS}:
+            continue
         found += _module(name).measure(case, side, references)
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -40,7 +40,12 @@ UNBOUNDED = (-math.inf, math.inf)
 
 
 def evaluate(
-    case: Case, base: Side, unlearned: Side, retrained: Sequence[Side], facts: Facts
+    case: Case,
+    base: Side,
+    unlearned: Side,
+    retrained: Sequence[Side],
+    facts: Facts,
+    measured: Callable[[Case, Side, Sequence[Side]], list[Figure]] = measure,
 ) -> dict[str, Any]:
     """The content of ``report.json``.
 
@@ -51,9 +56,10 @@ def evaluate(
         retrained: trained without the samples to forget, one for each seed; may be empty, and
             intervals need three.
         facts: how they came to be.
+        measured: as ``metrics.measure``.
     """
-    figures = [*measure(case, base, retrained), *measure(case, unlearned, retrained)]
-    each = [measure(case, one, [r for r in retrained if r is not one]) for one in retrained]
+    figures = [*measured(case, base, retrained), *measured(case, unlearned, retrained)]
+    each = [measured(case, one, [r for r in retrained if r is not one]) for one in retrained]
     figures += [row for rows in each for row in rows] + merged(each)
     found = summary(figures, [one.name for one in retrained])
     made = Report(

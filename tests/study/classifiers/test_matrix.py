@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,11 @@ import numpy as np
 import pytest
 
 from erase.classifiers.methods import load_method
+from erase.eval.classifiers import metrics
+from erase.eval.classifiers.evidence import Case, Side
+from erase.eval.figure import Figure
 from erase.recipes.classifier import as_dict, load_recipe
+from erase.runs.classifiers.execute import execute
 from erase.runs.classifiers.run import Draw
 from erase.runtime.errors import UserError
 from erase.study.classifiers.compare import summarise
@@ -55,6 +61,42 @@ def test_cells_share_models_and_stay_finished_without_them(
     assert summarise(copies, elsewhere, "x").splitlines()[:-1] == text.splitlines()[:-1]
 
 
+def test_a_matrix_measures_each_shared_model_once_and_as_a_run_alone_does(
+    common: Common, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def measure(case: Case, side: Side, *more: Any) -> list[Figure]:
+        looked.append(side.name)
+        return metrics.measure(case, side, *more)
+
+    monkeypatch.setattr("erase.runs.classifiers.measured.measure", measure)
+    recipes = [
+        load_recipe(name, {"epochs": 1.0, "batch_size": 16}) for name in ("salun", "finetune")
+    ]
+    cells = make_cells(common, recipes, ["random:0.2"], [0], tmp_path)
+    assert run_cells(cells) == []
+    assert sorted(looked) == ["base", "retrain-0", "retrain-1", "unlearned", "unlearned"]
+    first, second = (execute(cell.run, ["eval"]) for cell in cells)
+    alone = execute(replace(cells[1].run, shared=None, out=tmp_path / "alone"))
+
+    def told(report: Mapping[str, Any], *sides: str) -> list[dict[str, Any]]:
+        rows = [row for row in report["figures"] if row["side"] in (sides or (row["side"],))]
+        return [row for row in rows if row["key"] != "cost_seconds"]
+
+    assert told(second) == told(alone)
+    assert told(first, "base", "retrain") == told(second, "base", "retrain")
+    # Of models that the other cell trained, the time is its training's all the same.
+    costs = [row["value"] for row in second["figures"] if row["key"] == "cost_seconds"]
+    assert all(0 < cost < 100 for cost in costs if cost is not None)
+    stages = [
+        json.loads((cell.run.out / "run.json").read_text(encoding="utf-8"))["stages"]
+        for cell in cells
+    ]
+    for stage in ("train", "retrain"):
+        assert stages[0][stage]["trained"] == stages[1][stage]["trained"] > 0
+
+
 def test_names_that_come_twice_are_refused(common: Common, tmp_path: Path) -> None:
     recipe = load_recipe("salun")
     with pytest.raises(UserError, match="'salun' is given twice"):
@@ -72,6 +114,7 @@ def test_a_search_looks_at_validation_alone_and_keeps_the_best(
     found: list[dict[str, Any]] = [json.loads((c.run.out / "cell.json").read_text()) for c in cells]
     validation = len(cells[0].run.split.validation)
     assert {f["summary"]["unlearned"]["ta"]["n"] for f in found} == {validation}
+    assert {row["metric"] for f in found for row in f["figures"]} == {"accuracy", "membership"}
     text = conclude(recipe, cells, tmp_path, "erase classifier tune")
     gaps = [f["summary"]["gap"]["value"] for f in found]
     best = cells[gaps.index(min(gaps))].run.recipe
