@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 MEASURED = HERE / "measured"
 PROGRAMS = {
     "cpu": ("mask", "saliency", "eval", "salun", "sizes"),
-    "cuda": ("salun",),
+    "cuda": ("salun", "classifier"),
 }
 
 

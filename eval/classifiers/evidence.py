@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -29,6 +29,8 @@ class Case:
         forgotten: the label that is forgotten whole; None where it is not a class.
         seed: of what a figure draws.
         pools: the samples themselves by part, for figures that train on.
+        near: test samples that are nearest to what is forgotten, places in ``test`` by a name for
+            them; {} where nothing is nearer than the rest.
     """
 
     kind: str
@@ -37,6 +39,7 @@ class Case:
     forgotten: int | None = None
     seed: int = 0
     pools: Mapping[Part, Pool] | None = None
+    near: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

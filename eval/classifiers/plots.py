@@ -36,6 +36,8 @@ Value = Mapping[str, Any]
 """``{value, low, high}`` with fractions, any of them None."""
 MARKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.99999)
 """Confidences that are written at the axis."""
+FEW = (0.01, 0.5, 0.99, 0.99999)
+"""Those at a narrow axis."""
 
 
 def bars(
@@ -133,6 +135,43 @@ def _panel(axes: Axes, sides: Mapping[str, Mapping[str, Any]]) -> None:
         axes.stairs(heights, edges, color=colour, linewidth=1.5, label=title)
     axes.set_xlim(LOW, HIGH)
     axes.set_ylim(bottom=0)
+
+
+def spreads(
+    found: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    retrain: Mapping[str, Mapping[str, Any]],
+    parts: Mapping[str, str],
+    name: str,
+) -> str:
+    """How sure the models of many recipes are of the true label, each under Retrain's outline.
+
+    Args:
+        found: by recipe, from above to below, and part; see ``confidence``.
+        retrain: of the retrained models, by part.
+        parts: title of each part that is drawn, from left to right.
+        name: of the plot, once on a page.
+    """
+    shown = [part for part in parts if part in retrain]
+    figure = Figure(figsize=(INCHES, 0.75 + 0.5 * len(found)), layout="constrained")
+    grid = figure.subplots(len(found), len(shown), sharex=True, sharey="col", squeeze=False)
+    edges = np.arange(LOW, HIGH + WIDTH / 2, WIDTH)
+    for row, (recipe, own) in zip(grid, found.items(), strict=True):
+        for part, axes in zip(shown, row, strict=True):
+            dress(axes)
+            colour = BASE if recipe == "untouched" else ERASED
+            heights = 100 * np.array(own[part]["counts"]) / own[part]["n"]
+            axes.stairs(heights, edges, color=colour, fill=True, alpha=0.55, lw=0)
+            right = 100 * np.array(retrain[part]["counts"]) / retrain[part]["n"]
+            axes.stairs(right, edges, color=THIRD, linewidth=1.2)
+            axes.set_xlim(LOW, HIGH)
+            axes.set_yticks([])
+        row[0].set_ylabel(recipe, rotation=0, ha="right", va="center", size=8.5, color=INK)
+    for part, axes in zip(shown, grid[0], strict=True):
+        axes.set_title(parts[part], color=QUIET, size=9.5, pad=4)
+    for axes in grid[-1]:
+        axes.set_xticks([math.log(p / (1 - p)) for p in FEW], [f"{100 * p:g}" for p in FEW])
+    figure.supxlabel("probability of the true label, % (logit scale)", size=9.5, color=QUIET)
+    return svg(figure, name)
 
 
 def curve(points: Mapping[str, Mapping[str, Value]], name: str = "relearning") -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from erase.classifiers.batches import Pool
 from erase.classifiers.looking import predictions
 from erase.eval.classifiers import gap
-from erase.eval.classifiers.evidence import Case, Part, Side
+from erase.eval.classifiers.evidence import Case, Part, Side, softmax
 from erase.eval.classifiers.report.evaluate import evaluate, write
 from erase.eval.classifiers.report.schema import Facts
 from erase.formats.tensors import read_metadata
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 BATCH = 256
 """Samples that are looked at together."""
+NEIGHBOURS = 3
+"""Classes next to a forgotten one."""
 
 
 def prove(shop: Workshop, folder: RunFolder) -> None:
@@ -47,17 +52,6 @@ def prove(shop: Workshop, folder: RunFolder) -> None:
     made_of = {name: read_metadata(file)["made_of"] for name, file in {**bases, **others}.items()}
     asked = digest([run.split.digest(), run.judged, run.data.spec.partition("@")[0]])
     shelf = Shelf(run.shared, asked, made_of)
-    case = Case(
-        kind=run.split.kind,
-        classes=run.data.classes,
-        labels={part: pool.labels.numpy() for part, pool in pools.items()},
-        forgotten=run.data.classes.index(run.split.spec.partition(":")[2])
-        if run.split.kind == "class"
-        else None,
-        # The split's: what is drawn of the samples is the same for every base.
-        seed=run.split.seed,
-        pools=pools,
-    )
 
     def side(name: str, file: Path, *stages: str) -> Side:
         def answer() -> dict[str, Tensor]:
@@ -77,8 +71,47 @@ def prove(shop: Workshop, folder: RunFolder) -> None:
     base = side("base", bases["base"], "train")
     unlearned = side("unlearned", run.out / WEIGHTS, "mask", "unlearn")
     retrained = [side(name, file, "retrain") for name, file in others.items()]
+    case = Case(
+        kind=run.split.kind,
+        classes=run.data.classes,
+        labels={part: pool.labels.numpy() for part, pool in pools.items()},
+        forgotten=run.data.classes.index(run.split.spec.partition(":")[2])
+        if run.split.kind == "class"
+        else None,
+        # The split's: what is drawn of the samples is the same for every base.
+        seed=run.split.seed,
+        pools=pools,
+        near=nearest_samples(run, retrained),
+    )
     measured = partial(shelf.figures, keys=keys)
     write(evaluate(case, base, unlearned, retrained, _facts(run, folder), measured), run.out)
+
+
+def nearest_samples(run: ClassifierRun, retrained: Sequence[Side]) -> dict[str, NDArray[np.int64]]:
+    """The test samples nearest to what is forgotten, see ``metrics.neighbours``."""
+    kind, _, what = run.split.spec.partition(":")
+    if run.judged != "test":
+        return {}
+    test = np.array(run.split.test)
+    if kind == "cell":
+        (_, one), (_, other) = list(run.data.axes.items())[:2]
+        parts = what.split("/")
+        first, second = parts if parts[0] in one.names else parts[::-1]
+        same = one.test.numpy()[test] == one.names.index(first)
+        alike = other.test.numpy()[test] == other.names.index(second)
+        found = {
+            f"{first}, not {second}": np.flatnonzero(same & ~alike),
+            f"{second}, not {first}": np.flatnonzero(alike & ~same),
+        }
+    elif kind == "class" and retrained:
+        gone = run.data.classes.index(what)
+        answers = np.mean([softmax(side.logits["forget"]).mean(0) for side in retrained], 0)
+        nearest = [k for k in np.argsort(-answers, kind="stable").tolist() if k != gone]
+        labels = run.data.test.labels.numpy()[test]
+        found = {run.data.classes[k]: np.flatnonzero(labels == k) for k in nearest[:NEIGHBOURS]}
+    else:
+        return {}
+    return {name: places for name, places in found.items() if len(places)}
 
 
 def _facts(run: ClassifierRun, folder: RunFolder) -> Facts:

@@ -57,7 +57,8 @@ class Shelf:
         # Figures of another version of a metric are none of this one's.
         metrics = [file.read_text(encoding="utf-8") for file in sorted(METRICS.glob("*.py"))]
         costs = [[one.samples, one.seconds] for one in (side, *references)]
-        more = [side.name, list(keys), metrics, costs]
+        near = {name: places.tolist() for name, places in case.near.items()}
+        more = [side.name, list(keys), metrics, costs, near]
         file = self._file("figures", [side.name, *(r.name for r in references)], more)
         if file is None:
             return measure(case, side, references, keys)

@@ -32,6 +32,7 @@ CSV = (
     "low",
     "high",
 )
+PARTS = {"forget": "to forget", "retain": "retained", "test": "test"}
 Result = Mapping[str, Sequence[Mapping[str, Any]]]
 """By what is forgotten, the lines; see ``compare.compare``."""
 
@@ -51,7 +52,7 @@ def rows(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
             row[key] = Cell(phrases.DASH if value is None else phrases.number(value), away)
         row["mean_gap"] = points(line["mean_gap"])
         row["gap"] = Cell(phrases.DASH if line["gap"] is None else f"{100 * line['gap']:.1f}")
-        row["cost"] = Cell(phrases.DASH if line["cost"] is None else phrases.number(line["cost"]))
+        row["cost"] = Cell(phrases.DASH if line["cost"] is None else f"{100 * line['cost']:.1f}")
         found.append({**row, "css": "base"} if end else row)
     return found
 
@@ -101,6 +102,7 @@ def page(
             "rows": rows(lines),
             "note": note(lines),
             "plot": Markup(_plot(lines, number)),
+            "spreads": Markup(_spreads([c for c in cells if c["forget"] == forget], number)),
         }
         for number, (forget, lines) in enumerate(result.items())
     ]
@@ -125,3 +127,27 @@ def _plot(lines: Sequence[Mapping[str, Any]], number: int) -> str:
         name=f"gaps-{number}",
         unit="distance from a retrained model, points",
     )
+
+
+def _spreads(cells: Sequence[Mapping[str, Any]], number: int) -> str:
+    """The confidences of every recipe, over all its seeds, beside Retrain's."""
+    recipes = dict.fromkeys(cell["recipe"] for cell in cells)
+    first = next(iter(recipes))
+    found = {"untouched": _added(cells, first, "base")}
+    found |= {name: _added(cells, name, "unlearned") for name in recipes}
+    return plots.spreads(found, _added(cells, first, "retrain"), PARTS, f"confidence-{number}")
+
+
+def _added(cells: Sequence[Mapping[str, Any]], recipe: str, side: str) -> dict[str, dict[str, Any]]:
+    """The counts of a side over a recipe's seeds, by part."""
+    own = [cell["confidence"].get(side, {}) for cell in cells if cell["recipe"] == recipe]
+    return {
+        part: {
+            "n": sum(one[part]["n"] for one in own),
+            "counts": [
+                sum(bins) for bins in zip(*(one[part]["counts"] for one in own), strict=True)
+            ],
+        }
+        for part in PARTS
+        if all(part in one for one in own)
+    }

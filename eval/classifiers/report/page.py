@@ -42,6 +42,8 @@ def render(report: Report) -> str:
         class_columns=CLASS_COLUMNS,
         classes=classes(report),
         geometry=geometry(report),
+        neighbour_columns=NEIGHBOUR_COLUMNS,
+        neighbours=neighbours(report),
         relearning_columns=STEP_COLUMNS,
         relearning=relearning(report),
         curve=curve(report),
@@ -71,14 +73,10 @@ def counts(report: Report) -> str:
     return f"{text} of each model"
 
 
-CLASS_COLUMNS = [
-    Column("class", "taken for"),
-    *(Column(side, title) for side, title in tables.TITLES.items()),
-]
-STEP_COLUMNS = [
-    Column("steps", "right after"),
-    *(Column(side, title) for side, title in tables.TITLES.items()),
-]
+SIDE_COLUMNS = [Column(side, title) for side, title in tables.TITLES.items()]
+CLASS_COLUMNS = [Column("class", "taken for"), *SIDE_COLUMNS]
+NEIGHBOUR_COLUMNS = [Column("neighbours", "right of the test samples"), *SIDE_COLUMNS]
+STEP_COLUMNS = [Column("steps", "right after"), *SIDE_COLUMNS]
 
 
 def _went(report: Report) -> dict[str, dict[str, Mapping[str, Any]]]:
@@ -108,6 +106,12 @@ def geometry(report: Report, name: str = "geometry") -> Markup | None:
     shown = [side for side in plots.SIDES if any(side in sides for sides in went.values())]
     series = {side: [sides.get(side, nothing) for sides in went.values()] for side in shown}
     return Markup(plots.bars(list(went), series, name=name, unit="samples to forget, %"))
+
+
+def neighbours(report: Report) -> list[Row]:
+    """The table of what is nearest to the forgotten samples."""
+    found = tables.by_group(report, "near").items()
+    return [_row("neighbours", name, sides) for name, sides in found]
 
 
 def relearning(report: Report) -> list[Row]:

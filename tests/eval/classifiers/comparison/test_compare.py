@@ -21,6 +21,12 @@ def four(ua: float, ra: float, ta: float, mia: float) -> dict[str, Any]:
     return {key: value(x) for key, x in zip(FOUR, (ua, ra, ta, mia), strict=True)}
 
 
+def spread(seed: int) -> dict[str, Any]:
+    counts = [0] * 48
+    counts[10 + seed] = 4
+    return {"n": 4, "counts": counts}
+
+
 def cell(recipe: str, seed: int, ua: float, mean_gap: float, cost: float = 0.2) -> dict[str, Any]:
     return {
         "recipe": recipe,
@@ -41,6 +47,10 @@ def cell(recipe: str, seed: int, ua: float, mean_gap: float, cost: float = 0.2) 
             "base_mean_gap": value(0.06),
             "floor": {"value": 0.005, "n": 3, "low": 0.001, "high": 0.02, "reason": None},
         },
+        "confidence": {
+            side: {part: spread(seed) for part in ("forget", "retain", "test")}
+            for side in ("base", "unlearned", "retrain")
+        },
         "figures": [{"key": "cost_samples", "side": "unlearned", "value": cost}],
     }
 
@@ -49,7 +59,7 @@ CELLS = [
     cell("salun", 0, 0.08, 0.04),
     cell("salun", 1, 0.12, 0.05),
     cell("salun", 2, 0.16, 0.06),
-    cell("finetune", 0, 0.02, 0.03, 0.5),
+    cell("finetune", 0, 0.02, 0.03, 1.25),
 ]
 
 
@@ -76,6 +86,7 @@ def test_a_small_gap_that_is_won_by_not_forgetting_is_named() -> None:
     assert {name for name, line in lines.items() if line["barely"]} == {"finetune"}
     text = tables.markdown(compare(CELLS))
     assert "| finetune (barely forgotten) |" in text and "| salun |" in text
+    assert "| 125.0 |" in text  # a share, but one that can be above all
     rows = list(csv.DictReader(io.StringIO(tables.csv(compare(CELLS)))))
     [found] = [r for r in rows if (r["recipe"], r["figure"]) == ("salun", "ua")]
     assert float(found["value"]) == pytest.approx(0.12) and found["n"] == "3"
@@ -86,4 +97,17 @@ def test_the_page_has_every_recipe_and_the_floor() -> None:
     assert "2 ways to unlearn, beside retraining" in html
     assert "10 of 100 training samples, drawn at random" in html
     assert html.count("barely forgotten") == 2  # the row, and what it means
-    assert "erase classifier compare" in html and "<svg" in html
+    assert "erase classifier compare" in html and html.count("<svg") == 2
+
+
+def test_confidences_are_added_over_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        "erase.eval.classifiers.plots.spreads", lambda *given: drawn.append(given) or ""
+    )
+    tables.page(compare(CELLS), CELLS, {}, "")
+    [(found, retrain, parts, _)] = drawn
+    assert list(found) == ["untouched", "salun", "finetune"] and list(parts) == list(retrain)
+    salun = found["salun"]["forget"]
+    assert salun["n"] == 12 and salun["counts"][9:14] == [0, 4, 4, 4, 0]
+    assert found["finetune"]["forget"]["n"] == 4 and retrain["test"]["n"] == 12
