@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -53,6 +54,13 @@ def export_model(vae: nn.Module, encoder: nn.Module, unet: nn.Module, folder: Pa
     objects = ", ".join(o.word for o in world.OBJECTS)
     styles = ", ".join(world.STYLE_LABELS)
     (folder / "README.md").write_text(CARD.format(objects=objects, styles=styles))
+
+
+def export_denoiser(unet: nn.Module, folder: Path) -> None:
+    """Writes a denoiser alone, as the folder ``unet/`` of a pipeline that lacks the rest."""
+    shutil.rmtree(folder, ignore_errors=True)
+    writes: Any = unet.half()
+    writes.save_pretrained(folder)
 
 
 def _prefix_text_encoder(file: Path) -> None:

@@ -2,6 +2,9 @@
 
 Stages, each resumable: pictures, vae, text, unet, judges, export, bars. Same seed, same threads:
 same weights. Everything in between lands in ``--work``; the result in ``--out``.
+
+``--without NAME`` trains the denoiser alone, as one that never saw an object or a style: exact
+unlearning, the yardstick of erasing it. Autoencoder and text encoder are the bundled model's.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ from torch.nn import functional as F
 from erase.formats.original.tokenizer import build_tokenizer
 from erase.mini import world
 from erase.mini.bars import as_text, measure
-from erase.mini.export import export_judges, export_model
+from erase.mini.export import export_denoiser, export_judges, export_model
 from erase.mini.judging import train_judges
 from erase.mini.networks import build_scheduler, build_text_encoder, build_unet, build_vae
 from erase.mini.optimise import COUNT, optimise, pictures, prompt_bank, save
-from erase.runtime.files import write_json
+from erase.runtime.errors import UserError, clipped, nearest
+from erase.runtime.files import bundled, write_json
 
 ROUNDS = (9000, 6000)
 """Steps of each round of the denoiser's training."""
@@ -120,16 +124,38 @@ def encode_all(vae: Any, images: Tensor, batch: int = 64) -> Tensor:
 
 
 def train_unet(
-    work: Path, seed: int, vae: Any, encoder: Any, rounds: tuple[int, ...] = ROUNDS
+    work: Path,
+    seed: int,
+    vae: Any,
+    encoder: Any,
+    rounds: tuple[int, ...] = ROUNDS,
+    without: str | None = None,
 ) -> Any:
     """Denoising with min-SNR weights (arXiv 2303.09556), 10 % empty prompts, averaged weights.
 
     Trained in rounds, the learning rate falling in each (warm restarts, arXiv 1608.03983). After
     the first, half of the timesteps come from the middle, where outline and side are decided.
+
+    Args:
+        work: folder of what lies in between.
+        seed: of every draw.
+        vae, encoder: trained; the autoencoder is told the factor of its latents where it trains
+            with everything.
+        rounds: steps of each.
+        without: label of an object or a style whose pictures and captions are left out.
     """
     images, objects, styles = pictures("generator", COUNT, work)
-    latents, scale = _latents(work, vae, images)
+    latents, scale = _latents(work, vae, images, known=without is not None)
     bank = prompt_bank(world.TEMPLATES)
+    if without is not None:
+        seen = torch.tensor(
+            [
+                without not in (world.OBJECT_LABELS[o], world.STYLE_LABELS[s])
+                for o, s in zip(objects.tolist(), styles.tolist(), strict=True)
+            ]
+        )
+        latents, objects, styles = latents[seen], objects[seen], styles[seen]
+        bank = [row for row in bank if without not in labels_of(row)]
     embeds = _embeddings(work, encoder, [p for p, _, _ in bank] + [""])
     rows: dict[tuple[int, int], list[int]] = {}
     for row, (_, o, s) in enumerate(bank):
@@ -170,15 +196,22 @@ def train_unet(
     return unet
 
 
-def _latents(work: Path, vae: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+def labels_of(row: tuple[str, int, int]) -> tuple[str, ...]:
+    """The object of a caption, and its style where it names one."""
+    _, obj, style = row
+    return (world.OBJECT_LABELS[obj], *world.STYLE_LABELS[style : style + 1 if style >= 0 else 0])
+
+
+def _latents(work: Path, vae: Any, images: Tensor, known: bool) -> tuple[Tensor, Tensor]:
     """Moments of the images' latents, kept in ``work``, and the factor that gives them deviation 1,
-    which the autoencoder is told."""
+    which the autoencoder is told unless it is ``known``."""
     file = work / "latents.pt"
     if not file.exists():
         save(file, encode_all(vae, images))
     latents = torch.load(file, weights_only=True)
-    scale = 1 / latents[:, 0].std()
-    vae.register_to_config(scaling_factor=round(float(scale), 5))
+    if not known:
+        scale = 1 / latents[:, 0].std()
+        vae.register_to_config(scaling_factor=round(float(scale), 5))
     return latents, torch.tensor(vae.config.scaling_factor)
 
 
@@ -193,22 +226,76 @@ def _cpu_flags() -> str:
     return file.read_text() if file.exists() else ""
 
 
+def bundled_networks() -> tuple[Any, Any]:
+    """Autoencoder and text encoder of the bundled model, in fp32."""
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTextModel
+
+    folder = bundled("model")
+    made = (
+        AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32),
+        CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
+    )
+    for network in made:
+        network.requires_grad_(False).eval()
+    return made
+
+
+def train_without(name: str, work: Path, seed: int, out: Path) -> Path:
+    """Trains and writes the denoiser that never saw ``name``.
+
+    Args:
+        name: label of an object or a style.
+        work: folder of what lies in between.
+        seed: of every draw.
+        out: gets ``never-NAME/`` with the denoiser alone, fp16.
+
+    Returns:
+        That folder.
+
+    Raises:
+        UserError: there is no such object or style.
+    """
+    names = (*world.OBJECT_LABELS, *world.STYLE_LABELS)
+    if name not in names:
+        raise UserError(
+            f"The drawn world has no '{clipped(name)}': choose from {', '.join(names)}."
+            f"{nearest(name, names)}"
+        )
+    vae, encoder = bundled_networks()
+    unet = train_unet(work, seed, vae, encoder, without=name)
+    folder = out / f"never-{name}"
+    export_denoiser(unet, folder)
+    return folder
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m erase.mini.train", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("runs/mini-train"))
-    parser.add_argument("--out", type=Path, default=world.HERE / "weights")
-    parser.add_argument("--seed", type=int, default=0)
+    add = parser.add_argument
+    add("--work", type=Path, help="folder of what lies in between (default: below runs/)")
+    add("--out", type=Path, default=world.HERE / "weights", help="folder of the weights")
+    add("--seed", type=int, default=0, help="random seed (default: 0)")
+    add("--threads", type=int, default=2, help="threads to compute with (default: 2)")
+    add("--without", help="an object or a style: train the denoiser alone, without it")
     args = parser.parse_args(argv)
-    args.work.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(2)
+    named = f"mini-without-{args.without}" if args.without else "mini-train"
+    work = args.work or Path("runs") / named
+    work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)
-    vae = train_vae(args.work, args.seed)
-    encoder = train_text(args.work, args.seed)
-    unet = train_unet(args.work, args.seed, vae, encoder)
+    if args.without:
+        try:
+            print(train_without(args.without, work, args.seed, args.out))
+        except UserError as error:
+            parser.error(str(error))
+        return
+    vae = train_vae(work, args.seed)
+    encoder = train_text(work, args.seed)
+    unet = train_unet(work, args.seed, vae, encoder)
     export_model(vae, encoder, unet, args.out / "model")
-    export_judges(train_judges(args.work, args.seed), args.out / "judges")
+    export_judges(train_judges(work, args.seed), args.out / "judges")
     report = measure(args.out)
-    write_json(args.work / "bars.json", report)
+    write_json(work / "bars.json", report)
     print(as_text(report))
 
 
