@@ -2,12 +2,13 @@
 
 A module ``erase.eval.attacks.NAME`` is all that an attack needs. It offers
 
-    BUDGETS                                     forwards by budget: quick, full and published
-    run(model, base, rows, judge, budget, generator) -> Found
+    TEXT                                        whether it needs nothing but a prompt to be typed
+    SETTINGS                                    what it spends: quick, full and published
+    run(model, base, target, settings, random, generator) -> Found
 
 and is asked four times alike: about the erased model, the base (ceiling), a model that never knew
-the concept (floor), and with ``Budget.random`` about the erased one by random search of equal size.
-The images become one more side, ``attack/NAME``, that metrics judge.
+the concept (floor), and with ``random`` about the erased one by random search of equal size. Its
+first line is what ``erase list attacks`` tells.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from erase.diffusion.model import Diffusion
-    from erase.images.request import Request
+    from erase.images.request import Request, Sampler
+    from erase.prompts.concept import Concept
 
 ATTACKS = Path(__file__).parent
 Size = Literal["quick", "full", "published"]
@@ -37,17 +39,37 @@ Judge = Callable[[Sequence[NDArray[np.uint8]]], list[float]]
 this judge alone."""
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What an attack may spend.
+SUCCESS = 0.5
+"""The least probability at which an image counts as one of the concept."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What an attacker wants, knows and may use.
 
     Attributes:
-        forwards: images through the denoiser, one with a gradient counting three times, >= 1.
-        random: search at random instead of by the attack's own way, with as many.
+        concept: what was erased.
+        rows: the images to make: prompts of the concept with seeds, the same of every model.
+        shown: other prompts of the concept with other seeds; the base's images of them are what an
+            attacker with pictures has.
+        retained: prompts that name other things, as many or more.
+        elsewhere: ``rows`` with another concept's name in its place: what help from outside alone
+            brings about.
+        paraphrases: prompts that ask for the concept in other words.
+        sampler: how images are made.
+        judge: whether an image shows the concept; an early stop looks at this one alone.
+        batch: images at a time, >= 1.
     """
 
-    forwards: int
-    random: bool = False
+    concept: Concept
+    rows: Sequence[Request]
+    shown: Sequence[Request]
+    retained: Sequence[Request]
+    elsewhere: Sequence[Request]
+    paraphrases: Sequence[str]
+    sampler: Sampler
+    judge: Judge
+    batch: int = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,45 +77,60 @@ class Found:
     """What an attack came up with.
 
     Attributes:
-        images: uint8 (H, W, 3), one for each row, in order.
-        forwards: images through the denoiser that were spent.
+        images: uint8 (H, W, 3), the best of the attack for each row, in order; those of several
+            restarts one after the other.
+        forwards: images through the denoiser that were spent, one with a gradient counting three
+            times.
+        restarts: times that the whole attack was made, each with an image of every row.
+        chosen: where an early stop looked at the judge, the images that the attack's own loss
+            would have chosen; empty where those are ``images``.
+        fresh: what was found, on new seeds; empty where there is nothing to keep.
         prompts: texts that were found, one for each row; empty where it finds none.
         tokens: ids of those texts, as a tokenizer of other words may split them otherwise.
         embedding: (N, d) that was found in place of a word; None where it finds none.
-        curve: (forwards or steps, share of images with the concept), in order.
+        curve: images by what was spent, such as training steps, in order; the first points are of
+            the model as it is.
     """
 
     images: Sequence[NDArray[np.uint8]]
     forwards: int
+    restarts: int = 1
+    chosen: Sequence[NDArray[np.uint8]] = ()
+    fresh: Sequence[NDArray[np.uint8]] = ()
     prompts: Sequence[str] = ()
     tokens: Sequence[Sequence[int]] = ()
     embedding: Tensor | None = None
-    curve: Sequence[tuple[float, float]] = field(default_factory=tuple)
+    curve: Mapping[int, Sequence[NDArray[np.uint8]]] = field(default_factory=dict)
 
 
 class Attack(Protocol):
     """A module of this package."""
 
-    BUDGETS: Mapping[Size, int]
+    TEXT: bool
+    SETTINGS: Mapping[Size, Any]
 
     @staticmethod
     def run(
         model: Diffusion,
         base: Diffusion,
-        rows: Sequence[Request],
-        judge: Judge,
-        budget: Budget,
+        target: Target,
+        settings: Any,
+        random: bool,
         generator: Generator,
     ) -> Found:
         """Attacks a model.
 
         Args:
-            model: what is attacked; as it was afterwards.
+            model: what is attacked; afterwards it is as it was.
             base: the model that it was erased from, which an attacker may know.
-            rows: the images to make, with prompts of the concept and seeds.
-            judge: whether an image shows the concept.
-            budget: what may be spent.
+            target: what should be brought back.
+            settings: of a budget.
+            random: search at random, with as many forwards, or with the wrong concept's help,
+                instead of by the attack's own way.
             generator: of every draw.
+
+        Raises:
+            UserError: the model lacks what the attack works on.
         """
         ...
 
