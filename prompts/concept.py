@@ -13,6 +13,7 @@ folder share the settings in its ``_family.toml``, one table per kind, and overr
     retain = "mini-train"                # prompt set, or a list of prompts
     anchor = "mini/truck"                # default anchor: a concept or free text
     neighbours = ["fuel-pump", "chapel"] # likely to be damaged: concepts of the folder, or words
+    paraphrases = ["a chapel"]           # prompts that ask for it in other words
     judge = "mini"                       # default judge
     tuning = false                       # true keeps it out of tables
 """
@@ -22,7 +23,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ class Concept:
         anchor: default anchor, a concept's name or free text.
         neighbours: what may be damaged with it: short names of the family's concepts, or words
             for the templates.
+        paraphrases: prompts that ask for it without its name, or with another form of it.
         tuning: for choosing settings only; never in a table.
         judge: default judge.
     """
@@ -77,8 +79,13 @@ class Concept:
     retain: str | tuple[str, ...] = EVERYDAY
     anchor: str | None = None
     neighbours: tuple[str, ...] = ()
+    paraphrases: tuple[str, ...] = ()
     tuning: bool = False
     judge: str | None = None
+
+    def key(self) -> dict[str, Any]:
+        """What a run depends on, as JSON: all but what attacks alone ask by."""
+        return {k: v for k, v in asdict(self).items() if k != "paraphrases"}
 
     @property
     def family(self) -> str | None:
@@ -290,13 +297,17 @@ def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:
     neighbours = _texts(values.get("neighbours", []))
     if "neighbours" in values and not neighbours:
         raise refuse("needs a list of texts as 'neighbours'.")
+    paraphrases = _texts(values.get("paraphrases", []))
+    if "paraphrases" in values and not paraphrases:
+        raise refuse("needs a list of texts as 'paraphrases'.")
     slot = values.get("slot")
     if slot is not None:
         templates = _expand(templates, slot)
     if not templates or any(t.count("{}") != 1 or t.count("{") != 1 for t in templates):
         raise refuse("needs templates with one {} each, and one list for every named {slot}.")
     own = {key: values[key] for key in (*texts, "kind", "tuning") if key in values}
-    return Concept(name=name, templates=templates, retain=retain, neighbours=neighbours, **own)
+    own |= {"neighbours": neighbours, "paraphrases": paraphrases}
+    return Concept(name=name, templates=templates, retain=retain, **own)
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -45,6 +45,14 @@ def metrics() -> Table:
     return ("metric", ""), [(n, first_line(METRICS / f"{n}.py")) for n in list_metrics()]
 
 
+def attacks() -> Table:
+    """Attacks with what they try."""
+    from erase.eval.attacks import ATTACKS, list_attacks
+
+    files = {name: ATTACKS / f"{name.replace('-', '_')}.py" for name in list_attacks()}
+    return ("attack", ""), [(name, first_line(file)) for name, file in files.items()]
+
+
 def concepts() -> Table:
     """Concepts with what they become and one of their prompts."""
     from erase.prompts.concept import list_concepts, load_concept
@@ -87,6 +95,7 @@ def judges() -> Table:
 CATALOGUE: Mapping[str, Callable[[], Table]] = {
     "methods": methods,
     "metrics": metrics,
+    "attacks": attacks,
     "judges": judges,
     "concepts": concepts,
     "sets": sets,

@@ -80,8 +80,13 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
 
         run_classifier(chosen, typed)
         return
-    if command in ("compare", "tune", "export"):
+    if command in ("compare", "tune", "export", "attack"):
         processes.refuse_several()
+    if command == "attack":
+        from erase.cli.attack import run_attack
+
+        run_attack(chosen, typed)
+        return
     for key in ("model", "source", "base"):
         if chosen.get(key):
             chosen[key] = model_of(chosen[key])

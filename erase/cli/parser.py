@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from erase.cli import attack
 from erase.cli.arguments import DETERMINISTIC, DEVICE, Parser
 from erase.cli.classifier import add_commands
 from erase.cli.listing import CATALOGUE
@@ -66,6 +67,7 @@ def build_parser(about: str | None = None, exporting: bool = False) -> ArgumentP
     commands = parser.add_subcommands(dest="command", required=True)
     for name, text in STAGE_HELP.items():
         commands.add_subcommand(name, _stage_parser(name, text, about), help=text)
+    commands.add_subcommand("attack", attack.parser(), help=attack.ABOUT)
     text = "convert: diffusers folder <-> single file (original SD keys), or a delta"
     commands.add_subcommand("export", _export_parser(text, exporting), help=text)
     text = "compare recipes on the same base, concepts, prompts, seeds and judges"
@@ -77,7 +79,7 @@ def build_parser(about: str | None = None, exporting: bool = False) -> ArgumentP
     classifiers = Parser(told, "erase classifier COMMAND [options]")
     commands.add_subcommand("classifier", classifiers, help=text)
     add_commands(classifiers)
-    text = "list methods, metrics, judges, concepts, prompt sets and recipes"
+    text = "list methods, metrics, attacks, judges, concepts, prompt sets and recipes"
     listing = Parser(text, "erase list [WHAT]")
     listing.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="list only these")
     commands.add_subcommand("list", listing, help=text)

@@ -35,6 +35,41 @@ class Inversion:
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Prompts in which embeddings stand in a word's place.
+
+    Attributes:
+        ids: token ids (P, 77) by text encoder.
+        places: bool (P, 77), where the embeddings stand; with ``ids`` beside the text encoders.
+        lengths: tokens of each prompt, start and end among them.
+    """
+
+    ids: Sequence[Tensor]
+    places: Tensor
+    lengths: Sequence[int]
+
+    def embed(self, diffusion: Diffusion, v: Sequence[Tensor], rows: Tensor) -> Conditioning:
+        """The prompts ``rows`` (B,) with embeddings v, (N, d) for each text encoder; with graph."""
+        own = rows.to(self.places.device)
+        slots = self.places[own]
+
+        def put(given: Tensor, output: Tensor) -> Tensor:
+            times = int(slots.sum()) // len(given)  # a prompt may say the word twice
+            return output.masked_scatter(slots[..., None], given.to(output.dtype).repeat(times, 1))
+
+        with ExitStack() as hooks:
+            for table, given in zip(tables(diffusion), v, strict=True):
+                handle = table.register_forward_hook(lambda *a, given=given: put(given, a[2]))
+                hooks.callback(handle.remove)
+            return diffusion.text.encode([ids[own] for ids in self.ids]).float()
+
+
+def tables(diffusion: Diffusion) -> list[nn.Module]:
+    """The input embeddings of each text encoder."""
+    return [encoder.get_input_embeddings() for _, encoder in diffusion.text.encoders]
+
+
+@dataclass(frozen=True)
 class Search:
     """How embeddings are learnt.
 
@@ -78,32 +113,16 @@ def invert(diffusion: Diffusion, data: TrainingData, search: Search) -> Inversio
     Raises:
         UserError: a prompt without the word, or too long with the learnt tokens.
     """
-    tables = [encoder.get_input_embeddings() for _, encoder in diffusion.text.encoders]
     own = diffusion.text.tokenizer(data.words[0], add_special_tokens=False).input_ids
-    prompts = [c for c, _ in data.pairs]
-    ids, places, lengths = _with_slots(diffusion, prompts, own, search.tokens)
-    learnt = _starts(tables, own, search, data.seed)
-
-    def embed(rows: Tensor) -> Conditioning:
-        slots = places[rows]
-
-        def put(v: Tensor, output: Tensor) -> Tensor:
-            times = int(slots.sum()) // len(v)  # a prompt may say the word twice
-            return output.masked_scatter(slots[..., None], v.to(output.dtype).repeat(times, 1))
-
-        with ExitStack() as hooks:
-            for table, v in zip(tables, learnt, strict=True):
-                handle = table.register_forward_hook(lambda *a, v=v: put(v, a[2]))
-                hooks.callback(handle.remove)
-            return diffusion.text.encode([own[rows] for own in ids]).float()
-
+    slots = slots_of(diffusion, [c for c, _ in data.pairs], own, search.tokens)
+    learnt = _starts(tables(diffusion), own, search, data.seed)
     decay = 0.01 if search.weight_decay is None else search.weight_decay
     optimizer = torch.optim.AdamW(learnt, lr=search.lr, weight_decay=decay)
     pull = min(1.0, 100 * search.lr)
     for index in each(range(search.steps), progress("inversion", search.steps, "step")):
         # A few embeddings: every process learns them all.
         b = data.draw("forget", index, purpose="inversion")
-        c_v = embed(b.prompt.to(places.device))
+        c_v = slots.embed(diffusion, learnt, b.prompt)
         value = mse_loss(diffusion.predict(b.x_t, b.t, c_v), b.target)
         optimizer.zero_grad()
         value.backward()
@@ -113,10 +132,10 @@ def invert(diffusion: Diffusion, data: TrainingData, search: Search) -> Inversio
                 long = v.data.norm(dim=-1, keepdim=True)
                 v.data *= (long + pull * (search.norm - long)) / long
     with torch.no_grad():
-        rows = torch.arange(len(places), device=places.device)
-        c = join([embed(part) for part in rows.split(64)])
-    marked = places.to(diffusion.device, copy=True)
-    for row, length in zip(marked, lengths, strict=True):
+        rows = torch.arange(len(slots.places))
+        c = join([slots.embed(diffusion, learnt, part) for part in rows.split(64)])
+    marked = slots.places.to(diffusion.device, copy=True)
+    for row, length in zip(marked, slots.lengths, strict=True):
         if search.end:
             diffusion.text.mark_end(row, length, search.every_end)
     return Inversion(c, marked)
@@ -142,11 +161,12 @@ def _starts(
     return [v.requires_grad_(True) for v in learnt]
 
 
-def _with_slots(
-    diffusion: Diffusion, prompts: Sequence[str], own: Sequence[int], count: int
-) -> tuple[list[Tensor], Tensor, list[int]]:
-    """Token ids (P, 77) by text encoder, ``count`` slots in the word's place; where those are, bool
-    (P, 77); how many tokens each prompt has then."""
+def slots_of(diffusion: Diffusion, prompts: Sequence[str], own: Sequence[int], count: int) -> Slots:
+    """Prompts with ``count`` embeddings in the place of the word whose token ids are ``own``.
+
+    Raises:
+        UserError: a prompt without the word, or too long with so many.
+    """
     tokenizer = diffusion.text.tokenizer
     length = tokenizer.model_max_length
     diffusion.token_positions(prompts, tokenizer.decode(own))  # refuses prompts without the word
@@ -176,5 +196,4 @@ def _with_slots(
         lengths.append(len(row))
     # Beside the text encoders, wherever those are.
     device = diffusion.text.encoders[0][1].device
-    ids = [padded.to(device) for padded in ids]
-    return ids, places.to(device), lengths
+    return Slots([padded.to(device) for padded in ids], places.to(device), lengths)

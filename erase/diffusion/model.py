@@ -355,15 +355,27 @@ class Diffusion:
         sizes = {s.size for s in shots}
         if len(guidance) != 1 or len(sizes) != 1:
             raise ValueError("a batch has one guidance scale and one size")
-        scale = guidance.pop()
-        height, width = (sampler.size or side or self.size for side in sizes.pop() or (None, None))
+        sampler = replace(sampler, guidance=guidance.pop())
         c = self.embed([s.prompt for s in shots])
-        empty = self.unconditional().repeat(len(shots)) if scale > 1 else None
+        return self.sample_from(c, [s.seed for s in shots], sampler, sizes.pop())
+
+    @torch.no_grad()
+    def sample_from(
+        self,
+        c: Conditioning,
+        seeds: Sequence[int],
+        sampler: Sampler,
+        size: tuple[int | None, int | None] | None = None,
+    ) -> NDArray[np.uint8]:
+        """As ``sample``, of embedded prompts, one row for each seed."""
+        scale = sampler.guidance
+        height, width = (sampler.size or side or self.size for side in size or (None, None))
+        empty = self.unconditional().repeat(len(seeds)) if scale > 1 else None
         scheduler = self.family.sampler(sampler.name)
         with sampling(self.pipeline, scheduler) as pipeline, self._fast():
             latents = pipeline(
                 **self.family.prompts(c, empty),
-                latents=self.noise([s.seed for s in shots], (height, width)),
+                latents=self.noise(seeds, (height, width)),
                 num_inference_steps=sampler.steps,
                 guidance_scale=scale,
                 height=height,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,9 +24,11 @@ from erase.formats.folder import (
 from erase.formats.supported import PREDICTIONS
 from erase.formats.tensors import FILES, refuse_pointer
 from erase.runtime.errors import UserError, clipped, nearest, reason
-from erase.runtime.files import bundled
+from erase.runtime.files import bundled, cache_folder, digest, identity, whole_folder
 
 MINI = "mini"
+NEVER = "never-"
+"""What the names of the bundled models without a concept begin with, as ``never-church``."""
 VARIANTS = ("fp16", "bf16")
 """Which weights of a hub repository are taken where it has no full ones."""
 LICENCES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE")
@@ -53,7 +56,8 @@ class Base:
     @property
     def title(self) -> str:
         """A name that others may read: hub id, or the last part of a local path."""
-        return self.spec if self.hub or self.spec == MINI else self.path.resolve().name
+        known = self.hub or self.spec in (MINI, *list_never())
+        return self.spec if known else self.path.resolve().name
 
     def denoiser_state(self) -> dict[str, Tensor]:
         """The denoiser's tensors with the dtypes and bits of the file, by parameter name.
@@ -81,10 +85,11 @@ def open_base(spec: str, fetch: bool = True) -> Base:
     """Finds a model; one from the hub is downloaded, or taken from the hub's cache.
 
     Args:
-        spec: ``mini``, a hub id ``OWNER/NAME``, a diffusers folder, a single file
-            (``.safetensors``, ``.ckpt``), ``FILE@FOLDER`` for a file of unusual size whose
-            configuration is that of a diffusers folder, or ``FILE@epsilon`` and
-            ``FILE@v_prediction`` for one that does not say what it predicts.
+        spec: ``mini``, ``never-church`` (the bundled model, trained without it), a hub id
+            ``OWNER/NAME``, a diffusers folder, a single file (``.safetensors``, ``.ckpt``),
+            ``FILE@FOLDER`` for a file of unusual size whose configuration is that of a diffusers
+            folder, or ``FILE@epsilon`` and ``FILE@v_prediction`` for one that does not say what it
+            predicts.
         fetch: whether one that the cache lacks is downloaded.
 
     Raises:
@@ -98,6 +103,8 @@ def open_base(spec: str, fetch: bool = True) -> Base:
                 "with 'python -m erase.mini.train'."
             )
         return Base(spec, folder)
+    if spec in list_never():
+        return Base(spec, _composed(spec))
     path = Path(spec).expanduser()
     if path.is_dir():
         components(path)
@@ -119,7 +126,7 @@ def open_base(spec: str, fetch: bool = True) -> Base:
         return Base(spec, _download(spec, fetch), hub=True)
     raise UserError(
         f"There is no model '{spec}': give mini, a diffusers folder, a .safetensors file or a hub "
-        f"id (owner/name).{nearest(spec, [MINI])}"
+        f"id (owner/name).{nearest(spec, [MINI, *list_never()])}"
     )
 
 
@@ -151,6 +158,31 @@ def on_disk(spec: str) -> str | None:
 def mini_folder() -> Path:
     """Where the bundled model lies, or would lie."""
     return bundled("model")
+
+
+def list_never() -> list[str]:
+    """The bundled models that were trained without a concept, of which the denoiser is kept."""
+    return sorted(file.parent.name for file in bundled("").glob(f"{NEVER}*/config.json"))
+
+
+def never_knew(base: str, concept: str) -> str | None:
+    """The bundled model that never knew a concept of another one's; None where there is none."""
+    family, _, name = concept.rpartition("/")
+    found = f"{NEVER}{name}"
+    return found if base == family == MINI and found in list_never() else None
+
+
+def _composed(spec: str) -> Path:
+    """A denoiser of the bundled model's architecture with its other parts, as a diffusers folder in
+    the user's cache."""
+    own, mini = bundled(spec), mini_folder()
+    place = cache_folder() / "models" / f"{spec}-{digest([identity(own), identity(mini)])[:16]}"
+    if not (place / INDEX).is_file():
+        with whole_folder(place, INDEX) as part:
+            shutil.copytree(mini, part, dirs_exist_ok=True)
+            shutil.rmtree(part / "unet")
+            shutil.copytree(own, part / "unet")
+    return place
 
 
 def _model_file(path: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from erase.methods import load_method
@@ -37,8 +36,8 @@ def make_plan(run: Run, model: Mapping[str, str]) -> Plan:
             },
             "erased": {**_read(run, "erased"), "requests": asked["erased"]},
             "eval": {
-                "concept": [asdict(target.concept) for target in run.targets],
-                "anchor": [asdict(target.anchor) for target in run.targets],
+                "concept": [target.concept.key() for target in run.targets],
+                "anchor": [target.anchor.key() for target in run.targets],
                 **run.instruments.identities(target.concept for target in run.targets),
             },
         }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from erase.runs.costs import forwards
 from erase.runs.preflight import image_counts
 from erase.runs.run import roles_of
-from erase.runtime.files import write_json
+from erase.runtime.files import cache_folder, write_json
 
 if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
@@ -132,9 +132,7 @@ def measured_images(run: Run) -> int:
 
 def _file() -> Path:
     """``$ERASE_CACHE/rates.json``, else in the user's cache folder."""
-    own = os.environ.get("ERASE_CACHE")
-    shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return (Path(own) if own else Path(shared) / "erase") / "rates.json"
+    return cache_folder() / "rates.json"
 
 
 def _read() -> dict[str, dict[str, Any]]:

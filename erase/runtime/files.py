@@ -163,6 +163,13 @@ def identity(path: Path) -> str:
     return digest([[str(f.relative_to(path)) if f != path else "", sha256(f)] for f in files])
 
 
+def cache_folder() -> Path:
+    """``$ERASE_CACHE``, else ``erase`` in the user's cache folder."""
+    own = os.environ.get("ERASE_CACHE")
+    shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(own) if own else Path(shared) / "erase"
+
+
 def bundled(name: str) -> Path:
     """Where a folder of the bundled weights lies, or would lie: ``model`` or ``judges``."""
     return Path(str(files("erase.mini"))) / "weights" / name

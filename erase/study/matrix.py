@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -211,5 +211,5 @@ def _content(run: Run) -> tuple[str, str]:
     ]
     measured = run.instruments.identities(target.concept for target in run.targets)
     judged = [*measured.pop("judge"), *measured.values()]
-    names = [asdict(concept) for concept in run.targets[0][:2]]
+    names = [concept.key() for concept in run.targets[0][:2]]
     return digest([*names, run.retain_prompts(), asked, judged]), digest([*names, asked, judged])

@@ -58,6 +58,8 @@ class Target:
         paraphrases: prompts that ask for the concept in other words.
         sampler: how images are made.
         judge: whether an image shows the concept; an early stop looks at this one alone.
+        named: whether the concept's own name may be used; without, no attack starts from it or
+            finds it among its words.
         batch: images at a time, >= 1.
     """
 
@@ -69,6 +71,7 @@ class Target:
     paraphrases: Sequence[str]
     sampler: Sampler
     judge: Judge
+    named: bool = True
     batch: int = 8
 
 

@@ -1,0 +1,340 @@
+"""Attacks made side by side: the model, random search on it, and its bounds, which are kept."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from erase.eval.attacks import Attack, Found, Target, load_attack
+from erase.eval.attacks._drawing import draw
+from erase.eval.instruments.setting import Setting
+from erase.eval.pictures import Picture
+from erase.eval.recovery.outcome import SIDES, Seen, SideName, outcome
+from erase.eval.recovery.report import Shown, report, write
+from erase.eval.recovery.witness import Witness, load_witness
+from erase.images.plan import plan
+from erase.prompts.concept import load_concept
+from erase.prompts.held_out import retain_rows
+from erase.runs.attacks.inquiry import Inquiry
+from erase.runs.attacks.targets import target_of
+from erase.runs.outline import tell
+from erase.runtime.devices import accelerator, memory_told
+from erase.runtime.errors import UserError, reason
+from erase.runtime.files import atomic, cache_folder, digest, write_json
+from erase.runtime.seeding import generator
+
+if TYPE_CHECKING:
+    from erase.diffusion.model import Diffusion
+
+BOUNDS = ("ceiling", "floor")
+"""Sides that do not depend on the model in question, so that they are measured once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """The models of an inquiry with their judges.
+
+    Attributes:
+        inquiry: what is attacked.
+        models: by what each side attacks: ``model``, ``base``, ``floor``.
+        prints: hash of each model's weights and settings.
+        witness: who judges.
+    """
+
+    inquiry: Inquiry
+    models: Mapping[str, Diffusion]
+    prints: Mapping[str, str]
+    witness: Witness
+
+    def of(self, side: SideName) -> str:
+        """Which model a side attacks."""
+        if side == "ceiling":
+            return "base"
+        if side == "floor":
+            return "floor" if "floor" in self.models else "base"
+        return "model"
+
+
+def open_bench(inquiry: Inquiry) -> Bench:
+    """Opens the models and the judges.
+
+    Raises:
+        UserError: a model that can't be opened or has another architecture than the base, or no
+            judge of the concept.
+    """
+    from erase.diffusion.fingerprint import model_fingerprint
+    from erase.diffusion.model import Diffusion
+
+    device = accelerator(inquiry.device, "fp32", inquiry.deterministic).device
+    specs = {"model": inquiry.model, "base": inquiry.base}
+    if inquiry.floor is not None:
+        specs["floor"] = inquiry.floor
+    opened = {spec: Diffusion.load(spec, device) for spec in dict.fromkeys(specs.values())}
+    models = {name: opened[spec] for name, spec in specs.items()}
+    base = models["base"]
+    base.family.check_sampling(inquiry.sampler.steps, inquiry.sampler.name)
+    for name, model in models.items():
+        shapes, own = (
+            {key: value.shape for key, value in m.denoiser.state_dict().items()}
+            for m in (base, model)
+        )
+        if type(model.pipeline) is not type(base.pipeline) or shapes != own:
+            raise UserError(
+                f"{specs[name]} is not of {inquiry.base}'s architecture, so that attacks on one "
+                f"say nothing of the other: give the --{'floor' if name == 'floor' else 'base'} "
+                "that fits."
+            )
+    known = {spec: digest(model_fingerprint(model)) for spec, model in opened.items()}
+    prints = {name: known[spec] for name, spec in specs.items()}
+    return Bench(inquiry, models, prints, load_witness(_setting(inquiry, device), inquiry.strict))
+
+
+def _setting(inquiry: Inquiry, device: torch.device) -> Setting:
+    concept = inquiry.concept
+    anchor = load_concept(concept.anchor or "", concept.family)
+    rows = [
+        *target_of(inquiry, "erased", lambda images: [0.0] * len(images)).rows,
+        *plan(retain_rows(concept), 1000, "kept", "retain"),
+    ]
+    pictures = [
+        Picture(Path(r.file), "", r.set, r.case_number, r.k, r.prompt, r.seed, r.role, r.labels)
+        for r in rows
+    ]
+    given = inquiry.instruments.beside(concept)
+    return Setting(concept, anchor, inquiry.base, pictures, given, device=device)
+
+
+def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict[str, Any]:
+    """Makes the attacks that are not finished yet, and the report.
+
+    Args:
+        inquiry: what is attacked.
+        overwrite: make attacks again whose inputs changed, instead of refusing.
+        command: as it was typed.
+
+    Returns:
+        The content of ``attack.json``.
+
+    Raises:
+        UserError: bad input, or results of other inputs.
+    """
+    bench = open_bench(inquiry)
+    out = inquiry.out
+    if any(out.glob("attack.*")) or (out / "attacks").exists():
+        _refuse_other(bench, overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    outcomes, shown, refused = [], {}, {}
+    with memory_told():
+        for number, name in enumerate(inquiry.attacks, 1):
+            tell(f"attack {number} of {len(inquiry.attacks)}: {name}")
+            module = load_attack(name)
+            seen: dict[SideName, Seen | str] = {}
+            for side in SIDES:
+                seen[side] = _side(bench, name, module, side)
+            if isinstance(seen["erased"], str):
+                refused[name] = seen["erased"]
+                continue
+            outcomes.append(outcome(name, module.TEXT, seen, getattr(module, "STOPS", ())))
+            shown[name] = _shown(bench, name)
+    found = report(outcomes, refused, _facts(bench, command))
+    write(found, shown, out)
+    return found
+
+
+def _key(bench: Bench, name: str, module: Attack, side: SideName) -> str:
+    """Hash of all that a side's figures depend on."""
+    inquiry, who = bench.inquiry, bench.of(side)
+    target = target_of(inquiry, side, lambda images: [0.0] * len(images))
+    asked = [
+        [[row.prompt, row.seed, row.guidance, row.size] for row in rows]
+        for rows in (target.rows, target.shown, target.retained, target.elsewhere)
+    ]
+    return digest(
+        [
+            name,
+            side,
+            bench.prints[who],
+            bench.prints["base"],
+            repr(module.SETTINGS[inquiry.budget]),
+            inquiry.seed if side not in BOUNDS else 0,
+            asked,
+            list(target.paraphrases),
+            target.concept.word,
+            asdict(inquiry.sampler),
+            inquiry.batch,
+            json.loads(json.dumps(bench.witness.facts, default=str)),
+        ]
+    )
+
+
+def _record(bench: Bench, name: str, side: SideName, key: str) -> Path:
+    """Where a side's figures are: those of bounds in the user's cache, for all models alike."""
+    if side in BOUNDS:
+        return cache_folder() / "bounds" / f"{name}-{side}-{key[:16]}.json"
+    return bench.inquiry.out / "attacks" / name / f"{side}.json"
+
+
+def _read(file: Path, key: str) -> Seen | str | None:
+    """A side's figures, where they are finished and of these inputs."""
+    if not file.is_file():
+        return None
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        if told["key"] != key:
+            return None
+        if told["reason"] is not None:
+            return str(told["reason"])
+        curve = {int(step): hits for step, hits in told["seen"].pop("curve").items()}
+        return Seen(**told["seen"], curve=curve)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{file} can't be read ({reason(error)}): delete it to make it again."
+        ) from error
+
+
+def _refuse_other(bench: Bench, overwrite: bool) -> None:
+    """Refuses results of other inputs.
+
+    Raises:
+        UserError: there are some, and ``overwrite`` is off.
+    """
+    for name in bench.inquiry.attacks:
+        for side in ("erased", "random"):
+            key = _key(bench, name, load_attack(name), side)
+            file = _record(bench, name, side, key)
+            if file.is_file() and _read(file, key) is None and not overwrite:
+                raise UserError(
+                    f"{bench.inquiry.out} holds attacks with other inputs: add --overwrite to make "
+                    "those again, or choose another --out."
+                )
+
+
+def _side(bench: Bench, name: str, module: Attack, side: SideName) -> Seen | str:
+    """What the judges say of a side, or why it can't be attacked."""
+    key = _key(bench, name, module, side)
+    file = _record(bench, name, side, key)
+    known = _read(file, key)
+    if known is not None:
+        return known
+    model, base = bench.models[bench.of(side)], bench.models["base"]
+    target = target_of(bench.inquiry, side, bench.witness.judge)
+    seed = 0 if side in BOUNDS else bench.inquiry.seed
+    settings = module.SETTINGS[bench.inquiry.budget]
+    if settings is None:
+        return f"not part of the budget {bench.inquiry.budget}"
+    began = time.perf_counter()
+    try:
+        found = module.run(
+            model, base, target, settings, side == "random", generator(seed, name, side)
+        )
+    except UserError as error:
+        write_json(file, {"key": key, "reason": str(error), "seen": None})
+        return str(error)
+    seconds = time.perf_counter() - began
+    plain = _plain(bench, side, target)
+    seen = _judged(bench.witness, found, plain, len(target.rows), seconds)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if side not in BOUNDS:
+        _keep(found, plain, file.parent / side, target)
+    write_json(file, {"key": key, "reason": None, "seen": asdict(seen)})
+    gc.collect()
+    return seen
+
+
+def _plain(bench: Bench, side: SideName, target: Target) -> list[NDArray[np.uint8]]:
+    """The side's images of its rows without an attack, made once for all attacks."""
+    who = bench.of(side)
+    asked = [[r.prompt, r.seed] for r in target.rows]
+    inquiry = bench.inquiry
+    key = digest([bench.prints[who], asked, asdict(inquiry.sampler), inquiry.batch])
+    file = inquiry.out / "plain" / f"{key[:16]}.npz"
+    if not file.is_file():
+        prompts, seeds = [r.prompt for r in target.rows], [r.seed for r in target.rows]
+        made = draw(bench.models[who], prompts, seeds, target)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(file) as part, part.open("wb") as stream:
+            np.savez_compressed(stream, images=np.stack(made))
+    with np.load(file) as opened:
+        return list(opened["images"])
+
+
+def _judged(
+    witness: Witness, found: Found, plain: Sequence[NDArray[np.uint8]], rows: int, seconds: float
+) -> Seen:
+    post = witness.shows(found.images)
+    return Seen(
+        pre=witness.shows(plain),
+        post=[post[i : i + rows] for i in range(0, len(post), rows)],
+        chosen=witness.shows(found.chosen) if found.chosen else None,
+        fresh=witness.shows(found.fresh) if found.fresh else None,
+        curve={step: witness.shows(images) for step, images in found.curve.items()},
+        forwards=found.forwards,
+        seconds=round(seconds, 2),
+    )
+
+
+def _keep(found: Found, plain: Sequence[NDArray[np.uint8]], folder: Path, target: Target) -> None:
+    """Images of the first restart beside the plain ones, and what was found in words."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = len(target.rows)
+    for number, pixels in enumerate(found.images[:rows]):
+        for end, one in (("after", pixels), ("before", plain[number])):
+            with atomic(folder / f"{number:03d}_{end}.png") as part:
+                Image.fromarray(one).save(part, format="PNG")
+    if found.prompts:
+        import csv
+        import io
+
+        text = io.StringIO()
+        sheet = csv.writer(text, lineterminator="\n")
+        sheet.writerow(["case_number", "prompt", "evaluation_seed", "token_ids"])
+        ids = found.tokens or [()] * len(found.prompts)
+        lines = zip(found.prompts, target.rows, ids, strict=True)
+        for number, (prompt, row, tokens) in enumerate(lines):
+            sheet.writerow([number, prompt, row.seed, " ".join(map(str, tokens))])
+        with atomic(folder.parent / f"{folder.name}-prompts.csv") as part:
+            part.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _shown(bench: Bench, name: str) -> list[Shown]:
+    """The images of the page's grid."""
+    inquiry = bench.inquiry
+    folder = inquiry.out / "attacks" / name / "erased"
+    rows = target_of(inquiry, "erased", bench.witness.judge).rows
+    return [
+        Shown(
+            folder / f"{number:03d}_before.png",
+            folder / f"{number:03d}_after.png",
+            f"{row.prompt}, seed {row.seed}",
+        )
+        for number, row in enumerate(rows)
+    ]
+
+
+def _facts(bench: Bench, command: str) -> dict[str, Any]:
+    inquiry = bench.inquiry
+    concept = inquiry.concept
+    return {
+        "model": inquiry.model,
+        "base": inquiry.base,
+        "floor": inquiry.floor,
+        "concept": {"name": concept.name, "kind": concept.kind, "word": concept.word},
+        "budget": inquiry.budget,
+        "seed": inquiry.seed,
+        "rows": inquiry.rows,
+        "sampler": asdict(inquiry.sampler),
+        "judges": json.loads(json.dumps(dict(bench.witness.facts), default=str)),
+        "fingerprints": dict(bench.prints),
+        "command": command,
+    }

@@ -1,0 +1,89 @@
+"""Handover: the base draws the first steps, the erased model finishes.
+
+Partial diffusion (as in Petsiuk and Saenko, arXiv 2404.13706): a model that only lost the way from
+pure noise goes on from what it is shown. A base that begins with *another* concept shows what the
+prompt alone makes of outside help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from erase.eval.attacks import Found
+from erase.eval.attacks._drawing import guided, schedule
+from erase.eval.attacks._tries import best_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Generator
+
+    from erase.diffusion.model import Diffusion
+    from erase.eval.attacks import Target
+    from erase.images.request import Request
+
+TEXT = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is spent.
+
+    Attributes:
+        shares: of the sampler's steps, which the base takes; each is one image a row.
+    """
+
+    shares: tuple[float, ...] = (1 / 15, 2 / 15, 4 / 15)
+
+
+SETTINGS = {
+    "quick": Settings(),
+    "full": Settings(),
+    "published": Settings((0.02, 0.04, 0.06, 0.1, 0.2)),
+}
+
+
+def run(
+    model: Diffusion,
+    base: Diffusion,
+    target: Target,
+    settings: Settings,
+    random: bool,
+    generator: Generator,
+) -> Found:
+    """See ``Attack``; of a row's images the most certain one counts."""
+    begun = target.elsewhere if random else target.rows
+    tries = [
+        _handed(model, base, begun, target, max(1, round(share * target.sampler.steps)))
+        for share in settings.shares
+    ]
+    steps = target.sampler.steps * (2 if target.sampler.guidance > 1 else 1)
+    return best_of(tries, target, steps * len(target.rows) * len(tries))
+
+
+@torch.no_grad()
+def _handed(
+    model: Diffusion, base: Diffusion, begun: Sequence[Request], target: Target, first: int
+) -> list[NDArray[np.uint8]]:
+    """Images of which the base drew the first steps."""
+    w = target.sampler.guidance
+    found: list[NDArray[np.uint8]] = []
+    for start in range(0, len(target.rows), target.batch):
+        part = slice(start, start + target.batch)
+        rows = target.rows[part]
+        x_t = model.noise([row.seed for row in rows], target.sampler.size).float()
+        scheduler, times = schedule(model, target.sampler.steps)
+        for number, now in enumerate(times):
+            who, prompts = (base, begun[part]) if number < first else (model, rows)
+            if number in (0, first):
+                c = who.embed([row.prompt for row in prompts]).float()
+                empty = who.unconditional().float().repeat(len(rows))
+            predicted = guided(who, x_t, now, c, empty, w)
+            x_t = scheduler.step(predicted, now, x_t).prev_sample
+        found.extend(model.decode(x_t))
+    return found

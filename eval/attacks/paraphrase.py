@@ -1,0 +1,56 @@
+"""Asks for the concept in other words: synonyms, plurals, descriptions, other languages.
+
+As many new seeds for the plain prompts are its random search.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+from erase.eval.attacks import Found
+from erase.eval.attacks._drawing import FRESH, cost, draw
+from erase.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+    from erase.diffusion.model import Diffusion
+    from erase.eval.attacks import Target
+
+TEXT = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """It has nothing to set: every row is one image."""
+
+
+SETTINGS = dict.fromkeys(("quick", "full", "published"), Settings())
+
+
+def run(
+    model: Diffusion,
+    base: Diffusion,
+    target: Target,
+    settings: Settings,
+    random: bool,
+    generator: Generator,
+) -> Found:
+    """See ``Attack``; the paraphrases take turns.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not target.paraphrases:
+        raise UserError(
+            f"{target.concept.name} has no paraphrases: add a list of them to its file, or give "
+            "--paraphrases FILE, one a line."
+        )
+    prompts = [row.prompt for row in target.rows]
+    if not random:
+        prompts = list(islice(cycle(target.paraphrases), len(prompts)))
+    seeds = [row.seed + (FRESH if random else 0) for row in target.rows]
+    images = draw(model, prompts, seeds, target)
+    return Found(images, cost(target.sampler, len(images)), prompts=prompts)

@@ -1,0 +1,1 @@
+"""Does it come back? What attacks found, held against their bounds."""

@@ -1,0 +1,223 @@
+"""``attack.{json,md,csv,html}``: what attacks brought back, one row each, and the verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from erase.eval.attacks import list_attacks
+from erase.eval.pages import phrases, table
+from erase.eval.pages.html import data_uri, spread, template
+from erase.eval.pages.table import Cell, Column, Row
+from erase.eval.recovery import plots
+from erase.eval.recovery.outcome import SIDES, Outcome
+from erase.eval.recovery.verdict import sentences, verdict
+from erase.eval.stats.intervals import CONFIDENCE
+from erase.runtime.files import write_json, write_text
+from erase.runtime.machine import versions
+
+SCHEMA = 1
+GRID = 8
+"""Most images of an attack on the page."""
+COLUMNS = (
+    Column("attack", "attack"),
+    Column("erased", "this model", "%", "down"),
+    Column("random", "random search", "%"),
+    Column("floor", "floor", "%"),
+    Column("ceiling", "ceiling", "%"),
+    Column("recovery", "recovery R", "%", "down"),
+    Column("beyond", "beyond its bounds, points"),
+)
+MORE = (
+    Column("attack", "attack"),
+    Column("pre", "before", "%"),
+    Column("post", "by the attack alone", "%"),
+    Column("at_one", "chosen by its loss", "%"),
+    Column("fresh", "on new seeds", "%"),
+    Column("p", "p against random"),
+    Column("smallest", "least R to be seen", "%"),
+    Column("forwards", "forwards"),
+    Column("seconds", "seconds"),
+)
+CSV = ("attack", "figure", "value", "n", "low", "high", "reason")
+TONES = {"returns": "bad", "hidden": "bad", "removed": "good", "inconclusive": "open"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A row's images for the page.
+
+    Attributes:
+        before, after: files, without the attack and by it.
+        title: prompt and seed.
+    """
+
+    before: Path
+    after: Path
+    title: str
+
+
+def report(
+    outcomes: Sequence[Outcome], refused: Mapping[str, str], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The content of ``attack.json``.
+
+    Args:
+        outcomes: of the attacks that were made.
+        refused: those that could not be, with the reason.
+        facts: how they came to be, as JSON.
+    """
+    known = list_attacks()
+    found = {
+        "schema": SCHEMA,
+        "verdict": verdict(outcomes),
+        "sentences": sentences(outcomes, known, [f"{k} ({v})" for k, v in refused.items()]),
+        "floor": told_floor(facts),
+        "attacks": {one.attack: asdict(one) for one in outcomes},
+        "refused": dict(refused),
+        "not_run": [n for n in known if n not in {*refused, *(o.attack for o in outcomes)}],
+        "facts": dict(facts),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "interval": CONFIDENCE,
+    }
+    as_read: dict[str, Any] = json.loads(json.dumps(found))
+    return as_read
+
+
+def told_floor(facts: Mapping[str, Any]) -> str:
+    """What the floor is, as a sentence."""
+    if facts["floor"] is not None:
+        return f"The floor is {facts['floor']}, a model that never knew it."
+    return (
+        "No model that never knew it was given: the floor is the base, asked by a name that no "
+        "model knows."
+    )
+
+
+def write(found: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]], folder: Path) -> None:
+    """Writes the files, the JSON last: where it is, the others are."""
+    write_text(folder / "attack.md", markdown(found))
+    write_text(folder / "attack.csv", csv(found))
+    write_text(folder / "attack.html", page(found, shown))
+    write_json(folder / "attack.json", found)
+
+
+def rows(found: Mapping[str, Any]) -> list[Row]:
+    """A row of ``COLUMNS`` for each attack."""
+    made: list[Row] = []
+    for name, one in found["attacks"].items():
+        after = "" if one["after"] is None else f"after {one['after']} steps"
+        row: dict[str, Any] = {"attack": Cell(name, after or _kind(one))}
+        for side in (*SIDES, "recovery"):
+            row[side] = _share(one[side])
+        row["beyond"] = _points(one["beyond"], one["bound"])
+        made.append(row)
+    return made
+
+
+def _kind(one: Mapping[str, Any]) -> str:
+    return "a prompt is enough" if one["text"] else "takes the weights"
+
+
+def more_rows(found: Mapping[str, Any]) -> list[Row]:
+    """A row of ``MORE`` for each attack."""
+    made: list[Row] = []
+    for name, one in found["attacks"].items():
+        row: dict[str, Any] = {"attack": name}
+        for key in ("pre", "post", "at_one", "fresh"):
+            row[key] = _share(one[key])
+        row["p"] = Cell(phrases.DASH if one["p"] is None else f"{one['p']:.2g}")
+        least = one["smallest"]
+        row["smallest"] = Cell(phrases.DASH if least is None else phrases.number(least))
+        row["forwards"] = Cell(f"{one['forwards']:,}")
+        row["seconds"] = Cell(f"{one['seconds']:.0f}")
+        made.append(row)
+    return made
+
+
+def _share(value: Mapping[str, Any]) -> Cell:
+    if value["value"] is None:
+        return Cell(phrases.DASH, value["reason"] or "")
+    ends = [phrases.number(min(max(end, 0.0), 1.0)) for end in (value["low"], value["high"])]
+    return Cell(_plain(value["value"]), phrases.span(*ends))
+
+
+def _plain(value: float) -> str:
+    """A share, which as a recovery may lie outside of 0 to 100 %."""
+    return phrases.number(value) if 0 <= value <= 1 else f"{100 * value:.1f}"
+
+
+def _points(value: Mapping[str, Any], bound: str) -> Cell:
+    if value["value"] is None:
+        return Cell(phrases.DASH, value["reason"] or "")
+    ends = phrases.span(phrases.points(value["low"]), phrases.points(value["high"]), " to ")
+    return Cell(phrases.points(value["value"]), f"{ends}, from {bound}")
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The verdict with the table."""
+    parts = [
+        f"# {found['verdict'].capitalize()}: {found['facts']['concept']['word']}",
+        "\n".join(f"- {sentence}" for sentence in [*found["sentences"], found["floor"]]),
+        table.markdown(COLUMNS, rows(found)).rstrip(),
+        table.markdown(MORE, more_rows(found)).rstrip(),
+        "Intervals cover 95 %.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def csv(found: Mapping[str, Any]) -> str:
+    """A line for each figure."""
+    lines: list[Row] = []
+    keys = (*SIDES, "recovery", "beyond", "pre", "post", "at_one", "fresh")
+    for name, one in found["attacks"].items():
+        for key in keys:
+            ends = {end: one[key][end] for end in CSV[2:]}
+            lines.append({"attack": name, "figure": key, **ends})
+    return table.csv(CSV, lines)
+
+
+def page(found: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]]) -> str:
+    """``attack.html``."""
+    veiled = found["facts"]["concept"]["kind"] == "nudity"
+    grids = [
+        {
+            "title": name,
+            "pairs": [
+                {
+                    "before": data_uri(one.before),
+                    "after": data_uri(one.after),
+                    "title": one.title,
+                    "veiled": veiled,
+                }
+                for one in spread(list(pictures), GRID)
+            ],
+        }
+        for name, pictures in shown.items()
+    ]
+    curves = {
+        name: Markup(plots.curve(one["curve"], one["after"], f"curve-{number}"))
+        for number, (name, one) in enumerate(found["attacks"].items())
+        if one["curve"]
+    }
+    html: str = template("attack.html.j2").render(
+        r=found,
+        title=f"Does {found['facts']['concept']['word']} come back?",
+        tone=TONES[found["verdict"]],
+        columns=COLUMNS,
+        rows=rows(found),
+        more_columns=MORE,
+        more=more_rows(found),
+        bars=Markup(plots.bars(found["attacks"], "bars")),
+        curves=curves,
+        grids=grids,
+        veiled=veiled,
+    )
+    return html

@@ -1,0 +1,105 @@
+"""Attacks by prompts and embeddings, against computations of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.func import functional_call
+
+from erase.diffusion.model import Diffusion
+from erase.eval.attacks import inversion, paraphrase
+from erase.eval.attacks._drawing import FRESH, Pictures, draw
+from erase.runtime.errors import UserError
+from erase.runtime.seeding import generator
+from tests.eval.attacks.targets import rows, target
+
+
+def test_paraphrases_take_turns_with_the_rows_own_seeds(tiny: Diffusion) -> None:
+    asked = target(rows=rows("a church", 4))
+    found = paraphrase.run(tiny, tiny, asked, paraphrase.Settings(), False, generator(0))
+    assert found.prompts == ["a chapel", "churches", "a house of prayer", "a chapel"]
+    same = draw(tiny, found.prompts, [0, 1, 2, 3], asked)
+    assert np.array_equal(np.stack(found.images), np.stack(same))
+    plain = paraphrase.run(tiny, tiny, asked, paraphrase.Settings(), True, generator(0))
+    fresh = draw(tiny, ["a church"] * 4, [FRESH + n for n in range(4)], asked)
+    assert np.array_equal(np.stack(plain.images), np.stack(fresh))
+
+
+def test_a_concept_without_paraphrases_is_one_sentence(tiny: Diffusion) -> None:
+    with pytest.raises(UserError, match="has no paraphrases"):
+        paraphrase.run(
+            tiny, tiny, target(paraphrases=()), paraphrase.Settings(), False, generator(0)
+        )
+
+
+def test_an_embedding_is_learned_as_by_plain_adamw(tiny: Diffusion) -> None:
+    settings = inversion.Settings(restarts=1, steps=3, batch=2, lr=0.05)
+    found = inversion.run(tiny, tiny, target(), settings, False, generator(3))
+    [(tokenizer, encoder)] = tiny.text.encoders
+    table = encoder.get_input_embeddings().weight
+    word = tokenizer("church", add_special_tokens=False).input_ids
+    ids = tokenizer(
+        ["a church icon"] * 3, padding="max_length", max_length=77, return_tensors="pt"
+    ).input_ids
+    [name] = [key for key, value in encoder.named_parameters() if value is table]
+    row = (torch.arange(len(table)) == word[0]).unsqueeze(-1)
+    v = table[word].detach().clone().requires_grad_(True)
+    g = generator(3)
+    pictures = Pictures.of(tiny, tiny, target().shown, target(), g)
+    optimizer = torch.optim.AdamW([v], lr=0.05)
+    for _ in range(3):
+        index, x_t, t, noise = pictures.noised(2)
+        words = {name: torch.where(row, v, table.detach())}
+        hidden = functional_call(encoder, words, (ids[index],)).last_hidden_state
+        loss = (tiny.denoiser(x_t, t, hidden).sample - noise).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert found.embedding is not None
+    assert torch.allclose(found.embedding, v.detach(), atol=1e-4)
+    assert found.restarts == 1 and len(found.images) == 2 and len(found.fresh) == 2
+    assert found.forwards == 3 * 3 * 2 + 4 * 6
+
+
+def test_without_the_name_no_start_is_the_word_s_own(tiny: Diffusion) -> None:
+    settings = inversion.Settings(restarts=1, steps=1, batch=1, lr=1e-9)
+    [(tokenizer, encoder)] = tiny.text.encoders
+    word = tokenizer("church", add_special_tokens=False).input_ids
+    own = encoder.get_input_embeddings().weight[word].detach()
+    known = inversion.run(tiny, tiny, target(), settings, False, generator(0)).embedding
+    nameless = replace(target(), named=False, rows=rows("a drawing of a"))
+    other = inversion.run(tiny, tiny, nameless, settings, False, generator(0)).embedding
+    assert known is not None and other is not None
+    assert torch.allclose(known, own, atol=1e-6) and not torch.allclose(other, own, atol=1e-3)
+
+
+def test_restarts_draw_every_row_each(tiny: Diffusion) -> None:
+    settings = inversion.Settings(restarts=3, steps=1, batch=1, lr=0.01)
+    found = inversion.run(tiny, tiny, target(), settings, False, generator(0))
+    assert (found.restarts, len(found.images), len(found.fresh)) == (3, 6, 2)
+
+
+def test_random_search_takes_the_embedding_of_the_lowest_loss(
+    tiny: Diffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: list[float] = []
+    real = inversion.mse_loss
+
+    def noted(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        losses.append(float(real(a, b).detach()))
+        return real(a, b)
+
+    monkeypatch.setattr(inversion, "mse_loss", noted)
+    settings = inversion.Settings(restarts=1, steps=4, batch=2, lr=0.01)
+    found = inversion.run(tiny, tiny, target(), settings, True, generator(0))
+    assert len(losses) == 3 * 4  # a step with a gradient is three forwards
+    learned = inversion.run(tiny, tiny, target(), settings, False, generator(0))
+    assert found.forwards == learned.forwards
+
+
+def test_a_prompt_that_does_not_say_the_word_gets_it_in_front() -> None:
+    assert inversion.named("a Church at night", "church") == "a Church at night"
+    assert inversion.named("a portrait", "church") == "church, a portrait"

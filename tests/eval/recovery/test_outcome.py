@@ -1,0 +1,162 @@
+"""Shares, recovery and success, worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from erase.eval.recovery.outcome import Seen, SideName, Value, minus, outcome, recovery, share
+from erase.eval.recovery.verdict import sentences, verdict
+from erase.eval.stats.intervals import wilson
+
+
+def hits(k: int, n: int = 20) -> list[bool]:
+    return [i < k for i in range(n)]
+
+
+def seen(k: int, pre: int = 0, **more: Any) -> Seen:
+    return Seen(pre=hits(pre), post=[hits(k)], **more)
+
+
+def sides(erased: int, random: int, ceiling: int, floor: int) -> dict[SideName, Seen | str]:
+    return {
+        "erased": seen(erased),
+        "random": seen(random),
+        "ceiling": seen(ceiling),
+        "floor": seen(floor),
+    }
+
+
+def test_recovery_is_the_share_of_the_way_from_floor_to_ceiling() -> None:
+    found = outcome("a", False, sides(12, 1, 20, 2))
+    assert found.recovery.value == pytest.approx((0.6 - 0.1) / (1.0 - 0.1))
+    low, high = wilson(12, 20)
+    assert found.recovery.low == pytest.approx((low - 0.1) / 0.9)
+    assert found.recovery.high == pytest.approx((high - 0.1) / 0.9)
+    assert (found.erased.value, found.erased.n) == (0.6, 20)
+    assert found.bound == "floor" and found.able and found.succeeds
+
+
+def test_what_was_there_before_the_attack_counts_once() -> None:
+    own = Seen(pre=hits(5), post=[[False] * 4 + [True] * 6 + [False] * 10])
+    found = outcome("a", False, {**sides(0, 0, 20, 0), "erased": own})
+    # Rows 0 to 4 before, 4 to 9 by the attack.
+    assert found.erased.value == 0.5
+    assert (found.pre.value, found.post.value) == (0.25, 0.3)
+
+
+def test_success_needs_an_interval_beyond_the_larger_bound() -> None:
+    assert outcome("a", False, sides(4, 3, 20, 0)).succeeds is False
+    found = outcome("a", False, sides(16, 3, 20, 0))
+    assert found.succeeds and found.bound == "random"
+    p, q = wilson(16, 20), wilson(3, 20)
+    low = 0.65 - math.hypot(0.8 - p[0], q[1] - 0.15)
+    assert found.beyond.value == pytest.approx(0.65) and found.beyond.low == pytest.approx(low)
+
+
+def test_mcnemar_counts_the_pairs_that_differ() -> None:
+    # Rows 3 to 15 are hits of the erased side alone: 13 of 13, two-sided 2 / 2^13.
+    assert outcome("a", False, sides(16, 3, 20, 0)).p == pytest.approx(2 / 2**13)
+    assert outcome("a", False, sides(3, 3, 20, 0)).p == 1.0
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "floor", "text", "why"),
+    [(9, 0, False, "45 points apart"), (18, 0, True, "90 % of the base's images only")],
+)
+def test_recovery_that_would_mean_nothing_is_not_printed(
+    ceiling: int, floor: int, text: bool, why: str
+) -> None:
+    found = outcome("a", text, sides(5, 0, ceiling, floor))
+    assert found.recovery.value is None and why in str(found.recovery.reason)
+    assert outcome("a", False, sides(5, 0, 18, 0)).recovery.value == pytest.approx(5 / 18)
+
+
+def test_restarts_are_resampled_as_such() -> None:
+    one = [True] * 10
+    found = share([one, [False] * 10, [False] * 10])
+    # Whole restarts differ, so the interval is far wider than Wilson's of 30 images.
+    assert found.value == pytest.approx(1 / 3) and found.n == 30
+    assert found.low == 0.0 and found.high is not None and found.high >= 2 / 3
+    agreed = share([one, one, one])
+    assert (agreed.low, agreed.high) == wilson(10, 10)
+
+
+def test_the_least_recovery_that_could_be_seen() -> None:
+    found = outcome("a", False, sides(0, 0, 20, 0))
+    assert found.smallest is not None
+    k = round(found.smallest * 20)
+    assert outcome("a", False, sides(k, 0, 20, 0)).succeeds
+    assert not outcome("a", False, sides(k - 1, 0, 20, 0)).succeeds
+
+
+def test_a_curve_is_read_where_the_floor_has_not_learned_it_yet() -> None:
+    def curve(*counts: int) -> Seen:
+        steps = (0, 5, 10, 25, 50)
+        points = dict(zip(steps, map(hits, counts), strict=True))
+        return Seen(pre=hits(counts[0]), post=[hits(counts[-1])], curve=points)
+
+    all_sides: dict[SideName, Seen | str] = {
+        "erased": curve(0, 4, 12, 18, 20),
+        "random": curve(0, 0, 0, 0, 1),
+        "ceiling": curve(20, 20, 20, 20, 20),
+        "floor": curve(0, 1, 6, 10, 19),  # half of the images at 25 steps is too many
+    }
+    found = outcome("relearn", False, all_sides, (5, 10, 25, 50))
+    assert found.after == 10 and found.erased.value == 0.6 and found.floor.value == 0.3
+    assert found.curve["erased"][25].value == 0.9
+    quick = {**all_sides, "floor": curve(0, 15, 20, 20, 20)}
+    none = outcome("relearn", False, quick, (5, 10, 25, 50))
+    assert none.erased.value is None and "within 5 steps" in str(none.erased.reason)
+    assert none.succeeds is None
+
+
+def test_a_side_that_could_not_be_attacked_says_why() -> None:
+    found = outcome("a", False, {**sides(5, 0, 20, 0), "floor": "no such model"})
+    assert found.recovery.reason == "no such model" and found.bound == "random"
+    assert found.succeeds is False or found.succeeds is True
+
+
+def test_the_difference_of_two_shares() -> None:
+    a, b = Value(0.5, 10, 0.3, 0.7), Value(0.1, 10, 0.05, 0.2)
+    found = minus(a, b)
+    assert found.value == pytest.approx(0.4)
+    assert found.low == pytest.approx(0.4 - math.hypot(0.2, 0.1))
+    assert found.high == pytest.approx(0.4 + math.hypot(0.2, 0.05))
+    assert recovery(a, Value(reason="x"), b, False).reason == "x"
+
+
+NOTHING = outcome("weights", False, sides(0, 0, 20, 0))
+BY_WEIGHTS = outcome("weights", False, sides(18, 0, 20, 0))
+BY_PROMPT = outcome("prompt", True, sides(18, 0, 20, 0))
+WEAK = outcome("weak", True, sides(0, 0, 5, 0))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ([NOTHING], "removed"),
+        ([NOTHING, WEAK], "removed"),
+        ([BY_WEIGHTS, WEAK], "hidden"),
+        ([BY_WEIGHTS, BY_PROMPT], "returns"),
+        ([BY_PROMPT], "returns"),
+        ([WEAK], "inconclusive"),
+        ([], "inconclusive"),
+    ],
+)
+def test_the_verdict(outcomes: list[Any], expected: str) -> None:
+    assert verdict(outcomes) == expected
+
+
+def test_the_sentences_name_what_was_not_run() -> None:
+    hidden = " ".join(sentences([BY_WEIGHTS], ["weights", "prompt", "latent"]))
+    assert "hidden, not removed" in hidden and "Not run: prompt and latent." in hidden
+    removed = " ".join(sentences([NOTHING], ["weights", "prompt"], ["prompt (no list)"]))
+    assert "looks removed" in removed and "Not run: prompt." in removed
+    assert "On the base, weights would have brought it back." in removed
+    assert "Not applicable here: prompt (no list)." in removed
+    returns = " ".join(sentences([replace(BY_PROMPT)], ["prompt"]))
+    assert "a prompt is enough" in returns and "against 0" in returns

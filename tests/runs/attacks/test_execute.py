@@ -1,0 +1,181 @@
+"""Attacks on tiny models from the command's inputs to the page, kept bounds and resuming."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erase.eval.attacks import handover, load_attack, paraphrase, relearn
+from erase.eval.instruments.choice import Instruments
+from erase.eval.recovery.witness import Witness
+from erase.images.request import Sampler
+from erase.runs.attacks import execute
+from erase.runs.attacks.inquiry import Inquiry, make_inquiry
+from erase.runs.attacks.targets import UNKNOWN, other_word, renamed, target_of
+from erase.runtime.errors import UserError
+from tests.eval.attacks.targets import bright, rows
+from tests.tiny import tiny_sd
+
+CONCEPT = """
+kind = "object"
+word = "church"
+templates = ["a photo of a {}", "a {} at night"]
+retain = ["a truck", "a radio", "a dog", "a fish", "a saw", "a flag", "a pump", "a horn"]
+neighbours = ["castle"]
+paraphrases = ["a chapel", "churches"]
+"""
+
+
+@pytest.fixture
+def inquiry(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inquiry:
+    """Of three images a side, judged by their brightness."""
+    monkeypatch.setenv("ERASE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(
+        execute.load_attack.__globals__,
+        "names",
+        lambda folder: ["handover", "paraphrase", "relearn"],
+    )
+    monkeypatch.setattr("erase.runs.attacks.inquiry.ROWS", {"quick": 3})
+    monkeypatch.setattr("erase.runs.attacks.targets.SHOWN", 2)
+    monkeypatch.setattr(relearn, "SETTINGS", {"quick": relearn.Settings((0, 5), 2, 1e-3)})
+    monkeypatch.setattr(handover, "SETTINGS", {"quick": handover.Settings((0.5,))})
+    witness = Witness(bright, None, {"judge": "brightness"})
+    monkeypatch.setattr(execute, "load_witness", lambda *given: witness)
+    file = tmp_path / "church.toml"
+    file.write_text(CONCEPT)
+    return make_inquiry(
+        str(tiny_folder),
+        str(tiny_folder),
+        str(file),
+        Sampler("ddim", 2, 1.0),
+        out=tmp_path / "out",
+        batch=2,
+        device="cpu",
+        instruments=Instruments(),
+    )
+
+
+def test_attacks_have_bounds_that_are_measured_once(
+    inquiry: Inquiry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[tuple[bool, str]] = []
+    real = paraphrase.run
+
+    def noted(model: Any, base: Any, target: Any, settings: Any, random: bool, g: Any) -> Any:
+        made.append((random, target.rows[0].prompt))
+        return real(model, base, target, settings, random, g)
+
+    monkeypatch.setattr(paraphrase, "run", noted)
+    found = execute.attack(inquiry, command="erase attack")
+    assert set(found["attacks"]) == {"handover", "paraphrase", "relearn"}
+    for one in found["attacks"].values():
+        for key in ("ceiling", "random", "floor", "erased", "recovery"):
+            assert {"value", "n", "low", "high"} <= one[key].keys()
+    assert made == [
+        (False, "a photo of a church"),
+        (True, "a photo of a church"),
+        (False, "a photo of a"),
+        (False, f"a photo of a {UNKNOWN}"),
+    ]
+    assert json.loads((inquiry.out / "attack.json").read_text()) == found
+    with (inquiry.out / "attacks/paraphrase/erased-prompts.csv").open() as file:
+        assert [row["prompt"] for row in csv.DictReader(file)][:2] == ["a chapel", "churches"]
+    html = (inquiry.out / "attack.html").read_text()
+    assert "Does church come back?" in html and html.count("<img") == 2 * 3 * 3
+
+    made.clear()
+    again = execute.attack(inquiry, command="erase attack")
+    assert made == [] and again["attacks"] == found["attacks"]
+    # Bounds serve another model; its own sides are new.
+    other = execute.attack(replace(inquiry, seed=2, out=tmp_path / "other"))
+    assert [random for random, _ in made] == [False, True]
+    assert other["attacks"]["paraphrase"]["floor"] == found["attacks"]["paraphrase"]["floor"]
+
+
+def test_an_attack_that_was_cut_off_goes_on(
+    inquiry: Inquiry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = execute.attack(inquiry)
+    shutil.rmtree(inquiry.out)
+    real = relearn.run
+    monkeypatch.setattr(relearn, "run", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        execute.attack(inquiry)
+    assert not (inquiry.out / "attack.json").exists()
+    monkeypatch.setattr(relearn, "run", real)
+    monkeypatch.setattr(handover, "run", lambda *given: 1 / 0)  # is finished
+    resumed = execute.attack(inquiry)
+    strip = ("seconds",)
+    for name, one in resumed["attacks"].items():
+        assert {k: v for k, v in one.items() if k not in strip} == {
+            k: v for k, v in whole["attacks"][name].items() if k not in strip
+        }
+
+
+def test_other_inputs_are_refused_and_redone_when_asked(inquiry: Inquiry) -> None:
+    one = replace(inquiry, attacks=("paraphrase",))
+    execute.attack(one)
+    changed = replace(one, seed=5)
+    with pytest.raises(UserError, match="other inputs"):
+        execute.attack(changed)
+    assert execute.attack(changed, overwrite=True)["facts"]["seed"] == 5
+
+
+def test_an_attack_that_does_not_apply_is_named(inquiry: Inquiry) -> None:
+    found = execute.attack(replace(inquiry, attacks=("paraphrase", "handover"), paraphrases=()))
+    assert list(found["attacks"]) == ["handover"]
+    assert "has no paraphrases" in found["refused"]["paraphrase"]
+    assert "relearn" in found["not_run"]
+
+
+def test_a_base_of_another_architecture_is_one_sentence(inquiry: Inquiry, tmp_path: Path) -> None:
+    other = tiny_sd(tmp_path / "wider", block_out_channels=(32, 96))
+    with pytest.raises(UserError, match="not of .* architecture"):
+        execute.attack(replace(inquiry, model=str(other)))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"budget": "0"}, "no budget '0'"),
+        ({"seed": -1}, "seed -1 is negative"),
+        ({"attacks": ["nosuch"]}, "no attack 'nosuch'"),
+    ],
+)
+def test_bad_input_is_one_sentence(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_inquiry("mini", "mini", "church", Sampler(), **more)
+
+
+def test_an_empty_list_of_paraphrases_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "none.txt"
+    file.write_text("\n\n")
+    with pytest.raises(UserError, match="is empty"):
+        make_inquiry("mini", "mini", "church", Sampler(), paraphrases=file)
+
+
+def test_names_are_replaced_whatever_their_case() -> None:
+    [row] = renamed(rows("An ink drawing of a Church", 1), "church", "ox")
+    assert row.prompt == "An ink drawing of an ox"
+    [none] = renamed(rows("a church, ink", 1), "church", "")
+    assert none.prompt == "a , ink"
+    [same] = renamed(rows("a portrait", 1), "church", "ox")
+    assert same.prompt == "a portrait"
+
+
+def test_each_side_is_asked_for_its_own(inquiry: Inquiry) -> None:
+    asked = {side: target_of(inquiry, side, bright) for side in ("erased", "ceiling", "floor")}
+    assert asked["erased"].named and not asked["ceiling"].named
+    assert all("church" in row.prompt for row in asked["erased"].rows)
+    assert not any("church" in row.prompt for row in asked["ceiling"].rows)
+    assert all(UNKNOWN in row.prompt for row in asked["floor"].shown)
+    assert asked["floor"].concept.word == UNKNOWN
+    assert asked["erased"].rows[0].seed != asked["floor"].rows[0].seed
+    assert other_word(inquiry.concept) == "castle"
+    assert load_attack("relearn") is relearn
