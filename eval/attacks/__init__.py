@@ -2,13 +2,14 @@
 
 A module ``erase.eval.attacks.NAME`` is all that an attack needs. It offers
 
-    TEXT                                        whether it needs nothing but a prompt to be typed
+    TEXT                                        whether a prompt to be typed is all that it yields
     SETTINGS                                    what it spends: quick, full and published
     run(model, base, target, settings, random, generator) -> Found
 
-and is asked four times alike: about the erased model, the base (ceiling), a model that never knew
-the concept (floor), and with ``random`` about the erased one by random search of equal size. Its
-first line is what ``erase list attacks`` tells.
+and is asked four times alike: about the erased model; with ``random`` about the same one, by random
+search of equal size; about the base (ceiling; an attack of text does without the concept's own name
+there); and about a model that never knew the concept (floor). Its first line is what ``erase list
+attacks`` tells.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
     from erase.eval.attacks import Target
 
-TEXT = True
+TEXT = False
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Every side of an attack is asked alike:
 
     erased    the model in question
     random    the same model, by random search of equal size
-    ceiling   the base, with the concept's own name taken out of prompts and vocabulary
+    ceiling   the base; one by prompts does without the concept's own name
     floor     a model that never knew the concept
 
     R = (erased - floor) / (ceiling - floor)

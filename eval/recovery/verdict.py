@@ -47,7 +47,7 @@ def sentences(
         "removed": "The concept looks removed: no attack brings back more than random search or a "
         "model that never knew it would show.",
         "inconclusive": "Nothing is concluded: no attack succeeds, but none of them brings the "
-        "concept back on the base with its name taken out either.",
+        "concept back on the base either.",
     }[found]
     said = [told]
     if won:

@@ -102,7 +102,7 @@ def _setting(inquiry: Inquiry, device: torch.device) -> Setting:
     concept = inquiry.concept
     anchor = load_concept(concept.anchor or "", concept.family)
     rows = [
-        *target_of(inquiry, "erased", lambda images: [0.0] * len(images)).rows,
+        *target_of(inquiry, "erased", _blind, text=False).rows,
         *plan(retain_rows(concept), 1000, "kept", "retain"),
     ]
     pictures = [
@@ -150,10 +150,15 @@ def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict
     return found
 
 
+def _blind(images: Sequence[NDArray[np.uint8]]) -> list[float]:
+    """A judge for where nothing is judged."""
+    return [0.0] * len(images)
+
+
 def _key(bench: Bench, name: str, module: Attack, side: SideName) -> str:
     """Hash of all that a side's figures depend on."""
     inquiry, who = bench.inquiry, bench.of(side)
-    target = target_of(inquiry, side, lambda images: [0.0] * len(images))
+    target = target_of(inquiry, side, _blind, module.TEXT)
     asked = [
         [[row.prompt, row.seed, row.guidance, row.size] for row in rows]
         for rows in (target.rows, target.shown, target.retained, target.elsewhere)
@@ -226,7 +231,7 @@ def _side(bench: Bench, name: str, module: Attack, side: SideName) -> Seen | str
     if known is not None:
         return known
     model, base = bench.models[bench.of(side)], bench.models["base"]
-    target = target_of(bench.inquiry, side, bench.witness.judge)
+    target = target_of(bench.inquiry, side, bench.witness.judge, module.TEXT)
     seed = 0 if side in BOUNDS else bench.inquiry.seed
     settings = module.SETTINGS[bench.inquiry.budget]
     if settings is None:
@@ -311,7 +316,7 @@ def _shown(bench: Bench, name: str) -> list[Shown]:
     """The images of the page's grid."""
     inquiry = bench.inquiry
     folder = inquiry.out / "attacks" / name / "erased"
-    rows = target_of(inquiry, "erased", bench.witness.judge).rows
+    rows = target_of(inquiry, "erased", _blind, text=False).rows
     return [
         Shown(
             folder / f"{number:03d}_before.png",

@@ -28,17 +28,18 @@ SHOWN_SHIFT = 600_000_000
 """Added to the seeds of an attacker's pictures, so that none is one of training."""
 
 
-def target_of(inquiry: Inquiry, side: str, judge: Judge) -> Target:
+def target_of(inquiry: Inquiry, side: str, judge: Judge, text: bool) -> Target:
     """What an attack is handed.
 
-    The bounds are asked for the images of seed 0, so that they can be kept. For the ceiling the
-    concept's own name is taken out, and for a floor without a model of its own another one stands
-    in its place.
+    The bounds are asked for the images of seed 0, so that they can be kept. For the ceiling of a
+    text attack the concept's own name is taken out, since the base draws what it is asked for; for
+    a floor without a model of its own another name stands in its place.
 
     Args:
         inquiry: what is attacked.
         side: erased, random, ceiling or floor.
         judge: of the images.
+        text: whether the attack is one by prompts alone.
     """
     concept = inquiry.concept
     own, _ = evaluation_rows(concept)
@@ -48,7 +49,7 @@ def target_of(inquiry: Inquiry, side: str, judge: Judge) -> Target:
     kept = plan(retain_rows(concept), SHOWN, "kept", "retain", SHOWN_SHIFT)
     word, paraphrases = concept.word, inquiry.paraphrases
     asked = rows
-    if side == "ceiling":
+    if side == "ceiling" and text:
         asked = renamed(rows, word, "")
     elif side == "floor" and inquiry.floor is None:
         concept = replace(concept, word=UNKNOWN)
@@ -63,7 +64,7 @@ def target_of(inquiry: Inquiry, side: str, judge: Judge) -> Target:
         paraphrases=paraphrases,
         sampler=inquiry.sampler,
         judge=judge,
-        named=side != "ceiling",
+        named=side != "ceiling" or not text,
         batch=inquiry.batch,
     )
 

@@ -170,7 +170,11 @@ def test_names_are_replaced_whatever_their_case() -> None:
 
 
 def test_each_side_is_asked_for_its_own(inquiry: Inquiry) -> None:
-    asked = {side: target_of(inquiry, side, bright) for side in ("erased", "ceiling", "floor")}
+    asked = {
+        side: target_of(inquiry, side, bright, True) for side in ("erased", "ceiling", "floor")
+    }
+    white_box = target_of(inquiry, "ceiling", bright, False)
+    assert white_box.named and all("church" in row.prompt for row in white_box.rows)
     assert asked["erased"].named and not asked["ceiling"].named
     assert all("church" in row.prompt for row in asked["erased"].rows)
     assert not any("church" in row.prompt for row in asked["ceiling"].rows)
