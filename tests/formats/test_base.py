@@ -15,6 +15,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from erase.formats import base
 from erase.formats.base import Base, open_base
 from erase.formats.folder import read_state
 from erase.formats.pipeline import load_pipeline, merged, save_model
@@ -470,3 +471,39 @@ def test_merged_keeps_the_base_where_values_are_equal() -> None:
     assert result["a"] is base["a"]
     assert result["b"].dtype == torch.float32
     assert result["b"].item() == 1.0 + 2**-20
+
+
+@pytest.fixture
+def never(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny pipeline as the bundled model, beside a denoiser that never knew the church."""
+    weights = tmp_path / "weights"
+    shutil.copytree(tiny_folder, weights / "model")
+    shutil.copytree(tiny_folder / "unet", weights / "never-church")
+    [file] = (weights / "never-church").glob("*.safetensors")
+    save_file({k: v + 1 for k, v in load_file(file).items()}, file)
+    monkeypatch.setattr(base, "bundled", lambda name: weights / name)
+    monkeypatch.setenv("ERASE_CACHE", str(tmp_path / "cache"))
+    return weights
+
+
+@pytest.mark.usefixtures("never")
+def test_a_denoiser_that_never_knew_a_concept_is_a_model_with_the_bundled_rest() -> None:
+    assert base.list_never() == ["never-church"]
+    assert base.never_knew("mini", "mini/church") == "never-church"
+    assert base.never_knew("mini", "mini/radio") is None
+    assert base.never_knew("runs/church/model", "mini/church") is None
+    found, mini = base.open_base("never-church"), base.open_base("mini")
+    assert found.title == "never-church"
+    state, before = found.denoiser_state(), mini.denoiser_state()
+    assert all(torch.equal(state[k], before[k] + 1) for k in before)
+    pipelines = [load_pipeline(name, torch.float32) for name in ("never-church", "mini")]
+    texts = [p.text_encoder.state_dict() for p in pipelines]
+    assert all(torch.equal(texts[0][k], texts[1][k]) for k in texts[0])
+    # Composed once: a second opening finds the same folder.
+    assert base.open_base("never-church").path == found.path
+
+
+@pytest.mark.usefixtures("never")
+def test_the_name_of_a_model_that_is_nearly_there() -> None:
+    with pytest.raises(UserError, match="Did you mean 'never-church'"):
+        base.open_base("never-chruch")
