@@ -12,7 +12,7 @@ from erase.runtime.files import digest
 MODEL = {"denoiser": "abc", "vae": "def"}
 PINNED = {
     "ca": "4512f14a8b61",
-    "ca-mini": "b28a0f07791d",
+    "ca-mini": "bae8bb449001",
     "esd-2025-all": "69b26809c6f2",
     "esd-2025-u": "f385a7acbd88",
     "esd-2025-x": "3f5e09ad555f",
@@ -26,7 +26,7 @@ PINNED = {
     "fmn": "75eca1b8f543",
     "fmn-mini": "ca5f69ced4e4",
     "ga": "53e02f4cee23",
-    "ga-mini": "e83596a2353c",
+    "ga-mini": "17605d929ee1",
     "salun-mini": "199cd091e3a3",
     "salun-no-mask": "b1bc048d8f04",
     "salun-no-mask-mini": "a894c12a09f8",
@@ -35,7 +35,9 @@ PINNED = {
     "salun-sd": "e000d22d1267",
     "salun-sd14-imagenette": "2f76cbc08289",
     "salun-sd14-nudity": "d8ceb3ec6eb6",
-    "salun-searched-mini": "fdc44e84cbe2",
+    "salun-searched-mini": "a4a23c90c239",
+    "salun-searched-no-mask-mini": "87fef8707ea8",
+    "salun-searched-random-mask-mini": "94110f17da32",
     "uce": "94c25900f4f4",
     "uce-mini": "573047ec898a",
 }
