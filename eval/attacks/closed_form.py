@@ -1,0 +1,96 @@
+"""Closed-form embedding (RECE; Gong et al., arXiv 2407.12383): what edited keys and values hide.
+
+Where nothing but keys and values of cross-attention was edited, W_0 to W, the embedding that makes
+the edited layers answer as the base's did is
+
+    c* = (λI + Σ WᵀW)⁻¹ (Σ Wᵀ W_0) c
+
+summed over those layers: no denoising is spent. The plain prompts on new seeds are its bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from erase.diffusion.conditioning import Conditioning
+from erase.eval.attacks import Found
+from erase.eval.attacks._drawing import FRESH, cost, draw, draw_from
+from erase.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+    from erase.diffusion.model import Diffusion
+    from erase.eval.attacks import Target
+
+TEXT = False
+ENDS = ("attn2.to_k.weight", "attn2.to_v.weight")
+"""Of the names of the weights that read the prompt."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is set.
+
+    Attributes:
+        lam: λ, which keeps the inverse in bounds.
+    """
+
+    lam: float = 0.1
+
+
+SETTINGS = dict.fromkeys(("quick", "full", "published"), Settings())
+
+
+def run(
+    model: Diffusion,
+    base: Diffusion,
+    target: Target,
+    settings: Settings,
+    random: bool,
+    generator: Generator,
+) -> Found:
+    """See ``Attack``.
+
+    Raises:
+        UserError: other weights were edited too, or none.
+    """
+    own, before = (dict(m.denoiser.named_parameters()) for m in (model, base))
+    moved = [name for name in own if not torch.equal(own[name], before[name])]
+    if any(not name.endswith(ENDS) for name in moved):
+        raise UserError(
+            "The closed form holds for models of which cross-attention's keys and values alone "
+            "were edited."
+        )
+    prompts = [row.prompt for row in target.rows]
+    seeds = [row.seed + (FRESH if random else 0) for row in target.rows]
+    if random:
+        return Found(draw(model, prompts, seeds, target), cost(target.sampler, len(prompts)))
+    names = moved or [name for name in own if name.endswith(ENDS)]
+    m = revival({n: own[n] for n in names}, {n: before[n] for n in names}, settings.lam)
+    c = model.embed(prompts).float()
+    c = Conditioning(c.hidden @ m.T.to(c.hidden), c.added)
+    return Found(draw_from(model, c, seeds, target), cost(target.sampler, len(prompts)))
+
+
+@torch.no_grad()
+def revival(edited: Mapping[str, Tensor], before: Mapping[str, Tensor], lam: float) -> Tensor:
+    """The matrix (D, D) that takes c to c*.
+
+    Args:
+        edited, before: W and W_0, (out, D) each, by name.
+        lam: λ > 0.
+    """
+    first = next(iter(edited.values()))
+    a = lam * torch.eye(first.shape[1], dtype=torch.float64)
+    b = torch.zeros_like(a)
+    for name, weight in edited.items():
+        w, w0 = weight.detach().double().cpu(), before[name].detach().double().cpu()
+        a += w.T @ w
+        b += w.T @ w0
+    return torch.linalg.solve(a, b)

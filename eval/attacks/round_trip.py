@@ -1,0 +1,75 @@
+"""Round trips: the erased weights in fp16 and in int8, as they are passed on.
+
+A small edit may be less than what half precision or quantisation rounds away, so that the concept
+comes back without anyone's intent. The plain prompts on new seeds are its bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from erase.eval.attacks import Found
+from erase.eval.attacks._drawing import FRESH, cost, draw
+from erase.eval.attacks._tries import best_of
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+    from erase.diffusion.model import Diffusion
+    from erase.eval.attacks import Target
+
+TEXT = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is tried.
+
+    Attributes:
+        kinds: ``fp16``, or ``int8`` with a scale for each output channel.
+    """
+
+    kinds: tuple[str, ...] = ("fp16", "int8")
+
+
+SETTINGS = dict.fromkeys(("quick", "full", "published"), Settings())
+
+
+def run(
+    model: Diffusion,
+    base: Diffusion,
+    target: Target,
+    settings: Settings,
+    random: bool,
+    generator: Generator,
+) -> Found:
+    """See ``Attack``; of a row's images the most certain one counts."""
+    prompts = [row.prompt for row in target.rows]
+    tries = []
+    for number, kind in enumerate(settings.kinds, 1):
+        seeds = [row.seed + (number * FRESH if random else 0) for row in target.rows]
+        changed = model if random else rounded(model, kind)
+        tries.append(draw(changed, prompts, seeds, target))
+    return best_of(tries, target, cost(target.sampler, len(prompts) * len(tries)))
+
+
+@torch.no_grad()
+def rounded(model: Diffusion, kind: str) -> Diffusion:
+    """The model with a copy of its denoiser whose weights went through ``kind``."""
+    changed = model.frozen()
+    for parameter in changed.denoiser.parameters():
+        parameter.copy_(parameter.half() if kind == "fp16" else int8(parameter))
+    return changed
+
+
+def int8(w: Tensor) -> Tensor:
+    """Weights of which each output channel has 255 levels, symmetric about 0; vectors stay."""
+    if w.ndim < 2:
+        return w
+    flat = w.flatten(1)
+    scale = flat.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+    return ((flat / scale).round() * scale).view_as(w)

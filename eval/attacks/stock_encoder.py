@@ -1,0 +1,72 @@
+"""Stock text encoder: the base's in place of the erased model's, as most tools load it anyway.
+
+It undoes whatever was erased in the text encoder alone. The plain prompts on new seeds are its
+bound.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from erase.eval.attacks import Found
+from erase.eval.attacks._drawing import FRESH, cost, draw
+from erase.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+    from erase.diffusion.model import Diffusion
+    from erase.eval.attacks import Target
+
+TEXT = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """It has nothing to set."""
+
+
+SETTINGS = dict.fromkeys(("quick", "full", "published"), Settings())
+
+
+def run(
+    model: Diffusion,
+    base: Diffusion,
+    target: Target,
+    settings: Settings,
+    random: bool,
+    generator: Generator,
+) -> Found:
+    """See ``Attack``.
+
+    Raises:
+        UserError: the model's text encoders are the base's.
+    """
+    if model is not base and not _differs(model, base):
+        raise UserError("The model's text encoder is the base's own, so there is nothing to swap.")
+    prompts = [row.prompt for row in target.rows]
+    seeds = [row.seed + (FRESH if random else 0) for row in target.rows]
+    images = draw(model if random else swapped(model, base), prompts, seeds, target)
+    return Found(images, cost(target.sampler, len(images)))
+
+
+def swapped(model: Diffusion, base: Diffusion) -> Diffusion:
+    """The model with the base's text encoders."""
+    pipeline = copy.copy(model.pipeline)
+    names = [name for name in model.networks if name.startswith("text_encoder")]
+    pipeline.register_modules(**{name: base.networks[name] for name in names})
+    return replace(model, pipeline=pipeline)
+
+
+def _differs(model: Diffusion, base: Diffusion) -> bool:
+    for name, network in model.networks.items():
+        if not name.startswith("text_encoder"):
+            continue
+        own, other = network.state_dict(), base.networks[name].state_dict()
+        if any(key in other and not torch.equal(own[key], other[key]) for key in own):
+            return True
+    return False
