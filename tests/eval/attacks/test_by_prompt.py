@@ -14,7 +14,7 @@ from erase.eval.attacks import inversion, paraphrase
 from erase.eval.attacks._drawing import FRESH, Pictures, draw
 from erase.runtime.errors import UserError
 from erase.runtime.seeding import generator
-from tests.eval.attacks.targets import rows, target
+from tests.eval.attacks.church import rows, target
 
 
 def test_paraphrases_take_turns_with_the_rows_own_seeds(tiny: Diffusion) -> None:

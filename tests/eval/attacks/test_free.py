@@ -16,7 +16,7 @@ from erase.images.request import Sampler
 from erase.prompts.concept import Concept
 from erase.runtime.errors import UserError
 from erase.runtime.seeding import generator
-from tests.eval.attacks.targets import target
+from tests.eval.attacks.church import target
 
 
 @pytest.fixture

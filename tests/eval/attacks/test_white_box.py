@@ -14,7 +14,7 @@ from erase.eval.attacks import handover, load_attack, noise, relearn
 from erase.eval.attacks._drawing import FRESH, Pictures, cost, draw
 from erase.images.request import Sampler
 from erase.runtime.seeding import generator
-from tests.eval.attacks.targets import SAMPLER, bright, rows, target
+from tests.eval.attacks.church import SAMPLER, bright, rows, target
 
 FORWARDS = 3 * 2
 """Of one image: three steps with guidance."""

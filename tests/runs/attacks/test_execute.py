@@ -19,7 +19,7 @@ from erase.runs.attacks import execute
 from erase.runs.attacks.inquiry import Inquiry, make_inquiry
 from erase.runs.attacks.targets import UNKNOWN, other_word, renamed, target_of
 from erase.runtime.errors import UserError
-from tests.eval.attacks.targets import bright, rows
+from tests.eval.attacks.church import bright, rows
 from tests.tiny import tiny_sd
 
 CONCEPT = """
