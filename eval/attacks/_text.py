@@ -1,0 +1,153 @@
+"""What attacks on the text share: tokens that can be typed, and prompts made of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from erase.runtime.errors import UserError
+from erase.runtime.words import contains, fold
+
+if TYPE_CHECKING:
+    from erase.diffusion.conditioning import Conditioning
+    from erase.diffusion.model import Diffusion
+    from erase.diffusion.text import Text
+    from erase.prompts.concept import Concept
+
+AT_ONCE = 256
+"""Prompts that the text encoders see at a time."""
+_END_OF_WORD = "</w>"
+
+
+def text_of(model: Diffusion) -> Text:
+    """The text encoders of a model.
+
+    Raises:
+        UserError: it lacks one, or a tokenizer.
+    """
+    text = model.text
+    if not text.encoders or any(part is None for pair in text.encoders for part in pair):
+        raise UserError(
+            f"{model.source} lacks a text encoder or its tokenizer, which this attack works "
+            "through: choose another attack."
+        )
+    return text
+
+
+def typed(text: Text) -> Mapping[int, str]:
+    """The tokens that someone can type, with their words, by id.
+
+    A whole word, number or sign each, so that the text of some of them, with spaces between, is
+    read as those very tokens. Beginnings of words are left out, since they would join with what
+    follows; so are parts of characters, capitals (which the tokenizers make small), and all that
+    starts, ends or fills up a prompt.
+    """
+    special = {i for t, _ in text.encoders for i in (*t.all_special_ids, t.pad_token_id)}
+    return _typed(text.tokenizer, frozenset(special))
+
+
+@lru_cache(maxsize=4)
+def _typed(tokenizer: Any, special: frozenset[int]) -> Mapping[int, str]:
+    found = {}
+    for token, i in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        if i in special or not token.endswith(_END_OF_WORD):
+            continue
+        word = token.removesuffix(_END_OF_WORD)
+        # Beyond ASCII a token spells bytes instead of signs.
+        word = word if word.isascii() else tokenizer.decode([i]).strip()
+        if word and word.isprintable() and word == word.lower() and "\ufffd" not in word:
+            found[i] = word
+    return found
+
+
+def own_words(concept: Concept) -> list[str]:
+    """The words of the concept's own word or phrase, in one spelling."""
+    return fold(concept.word).replace("-", " ").split()
+
+
+def names_it(text: str, words: Sequence[str]) -> bool:
+    """Whether a text has one of some words, in whatever form."""
+    return any(contains(text, word) for word in words)
+
+
+def read(text: Text, prompts: Sequence[str]) -> list[tuple[int, ...]]:
+    """The token ids of each prompt by the first tokenizer, cut off, without start and end."""
+    return [rows[0][1:-1] for rows in text.ids(prompts)]
+
+
+def spell(text: Text, ids: Sequence[int]) -> str:
+    """The text of some tokens."""
+    return str(text.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)).strip()
+
+
+def padded(text: Text, rows: Sequence[Sequence[int]]) -> tuple[list[Tensor], Tensor]:
+    """Prompts of given tokens as the text encoders take them.
+
+    Args:
+        text: the text encoders.
+        rows: token ids of each of B prompts without start and end; what is too long is cut off.
+
+    Returns:
+        Ids (B, 77) for each text encoder, which differ in what fills them up, and the attention
+        mask (B, 77), all beside the first one.
+    """
+    tokenizer = text.tokenizer
+    length = tokenizer.model_max_length
+    first, last = tokenizer.bos_token_id, tokenizer.eos_token_id
+    whole = [[first, *row[: length - 2], last] for row in rows]
+    device = text.encoders[0][1].device
+    ids = [
+        torch.tensor([row + [pad] * (length - len(row)) for row in whole], device=device)
+        for pad in (t.pad_token_id for t, _ in text.encoders)
+    ]
+    sizes = torch.tensor([[len(row)] for row in whole], device=device)
+    return ids, (torch.arange(length, device=device) < sizes).long()
+
+
+def encode(text: Text, rows: Sequence[Sequence[int]], v: Sequence[Tensor]) -> Conditioning:
+    """What the text encoders make of prompts whose first tokens are embedded as v; with a graph.
+
+    Args:
+        text: the text encoders, left as they are.
+        rows: token ids of each of B prompts, see ``padded``; k of them stand for the first ones.
+        v: (B, k, d) for each text encoder, its input embeddings of those.
+    """
+    ids, mask = padded(text, rows)
+    places = torch.zeros_like(mask, dtype=torch.bool)
+    places[:, 1 : 1 + v[0].shape[1]] = True
+
+    def put(own: Tensor) -> Any:
+        def hook(_: Any, __: Any, output: Tensor) -> Tensor:
+            where = places[..., None].to(output.device)
+            return output.masked_scatter(where, own.to(output))
+
+        return hook
+
+    with ExitStack() as hooks:
+        for (_, encoder), own in zip(text.encoders, v, strict=True):
+            handle = encoder.get_input_embeddings().register_forward_hook(put(own))
+            hooks.callback(handle.remove)
+        return text.encode(ids, mask).float()
+
+
+@torch.no_grad()
+def hidden(text: Text, rows: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+    """Hidden states (≤ ``AT_ONCE``, 77, D) of prompts of given tokens, part by part, in fp32."""
+    for i in range(0, len(rows), AT_ONCE):
+        yield text.encode(*padded(text, rows[i : i + AT_ONCE])).hidden.float()
+
+
+def without(vocabulary: Mapping[int, str], text: Text, concept: Concept) -> dict[int, str]:
+    """The tokens that neither are nor spell one of the concept's own words."""
+    words = own_words(concept)
+    own = {i for row in read(text, [concept.word, *words]) for i in row}
+    # No plural begins with another letter than its singular, which spares most of the reading.
+    first = tuple({word[0] for word in words})
+    near = {i for i, w in vocabulary.items() if w.startswith(first) or not w.isascii()}
+    own |= {i for i in near if names_it(vocabulary[i], words)}
+    return {i: word for i, word in vocabulary.items() if i not in own}
