@@ -1,9 +1,9 @@
-"""What attacks share: images in batches, the base's pictures as data, chains of sampler steps."""
+"""What attacks share about training and sampling: the base's pictures as data, sampler steps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,45 +11,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from erase.eval.attacks._images import draw
+from erase.images.make import batches
+
 if TYPE_CHECKING:
     from erase.diffusion.conditioning import Conditioning
     from erase.diffusion.model import Diffusion
     from erase.eval.attacks import Target
-    from erase.images.request import Request, Sampler
-
-FRESH = 1_000_003
-"""Added to a row's seed for an image that nothing was chosen by."""
-
-
-def cost(sampler: Sampler, images: int) -> int:
-    """Images through the denoiser that making so many takes."""
-    return images * sampler.steps * (2 if sampler.guidance > 1 else 1)
-
-
-def draw(
-    model: Diffusion, prompts: Sequence[str], seeds: Sequence[int], target: Target
-) -> list[NDArray[np.uint8]]:
-    """Images uint8 (H, W, 3), one for each prompt with its seed."""
-    found: list[NDArray[np.uint8]] = []
-    for part in _parts(len(prompts), target.batch):
-        c = model.embed(prompts[part])
-        found.extend(model.sample_from(c, seeds[part], target.sampler))
-    return found
+    from erase.images.request import Request
 
 
 def draw_from(
-    model: Diffusion, c: Conditioning, seeds: Sequence[int], target: Target
+    model: Diffusion, c: Conditioning, rows: Sequence[Request], target: Target
 ) -> list[NDArray[np.uint8]]:
-    """As ``draw``, of embedded prompts, one row for each seed."""
+    """Images uint8 (H, W, 3) of embedded prompts, one for each row."""
     found: list[NDArray[np.uint8]] = []
-    for part in _parts(len(seeds), target.batch):
-        rows = c[part].each(lambda x: x.to(model.dtype))
-        found.extend(model.sample_from(rows, seeds[part], target.sampler))
+    for group in batches(rows, target.batch):
+        first = group[0]
+        sampler = target.sampler
+        if first.guidance is not None:
+            sampler = replace(sampler, guidance=first.guidance)
+        own = c[slice(len(found), len(found) + len(group))].each(lambda x: x.to(model.dtype))
+        found.extend(model.sample_from(own, [r.seed for r in group], sampler, first.size))
     return found
-
-
-def _parts(count: int, size: int) -> Iterator[slice]:
-    return (slice(i, i + size) for i in range(0, count, size))
 
 
 @dataclass(frozen=True)
@@ -76,7 +60,7 @@ class Pictures:
         generator: torch.Generator,
     ) -> Pictures:
         """The base's images of ``rows``, in the model's latents."""
-        images = draw(base, [r.prompt for r in rows], [r.seed for r in rows], target)
+        images, _ = draw(base, rows, target)
         return cls(model, model.encode(np.stack(images)).float(), generator)
 
     def noised(self, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

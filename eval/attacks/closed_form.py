@@ -19,7 +19,8 @@ from torch import Tensor
 
 from erase.diffusion.conditioning import Conditioning
 from erase.eval.attacks import Found
-from erase.eval.attacks._drawing import FRESH, cost, draw, draw_from
+from erase.eval.attacks._drawing import draw_from
+from erase.eval.attacks._images import FRESH, draw, price, told
 from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,14 +69,14 @@ def run(
             "were edited."
         )
     prompts = [row.prompt for row in target.rows]
-    seeds = [row.seed + (FRESH if random else 0) for row in target.rows]
     if random:
-        return Found(draw(model, prompts, seeds, target), cost(target.sampler, len(prompts)))
+        return Found(*draw(model, told(target.rows, prompts, FRESH), target))
     names = moved or [name for name in own if name.endswith(ENDS)]
     m = revival({n: own[n] for n in names}, {n: before[n] for n in names}, settings.lam)
     c = model.embed(prompts).float()
     c = Conditioning(c.hidden @ m.T.to(c.hidden), c.added)
-    return Found(draw_from(model, c, seeds, target), cost(target.sampler, len(prompts)))
+    spent = sum(price(row, target.sampler) for row in target.rows)
+    return Found(draw_from(model, c, target.rows, target), spent)
 
 
 @torch.no_grad()
@@ -93,4 +94,5 @@ def revival(edited: Mapping[str, Tensor], before: Mapping[str, Tensor], lam: flo
         w, w0 = weight.detach().double().cpu(), before[name].detach().double().cpu()
         a += w.T @ w
         b += w.T @ w0
-    return torch.linalg.solve(a, b)
+    found: Tensor = torch.linalg.solve(a, b)
+    return found

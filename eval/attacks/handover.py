@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from erase.eval.attacks import Found
 from erase.eval.attacks._drawing import guided, schedule
+from erase.eval.attacks._images import price
 from erase.eval.attacks._tries import best_of
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ def run(
         _handed(model, base, begun, target, max(1, round(share * target.sampler.steps)))
         for share in settings.shares
     ]
-    steps = target.sampler.steps * (2 if target.sampler.guidance > 1 else 1)
-    return best_of(tries, target, steps * len(target.rows) * len(tries))
+    spent = sum(price(row, target.sampler) for row in target.rows)
+    return best_of(tries, target, spent * len(tries))
 
 
 @torch.no_grad()

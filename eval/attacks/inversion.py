@@ -18,7 +18,8 @@ from torch.nn.functional import mse_loss
 
 from erase.diffusion.inversion import Slots, slots_of, tables
 from erase.eval.attacks import Found
-from erase.eval.attacks._drawing import FRESH, Pictures, cost, draw_from
+from erase.eval.attacks._drawing import Pictures, draw_from
+from erase.eval.attacks._images import FRESH, price, told
 from erase.runtime.errors import UserError
 from erase.runtime.progress import each, progress
 from erase.runtime.words import fold
@@ -87,13 +88,13 @@ def run(
         v = search(model, slots, pictures, settings, start, bar)
         with torch.no_grad():
             c = slots.embed(model, v, rows)
-        seeds = [row.seed for row in target.rows]
-        images += draw_from(model, c, seeds, target)
+        images += draw_from(model, c, target.rows, target)
         if first is None:
             first = v[0].detach().cpu()
-            fresh = draw_from(model, c, [seed + FRESH for seed in seeds], target)
+            fresh = draw_from(model, c, told(target.rows, asked, FRESH), target)
     spent = 3 * settings.restarts * settings.steps * settings.batch
-    spent += cost(target.sampler, len(images) + len(fresh))
+    one = sum(price(row, target.sampler) for row in target.rows)
+    spent += one * (settings.restarts + 1)
     return Found(images, spent, settings.restarts, fresh=fresh, embedding=first)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from erase.eval.attacks import Found
 from erase.eval.attacks._drawing import guided, schedule
+from erase.eval.attacks._images import price
 from erase.eval.attacks._tries import best_of
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ def run(
     rows = target.elsewhere if random else target.rows
     pairs = list(product(settings.etas, settings.scales))
     tries = [_probed(model, rows, target, eta, s, generator) for eta, s in pairs]
-    steps = target.sampler.steps * (2 if target.sampler.guidance > 1 else 1)
-    return best_of(tries, target, steps * len(rows) * len(tries))
+    spent = sum(price(row, target.sampler) for row in target.rows)
+    return best_of(tries, target, spent * len(tries))
 
 
 @torch.no_grad()

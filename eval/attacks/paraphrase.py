@@ -10,7 +10,7 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from erase.eval.attacks import Found
-from erase.eval.attacks._drawing import FRESH, cost, draw
+from erase.eval.attacks._images import FRESH, draw, told
 from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,6 +51,5 @@ def run(
     prompts = [row.prompt for row in target.rows]
     if not random:
         prompts = list(islice(cycle(target.paraphrases), len(prompts)))
-    seeds = [row.seed + (FRESH if random else 0) for row in target.rows]
-    images = draw(model, prompts, seeds, target)
-    return Found(images, cost(target.sampler, len(images)), prompts=prompts)
+    images, spent = draw(model, told(target.rows, prompts, FRESH if random else 0), target)
+    return Found(images, spent, prompts=prompts)

@@ -33,7 +33,7 @@ from torch.nn.functional import hardtanh
 from erase.eval.attacks import SUCCESS, Found
 from erase.eval.attacks._images import FRESH, draw, latents, price, told
 from erase.eval.attacks._simplex import pick, project
-from erase.eval.attacks._text import encode, read, spell, text_of, typed
+from erase.eval.attacks._text import encode, read, spell, text_of, typed, without
 from erase.images.make import batches
 from erase.runtime.progress import each, progress
 
@@ -108,7 +108,8 @@ def run(
         UserError: the model has no text encoder.
     """
     text = text_of(model)
-    vocabulary = torch.tensor(list(typed(text)))
+    known = typed(text) if target.named else without(typed(text), text, target.concept)
+    vocabulary = torch.tensor(list(known))
     tries: list[list[_Try]] = []
     spent = 0
     groups = list(batches(target.rows, target.batch))

@@ -6,12 +6,12 @@ words still turns up as often as in the base; what was removed does not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from erase.eval.attacks import Found
-from erase.eval.attacks._drawing import FRESH, cost, draw
+from erase.eval.attacks._images import FRESH, draw
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -50,5 +50,8 @@ def run(
     nameless = ("", *(" ".join(prompt.split()) for prompt in target.concept.fill("")))
     prompts = list(islice(cycle(dict.fromkeys(nameless)), rows * times))
     first = target.rows[0].seed + (2 * FRESH if random else FRESH)
-    images = draw(model, prompts, list(range(first, first + len(prompts))), target)
-    return Found(images, cost(target.sampler, len(images)), restarts=times)
+    asked = [
+        replace(target.rows[i % rows], prompt=prompt, seed=first + i)
+        for i, prompt in enumerate(prompts)
+    ]
+    return Found(*draw(model, asked, target), restarts=times)

@@ -16,7 +16,8 @@ from torch.nn.functional import mse_loss
 
 from erase.diffusion.data import embed_all
 from erase.eval.attacks import Found
-from erase.eval.attacks._drawing import Pictures, cost, draw
+from erase.eval.attacks._drawing import Pictures
+from erase.eval.attacks._images import draw
 from erase.runtime.progress import progress
 
 if TYPE_CHECKING:
@@ -68,8 +69,11 @@ def run(
     changed = model.frozen()
     denoiser = changed.denoiser.requires_grad_(True)
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=settings.lr)
-    prompts, seeds = [r.prompt for r in target.rows], [r.seed for r in target.rows]
-    curve = {0: draw(model, prompts, seeds, target)} if settings.steps[0] == 0 else {}
+    curve = {}
+    spent = 3 * settings.steps[-1] * settings.batch
+    if settings.steps[0] == 0:
+        curve[0], own = draw(model, target.rows, target)
+        spent += own
     title = "relearning others" if random else "relearning"
     bar = progress(title, settings.steps[-1], "step")
     for before, after in pairwise((0, *(s for s in settings.steps if s))):
@@ -80,8 +84,7 @@ def run(
             loss.backward()
             optimizer.step()
             bar.update()
-        curve[after] = draw(changed, prompts, seeds, target)
+        curve[after], own = draw(changed, target.rows, target)
+        spent += own
     bar.close()
-    spent = 3 * settings.steps[-1] * settings.batch
-    spent += cost(target.sampler, len(curve) * len(prompts))
     return Found(curve[settings.steps[-1]], spent, curve=curve)

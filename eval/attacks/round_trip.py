@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from erase.eval.attacks import Found
-from erase.eval.attacks._drawing import FRESH, cost, draw
+from erase.eval.attacks._images import FRESH, draw, told
 from erase.eval.attacks._tries import best_of
 
 if TYPE_CHECKING:
@@ -49,12 +49,14 @@ def run(
 ) -> Found:
     """See ``Attack``; of a row's images the most certain one counts."""
     prompts = [row.prompt for row in target.rows]
-    tries = []
+    tries, spent = [], 0
     for number, kind in enumerate(settings.kinds, 1):
-        seeds = [row.seed + (number * FRESH if random else 0) for row in target.rows]
         changed = model if random else rounded(model, kind)
-        tries.append(draw(changed, prompts, seeds, target))
-    return best_of(tries, target, cost(target.sampler, len(prompts) * len(tries)))
+        rows = told(target.rows, prompts, number * FRESH if random else 0)
+        images, own = draw(changed, rows, target)
+        tries.append(images)
+        spent += own
+    return best_of(tries, target, spent)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from erase.eval.attacks import Found
-from erase.eval.attacks._drawing import FRESH, cost, draw
+from erase.eval.attacks._images import FRESH, draw, told
 from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,9 +49,8 @@ def run(
     if model is not base and not _differs(model, base):
         raise UserError("The model's text encoder is the base's own, so there is nothing to swap.")
     prompts = [row.prompt for row in target.rows]
-    seeds = [row.seed + (FRESH if random else 0) for row in target.rows]
-    images = draw(model if random else swapped(model, base), prompts, seeds, target)
-    return Found(images, cost(target.sampler, len(images)))
+    rows = told(target.rows, prompts, FRESH if random else 0)
+    return Found(*draw(model if random else swapped(model, base), rows, target))
 
 
 def swapped(model: Diffusion, base: Diffusion) -> Diffusion:

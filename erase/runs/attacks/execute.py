@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from erase.eval.attacks import Attack, Found, Target, load_attack
-from erase.eval.attacks._drawing import draw
+from erase.eval.attacks._images import draw
 from erase.eval.instruments.setting import Setting
 from erase.eval.pictures import Picture
 from erase.eval.recovery.outcome import SIDES, Seen, SideName, outcome
@@ -263,8 +263,7 @@ def _plain(bench: Bench, side: SideName, target: Target) -> list[NDArray[np.uint
     key = digest([bench.prints[who], asked, asdict(inquiry.sampler), inquiry.batch])
     file = inquiry.out / "plain" / f"{key[:16]}.npz"
     if not file.is_file():
-        prompts, seeds = [r.prompt for r in target.rows], [r.seed for r in target.rows]
-        made = draw(bench.models[who], prompts, seeds, target)
+        made, _ = draw(bench.models[who], target.rows, target)
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic(file) as part, part.open("wb") as stream:
             np.savez_compressed(stream, images=np.stack(made))

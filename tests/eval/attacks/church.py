@@ -7,11 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from erase.diffusion.model import Diffusion
 from erase.eval.attacks import Target
-from erase.images.request import Request, Sampler
+from erase.images.request import Request, Sampler, Shot
 from erase.prompts.concept import Concept
 
 SAMPLER = Sampler("ddim", 3, 2.0)
+
+
+def images_of(model: Diffusion, prompts: Sequence[str], seeds: Sequence[int], given: Target) -> Any:
+    """uint8 (N, H, W, 3), a batch at a time, by the model's own sampling."""
+    made = []
+    for i in range(0, len(prompts), given.batch):
+        part = slice(i, i + given.batch)
+        shots = [Shot(p, s) for p, s in zip(prompts[part], seeds[part], strict=True)]
+        made.append(model.sample(shots, given.sampler))
+    return np.concatenate(made)
 
 
 def rows(prompt: str, count: int = 2, first: int = 0) -> list[Request]:

@@ -11,20 +11,21 @@ from torch.func import functional_call
 
 from erase.diffusion.model import Diffusion
 from erase.eval.attacks import inversion, paraphrase
-from erase.eval.attacks._drawing import FRESH, Pictures, draw
+from erase.eval.attacks._drawing import Pictures
+from erase.eval.attacks._images import FRESH
 from erase.runtime.errors import UserError
 from erase.runtime.seeding import generator
-from tests.eval.attacks.church import rows, target
+from tests.eval.attacks.church import images_of, rows, target
 
 
 def test_paraphrases_take_turns_with_the_rows_own_seeds(tiny: Diffusion) -> None:
     asked = target(rows=rows("a church", 4))
     found = paraphrase.run(tiny, tiny, asked, paraphrase.Settings(), False, generator(0))
     assert found.prompts == ["a chapel", "churches", "a house of prayer", "a chapel"]
-    same = draw(tiny, found.prompts, [0, 1, 2, 3], asked)
+    same = images_of(tiny, found.prompts, [0, 1, 2, 3], asked)
     assert np.array_equal(np.stack(found.images), np.stack(same))
     plain = paraphrase.run(tiny, tiny, asked, paraphrase.Settings(), True, generator(0))
-    fresh = draw(tiny, ["a church"] * 4, [FRESH + n for n in range(4)], asked)
+    fresh = images_of(tiny, ["a church"] * 4, [FRESH + n for n in range(4)], asked)
     assert np.array_equal(np.stack(plain.images), np.stack(fresh))
 
 

@@ -11,12 +11,18 @@ import torch
 
 from erase.diffusion.model import Diffusion
 from erase.eval.attacks import closed_form, prior, round_trip, stock_encoder
-from erase.eval.attacks._drawing import FRESH, draw
+from erase.eval.attacks._images import FRESH
 from erase.images.request import Sampler
 from erase.prompts.concept import Concept
 from erase.runtime.errors import UserError
 from erase.runtime.seeding import generator
-from tests.eval.attacks.church import target
+from tests.eval.attacks.church import images_of, target
+
+
+@pytest.fixture
+def edited(tiny_folder: Path) -> Diffusion:
+    """One to be changed."""
+    return Diffusion.load(str(tiny_folder), "cpu")
 
 
 @pytest.fixture
@@ -36,27 +42,29 @@ def test_the_closed_form_is_the_least_squares_solution() -> None:
     assert torch.allclose(closed_form.revival(edited, before, 0.1) @ c, expected)
 
 
-def test_an_edit_of_keys_and_values_is_undone(tiny: Diffusion, base: Diffusion) -> None:
+def test_an_edit_of_keys_and_values_is_undone(edited: Diffusion, base: Diffusion) -> None:
     g = torch.Generator().manual_seed(0)
     turn = torch.linalg.qr(torch.randn(32, 32, generator=g)).Q
     with torch.no_grad():
-        for name, weight in tiny.denoiser.named_parameters():
+        for name, weight in edited.denoiser.named_parameters():
             if name.endswith(closed_form.ENDS):
                 weight.copy_(weight @ turn)  # every embedding c now reads as c turned
     small = closed_form.Settings(1e-6)
     plain = target(sampler=Sampler("ddim", 3, 1.0))  # guidance's empty prompt stays turned
-    found = closed_form.run(tiny, base, plain, small, False, generator(0))
-    theirs = draw(base, ["a drawing of a church"] * 2, [0, 1], plain)
-    mine = draw(tiny, ["a drawing of a church"] * 2, [0, 1], plain)
+    found = closed_form.run(edited, base, plain, small, False, generator(0))
+    theirs = images_of(base, ["a drawing of a church"] * 2, [0, 1], plain)
+    mine = images_of(edited, ["a drawing of a church"] * 2, [0, 1], plain)
     apart = [np.abs(np.stack(x).astype(int) - np.stack(theirs)) for x in (found.images, mine)]
     assert apart[0].max() <= 2 < apart[1].max()
 
 
-def test_the_closed_form_is_refused_where_more_was_edited(tiny: Diffusion, base: Diffusion) -> None:
+def test_the_closed_form_is_refused_where_more_was_edited(
+    edited: Diffusion, base: Diffusion
+) -> None:
     with torch.no_grad():
-        next(iter(tiny.denoiser.parameters())).add_(1)
+        next(iter(edited.denoiser.parameters())).add_(1)
     with pytest.raises(UserError, match="keys and values alone"):
-        closed_form.run(tiny, base, target(), closed_form.Settings(), False, generator(0))
+        closed_form.run(edited, base, target(), closed_form.Settings(), False, generator(0))
 
 
 def test_int8_has_255_levels_for_each_channel() -> None:
@@ -67,35 +75,37 @@ def test_int8_has_255_levels_for_each_channel() -> None:
     assert round_trip.int8(w[0]) is w[0] or torch.equal(round_trip.int8(w[0]), w[0])
 
 
-def test_an_edit_below_half_precision_is_rounded_away(tiny: Diffusion, base: Diffusion) -> None:
+def test_an_edit_below_half_precision_is_rounded_away(edited: Diffusion, base: Diffusion) -> None:
     with torch.no_grad():
-        for parameter in (*tiny.denoiser.parameters(), *base.denoiser.parameters()):
+        for parameter in (*edited.denoiser.parameters(), *base.denoiser.parameters()):
             parameter.copy_(parameter.half())
-        for parameter in tiny.denoiser.parameters():
+        for parameter in edited.denoiser.parameters():
             parameter.mul_(1 + 1e-5)
     one = round_trip.Settings(("fp16",))
-    found = round_trip.run(tiny, base, target(), one, False, generator(0))
-    theirs = draw(base, ["a drawing of a church"] * 2, [0, 1], target())
+    found = round_trip.run(edited, base, target(), one, False, generator(0))
+    theirs = images_of(base, ["a drawing of a church"] * 2, [0, 1], target())
     assert np.array_equal(np.stack(found.images), np.stack(theirs))
-    own = dict(tiny.denoiser.named_parameters())
+    own = dict(edited.denoiser.named_parameters())
     assert not all(torch.equal(own[n], p) for n, p in base.denoiser.named_parameters())
 
 
-def test_a_concept_erased_in_the_text_encoder_comes_back(tiny: Diffusion, base: Diffusion) -> None:
+def test_a_concept_erased_in_the_text_encoder_comes_back(
+    edited: Diffusion, base: Diffusion
+) -> None:
     same = stock_encoder.Settings()
     with pytest.raises(UserError, match="nothing to swap"):
-        stock_encoder.run(tiny, base, target(), same, False, generator(0))
-    [(tokenizer, encoder)] = tiny.text.encoders
+        stock_encoder.run(edited, base, target(), same, False, generator(0))
+    [(tokenizer, encoder)] = edited.text.encoders
     church, truck = tokenizer("church truck", add_special_tokens=False).input_ids
     with torch.no_grad():
         table = encoder.get_input_embeddings().weight
         table[church] = table[truck]
-    found = stock_encoder.run(tiny, base, target(), same, False, generator(0))
-    theirs = draw(base, ["a drawing of a church"] * 2, [0, 1], target())
+    found = stock_encoder.run(edited, base, target(), same, False, generator(0))
+    theirs = images_of(base, ["a drawing of a church"] * 2, [0, 1], target())
     assert np.array_equal(np.stack(found.images), np.stack(theirs))
-    mine = draw(tiny, ["a drawing of a church"] * 2, [0, 1], target())
+    mine = images_of(edited, ["a drawing of a church"] * 2, [0, 1], target())
     assert not np.array_equal(np.stack(mine), np.stack(theirs))
-    assert tiny.text.encoders[0][1] is encoder
+    assert edited.text.encoders[0][1] is encoder
 
 
 def test_the_prior_is_drawn_without_the_name(
@@ -106,7 +116,9 @@ def test_the_prior_is_drawn_without_the_name(
     monkeypatch.setattr(
         prior,
         "draw",
-        lambda m, prompts, seeds, t: asked.append((prompts, seeds)) or real(m, prompts, seeds, t),
+        lambda m, rows, t: (
+            asked.append(([r.prompt for r in rows], [r.seed for r in rows])) or real(m, rows, t)
+        ),
     )
     concept = Concept("c", "object", "church", ("a {} icon", "{}, ink"))
     one = replace(target(), concept=concept)

@@ -11,10 +11,10 @@ import torch
 
 from erase.diffusion.model import Diffusion
 from erase.eval.attacks import handover, load_attack, noise, relearn
-from erase.eval.attacks._drawing import FRESH, Pictures, cost, draw
+from erase.eval.attacks._drawing import Pictures
 from erase.images.request import Sampler
 from erase.runtime.seeding import generator
-from tests.eval.attacks.church import SAMPLER, bright, rows, target
+from tests.eval.attacks.church import bright, images_of, target
 
 FORWARDS = 3 * 2
 """Of one image: three steps with guidance."""
@@ -38,11 +38,11 @@ def test_relearning_is_plain_adam_on_the_base_s_images(tiny: Diffusion) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    mine = draw(copy, ["a drawing of a church"] * 2, [0, 1], target())
+    mine = images_of(copy, ["a drawing of a church"] * 2, [0, 1], target())
     apart = np.abs(np.stack(found.images).astype(int) - np.stack(mine).astype(int))
     assert apart.max() <= 1
     assert list(found.curve) == [0, 1, 2] and found.images is found.curve[2]
-    before = draw(tiny, ["a drawing of a church"] * 2, [0, 1], target())
+    before = images_of(tiny, ["a drawing of a church"] * 2, [0, 1], target())
     assert np.array_equal(np.stack(found.curve[0]), np.stack(before))
     assert found.forwards == 3 * 2 * 2 + 3 * 2 * FORWARDS
 
@@ -54,7 +54,7 @@ def test_relearning_others_trains_on_retained_images_alone(
     real = relearn.draw
     monkeypatch.setattr(
         "erase.eval.attacks._drawing.draw",
-        lambda model, prompts, *more: asked.append(list(prompts)) or real(model, prompts, *more),
+        lambda m, rows, t: asked.append([row.prompt for row in rows]) or real(m, rows, t),
     )
     settings = relearn.Settings((0, 1), 2, 1e-2)
     relearn.run(tiny, tiny, target(), settings, True, generator(1))
@@ -89,7 +89,7 @@ def test_a_handover_of_all_steps_is_the_base_s_own_image(
     tiny: Diffusion, tiny_v: Diffusion
 ) -> None:
     found = handover.run(tiny_v, tiny_v, target(), handover.Settings((1.0,)), False, generator(0))
-    theirs = draw(tiny_v, ["a drawing of a church"] * 2, [0, 1], target())
+    theirs = images_of(tiny_v, ["a drawing of a church"] * 2, [0, 1], target())
     apart = np.abs(np.stack(found.images).astype(int) - np.stack(theirs).astype(int))
     assert apart.max() <= 1
     assert found.forwards == 2 * FORWARDS
@@ -102,8 +102,8 @@ def test_a_handover_ends_with_the_model_and_begins_with_the_base(tiny_folder: An
             p.mul_(1.2)
     one = handover.Settings((1 / 3,))
     mixed = handover.run(model, base, target(), one, False, generator(0)).images
-    alone = draw(model, ["a drawing of a church"] * 2, [0, 1], target())
-    bases = draw(base, ["a drawing of a church"] * 2, [0, 1], target())
+    alone = images_of(model, ["a drawing of a church"] * 2, [0, 1], target())
+    bases = images_of(base, ["a drawing of a church"] * 2, [0, 1], target())
     assert not np.array_equal(np.stack(mixed), np.stack(alone))
     assert not np.array_equal(np.stack(mixed), np.stack(bases))
     wrong = handover.run(model, base, target(), one, True, generator(0)).images
@@ -124,7 +124,7 @@ def test_noise_without_more_noise_is_ddim(tiny: Diffusion) -> None:
     plain = replace(target(), sampler=Sampler("ddim", 3, 2.0))
     settings = noise.Settings((0.0,), (0.0,))
     found = noise.run(tiny, tiny, plain, settings, False, generator(0))
-    theirs = draw(tiny, ["a drawing of a church"] * 2, [0, 1], plain)
+    theirs = images_of(tiny, ["a drawing of a church"] * 2, [0, 1], plain)
     apart = np.abs(np.stack(found.images).astype(int) - np.stack(theirs).astype(int))
     assert apart.max() <= 1
 
@@ -136,8 +136,3 @@ def test_a_noisy_step_by_hand() -> None:
     sigma = 1.5 * (0.36 / 0.64 * (1 - 0.36 / 0.64)) ** 0.5
     expected = 0.8 * 2.0 + abs(0.36 - sigma**2) ** 0.5 * 0.5 + 1.1 * sigma * -1.0
     assert noise.wandered(x_t, x0, z, a, b, eta, s).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_what_images_cost() -> None:
-    assert cost(SAMPLER, 5) == 5 * FORWARDS and cost(Sampler("ddim", 3, 1.0), 5) == 15
-    assert max(row.seed for row in rows("", 100)) < FRESH
