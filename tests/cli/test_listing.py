@@ -35,7 +35,7 @@ def test_what_a_recipe_trains_stands_beside_it() -> None:
     """Of salun-mini.toml, ga-mini.toml (alpha is 0: no retained images), esd-x.toml, uce.toml."""
     rows = {row[0]: tuple(row[1:5]) for row in CATALOGUE["recipes"]()[1]}
     assert rows["salun-mini"] == ("salun", "mini", "200 forget + 400 retain", "300")
-    assert rows["ga-mini"] == ("gradient_ascent", "mini", "200 forget", "13")
+    assert rows["ga-mini"] == ("gradient_ascent", "mini", "200 forget", "105")
     assert rows["esd-x"] == ("esd", "Stable Diffusion", "–", "1000")
     assert rows["uce"] == ("uce", "Stable Diffusion", "–", "–")
 
