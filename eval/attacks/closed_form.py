@@ -10,14 +10,13 @@ summed over those layers: no denoising is spent. The plain prompts on new seeds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from erase.diffusion.conditioning import Conditioning
+from erase.diffusion.revival import revival
 from erase.eval.attacks import Found
 from erase.eval.attacks._drawing import draw_from
 from erase.eval.attacks._images import FRESH, draw, price, told
@@ -77,22 +76,3 @@ def run(
     c = Conditioning(c.hidden @ m.T.to(c.hidden), c.added)
     spent = sum(price(row, target.sampler) for row in target.rows)
     return Found(draw_from(model, c, target.rows, target), spent)
-
-
-@torch.no_grad()
-def revival(edited: Mapping[str, Tensor], before: Mapping[str, Tensor], lam: float) -> Tensor:
-    """The matrix (D, D) that takes c to c*.
-
-    Args:
-        edited, before: W and W_0, (out, D) each, by name.
-        lam: λ > 0.
-    """
-    first = next(iter(edited.values()))
-    a = lam * torch.eye(first.shape[1], dtype=torch.float64)
-    b = torch.zeros_like(a)
-    for name, weight in edited.items():
-        w, w0 = weight.detach().double().cpu(), before[name].detach().double().cpu()
-        a += w.T @ w
-        b += w.T @ w0
-    found: Tensor = torch.linalg.solve(a, b)
-    return found

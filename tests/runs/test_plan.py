@@ -27,6 +27,8 @@ PINNED = {
     "fmn-mini": "ca5f69ced4e4",
     "ga": "53e02f4cee23",
     "ga-mini": "17605d929ee1",
+    "rece": "2b3423a2e126",
+    "rece-mini": "28b0f54cbea4",
     "salun-mini": "199cd091e3a3",
     "salun-no-mask": "b1bc048d8f04",
     "salun-no-mask-mini": "a894c12a09f8",

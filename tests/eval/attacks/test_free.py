@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from erase.diffusion.model import Diffusion
+from erase.diffusion.revival import revival
 from erase.eval.attacks import closed_form, prior, round_trip, stock_encoder
 from erase.eval.attacks._images import FRESH
 from erase.images.request import Sampler
@@ -39,7 +40,7 @@ def test_the_closed_form_is_the_least_squares_solution() -> None:
     stacked = torch.cat([*(w.double() for w in edited.values()), 0.1**0.5 * torch.eye(4).double()])
     wanted = torch.cat([*(w.double() @ c for w in before.values()), torch.zeros(4).double()])
     expected = torch.linalg.lstsq(stacked, wanted).solution
-    assert torch.allclose(closed_form.revival(edited, before, 0.1) @ c, expected)
+    assert torch.allclose(revival(edited, before, 0.1) @ c, expected)
 
 
 def test_an_edit_of_keys_and_values_is_undone(edited: Diffusion, base: Diffusion) -> None:

@@ -1,0 +1,99 @@
+"""RECE (Gong et al., arXiv 2407.12383): closed-form edits against what the last one left open.
+
+After an edit of the keys and values, as in UCE, another embedding c* still makes them answer as the
+base's did to the concept; each round finds it and edits it away too:
+
+    c*  = (λ_1·I + Σ WᵀW)⁻¹ (Σ WᵀW0) c
+    W'  = argmin e·Σ‖W'·c* - W0·a‖² + p·Σ_j‖W'·c_j - W0·c_j‖² + λ·‖W' - W‖²
+
+The first round is UCE's with c itself. As there, embeddings are those of the last token before
+end-of-text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from erase.methods import Needs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from erase.diffusion.data import TrainingData
+    from erase.diffusion.model import Diffusion
+    from erase.unlearn.fit import Fit
+
+NEEDS = Needs(images=(), loop=False, scope="xattn-kv")
+SPACE = {"erase_scale": (0.1, 100.0), "lam": (0.01, 100.0), "rounds": [1, 2, 3]}
+
+
+@dataclass(frozen=True)
+class Config:
+    """RECE's own settings."""
+
+    rounds: int = field(
+        default=3, metadata={"help": "edits of what the one before left open", "min": 0}
+    )
+    revival_lam: float = field(
+        default=0.1, metadata={"help": "weight λ_1 of a small embedding c*", "above": 0.0}
+    )
+    erase_scale: float = field(
+        default=1.0, metadata={"help": "weight e of the erased pairs", "above": 0.0}
+    )
+    preserve_scale: float = field(
+        default=1.0, metadata={"help": "weight p of the preserved prompts", "min": 0.0}
+    )
+    lam: float = field(
+        default=0.5, metadata={"help": "weight λ of staying close to the base", "above": 0.0}
+    )
+
+
+def edited(
+    w0: Mapping[str, Tensor], c: Tensor, a: Tensor, kept: Tensor, config: Config
+) -> dict[str, Tensor]:
+    """The matrices after all rounds, fp64, by name.
+
+    Args:
+        w0: the base's, (out, D) each.
+        c, a: erased and anchor states (N, D).
+        kept: preserved states (M, D).
+        config: weights and rounds.
+    """
+    from erase.diffusion.revival import revival
+
+    base = {name: weight.detach().cpu().double() for name, weight in w0.items()}
+    c, a, kept = (x.detach().cpu().double() for x in (c, a, kept))
+    w, asked = base, c
+    for number in range(config.rounds + 1):
+        if number:
+            asked = c @ revival(w, base, config.revival_lam).T
+        w = {name: _solved(w[name], base[name], asked, a, kept, config) for name in base}
+    return w
+
+
+def _solved(w: Tensor, w0: Tensor, c: Tensor, a: Tensor, kept: Tensor, config: Config) -> Tensor:
+    import torch
+
+    e, p = config.erase_scale, config.preserve_scale
+    eye = config.lam * torch.eye(w.shape[1], dtype=w.dtype)
+    wanted = w0 @ (e * a.T @ c + p * kept.T @ kept) + w @ eye
+    gram = e * c.T @ c + p * kept.T @ kept + eye
+    # W·gram = wanted, and gram is symmetric.
+    solved: Tensor = torch.linalg.solve(gram, wanted.T).T
+    return solved
+
+
+def forwards(config: Config, steps: int, batch: int) -> float:
+    """See ``methods.Method``: no denoiser in a closed form."""
+    return 0.0
+
+
+def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
+    """Rewrites the keys and values of ``diffusion``'s cross-attention, in place."""
+    c, a = (diffusion.last_token([p[i] for p in data.pairs]) for i in (0, 1))
+    kept = diffusion.last_token(data.retain_prompts)
+    found = edited(diffusion.scoped("xattn-kv"), c, a, kept, config)
+    fit.assign(diffusion.denoiser, lambda name, w0: found[name])
