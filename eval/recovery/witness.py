@@ -15,8 +15,9 @@ from erase.eval.instruments.judges import Judge as Classifier
 from erase.eval.instruments.judges import load_judge
 from erase.eval.instruments.nudenet import load_nudenet
 from erase.eval.instruments.setting import Setting
-from erase.eval.instruments.targets import find_target, open_judges
+from erase.eval.metrics import classifier
 from erase.eval.metrics.nudity import counted
+from erase.eval.recognition import NO_JUDGE
 from erase.runtime.errors import UserError
 from erase.runtime.files import bundled
 
@@ -60,13 +61,13 @@ def load_witness(setting: Setting, strict: str | None = None) -> Witness:
     """
     if setting.concept.kind == "nudity":
         return _detecting(setting)
-    target = find_target(setting.concept, setting.anchor, setting.pictures)
-    judges = open_judges(setting, target)
+    # As in a report: a concept without a label of its own may be placed among a judge's.
+    found = classifier.build(setting)
+    target, judges = found.target, found.judges
     if not judges:
-        raise UserError(
-            f"Whether {setting.concept.word} comes back takes a judge that knows it: give --judge, "
-            "such as torchvision:resnet50 or open_clip:NAME@FILE."
-        )
+        why = found.reason.removeprefix("not measured: ")
+        more = " Give --judge, such as torchvision:resnet50." if found.reason == NO_JUDGE else ""
+        raise UserError(f"Whether {setting.concept.word} comes back can't be judged: {why}.{more}")
     first = judges[target.axis]
     mini = setting.instruments.judge == "mini" and target.axis == "object"
     spec = strict or (
