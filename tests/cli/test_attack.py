@@ -42,7 +42,7 @@ def test_without_a_judge_nothing_is_attacked(
     model = str(tiny_folder)
     out = ("--out", str(tmp_path / "out"))
     said = refused(capsys, model, "--base", model, "--concept", str(file), "--device", "cpu", *out)
-    assert "can't be judged: no judge. Give --judge" in said
+    assert "can't be judged: no judge was given" in said
     assert not (tmp_path / "out").exists()
 
 
