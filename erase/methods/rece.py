@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from erase.methods import Needs
+from erase.methods import Needs, uce
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,23 +31,14 @@ SPACE = {"erase_scale": (0.1, 100.0), "lam": (0.01, 100.0), "rounds": [1, 2, 3]}
 
 
 @dataclass(frozen=True)
-class Config:
-    """RECE's own settings."""
+class Config(uce.Config):
+    """RECE's own settings, beside UCE's."""
 
     rounds: int = field(
         default=3, metadata={"help": "edits of what the one before left open", "min": 0}
     )
     revival_lam: float = field(
         default=0.1, metadata={"help": "weight λ_1 of a small embedding c*", "above": 0.0}
-    )
-    erase_scale: float = field(
-        default=1.0, metadata={"help": "weight e of the erased pairs", "above": 0.0}
-    )
-    preserve_scale: float = field(
-        default=1.0, metadata={"help": "weight p of the preserved prompts", "min": 0.0}
-    )
-    lam: float = field(
-        default=0.5, metadata={"help": "weight λ of staying close to the base", "above": 0.0}
     )
 
 
@@ -66,24 +57,13 @@ def edited(
 
     base = {name: weight.detach().cpu().double() for name, weight in w0.items()}
     c, a, kept = (x.detach().cpu().double() for x in (c, a, kept))
+    weights = {"e": config.erase_scale, "p": config.preserve_scale, "lam": config.lam}
     w, asked = base, c
     for number in range(config.rounds + 1):
         if number:
             asked = c @ revival(w, base, config.revival_lam).T
-        w = {name: _solved(w[name], base[name], asked, a, kept, config) for name in base}
+        w = {name: uce.solve(base[name], asked, a, kept, **weights, near=w[name]) for name in base}
     return w
-
-
-def _solved(w: Tensor, w0: Tensor, c: Tensor, a: Tensor, kept: Tensor, config: Config) -> Tensor:
-    import torch
-
-    e, p = config.erase_scale, config.preserve_scale
-    eye = config.lam * torch.eye(w.shape[1], dtype=w.dtype)
-    wanted = w0 @ (e * a.T @ c + p * kept.T @ kept) + w @ eye
-    gram = e * c.T @ c + p * kept.T @ kept + eye
-    # W·gram = wanted, and gram is symmetric.
-    solved: Tensor = torch.linalg.solve(gram, wanted.T).T
-    return solved
 
 
 def forwards(config: Config, steps: int, batch: int) -> float:

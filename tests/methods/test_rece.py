@@ -31,9 +31,9 @@ def test_without_rounds_it_is_uce() -> None:
 
 def test_a_round_is_the_minimum_of_its_objective() -> None:
     w0, c, a, kept = problem()
-    config = Config(rounds=1, erase_scale=2.0, preserve_scale=0.7, lam=0.3)
-    first = edited(w0, c, a, kept, Config(0, 0.1, 2.0, 0.7, 0.3))
-    second = edited(w0, c, a, kept, config)
+    first, second = (
+        edited(w0, c, a, kept, Config(2.0, 0.7, 0.3, rounds=rounds)) for rounds in (0, 1)
+    )
     star = c @ revival(first, w0, 0.1).T
     for name, found in second.items():
         w = found.clone().requires_grad_(True)
