@@ -233,11 +233,11 @@ def bundled_networks() -> tuple[Any, Any]:
 
     folder = bundled("model")
     made = (
-        AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32),
-        CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
+        AutoencoderKL.from_pretrained(folder / "vae"),
+        CLIPTextModel.from_pretrained(folder / "text_encoder"),
     )
     for network in made:
-        network.requires_grad_(False).eval()
+        network.float().requires_grad_(False).eval()
     return made
 
 

@@ -166,7 +166,9 @@ def test_what_runs_imports_nothing_that_only_developers_install() -> None:
                     tops = [alias.name.partition(".")[0] for alias in node.names]
                 elif isinstance(node, ast.ImportFrom) and not node.level:
                     tops = [(node.module or "").partition(".")[0]]
-                for top in set(tops) - sys.stdlib_module_names - {"erase"}:
+                # Who changes a report's schema writes its file anew, with pydantic.
+                schemas = {"pydantic"} if file.name == "schema.py" else set()
+                for top in set(tops) - sys.stdlib_module_names - {"erase"} - schemas:
                     own = {canonicalize_name(name) for name in owners.get(top, [top])}
                     assert own & installed, f"{file}:{node.lineno} imports {top}"
 

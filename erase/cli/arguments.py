@@ -76,7 +76,7 @@ class Parser(ArgumentParser):
             lambda found: f"'{found[2]}' is not {KINDS.get(found[1], found[1])}",
             text,
         )
-        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", text)
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", text, re.IGNORECASE)
         flags = [f for action in self._actions for f in action.option_strings]
         near = nearest(unknown[1], flags) if unknown else ""
         raise UserError(f"{text.rstrip('.')}.{near} See --help.")

