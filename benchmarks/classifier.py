@@ -1,8 +1,8 @@
 """ResNet-18 on all of Fashion-MNIST against retraining: ``python -m benchmarks.classifier``.
 
 10 % of the samples are forgotten, without augmentation, by SalUn and its controls: a base, two
-retrained models and a run of each recipe, about ten minutes on a GPU (``--device cuda``). The data
-are those of Debian's package ``dataset-fashion-mnist``, or in ``--data``.
+retrained models and a run of each recipe, sized for ten minutes on a GPU (``--device cuda``). The
+data are those of Debian's package ``dataset-fashion-mnist``, or in ``--data``.
 """
 
 from __future__ import annotations

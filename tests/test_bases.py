@@ -98,7 +98,7 @@ def test_large_images_go_through_the_autoencoder_a_few_at_a_time(
     whole, images = base.encode(pixels), base.decode(latents)
     seen: list[int] = []
     base.pipeline.vae.encoder.register_forward_pre_hook(lambda m, a: seen.append(len(a[0])))
-    monkeypatch.setattr("erase.diffusion.model.VAE_PIXELS", 2 * 16 * 16)
+    monkeypatch.setattr("erase.diffusion.memory.VAE_PIXELS", 2 * 16 * 16)
     torch.testing.assert_close(base.encode(pixels), whole, rtol=1e-4, atol=1e-5)
     assert seen == [2, 2, 1]
     assert np.abs(base.decode(latents).astype(int) - images).max() <= 1

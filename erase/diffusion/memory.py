@@ -1,9 +1,10 @@
-"""Memory of a pass through a network, counted on torch's meta device, where nothing is computed."""
+"""Memory: what a pass through a network takes, counted on torch's meta device, where nothing is
+computed, and how it is kept small."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,20 @@ from torch.utils._pytree import tree_map_only
 
 if TYPE_CHECKING:
     from erase.diffusion.families import Family
+
+VAE_PIXELS = 4 * 512 * 512
+"""Most pixels that the autoencoder sees at a time: in fp32 about 3 GB, whatever the batch."""
+
+
+def at_once(size: Sequence[int]) -> int:
+    """Images of a height and width in px that the autoencoder sees at a time."""
+    return max(1, VAE_PIXELS // (size[0] * size[1]))
+
+
+def to_low_memory(denoiser: Any) -> None:
+    """A denoiser in bf16 whose activations are computed again on the way back."""
+    nn.Module.to(denoiser, torch.bfloat16)  # diffusers' own warns about what does not matter here
+    denoiser.enable_gradient_checkpointing()
 
 
 class Held(TorchDispatchMode):

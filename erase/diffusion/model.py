@@ -21,25 +21,12 @@ from torch import Tensor, nn
 
 from erase.diffusion.conditioning import Conditioning, join
 from erase.diffusion.families import Family, family_of
+from erase.diffusion.memory import at_once, to_low_memory
 from erase.diffusion.samplers import sampling
 from erase.diffusion.scopes import scoped
 from erase.diffusion.text import Text
 from erase.images.request import Sampler, Shot
 from erase.runtime.errors import UserError
-
-VAE_PIXELS = 4 * 512 * 512
-"""Most pixels that the autoencoder sees at a time: in fp32 about 3 GB, whatever the batch."""
-
-
-def at_once(size: Sequence[int]) -> int:
-    """Images of a height and width in px that the autoencoder sees at a time."""
-    return max(1, VAE_PIXELS // (size[0] * size[1]))
-
-
-def to_low_memory(denoiser: Any) -> None:
-    """A denoiser in bf16 whose activations are computed again on the way back."""
-    nn.Module.to(denoiser, torch.bfloat16)  # diffusers' own warns about what does not matter here
-    denoiser.enable_gradient_checkpointing()
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,13 @@ def memory_bytes(ready: Ready) -> float:
     On a CPU that is the whole process: what it has now, with libraries and model, and on top the
     largest of what sampling, the saliency pass and training hold. On a GPU it is the device's.
     """
-    from erase.diffusion.memory import decoder_bytes, denoiser_bytes, weights_bytes
-    from erase.diffusion.model import at_once, to_low_memory
+    from erase.diffusion.memory import (
+        at_once,
+        decoder_bytes,
+        denoiser_bytes,
+        to_low_memory,
+        weights_bytes,
+    )
 
     diffusion, recipe = ready.diffusion, ready.run.recipe
     assert diffusion is not None

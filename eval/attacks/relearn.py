@@ -2,7 +2,7 @@
 
 The denoiser is trained with the diffusion loss on the base's images, E‖ε - ε_θ(x_t | c)‖², and the
 rows are drawn after so many steps. Training on images of other things alone is its random bound:
-what comes back then was not forgotten but pushed aside (Suriyakumar et al., arXiv 2403.16850).
+what comes back then was not forgotten but pushed aside (Suriyakumar et al., arXiv 2410.08074).
 """
 
 from __future__ import annotations

@@ -138,11 +138,13 @@ def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict
             tell(f"attack {number} of {len(inquiry.attacks)}: {name}")
             module = load_attack(name)
             seen: dict[SideName, Seen | str] = {}
-            for side in SIDES:
-                seen[side] = _side(bench, name, module, side)
-            if isinstance(seen["erased"], str):
-                refused[name] = seen["erased"]
+            own = _side(bench, name, module, "erased")
+            if isinstance(own, str):
+                refused[name] = own
                 continue
+            seen["erased"] = own
+            for side in SIDES[1:]:
+                seen[side] = _side(bench, name, module, side)
             outcomes.append(outcome(name, module.TEXT, seen, getattr(module, "STOPS", ())))
             shown[name] = _shown(bench, name)
     found = report(outcomes, refused, _facts(bench, command))

@@ -117,7 +117,8 @@ def test_a_curve_is_read_where_the_floor_has_not_learned_it_yet() -> None:
 def test_a_side_that_could_not_be_attacked_says_why() -> None:
     found = outcome("a", False, {**sides(5, 0, 20, 0), "floor": "no such model"})
     assert found.recovery.reason == "no such model" and found.bound == "random"
-    assert found.succeeds is False or found.succeeds is True
+    # Of 20 images 5 against 0: the interval of the difference begins at 0.04.
+    assert found.succeeds is True
 
 
 def test_the_difference_of_two_shares() -> None:
