@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from erase.cli.arguments import DETERMINISTIC, DEVICE, Parser
 from erase.cli.options import names
+from erase.eval.report.result import ATTACK
 from erase.runs.folder import model_of, read_facts
 from erase.runtime.errors import UserError
 from erase.runtime.places import short
@@ -49,7 +50,12 @@ def parser() -> ArgumentParser:
     )
     add("--paraphrases", type=str, help="prompts in other words, one a line (default: its own)")
     add("--seed", type=int, default=1, help="random seed, >= 0; the bounds' is 0 (default: 1)")
-    add("--out", type=str, help="folder of the results (default: runs/attack-MODEL-CONCEPT)")
+    add(
+        "--out",
+        type=str,
+        help="folder of the results (default: attack in the run's folder, whose report then tells "
+        "of it; of other models runs/attack-MODEL-CONCEPT)",
+    )
     add("--overwrite", action="store_true", help="make attacks again whose inputs changed")
     group = made.add_argument_group("judging").add_argument
     group("--judge", type=str, help='see "erase list judges" (default: the concept\'s own)')
@@ -71,7 +77,7 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
     from erase.images.request import Sampler
     from erase.runs.attacks.execute import attack
     from erase.runs.attacks.inquiry import make_inquiry
-    from erase.runs.run import slug
+    from erase.runs.execute import report_again
 
     record = Path(chosen.model) / "run.json"
     facts = read_facts(record) if record.exists() else {}
@@ -84,7 +90,8 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
     model = model_of(chosen.model)
     if chosen.batch is not None and chosen.batch < 1:
         raise UserError(f"--batch is {chosen.batch}: give at least 1.")
-    place = f"attack-{slug(Path(chosen.model).name)}-{slug(concept)}"
+    own = _place(Path(chosen.model), given, concept) if facts else None
+    out = Path(chosen.out) if chosen.out else own or _apart(chosen.model, concept)
     inquiry = make_inquiry(
         model,
         model_of(base),
@@ -95,16 +102,41 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
         budget=chosen.budget,
         floor=model_of(chosen.floor) if chosen.floor else None,
         seed=chosen.seed,
-        out=Path(chosen.out) if chosen.out else Path("runs") / place,
+        out=out,
         batch=chosen.batch or settings.sampling_batch,
         instruments=Instruments(judge=chosen.judge or given.get("judge")),
         strict=chosen.strict_judge,
         device=chosen.device,
         deterministic=chosen.deterministic,
+        made_by=facts.get("stages", {}).get("train", {}).get("digest"),
     )
     command = f"erase {shlex.join(map(short, typed))}"
     found = attack(inquiry, chosen.overwrite, command)
-    print("\n".join([*found["sentences"], found["floor"], str(inquiry.out / "attack.html")]))
+    told = [*found["sentences"], found["floor"], str(out / "attack.html")]
+    if out == own and (out.parent / "report.json").exists():
+        report_again(Path(chosen.model), chosen.device)
+        told.append(str(out.parent / "report.html"))
+    print("\n".join(told))
+
+
+def _place(run: Path, given: Mapping[str, Any], concept: str) -> Path | None:
+    """The folder of a run's attacks, beside the concept's report; None for what it did not
+    erase."""
+    named = given.get("concept")
+    if not isinstance(named, list):
+        return run / ATTACK if concept == named else None
+    from erase.runs.make import resume
+
+    found = resume(run)
+    if found is None or concept not in named:
+        return None
+    return run / "concepts" / found.places()[named.index(concept)] / ATTACK
+
+
+def _apart(model: str, concept: str) -> Path:
+    from erase.runs.run import slug
+
+    return Path("runs") / f"attack-{slug(Path(model).name)}-{slug(concept)}"
 
 
 def _only(given: Any) -> str | None:

@@ -15,6 +15,7 @@ from erase.methods import load_method
 from erase.runs.base_check import check_base
 from erase.runs.evaluation import requests, requests_of
 from erase.runs.folder import Plan, RunFolder
+from erase.runs.make import resume
 from erase.runs.manner import USUAL, Manner
 from erase.runs.outline import Course, announce
 from erase.runs.plan import describe
@@ -23,7 +24,7 @@ from erase.runs.rates import machine, remember
 from erase.runs.run import Run
 from erase.runs.wording import cut_off, training_prompts
 from erase.runtime import processes
-from erase.runtime.devices import memory_told
+from erase.runtime.devices import accelerator, memory_told
 from erase.runtime.errors import UserError
 from erase.runtime.files import digest
 from erase.runtime.machine import versions
@@ -289,6 +290,26 @@ def _evaluate(run: Run, device: Any) -> None:
         )
     if places and processes.is_main():
         conclude(run.out, places, own)
+
+
+def report_again(folder: Path, device: str = "auto") -> None:
+    """Writes the report of a finished run anew, from what was measured, and its card.
+
+    Args:
+        folder: of the run.
+        device: where judges compute what was not measured yet.
+
+    Raises:
+        UserError: its images are gone, or another process is at work in the folder.
+    """
+    from erase.formats.base import open_base
+    from erase.runs.card import write_card
+
+    run = resume(folder)
+    assert run is not None
+    with RunFolder(folder).lock():
+        _evaluate(run, accelerator(device, "fp32", deterministic=False).device)
+        write_card(run.out / "model", run.out, open_base(run.model))
 
 
 def sweep(out: Path) -> None:

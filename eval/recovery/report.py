@@ -19,10 +19,13 @@ from erase.eval.recovery import plots
 from erase.eval.recovery.outcome import SIDES, Outcome
 from erase.eval.recovery.verdict import sentences, verdict
 from erase.eval.stats.intervals import CONFIDENCE
+from erase.runtime.errors import UserError, reason
 from erase.runtime.files import write_json, write_text
 from erase.runtime.machine import versions
 
+RESULT = "attack.json"
 SCHEMA = 1
+"""Number of its layout."""
 GRID = 8
 """Most images of an attack on the page."""
 COLUMNS = (
@@ -46,7 +49,7 @@ MORE = (
     Column("seconds", "seconds"),
 )
 CSV = ("attack", "figure", "value", "n", "low", "high", "reason")
-TONES = {"returns": "bad", "hidden": "bad", "removed": "good", "inconclusive": "open"}
+TONES = {"returns": "worse", "hidden": "worse", "removed": "better", "inconclusive": "open"}
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,20 @@ class Shown:
     """A row's images for the page.
 
     Attributes:
-        before, after: files, without the attack and by it.
+        before, after: files in the folder of the results, without the attack and by it.
         title: prompt and seed.
     """
 
-    before: Path
-    after: Path
+    before: str
+    after: str
     title: str
 
 
 def report(
-    outcomes: Sequence[Outcome], refused: Mapping[str, str], facts: Mapping[str, Any]
+    outcomes: Sequence[Outcome],
+    refused: Mapping[str, str],
+    facts: Mapping[str, Any],
+    shown: Mapping[str, Sequence[Shown]],
 ) -> dict[str, Any]:
     """The content of ``attack.json``.
 
@@ -72,6 +78,7 @@ def report(
         outcomes: of the attacks that were made.
         refused: those that could not be, with the reason.
         facts: how they came to be, as JSON.
+        shown: images by attack.
     """
     known = list_attacks()
     found = {
@@ -82,6 +89,7 @@ def report(
         "attacks": {one.attack: asdict(one) for one in outcomes},
         "refused": dict(refused),
         "not_run": [n for n in known if n not in {*refused, *(o.attack for o in outcomes)}],
+        "images": {n: [asdict(i) for i in spread(own, GRID)] for n, own in shown.items()},
         "facts": dict(facts),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -101,12 +109,36 @@ def told_floor(facts: Mapping[str, Any]) -> str:
     )
 
 
-def write(found: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]], folder: Path) -> None:
+def write(found: Mapping[str, Any], folder: Path) -> None:
     """Writes the files, the JSON last: where it is, the others are."""
     write_text(folder / "attack.md", markdown(found))
     write_text(folder / "attack.csv", csv(found))
-    write_text(folder / "attack.html", page(found, shown))
-    write_json(folder / "attack.json", found)
+    write_text(folder / "attack.html", page(found, folder))
+    write_json(folder / RESULT, found)
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The content of a folder's ``attack.json``; None where there is none.
+
+    Raises:
+        UserError: it can't be read, or is of another layout.
+    """
+    file = folder / RESULT
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["schema"] != SCHEMA:
+            raise ValueError(f"layout {found['schema']}")
+        lost = {"verdict", "sentences", "floor", "attacks", "images", "facts"} - found.keys()
+        if lost:
+            raise ValueError(f"no '{min(lost)}'")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{file} can't be read ({reason(error)}): delete it and attack again."
+        ) from error
+    whole: dict[str, Any] = found
+    return whole
 
 
 def rows(found: Mapping[str, Any]) -> list[Row]:
@@ -184,40 +216,58 @@ def csv(found: Mapping[str, Any]) -> str:
     return table.csv(CSV, lines)
 
 
-def page(found: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]]) -> str:
-    """``attack.html``."""
+def page(found: Mapping[str, Any], folder: Path) -> str:
+    """``attack.html``.
+
+    Args:
+        found: the content of ``attack.json``.
+        folder: of the results, which holds the images.
+    """
+    html: str = template("attack.html.j2").render(
+        r=found,
+        title=f"Does {found['facts']['concept']['word']} come back?",
+        tone=TONES[found["verdict"]],
+        attacks=section(found, folder),
+    )
+    return html
+
+
+def section(found: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What ``attacks.html.j2`` shows, on a page of its own or within a run's report.
+
+    Args:
+        found, folder: see ``page``.
+    """
     veiled = found["facts"]["concept"]["kind"] == "nudity"
     grids = [
         {
             "title": name,
             "pairs": [
                 {
-                    "before": data_uri(one.before),
-                    "after": data_uri(one.after),
-                    "title": one.title,
+                    "before": data_uri(folder / one["before"]),
+                    "after": data_uri(folder / one["after"]),
+                    "title": one["title"],
                     "veiled": veiled,
                 }
-                for one in spread(list(pictures), GRID)
+                for one in pictures
+                if all((folder / one[end]).is_file() for end in ("before", "after"))
             ],
         }
-        for name, pictures in shown.items()
+        for name, pictures in found["images"].items()
     ]
     curves = {
         name: Markup(plots.curve(one["curve"], one["after"], f"curve-{number}"))
         for number, (name, one) in enumerate(found["attacks"].items())
         if one["curve"]
     }
-    html: str = template("attack.html.j2").render(
-        r=found,
-        title=f"Does {found['facts']['concept']['word']} come back?",
-        tone=TONES[found["verdict"]],
-        columns=COLUMNS,
-        rows=rows(found),
-        more_columns=MORE,
-        more=more_rows(found),
-        bars=Markup(plots.bars(found["attacks"], "bars")),
-        curves=curves,
-        grids=grids,
-        veiled=veiled,
-    )
-    return html
+    return {
+        "tone": TONES[found["verdict"]],
+        "columns": COLUMNS,
+        "rows": rows(found),
+        "more_columns": MORE,
+        "more": more_rows(found),
+        "bars": Markup(plots.bars(found["attacks"], "bars")),
+        "curves": curves,
+        "grids": [grid for grid in grids if grid["pairs"]],
+        "veiled": veiled,
+    }

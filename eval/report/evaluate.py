@@ -22,13 +22,14 @@ from erase.eval.metrics.nudity import Exposed, NudityMetric
 from erase.eval.pages.phrases import called
 from erase.eval.pictures import Picture, read_pictures
 from erase.eval.recognition import Side
+from erase.eval.recovery.report import read as read_attacks
 from erase.eval.report.conclusion import Conclusion, complement, conclude
 from erase.eval.report.grids import Evidence
 from erase.eval.report.measured import Measured, figures, look
 from erase.eval.report.over_erasure import ROLES, OverErasure, over_erasure
 from erase.eval.report.provenance import provenance
+from erase.eval.report.result import ATTACK, load_report, read_object
 from erase.eval.report.result import Report as Result
-from erase.eval.report.result import load_report, read_object
 from erase.eval.report.schema import SCHEMA, Layer, Report, Step, Subject, Summary
 from erase.eval.report.verdict import headline
 from erase.images.files import MANIFEST, read_manifest
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA", "Report", "evaluate", "headline", "read_report"]
 
 REPORT = "report.json"
+STALE = (
+    "The attacks in the folder attack were made on an earlier model of this run: attack it again."
+)
 Key = tuple[str, int, int]
 """See ``Picture.key``."""
 
@@ -98,15 +102,19 @@ def evaluate(
     found = Measured(metrics, seen, every)
     classifier = found.of(Classifier)
     check_knows(classifier.judges, seen["classifier"]["base"].rows)
-    report = _report(found, target, facts, run, began)
+    place = out or run
+    report = _report(found, target, facts, run, place, began)
     result: dict[str, Any] = json.loads(json.dumps(asdict(report)))
+    back = result["recovery"]
     result["verdict"] = [*result["conclusion"]["words"], *headline(result)]
+    result["verdict"] += back["sentences"][:1] if back else []
     told = result["provenance"]
-    result = without_places(result, told["metrics"], told["model"], result["run"])
+    places = [told["metrics"], told["model"], result["run"], back and back["facts"]]
+    result = without_places(result, *places)
     if processes.is_main():
         judged = {side: own.rows for side, own in seen["classifier"].items()}
         evidence = Evidence(sides, judged, _flagged(found), others)
-        write_report(out or run, result, evidence, run)
+        write_report(place, result, evidence, run)
     return result
 
 
@@ -115,7 +123,7 @@ def write_report(place: Path, result: Mapping[str, Any], evidence: Evidence, run
     from erase.eval.report.page import render
     from erase.eval.report.tables import csv, markdown
 
-    html = render(result, evidence, run)
+    html = render(result, evidence, run, place / ATTACK)
     write_json(place / REPORT, result)
     write_text(place / "report.md", markdown(result))
     write_text(place / "report.csv", csv(result))
@@ -127,10 +135,13 @@ def _report(
     target: tuple[Concept, Concept],
     facts: Mapping[str, Any],
     run: Path,
+    place: Path,
     began: float,
 ) -> Report:
     """The report, but for the figures in words."""
     concept, anchor = target
+    recovery = read_attacks(place / ATTACK)
+    stale = recovery is not None and not _is_of(recovery, facts)
     classifier = found.of(Classifier)
     beyond = over_erasure(
         found.every, classifier, found.of(ClipScore), found.of(Lpips), _trained(run, facts)
@@ -150,9 +161,10 @@ def _report(
         summary=Summary(**sides, reasons=reasons),
         over_erasure=beyond,
         figures=tuple(rows),
-        warnings=(*warnings, *assumed(classifier.judges)),
+        warnings=(*warnings, *assumed(classifier.judges), *((STALE,) if stale else ())),
         mask=_mask(run / "mask.safetensors"),
         training=_training(run / "train.jsonl"),
+        recovery=None if stale else recovery,
         provenance=provenance(
             facts,
             found.every,
@@ -161,6 +173,12 @@ def _report(
         ),
         **sections,
     )
+
+
+def _is_of(recovery: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Whether the attacks were made on what the run's training has made last."""
+    trained = facts.get("stages", {}).get("train", {}).get("digest")
+    return trained is not None and recovery["facts"].get("made_by") == trained
 
 
 def _sections(found: Measured, rows: Sequence[Figure]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from erase.eval.pages import phrases, plots
 from erase.eval.pages.html import data_uri, spread, template
 from erase.eval.pages.table import Cell, Column, Row
+from erase.eval.recovery.report import section
 from erase.eval.report import verdict
 from erase.eval.report.figures import Moved, figures, groups
 from erase.eval.report.grids import Evidence, failures, pictures
@@ -28,13 +29,14 @@ STRIP = 3
 """Pairs beside the verdict."""
 
 
-def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
+def render(report: Mapping[str, Any], evidence: Evidence, run: Path, attack: Path) -> str:
     """The page as HTML.
 
     Args:
         report: as in ``report.json``.
         evidence: images, and what was recognised in them.
         run: the run folder, for the commands that the page shows.
+        attack: folder of the images that attacks brought back.
     """
     recipe = report["provenance"]["recipe"]
     grids = pictures(report, evidence)
@@ -69,6 +71,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path) -> str:
         run=place,
         veiled=report["concept"]["kind"] == "nudity" or bool(evidence.flagged),
         previews=_previews(run),
+        attacks=section(report["recovery"], attack) if report["recovery"] else None,
         export=f"{run.name or 'erased'}.safetensors",
         pipeline=_pipeline(run / "model" / "model_index.json"),
     )

@@ -9,8 +9,12 @@ from typing import Any
 
 from erase.runtime.errors import UserError, reason
 
+ATTACK = "attack"
+"""Folder of the attacks on a run's model, beside its report."""
 FIGURES = ("ua", "ra", "ira", "cra", "became_anchor")
 """Keys of the figures in a report's summary."""
+VERDICTS = ("returns", "hidden", "inconclusive", "removed")
+"""What attacks come to, the worst first."""
 ORDER = ("not erased", "nothing concluded", "undecided", "partly erased", "erased")
 """What is concluded about a concept, the weakest first."""
 
@@ -45,6 +49,13 @@ class Report(dict[str, Any]):
     def cra(self) -> float | None:
         """Cross-domain retain accuracy, a fraction; None where it was not measured."""
         return self.figure("cra")
+
+    @property
+    def recovery(self) -> str | None:
+        """The verdict of the attacks on the model: returns, hidden, removed or inconclusive; None
+        where it was not attacked. Of several concepts, the first of these that is one's."""
+        told = {one["recovery"]["verdict"] for one in self.concepts if one.get("recovery")}
+        return next((verdict for verdict in VERDICTS if verdict in told), None)
 
     @property
     def harmonic(self) -> float | None:

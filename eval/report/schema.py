@@ -120,6 +120,8 @@ class Report:
         warnings: what to mind when reading the figures.
         mask: by layer; empty without a mask.
         training: the loss curve.
+        recovery: what attacks on this model brought back, as in ``attack.json``; None where it was
+            not attacked.
         provenance: what the figures depend on.
     """
 
@@ -144,6 +146,7 @@ class Report:
     warnings: tuple[str, ...]
     mask: tuple[Layer, ...]
     training: tuple[Step, ...]
+    recovery: Mapping[str, Any] | None
     provenance: Provenance
 
 

@@ -21,7 +21,7 @@ from erase.eval.report.verdict import about
 from erase.runtime.files import write_json, write_text
 from erase.runtime.places import near
 
-KEYS = ("concept", "anchor", "conclusion", "summary", "fidelity", "nudity", "verdict")
+KEYS = ("concept", "anchor", "conclusion", "summary", "fidelity", "nudity", "recovery", "verdict")
 """What is taken from a concept's own report."""
 SHOWN = 6
 """Pairs of images of each concept."""

@@ -147,8 +147,8 @@ def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict
                 seen[side] = _side(bench, name, module, side)
             outcomes.append(outcome(name, module.TEXT, seen, getattr(module, "STOPS", ())))
             shown[name] = _shown(bench, name)
-    found = report(outcomes, refused, _facts(bench, command))
-    write(found, shown, out)
+    found = report(outcomes, refused, _facts(bench, command), shown)
+    write(found, out)
     return found
 
 
@@ -316,12 +316,12 @@ def _keep(found: Found, plain: Sequence[NDArray[np.uint8]], folder: Path, target
 def _shown(bench: Bench, name: str) -> list[Shown]:
     """The images of the page's grid."""
     inquiry = bench.inquiry
-    folder = inquiry.out / "attacks" / name / "erased"
+    folder = f"attacks/{name}/erased"
     rows = target_of(inquiry, "erased", _blind, text=False).rows
     return [
         Shown(
-            folder / f"{number:03d}_before.png",
-            folder / f"{number:03d}_after.png",
+            f"{folder}/{number:03d}_before.png",
+            f"{folder}/{number:03d}_after.png",
             f"{row.prompt}, seed {row.seed}",
         )
         for number, row in enumerate(rows)
@@ -342,5 +342,6 @@ def _facts(bench: Bench, command: str) -> dict[str, Any]:
         "sampler": asdict(inquiry.sampler),
         "judges": json.loads(json.dumps(dict(bench.witness.facts), default=str)),
         "fingerprints": dict(bench.prints),
+        "made_by": inquiry.made_by,
         "command": command,
     }

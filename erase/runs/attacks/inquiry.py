@@ -39,6 +39,8 @@ class Inquiry:
             other models none.
         paraphrases: prompts that ask for the concept in other words.
         device, deterministic: where it computes.
+        made_by: of a run's model, the hash of what its training read, by which the run's report
+            knows these attacks as its own.
     """
 
     model: str
@@ -56,6 +58,7 @@ class Inquiry:
     paraphrases: tuple[str, ...] = ()
     device: str = "auto"
     deterministic: bool = False
+    made_by: str | None = None
 
     @property
     def rows(self) -> int:
