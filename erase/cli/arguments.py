@@ -25,6 +25,12 @@ DETERMINISTIC: Mapping[str, Any] = {
     "help": "same bits on every GPU run, but slower",
 }
 """Flags of every command that computes."""
+BUDGETS = ("quick", "full", "published")
+BUDGET = "what each attack may spend, on 20, 60 or 142 images a side (default: quick)"
+FLOOR = (
+    "a model that never knew the concept (default: the bundled one where there is one, else the "
+    "base, asked by a made-up name)"
+)
 
 
 class Parser(ArgumentParser):
@@ -80,6 +86,19 @@ class Parser(ArgumentParser):
         flags = [f for action in self._actions for f in action.option_strings]
         near = nearest(unknown[1], flags) if unknown else ""
         raise UserError(f"{text.rstrip('.')}.{near} See --help.")
+
+
+def add_attacks(parser: ArgumentParser) -> None:
+    """The flags of attacks on what a command makes."""
+    add = parser.add_argument_group("attacks: does the concept come back?").add_argument
+    add(
+        "--attacks",
+        type=str,
+        action="append",
+        help='by commas, see "erase list attacks", or "all" (default: none)',
+    )
+    add("--budget", choices=BUDGETS, help=BUDGET)
+    add("--floor", type=str, help=FLOOR)
 
 
 class HelpAll(Action):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from erase.cli.arguments import DETERMINISTIC, DEVICE, Parser
+from erase.cli.arguments import BUDGET, BUDGETS, DETERMINISTIC, DEVICE, FLOOR, Parser
 from erase.cli.options import names
-from erase.eval.report.result import ATTACK
+from erase.eval.recovery import ATTACK
 from erase.runs.folder import model_of, read_facts
 from erase.runtime.errors import UserError
 from erase.runtime.places import short
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from erase.recipes.recipe import Recipe
 
 ABOUT = "attack an erased model: does the concept come back?"
-BUDGETS = ("quick", "full", "published")
 
 
 def parser() -> ArgumentParser:
@@ -40,13 +39,12 @@ def parser() -> ArgumentParser:
         "--budget",
         choices=BUDGETS,
         default="quick",
-        help="what each attack may spend, on 20, 60 or 142 images a side (default: quick)",
+        help=BUDGET,
     )
     add(
         "--floor",
         type=str,
-        help="a model that never knew the concept (default: the bundled one where there is one, "
-        "else the base, asked by a made-up name)",
+        help=FLOOR,
     )
     add("--paraphrases", type=str, help="prompts in other words, one a line (default: its own)")
     add("--seed", type=int, default=1, help="random seed, >= 0; the bounds' is 0 (default: 1)")
@@ -108,7 +106,7 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
         strict=chosen.strict_judge,
         device=chosen.device,
         deterministic=chosen.deterministic,
-        made_by=facts.get("stages", {}).get("train", {}).get("digest"),
+        facts={"made_by": facts.get("stages", {}).get("train", {}).get("digest")},
     )
     command = f"erase {shlex.join(map(short, typed))}"
     found = attack(inquiry, chosen.overwrite, command)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from erase.cli.options import compute, instruments, names, recipe_values
+from erase.cli.options import attacks_of, compute, instruments, names, recipe_values
 from erase.runtime.errors import UserError
 from erase.runtime.words import counted
 
@@ -36,6 +37,7 @@ def compare(options: Namespace, command: str) -> None:
         _common(options),
         options.include or [],
     )
+    matrix = replace(matrix, attacks=attacks_of(options))
     failed = _run_matrix(matrix, options)
     if failed is not None:
         print(summarise(matrix, command))
@@ -76,6 +78,7 @@ def _common(options: Namespace) -> Common:
 def _run_matrix(matrix: Matrix, options: Namespace) -> list[str] | None:
     """Runs the cells and returns the failures, or prints what there is to do (None)."""
     from erase.runs.preflight import check_runs
+    from erase.study.cell import is_attacked
     from erase.study.compare import run_matrix
 
     # Cells with figures keep nothing else, and are told by those.
@@ -85,6 +88,8 @@ def _run_matrix(matrix: Matrix, options: Namespace) -> list[str] | None:
     if options.dry_run:
         for cell in matrix.cells:
             state = "finished" if cell.finished() else "to do"
+            if state == "finished" and not is_attacked(cell, matrix.attacks):
+                state = "to attack"
             print(f"{state:9s} {cell.title}")
         return None
     return run_matrix(matrix, options.overwrite)

@@ -12,9 +12,11 @@ from jsonargparse import Namespace
 
 from erase.methods import list_methods
 from erase.recipes.recipe import flags
+from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from erase.eval.instruments.choice import Instruments
+    from erase.runs.attacks.of_run import Attacks
     from erase.runs.manner import Manner
     from erase.runs.run import Compute, Run, Sources
 
@@ -73,6 +75,26 @@ def manner_of(options: Namespace) -> Manner:
         preview=PREVIEW if preview is None else preview,
         tracker=options.get("tracker"),
     )
+
+
+def attacks_of(options: Namespace) -> Attacks | None:
+    """What the flags ask to be tried on the erased model; None for nothing.
+
+    Raises:
+        UserError: a budget or a floor without attacks.
+    """
+    from erase.runs.attacks.of_run import Attacks
+
+    if not options.attacks:
+        for flag in ("budget", "floor"):
+            if options[flag] is not None:
+                raise UserError(f"--{flag} has no effect without --attacks: leave it out.")
+        return None
+    asked = tuple(names(options.attacks))
+    every = asked == ("all",)
+    found = Attacks(() if every else asked, options.budget or "quick", options.floor)
+    found.check()
+    return found
 
 
 def names(given: Sequence[str] | None) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from erase.cli import attack
-from erase.cli.arguments import DETERMINISTIC, DEVICE, Parser
+from erase.cli.arguments import DETERMINISTIC, DEVICE, Parser, add_attacks
 from erase.cli.classifier import add_commands
 from erase.cli.listing import CATALOGUE
 from erase.cli.recipe_flags import add_recipe_values
@@ -121,6 +121,8 @@ def _stage_parser(name: str, text: str, about: str | None) -> ArgumentParser:
     if name == "eval":
         _add_images(parser)
         parser.more |= {"recipe", "method", "forget_folder", "retain_folder"}
+    if name == "run":
+        add_attacks(parser)
     evaluation = _add_instruments(parser)
     _add_compute(parser)
     add_recipe_values(parser, evaluation, name != "eval", about)
@@ -319,6 +321,7 @@ def _compare_parser(text: str) -> ArgumentParser:
         help="models erased by others, one row each: a diffusers folder, a single file, "
         "a delta, or a state dict of the UNet; {concept} and {seed} stand for the cell's",
     )
+    add_attacks(parser)
     _add_matrix_flags(parser, "runs/compare")
     return parser
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from erase.cli.options import compute, instruments, manner_of, one_or_more, recipe_values, sources
+from erase.cli.options import (
+    attacks_of,
+    compute,
+    instruments,
+    manner_of,
+    one_or_more,
+    recipe_values,
+    sources,
+)
 from erase.eval.report.requirements import RequirementError, check_report, parse
 from erase.methods import list_methods
 from erase.recipes.recipe import (
@@ -30,7 +38,6 @@ from erase.runtime.places import short
 
 if TYPE_CHECKING:
     from erase.eval.report.result import Report
-    from erase.runs.manner import Manner
     from erase.runs.run import Run
 
 
@@ -42,6 +49,9 @@ def run_stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
         options: parsed.
         typed: as the user wrote it.
     """
+    from erase.eval.report.evaluate import read_report
+    from erase.runs.attacks.of_run import attack_run
+    from erase.runs.execute import execute
     from erase.runs.make import each
 
     for flag in ("count", "set", "against", "reference", "metrics"):
@@ -49,23 +59,33 @@ def run_stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
             beside = "--prompt or --set" if command == "generate" else "--images"
             raise UserError(f"--{flag} has no effect without {beside}: leave it out.")
     manner = manner_of(options)
-    stages = list(COMMANDS) if command == "run" else [command]
-    if options.get("stages"):
-        stages = options.stages.split(",")
-        check_stages(stages)
+    stages = _stages(command, options)
     required = parse(options.require) if options.get("require") is not None else {}
-    if required and "eval" not in stages:
-        raise UserError("--require has no effect without the stage eval: leave it out.")
+    attacks = attacks_of(options) if command == "run" else None
+    for flag, given in (("require", required), ("attacks", attacks)):
+        if given and "eval" not in stages:
+            raise UserError(f"--{flag} has no effect without the stage eval: leave it out.")
     run, everything = _run(options)
     runs = each(run, options.anchor is not None) if everything else [run]
     if options.dry_run:
         from erase.runs.dryrun import describe_runs
 
         print(describe_runs(runs, stages, options.overwrite))
+        if attacks is not None:
+            named = ", ".join(attacks.names) or "all"
+            print(f"then attacks ({named}, budget {attacks.budget}), which no time is told for")
         return
     manner = replace(manner, told=len(runs) == 1)
     made_by = f"erase {shlex.join(map(short, typed))}"
-    failed, lacking = _execute(runs, stages, options.overwrite, manner, made_by, required)
+
+    def one(run: Run) -> Report:
+        report = execute(run, stages, options.overwrite, manner, command=made_by)
+        if attacks is None:
+            return report
+        attack_run(run, attacks, options.overwrite, made_by)
+        return read_report(run.out)
+
+    failed, lacking = _execute(runs, one, required)
     if everything and "eval" in stages and processes.is_main():
         from erase.eval.report.family import summarise
 
@@ -76,24 +96,26 @@ def run_stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
         raise RequirementError("\n".join(lacking))
 
 
+def _stages(command: str, options: Namespace) -> list[str]:
+    """Those asked for, checked."""
+    if not options.get("stages"):
+        return list(COMMANDS) if command == "run" else [command]
+    stages: list[str] = options.stages.split(",")
+    check_stages(stages)
+    return stages
+
+
 def _execute(
-    runs: Sequence[Run],
-    stages: Sequence[str],
-    overwrite: bool,
-    manner: Manner,
-    command: str,
-    required: Mapping[str, float],
+    runs: Sequence[Run], one: Callable[[Run], Report], required: Mapping[str, float]
 ) -> tuple[list[str], list[str]]:
     """Does the runs, one of several may fail; the concepts that did, and what is not met."""
-    from erase.runs.execute import execute
-
     failed: list[str] = []
     lacking: list[str] = []
     for number, run in enumerate(runs, 1):
         if len(runs) > 1 and processes.is_main():
             print(f"[{number}/{len(runs)}] {run.name} -> {run.out}", flush=True)
         try:
-            report = execute(run, stages, overwrite, manner, command=command)
+            report = one(run)
         except UserError as error:
             # Several processes can't agree on which concepts to go on with.
             if len(runs) == 1 or processes.count() > 1:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from erase.eval.recovery import ATTACK
 from erase.methods import load_method
+from erase.runs.attacks.of_run import Attacks, inquiry_of
 from erase.runs.costs import forwards, image_forwards
 from erase.runs.execute import execute
 from erase.runs.folder import RunFolder
@@ -89,6 +91,44 @@ def run_cell(cell: Cell, overwrite: bool) -> None:
     clear(cell)
 
 
+def is_attacked(cell: Cell, attacks: Attacks | None) -> bool:
+    """Whether all attacks asked for were made on the cell's model."""
+    if attacks is None:
+        return True
+    from erase.eval.attacks import list_attacks
+    from erase.eval.recovery.report import read
+
+    found = read(cell.folder / ATTACK)
+    if found is None or found["facts"].get("inputs") != digest(cell.inputs()):
+        return False
+    asked = (found["facts"]["budget"], attacks.floor or found["facts"]["floor"])
+    made = {*found["attacks"], *found["refused"]}
+    return asked == (attacks.budget, found["facts"]["floor"]) and made >= {
+        *(attacks.names or list_attacks())
+    }
+
+
+def attack_cell(cell: Cell, attacks: Attacks) -> None:
+    """Attacks a finished cell's model, and removes it again.
+
+    Raises:
+        UserError: the cell has kept no model.
+    """
+    from erase.runs.attacks.execute import attack
+
+    _restore(cell)
+    model = cell.folder / "model"
+    if not model.exists():
+        raise UserError(
+            f"{cell.folder} holds no {DELTA}, so its model can't be attacked: delete "
+            f"{cell.file.name} to make it again."
+        )
+    trained = RunFolder.open(cell.folder).stages.get("train", {}).get("digest")
+    facts = {"made_by": trained, "inputs": digest(cell.inputs())}
+    attack(inquiry_of(cell.run, 0, attacks, str(model), cell.folder / ATTACK, **facts), True)
+    clear(cell)
+
+
 def _costs(cell: Cell) -> dict[str, float | None]:
     """What the denoiser was asked for, and what making the images to train on took."""
     if not load_method(cell.recipe.method).NEEDS.trains:
@@ -111,11 +151,15 @@ def _restore(cell: Cell) -> None:
 
     run, delta = RunFolder.open(cell.folder), cell.folder / DELTA
     trained = bool(run.stages.get("train", {}).get("finished"))
-    if not trained or not delta.exists() or (cell.folder / "model").exists():
+    if not trained or (cell.folder / "model").exists():
         return
     base = open_base(cell.run.model)
-    with suppress(UserError):  # of another base: it is trained again
-        save_model(base, apply_delta(delta, base.denoiser_state()), cell.folder / "model")
+    facts = cell.finished()
+    if facts is not None and not facts["bytes"]:
+        save_model(base, base.denoiser_state(), cell.folder / "model")
+    elif delta.exists():
+        with suppress(UserError):  # of another base: it is trained again
+            save_model(base, apply_delta(delta, base.denoiser_state()), cell.folder / "model")
 
 
 def clear(cell: Cell) -> None:

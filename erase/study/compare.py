@@ -26,7 +26,7 @@ from erase.runs.make import family
 from erase.runs.run import slug
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
-from erase.study.cell import claimed, clear, run_cell, trouble
+from erase.study.cell import attack_cell, claimed, clear, is_attacked, run_cell, trouble
 from erase.study.matrix import COMMON, USUAL, Cell, Common, Matrix, cells
 
 
@@ -186,12 +186,13 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
     files = _cell_files(matrix)
     found = dict(zip([file.parent for file in files], read_cells(files), strict=True))
     base = cache(lambda: _base(matrix))
+    attacks = matrix.attacks
     if found:
         kept = [facts for folder, facts in found.items() if not (overwrite and folder in planned)]
         _check_base(matrix, kept, base())
         _check_rows(matrix, [facts for folder, facts in found.items() if folder not in planned])
     for number, cell in enumerate(matrix.cells, 1):
-        if _settled(cell, base):
+        if _settled(cell, base) and is_attacked(cell, attacks):
             continue
         print(f"[{number}/{len(matrix.cells)}] {cell.title} -> {cell.folder}", flush=True)
         try:
@@ -199,6 +200,8 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
                 # Another process may have made it since.
                 if not _settled(cell, base):
                     run_cell(cell, overwrite)
+                if attacks is not None and not is_attacked(cell, attacks):
+                    attack_cell(cell, attacks)
         except (UserError, OSError) as error:
             failed.append(f"{cell.title}: {error}")
             print(f"erase: {error}", file=sys.stderr, flush=True)
@@ -284,6 +287,7 @@ def summarise(matrix: Matrix, command: str = "") -> str:
         UserError: as ``run_matrix``.
     """
     from erase.eval.comparison.compare import compare, read_cells
+    from erase.eval.comparison.recovery import with_recovery
     from erase.eval.comparison.write import write_all
 
     finished = {cell.folder for cell in matrix.cells if cell.finished() is not None}
@@ -293,7 +297,7 @@ def summarise(matrix: Matrix, command: str = "") -> str:
     # What an earlier, larger comparison left in the folder stays in its table.
     planned = {cell.folder for cell in matrix.cells}
     done += [f.parent for f in _cell_files(matrix) if f.parent not in planned]
-    found = read_cells([folder / "cell.json" for folder in done])
+    found = with_recovery(read_cells([folder / "cell.json" for folder in done]), done)
     _check_base(matrix, found, _base(matrix))
     _check_rows(matrix, found)
     names = list(dict.fromkeys([*matrix.names, *(cell["recipe"] for cell in found)]))

@@ -10,6 +10,7 @@ from typing import Any
 from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.methods import load_method
 from erase.recipes.recipe import Recipe, as_dict, files_read, keys
+from erase.runs.attacks.of_run import Attacks
 from erase.runs.evaluation import deciding
 from erase.runs.folder import read_facts
 from erase.runs.make import make_run
@@ -113,6 +114,7 @@ class Matrix:
         includes: models that others erased, by the name of their row; ``{concept}`` and
             ``{seed}`` in a path stand for the cell's.
         cells: one concept after the other, so that its base images are made once early.
+        attacks: made on every cell's model; None for none.
     """
 
     model: str
@@ -123,6 +125,7 @@ class Matrix:
     common: Common = USUAL
     includes: tuple[tuple[str, str], ...] = ()
     cells: tuple[Cell, ...] = ()
+    attacks: Attacks | None = None
 
     @property
     def names(self) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from erase.eval.comparison.recovery import WORST
 from erase.eval.figure import Cell, CellColumn, column_of
 from erase.eval.metrics import columns as stated
 from erase.eval.metrics import compared, ranked
@@ -71,6 +72,8 @@ def columns_of(cells: Sequence[Cell]) -> list[CellColumn]:
             told |= {column.key for column in stated(name)}
     found = {key: found.pop(key) for key in AVERAGED} | {HARMONIC.key: HARMONIC} | found
     told |= found.keys()
+    if any(cell.get("recovery") for cell in cells):
+        found[WORST.key] = WORST
     for cell in cells:
         for row in cell.get("figures", ()):
             if row["key"] not in told and not row["group"]:

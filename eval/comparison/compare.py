@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from erase.eval.comparison.columns import UNPAIRED, columns_of
+from erase.eval.comparison.recovery import BOUNDS, WORST, attacks_of, bound, verdicts
 from erase.eval.figure import Cell, CellColumn
 from erase.eval.stats.intervals import Mean, bootstrap, pooled
 from erase.runtime.errors import UserError
@@ -133,7 +134,32 @@ def _as_base(cell: Cell) -> Cell:
         "training_memory_mb": None,
         "moved": 0,
         "bytes": 0,
+        "recovery": None,
     }
+
+
+def under_attack(cells: Sequence[Cell], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of what attacks brought back: the recipes that were attacked, then the bounds."""
+    attacks = attacks_of(cells)
+    found = []
+    for name in names:
+        own = [c for c in cells if c["recipe"] == name and c.get("recovery")]
+        if own:
+            figures = {a.key: _mean(own, a) for a in attacks}
+            found.append((name, verdicts(own), {**figures, WORST.key: _mean(own, WORST)}))
+    once = {c["concept"]: c for c in cells if c.get("recovery")}
+    for side, title in BOUNDS.items():
+        figures = {a.key: _mean(list(once.values()), bound(a.key, side)) for a in attacks}
+        found.append((title, "", figures))
+    return [
+        {
+            "recipe": name,
+            "verdicts": told,
+            "figures": {k: None if m is None else asdict(m) for k, m in figures.items()},
+        }
+        for name, told, figures in found
+        if attacks
+    ]
 
 
 def _mean(cells: Sequence[Cell], column: CellColumn) -> Mean | None:
@@ -230,5 +256,6 @@ def compare(
         "unfinished": list(unfinished),
         "others": list(others),
         "paired": [paired(cells, names[0], other) for other in names[1:]],
+        "attacks": under_attack(cells, names),
         "cells": list(cells),
     }

@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from erase.eval.comparison.columns import MAKING, UNPAIRED, columns, harmonic
 from erase.eval.comparison.lead import ENDS, FEW, RULE, SHARES, lead
-from erase.eval.comparison.tables import RECIPE, figures
+from erase.eval.comparison.recovery import ABOUT, WORST
+from erase.eval.comparison.tables import RECIPE, attack_table, figures
 from erase.eval.figure import CellColumn
 from erase.eval.pages import phrases, plots, table
 from erase.eval.pages.html import data_uri, spread, template
@@ -76,6 +77,9 @@ def render(
         lead=lead(result),
         rule=RULE,
         trade=_trade(result),
+        attacks=attack_table(result),
+        attack_note=ABOUT,
+        kept=_kept(result),
         pairs=_pairs(result, paired),
         forests=_forests(result),
         maps=heat_maps(result),
@@ -111,6 +115,13 @@ def _trade(result: Mapping[str, Any]) -> Markup | None:
     return Markup(plots.trade_off(result["rows"]))
 
 
+def _kept(result: Mapping[str, Any]) -> Markup | None:
+    """Worst recovery against the harmonic mean of the recipes that were attacked."""
+    if not any(r["figures"].get(WORST.key) for r in result["rows"]):
+        return None
+    return Markup(plots.trade_off(result["rows"], plots.HARMONIC, plots.WORST, "kept"))
+
+
 def _pairs(result: Mapping[str, Any], shown: Sequence[CellColumn]) -> list[dict[str, Any]]:
     """The differences of the first recipe to every other."""
     found = []
@@ -118,7 +129,7 @@ def _pairs(result: Mapping[str, Any], shown: Sequence[CellColumn]) -> list[dict[
         cells = f"{pair['cells']} cell{'' if pair['cells'] == 1 else 's'}"
         row: dict[str, Any] = {"against": Cell(pair["second"], cells)}
         for column in shown:
-            value = pair[column.key]
+            value = pair.get(column.key)
             if value is None:
                 row[column.key] = Cell(phrases.DASH)
                 continue

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from erase.eval.comparison.columns import COSTS, UNPAIRED, columns, columns_of
+from erase.eval.comparison.recovery import ABOUT, WORST, attacks_of
 from erase.eval.figure import CellColumn
 from erase.eval.pages import table
 from erase.eval.pages.phrases import DASH, missing, span
@@ -33,7 +34,7 @@ def cell(
 
 def figures(row: Mapping[str, Any], shown: Sequence[CellColumn]) -> dict[str, Any]:
     """A row's name and its figures as the tables print them."""
-    found = {c.key: cell(row["figures"][c.key], c, absent(row, c)) for c in shown}
+    found = {c.key: cell(row["figures"].get(c.key), c, absent(row, c)) for c in shown}
     return {"recipe": row["recipe"], **found}
 
 
@@ -50,8 +51,24 @@ def markdown(result: Mapping[str, Any]) -> str:
             size += f" × {len(r['seeds'])} ({r['cells']})"
         rows.append({**figures(r, shown), "size": size})
     size_column = table.Column("size", "concepts × seeds (cells)")
-    text = table.markdown([RECIPE, *shown, size_column], rows)
+    text = table.markdown([RECIPE, *shown, size_column], rows) + _under_attack(result)
     return f"{text}\n{missing(result['unfinished'])}\n" if result["unfinished"] else text
+
+
+def attack_table(result: Mapping[str, Any]) -> tuple[list[table.Column], list[table.Row]]:
+    """Columns and rows of what attacks brought back; none where nothing was attacked."""
+    shown = [WORST, *attacks_of(result["cells"])]
+    rows: list[table.Row] = []
+    for row in result.get("attacks", ()):
+        name = table.Cell(row["recipe"], row["verdicts"])
+        found = {c.key: cell(row["figures"].get(c.key), c, DASH) for c in shown}
+        rows.append({"recipe": name, **found})
+    return [RECIPE, *shown], rows
+
+
+def _under_attack(result: Mapping[str, Any]) -> str:
+    columns, rows = attack_table(result)
+    return f"\n{table.markdown(columns, rows)}\n{ABOUT}\n" if rows else ""
 
 
 def latex(result: Mapping[str, Any]) -> str:
@@ -63,7 +80,7 @@ def latex(result: Mapping[str, Any]) -> str:
     for r in result["rows"]:
         row: dict[str, Any] = {"recipe": r["recipe"], "cells": r["cells"]}
         for c in shown:
-            found = cell(r["figures"][c.key], c, DASH)
+            found = cell(r["figures"].get(c.key), c, DASH)
             first = r["complete"] and found.text == best[c.key]
             row[c.key] = replace(found, tone="best") if first else found
         rows.append(row)
@@ -73,7 +90,7 @@ def latex(result: Mapping[str, Any]) -> str:
 
 def _best(rows: Sequence[Mapping[str, Any]], column: CellColumn) -> str | None:
     """The best figure of the column as it is printed; None for no complete row."""
-    values = [f["value"] for r in rows if r["complete"] and (f := r["figures"][column.key])]
+    values = [f["value"] for r in rows if r["complete"] and (f := r["figures"].get(column.key))]
     return column.text((max if column.better == "up" else min)(values)) if values else None
 
 

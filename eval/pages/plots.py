@@ -107,19 +107,32 @@ NEAR = 2.0
 """Points within which marks stand at one place, drawn around each other."""
 
 
-def trade_off(rows: Sequence[Mapping[str, Any]]) -> str:
-    """UA against IRA, a mark with its intervals for every recipe that has both.
+IRA = ("ira", "IRA, % (right: the others of its kind are kept)")
+UA = ("ua", "UA, % (up: erased)")
+HARMONIC = ("harmonic", "harmonic mean of UA, IRA and CRA, %")
+WORST = ("recovery", "worst recovery R, % (down: stays erased)")
+
+
+def trade_off(
+    rows: Sequence[Mapping[str, Any]],
+    x_axis: tuple[str, str] = IRA,
+    y_axis: tuple[str, str] = UA,
+    name: str = "tradeoff",
+) -> str:
+    """One figure against another, a mark with its intervals for every recipe that has both.
 
     Args:
-        rows: ``{recipe, figures}``, with ``ua`` and ``ira`` as ``{value, low, high}`` or None.
+        rows: ``{recipe, figures}``, figures by key as ``{value, low, high}`` or None.
+        x_axis, y_axis: key of each figure, a share, and its label.
+        name: of the plot, once on a page.
     """
     figure, axes = canvas()
-    shown = [r for r in rows if r["figures"]["ua"] and r["figures"]["ira"]]
+    keys = (x_axis[0], y_axis[0])
+    shown = [r for r in rows if all(r["figures"].get(key) for key in keys)]
     placed: list[tuple[float, float]] = []
     for number, r in enumerate(shown):
         (x, left, right), (y, down, up) = (
-            [100 * r["figures"][key][part] for part in ("value", "low", "high")]
-            for key in ("ira", "ua")
+            [100 * r["figures"][key][part] for part in ("value", "low", "high")] for key in keys
         )
         inside = sum(abs(x - a) < NEAR and abs(y - b) < NEAR for a, b in placed)
         placed.append((x, y))
@@ -136,8 +149,8 @@ def trade_off(rows: Sequence[Mapping[str, Any]]) -> str:
             clip_on=False,
             label=r["recipe"],
         )
-    axes.set_xlabel("IRA, % (right: the others of its kind are kept)")
-    axes.set_ylabel("UA, % (up: erased)")
+    axes.set_xlabel(x_axis[1])
+    axes.set_ylabel(y_axis[1])
     for low, limit in ((axes.get_xlim()[0], axes.set_xlim), (axes.get_ylim()[0], axes.set_ylim)):
         limit(max(0.0, min(low, 95.0)), 100.0)
     names = axes.legend(
@@ -151,7 +164,7 @@ def trade_off(rows: Sequence[Mapping[str, Any]]) -> str:
     # The legend's marks are of one size, whatever stands around them in the plot.
     for handle in names.legend_handles:
         cast(Line2D, handle).set_markersize(5.5)
-    return svg(figure, "tradeoff")
+    return svg(figure, name)
 
 
 def differences(pairs: Sequence[Mapping[str, Any]], key: str, few: int) -> str:

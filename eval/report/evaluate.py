@@ -22,14 +22,15 @@ from erase.eval.metrics.nudity import Exposed, NudityMetric
 from erase.eval.pages.phrases import called
 from erase.eval.pictures import Picture, read_pictures
 from erase.eval.recognition import Side
+from erase.eval.recovery import ATTACK
 from erase.eval.recovery.report import read as read_attacks
 from erase.eval.report.conclusion import Conclusion, complement, conclude
 from erase.eval.report.grids import Evidence
 from erase.eval.report.measured import Measured, figures, look
 from erase.eval.report.over_erasure import ROLES, OverErasure, over_erasure
 from erase.eval.report.provenance import provenance
-from erase.eval.report.result import ATTACK, load_report, read_object
 from erase.eval.report.result import Report as Result
+from erase.eval.report.result import load_report, read_object
 from erase.eval.report.schema import SCHEMA, Layer, Report, Step, Subject, Summary
 from erase.eval.report.verdict import headline
 from erase.images.files import MANIFEST, read_manifest

@@ -9,8 +9,6 @@ from typing import Any
 
 from erase.runtime.errors import UserError, reason
 
-ATTACK = "attack"
-"""Folder of the attacks on a run's model, beside its report."""
 FIGURES = ("ua", "ra", "ira", "cra", "became_anchor")
 """Keys of the figures in a report's summary."""
 VERDICTS = ("returns", "hidden", "inconclusive", "removed")

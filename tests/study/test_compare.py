@@ -188,6 +188,46 @@ def test_a_smaller_comparison_keeps_the_larger_ones_cells(
     assert "| esd-x |" in summarise(both) and "| esd-x |" in summarise(one)
 
 
+def test_a_cells_model_is_attacked_once_and_again_where_more_is_asked(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from erase.eval.attacks import paraphrase
+    from erase.eval.recovery.witness import Witness
+    from erase.runs.attacks import execute
+    from erase.runs.attacks.of_run import Attacks
+    from tests.eval.attacks.church import bright
+
+    monkeypatch.setenv("ERASE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("erase.runs.attacks.inquiry.ROWS", {"quick": 2})
+    monkeypatch.setattr(execute, "load_witness", lambda *given: Witness(bright, None, {}))
+    made = []
+    real = paraphrase.run
+    monkeypatch.setattr(paraphrase, "run", lambda *given: made.append(given[4]) or real(*given))
+    out = tmp_path / "m"
+    given = (str(tiny_folder), FIRST, ["imagenette/church"], [0], out, small(FIRST))
+    plain = make_matrix(*given, Common(retain=str(_captions(tmp_path))))  # type: ignore[arg-type]
+    run_matrix(plain)
+    before = [cell.file.read_bytes() for cell in plain.cells]
+    assert "worst R" not in summarise(plain)
+    matrix = replace(plain, attacks=Attacks(("paraphrase",)))
+    assert run_matrix(matrix) == []
+    # Erased and random of each cell; the two bounds once.
+    assert made == [False, True, False, False, False, True]
+    assert [cell.file.read_bytes() for cell in plain.cells] == before
+    assert not any((cell.folder / "model").exists() for cell in matrix.cells)
+    assert "worst R" in summarise(matrix) and "paraphrase" in (out / "compare.md").read_text()
+    assert run_matrix(matrix) == [] and len(made) == 6
+    # Another floor is another attack.
+    again = replace(matrix, attacks=Attacks(("paraphrase",), floor=str(tiny_folder)))
+    assert run_matrix(again) == [] and len(made) == 7
+    (matrix.cells[0].folder / "attack" / "attack.json").unlink()
+    (matrix.cells[0].folder / "delta.safetensors").unlink()
+    [said] = run_matrix(matrix)
+    assert "delete cell.json to make it again" in said
+
+
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     with pytest.raises(SystemExit) as stopped:
         main(["compare", *args])

@@ -342,6 +342,6 @@ def _facts(bench: Bench, command: str) -> dict[str, Any]:
         "sampler": asdict(inquiry.sampler),
         "judges": json.loads(json.dumps(dict(bench.witness.facts), default=str)),
         "fingerprints": dict(bench.prints),
-        "made_by": inquiry.made_by,
         "command": command,
+        **inquiry.facts,
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -39,8 +40,8 @@ class Inquiry:
             other models none.
         paraphrases: prompts that ask for the concept in other words.
         device, deterministic: where it computes.
-        made_by: of a run's model, the hash of what its training read, by which the run's report
-            knows these attacks as its own.
+        facts: kept beside the results, as JSON; ``made_by`` is the hash of what a run's training
+            read, by which the run's report knows the attacks as its own.
     """
 
     model: str
@@ -58,7 +59,7 @@ class Inquiry:
     paraphrases: tuple[str, ...] = ()
     device: str = "auto"
     deterministic: bool = False
-    made_by: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:

@@ -1,0 +1,101 @@
+"""Attacks on the model of a run, asked and judged as the run's own images are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erase.eval.recovery import ATTACK
+
+if TYPE_CHECKING:
+    from erase.eval.attacks import Size
+    from erase.runs.attacks.inquiry import Inquiry
+    from erase.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """What is tried on a model.
+
+    Attributes:
+        names: of the attacks; () are all.
+        budget: what each may spend.
+        floor: a model that never knew the concept; None see ``inquiry.Inquiry``.
+    """
+
+    names: tuple[str, ...] = ()
+    budget: Size = "quick"
+    floor: str | None = None
+
+    def check(self) -> None:
+        """Refuses names that are no attack's.
+
+        Raises:
+            UserError: naming the nearest one.
+        """
+        from erase.eval.attacks import load_attack
+
+        for name in self.names:
+            load_attack(name)
+
+
+def inquiry_of(
+    run: Run, number: int, wanted: Attacks, model: str, out: Path, **facts: Any
+) -> Inquiry:
+    """The attacks on a run's model for one of its concepts.
+
+    Args:
+        run: the run.
+        number: of the concept, from 0.
+        wanted: what is tried.
+        model: the run's model.
+        out: folder of the results.
+        facts: see ``Inquiry.facts``.
+
+    Raises:
+        UserError: see ``make_inquiry``.
+    """
+    from erase.runs.attacks.inquiry import make_inquiry
+
+    return make_inquiry(
+        model,
+        run.model,
+        run.targets[number].named[0],
+        run.sampler(),
+        attacks=wanted.names,
+        budget=wanted.budget,
+        floor=wanted.floor,
+        # Seed 0 is the bounds'.
+        seed=run.seed + 1,
+        out=out,
+        batch=run.recipe.sampling_batch,
+        instruments=run.instruments,
+        device=run.compute.device,
+        deterministic=run.compute.deterministic,
+        facts=facts,
+    )
+
+
+def place_of(run: Run, number: int) -> Path:
+    """Where the attacks on a run are kept: beside the report of the concept."""
+    several = len(run.targets) > 1
+    return (run.out / "concepts" / run.places()[number] if several else run.out) / ATTACK
+
+
+def attack_run(run: Run, wanted: Attacks, overwrite: bool = False, command: str = "") -> None:
+    """Attacks a finished run's model for each of its concepts, and writes its report anew.
+
+    Raises:
+        UserError: see ``execute.attack``.
+    """
+    from erase.runs.attacks.execute import attack
+    from erase.runs.execute import report_again
+    from erase.runs.folder import RunFolder
+
+    trained = RunFolder.open(run.out).stages.get("train", {}).get("digest")
+    model = str(run.out / "model")
+    for number in range(len(run.targets)):
+        place = place_of(run, number)
+        attack(inquiry_of(run, number, wanted, model, place, made_by=trained), overwrite, command)
+    report_again(run.out, run.compute.device)

@@ -1,0 +1,102 @@
+"""What attacks brought back, in the comparison of recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from erase.eval.figure import Cell, CellColumn
+from erase.eval.recovery import ATTACK
+from erase.eval.recovery.outcome import SIDES
+from erase.eval.recovery.report import read
+from erase.runtime.errors import UserError
+
+WORST = CellColumn(
+    "recovery", "worst R", "%", "down", of=lambda c: (c.get("recovery") or {}).get("worst")
+)
+"""The largest recovery of the attacks that all attacked cells have in common."""
+BOUNDS = {"floor": "floor: never knew it", "ceiling": "ceiling: the base"}
+ABOUT = (
+    "Images that show the concept before or by each attack; R = (this − floor) / (ceiling − "
+    "floor). The worst R is the largest of the attacks that have one."
+)
+
+
+def with_recovery(cells: Sequence[Cell], folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The cells with what attacks on their models brought back, where they were attacked.
+
+    Args:
+        cells: contents of ``cell.json``.
+        folders: of the same, which may hold attacks.
+
+    Raises:
+        UserError: attacks that can't be read, or of different budgets or floors.
+    """
+    found = [read(folder / ATTACK) for folder in folders]
+    known = [one for one in found if one is not None]
+    for key in ("budget", "floor"):
+        # The floor is named after the concept.
+        told = {
+            str(one["facts"][key]).replace(one["facts"]["concept"]["word"], "{concept}")
+            for one in known
+        }
+        if len(told) > 1:
+            raise UserError(
+                f"The cells were attacked with a different {key} ({' and '.join(sorted(told))}), "
+                "so their recoveries can't be compared: attack them alike."
+            )
+    common = _common(one["attacks"] for one in known)
+    return [
+        {**cell} if one is None else {**cell, "recovery": _summary(one, common)}
+        for cell, one in zip(cells, found, strict=True)
+    ]
+
+
+def _common(each: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The attacks that all have, in the order of the first."""
+    names = [list(one) for one in each]
+    return [n for n in names[0] if all(n in other for other in names)] if names else []
+
+
+def _summary(one: Mapping[str, Any], common: Sequence[str]) -> dict[str, Any]:
+    figures = {
+        name: {key: one["attacks"][name][key] for key in (*SIDES, "recovery", "text")}
+        for name in common
+    }
+    known = {n: r for n, f in figures.items() if (r := f["recovery"]["value"]) is not None}
+    worst = max(known, key=lambda name: known[name]) if known else None
+    return {
+        "verdict": one["verdict"],
+        "budget": one["facts"]["budget"],
+        "worst": known[worst] if worst else None,
+        "by": worst,
+        "attacks": figures,
+    }
+
+
+def attacks_of(cells: Sequence[Cell]) -> list[CellColumn]:
+    """A column for each attack: the share of the erased model's images that show the concept."""
+    first = next((c["recovery"] for c in cells if c.get("recovery")), None)
+    return [_column(name, "erased") for name in first["attacks"]] if first else []
+
+
+def _column(name: str, side: str) -> CellColumn:
+    def read(key: str) -> Callable[[Cell], Any]:
+        return lambda c: c["recovery"]["attacks"][name][side][key] if c.get("recovery") else None
+
+    def n(cell: Cell) -> int:
+        return int(read("n")(cell) or 0)
+
+    return CellColumn(name, name, "%", "down", of=read("value"), n=n)
+
+
+def bound(name: str, side: str) -> CellColumn:
+    """The column of an attack for one of its bounds."""
+    return _column(name, side)
+
+
+def verdicts(cells: Sequence[Cell]) -> str:
+    """How many of the cells came to which verdict, in words."""
+    told = [c["recovery"]["verdict"] for c in cells if c.get("recovery")]
+    return ", ".join(f"{told.count(v)} {v}" for v in dict.fromkeys(sorted(told)))

@@ -1,0 +1,88 @@
+"""What attacks brought back, in a comparison's tables and on its page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erase.eval.comparison.compare import compare
+from erase.eval.comparison.page import render
+from erase.eval.comparison.recovery import WORST, with_recovery
+from erase.eval.comparison.tables import attack_table, csv, markdown
+from erase.eval.recovery import ATTACK
+from erase.eval.recovery.report import report, write
+from erase.runtime.errors import UserError
+from tests.eval.comparison.test_compare import cell
+from tests.eval.recovery.made import facts, made
+
+CONCEPTS = ("radio", "saw")
+
+
+def attacked(folder: Path, *each: Any, **changed: Any) -> Path:
+    write(report(each, {}, facts() | changed, {}), folder / ATTACK)
+    return folder
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> list[dict[str, Any]]:
+    """Recipe a, of which inversion brings 2 of 20 back, b (8 of 20), and c, not attacked."""
+    given, folders = [], []
+    for recipe, back in (("a", 2), ("b", 8)):
+        for concept in CONCEPTS:
+            given.append(cell(recipe, concept, 0, 0.99))
+            both = made("inversion", True, back), made("relearn", False, 1, curve=True)
+            more = (made("latent", False, 20),) if concept == "saw" else ()
+            folders.append(attacked(tmp_path / recipe / concept, *both, *more))
+    given.append(cell("c", "saw", 0, 0.99))
+    return with_recovery(given, [*folders, tmp_path / "c"])
+
+
+def test_the_worst_recovery_is_of_the_attacks_that_all_have(cells: list[dict[str, Any]]) -> None:
+    # latent was made on one concept alone; of inversion (2 - 1) / 19 and (8 - 1) / 19 come back.
+    assert [WORST.of(c) for c in cells] == pytest.approx([1 / 19] * 2 + [7 / 19] * 2 + [None])
+    assert {c["recovery"]["by"] for c in cells[:4]} == {"inversion"}
+    result = compare(cells, ["a", "b", "c"])
+    by = {row["recipe"]: row["figures"] for row in result["rows"]}
+    assert by["b"]["recovery"]["value"] == pytest.approx(7 / 19) and by["c"].get("recovery") is None
+    assert result["paired"][0]["recovery"]["value"] == pytest.approx(-6 / 19)
+    columns, rows = attack_table(result)
+    assert [c.title for c in columns] == ["recipe", "worst R", "inversion", "relearn"]
+    told = [(row["recipe"].text, row["inversion"].text) for row in rows]
+    assert told == [
+        ("a", "10.0"),
+        ("b", "40.0"),
+        ("floor: never knew it", "5.0"),
+        ("ceiling: the base", "100.0"),
+    ]
+    assert rows[1]["recipe"].note == "2 returns"
+
+
+def test_tables_and_page_tell_of_attacks_only_where_there_were_some(
+    cells: list[dict[str, Any]],
+) -> None:
+    with_attacks = compare(cells, ["a", "b", "c"])
+    without = compare([{**c, "recovery": None} for c in cells], ["a", "b", "c"])
+    assert "worst R" in markdown(with_attacks) and "| relearn" in markdown(with_attacks)
+    assert "recovery" in csv(with_attacks).splitlines()[0]
+    html = render(with_attacks, {}, "erase compare")
+    assert "Does it come back?" in html and "Recovered against kept" in html
+    assert "worst R" not in markdown(without) and "recovery" not in csv(without)
+    assert "Does it come back?" not in render(without, {}, "erase compare")
+
+
+def test_cells_attacked_otherwise_stand_in_no_table(tmp_path: Path) -> None:
+    one = attacked(tmp_path / "a", made("inversion", True, 2))
+    other = attacked(tmp_path / "b", made("inversion", True, 2), budget="full")
+    pair = [cell("a", "saw", 0, 0.99), cell("b", "saw", 0, 0.99)]
+    with pytest.raises(UserError, match=r"different budget \(full and quick\)"):
+        with_recovery(pair, [one, other])
+    # The floor of another concept is another model by the same name.
+    radio = {"name": "radio", "kind": "object", "word": "radio"}
+    third = attacked(tmp_path / "c", made("inversion", True, 2), concept=radio, floor="never-radio")
+    assert with_recovery(pair, [one, third])[1]["recovery"]["worst"] == pytest.approx(1 / 19)
+    (other / ATTACK / "attack.json").write_text(json.dumps({"schema": 1}))
+    with pytest.raises(UserError, match="attack again"):
+        with_recovery(pair, [one, other])
