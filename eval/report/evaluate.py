@@ -24,6 +24,7 @@ from erase.eval.pictures import Picture, read_pictures
 from erase.eval.recognition import Side
 from erase.eval.recovery import ATTACK
 from erase.eval.recovery.report import read as read_attacks
+from erase.eval.report import exact as exact_gap
 from erase.eval.report.conclusion import Conclusion, complement, conclude
 from erase.eval.report.grids import Evidence
 from erase.eval.report.measured import Measured, figures, look
@@ -108,6 +109,7 @@ def evaluate(
     result: dict[str, Any] = json.loads(json.dumps(asdict(report)))
     back = result["recovery"]
     result["verdict"] = [*result["conclusion"]["words"], *headline(result)]
+    result["verdict"] += exact_gap.sentences(result["exact"])
     result["verdict"] += back["sentences"][:1] if back else []
     told = result["provenance"]
     places = [told["metrics"], told["model"], result["run"], back and back["facts"]]
@@ -166,6 +168,7 @@ def _report(
         mask=_mask(run / "mask.safetensors"),
         training=_training(run / "train.jsonl"),
         recovery=None if stale else recovery,
+        exact=_exact(found, sections, sides["erased"], facts),
         provenance=provenance(
             facts,
             found.every,
@@ -173,6 +176,26 @@ def _report(
             time.perf_counter() - began,
         ),
         **sections,
+    )
+
+
+def _exact(
+    found: Measured, sections: Mapping[str, Any], erased: Side, facts: Mapping[str, Any]
+) -> exact_gap.Exact | None:
+    """The gap to a model that never knew the concept, where one was asked and judged alike."""
+    key = exact_gap.asked(
+        [p for p in found.every["base"] if p.role not in GROUPS],
+        facts.get("recipe", {}),
+        facts.get("model", {}).get("fingerprint"),
+        {name: metric.facts for name, metric in found.metrics.items()},
+    )
+    shares = {k: getattr(erased, k) for k in exact_gap.SHARES}
+    first = next(iter(sections["fidelity"]), None)
+    return exact_gap.exact(
+        key,
+        {k: own and own.value for k, own in shares.items()},
+        first.erased if first else None,
+        sections["became"]["erased"],
     )
 
 

@@ -71,6 +71,8 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path, attack: Pat
         run=place,
         veiled=report["concept"]["kind"] == "nudity" or bool(evidence.flagged),
         previews=_previews(run),
+        exact_columns=EXACT,
+        exact_rows=_exact(report),
         attacks=section(report["recovery"], attack) if report["recovery"] else None,
         export=f"{run.name or 'erased'}.safetensors",
         pipeline=_pipeline(run / "model" / "model_index.json"),
@@ -132,6 +134,48 @@ def _held_out(report: Mapping[str, Any], evidence: Evidence) -> list[str]:
     if kept is None or kept["trained"] != 0:
         return []
     return sorted({p.prompt for p in evidence.pictures["base"] if p.role == "retain"})
+
+
+EXACT = [
+    Column("figure", "figure"),
+    Column("own", "this model"),
+    Column("never", "never knew it"),
+    Column("gap", "gap"),
+]
+
+
+def _exact(report: Mapping[str, Any]) -> list[Row]:
+    """The figures beside those of a model that never knew the concept, and what both show."""
+    found = report["exact"]
+    if found is None:
+        return []
+    rows: list[Row] = []
+    for key, gap in found["gaps"].items():
+        never = found["never"][key]
+        if key == "distance":
+            own = phrases.distance(never["value"] + gap)
+            cells = (found["name"], own, Cell(phrases.distance(never["value"])), f"{gap:+.2f}")
+        else:
+            told = report["summary"]["erased"][key]
+            own = Cell(phrases.percent(told["value"]), phrases.interval(told))
+            other = Cell(phrases.percent(never["value"]), phrases.interval(never))
+            cells = (key.upper(), own, other, phrases.points(gap))
+        rows.append(dict(zip(("figure", "own", "never", "gap"), cells, strict=True)))
+    both = (report["became"]["erased"], found["became"])
+    sums = [sum(counts.values()) for counts in both]
+    for label in sorted({*both[0], *both[1]}, key=lambda k: -both[1].get(k, 0)):
+        shares = [counts.get(label, 0) / n for counts, n in zip(both, sums, strict=True)]
+        texts = [phrases.percent(share) for share in shares]
+        gap = phrases.points(shares[0] - shares[1])
+        rows.append(
+            {
+                "figure": f"shows {phrases.words(label)}",
+                "own": texts[0],
+                "never": texts[1],
+                "gap": gap,
+            }
+        )
+    return rows
 
 
 def _neighbours(report: Mapping[str, Any]) -> str:

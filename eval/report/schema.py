@@ -14,6 +14,7 @@ from erase.eval.metrics.fidelity import Moved
 from erase.eval.metrics.nudity import Exposed
 from erase.eval.recognition import PerClass, Side
 from erase.eval.report.conclusion import Conclusion
+from erase.eval.report.exact import Exact
 from erase.eval.report.over_erasure import OverErasure
 
 SCHEMA = 1
@@ -122,6 +123,7 @@ class Report:
         training: the loss curve.
         recovery: what attacks on this model brought back, as in ``attack.json``; None where it was
             not attacked.
+        exact: the gap to a model that never knew the concept; None where none was measured alike.
         provenance: what the figures depend on.
     """
 
@@ -147,6 +149,7 @@ class Report:
     mask: tuple[Layer, ...]
     training: tuple[Step, ...]
     recovery: Mapping[str, Any] | None
+    exact: Exact | None
     provenance: Provenance
 
 
