@@ -2,9 +2,9 @@
 
 Such a model is trained again without the concept, so that its figures are what perfect erasing
 would give. They are measured once, on the same prompts, seeds, sampler and judges, and kept as
-``exact/NAME.json`` beside the bundled weights. ``python -m erase.eval.report.exact RUN NAME`` writes
-that file from a run folder whose erased model is the one that never knew it (``erase compare
---include``).
+``exact/NAME.json`` beside the bundled weights. ``python -m erase.eval.report.exact RUN NAME``
+writes that file from a run folder whose erased model is the one that never knew it (``erase
+compare --include``).
 """
 
 from __future__ import annotations

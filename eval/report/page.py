@@ -165,16 +165,10 @@ def _exact(report: Mapping[str, Any]) -> list[Row]:
     sums = [sum(counts.values()) for counts in both]
     for label in sorted({*both[0], *both[1]}, key=lambda k: -both[1].get(k, 0)):
         shares = [counts.get(label, 0) / n for counts, n in zip(both, sums, strict=True)]
-        texts = [phrases.percent(share) for share in shares]
+        own, never = map(phrases.percent, shares)
         gap = phrases.points(shares[0] - shares[1])
-        rows.append(
-            {
-                "figure": f"shows {phrases.words(label)}",
-                "own": texts[0],
-                "never": texts[1],
-                "gap": gap,
-            }
-        )
+        shown = f"shows {phrases.words(label)}"
+        rows.append({"figure": shown, "own": own, "never": never, "gap": gap})
     return rows
 
 
