@@ -144,7 +144,7 @@ def run(  # noqa: PLR0913 - the flags of `erase run`, so that a script says what
     from erase.eval.instruments.nudenet import Config
     from erase.eval.report.requirements import check_report, checked, parse
     from erase.runs.execute import execute
-    from erase.runs.make import make_run
+    from erase.runs.make import check_edits, make_run
     from erase.runs.manner import Manner
     from erase.runs.run import Compute, Sources
     from erase.runtime.errors import UserError
@@ -164,6 +164,7 @@ def run(  # noqa: PLR0913 - the flags of `erase run`, so that a script says what
         compute=Compute(device, deterministic, channels_last, compiled),
         shared=Path(shared) if shared else None,
     )
+    check_edits(asked.recipe)
     manner = Manner(True, anyway, preview, tracker)
     report = execute(asked, stages, overwrite, manner, command=given)
     check_report(report, required)

@@ -142,7 +142,7 @@ def _tell(report: Report, out: Path) -> None:
 def _run(options: Namespace) -> tuple[Run, bool]:
     """The run asked for, and whether of each concept in turn; what was not given is taken from the
     run folder, where there is one."""
-    from erase.runs.make import make_run, resume
+    from erase.runs.make import check_edits, make_run, resume
 
     concept, anchor = one_or_more(options.concept), one_or_more(options.anchor)
     seed, out, model = options.seed, options.out, options.model
@@ -166,6 +166,7 @@ def _run(options: Namespace) -> tuple[Run, bool]:
         saved = as_dict(recipe)
         recipe = make_recipe(saved.pop("name"), saved, overrides)
     run = make_run(model, concept, anchor, recipe, seed, out, overrides, sources(options))
+    check_edits(run.recipe)
     if before:
         run = replace(run, sources=run.sources.beside(before.sources, run.roles()))
     shared = Path(options.shared) if options.shared else None

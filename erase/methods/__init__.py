@@ -10,6 +10,8 @@ and, where there is something to refuse before the first image,
 
     check(config, concepts): settings that don't go with so many concepts
     check_model(config, diffusion): settings that don't go with the model
+    maker(diffusion, config, word): what makes the images, of a method that guides sampling away
+        from a word and leaves the weights as they are
 
 A module imports torch inside its functions, so that ``erase --help`` need not.
 """
@@ -49,8 +51,8 @@ class Needs:
         loop: whether it trains step by step; a closed form has neither steps nor a mask.
         scope: the only scope that it can change; None leaves the choice.
         mean: whether its loss is a mean over images, so that processes may share a batch out.
-        trains: whether the model is made here; of one from elsewhere there are neither images nor
-            a mask, and what it took is not known.
+        trains: whether the model is made here; of one from elsewhere, or left as it is, there are
+            neither images nor a mask, and nothing is told of what it took.
     """
 
     images: tuple[Role, ...] = ("forget", "retain")
@@ -82,6 +84,11 @@ class Method(Protocol):
     def erase(diffusion: Diffusion, data: TrainingData, config: Any, fit: Fit) -> None:
         """Moves the denoiser's masked weights, in place."""
         ...
+
+
+def edits(name: str) -> bool:
+    """Whether a method changes the model, rather than how images are sampled from it."""
+    return not hasattr(load_method(name), "maker")
 
 
 @cache

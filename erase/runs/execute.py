@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.eval.report.result import Report
-from erase.images.make import Shared
-from erase.methods import load_method
+from erase.images.make import Samples, Shared
+from erase.methods import edits, load_method
 from erase.runs.base_check import check_base
 from erase.runs.evaluation import requests, requests_of
 from erase.runs.folder import Plan, RunFolder
@@ -224,13 +224,22 @@ def _prove(sitting: Sitting) -> None:
     if "erased" in sitting.todo:
         with sitting.stage("erased"):
             erased = Diffusion.load(str(run.out / "model"), device, **sitting.ways)
-            generate_sides(run, erased, ("erased",))
+            generate_sides(run, _maker(run, erased), ("erased",))
             del erased
     if "eval" in sitting.todo:
         with sitting.stage("eval"):
             _evaluate(run, device)
             if processes.is_main():
                 write_card(run.out / "model", run.out, open_base(run.model))
+
+
+def _maker(run: Run, erased: Diffusion) -> Samples:
+    """What samples from the erased model: itself, but for a method that guides sampling."""
+    if edits(run.recipe.method):
+        return erased
+    word = ", ".join(target.concept.word for target in run.targets)
+    made: Samples = load_method(run.recipe.method).maker(erased, run.recipe.config, word)  # type: ignore[attr-defined]
+    return made
 
 
 def _check_judges(run: Run, folder: RunFolder, device: Any) -> None:
@@ -322,7 +331,7 @@ def sweep(out: Path) -> None:
 
 
 def generate_sides(
-    run: Run, diffusion: Diffusion, sides: Sequence[str], shared: Shared | None = None
+    run: Run, diffusion: Samples, sides: Sequence[str], shared: Shared | None = None
 ) -> None:
     """Makes the evaluation images of some sides."""
     from erase.images.make import generate

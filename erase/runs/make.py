@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from erase.eval.instruments.choice import Instruments
-from erase.methods import load_method
+from erase.methods import edits, load_method
 from erase.prompts.concept import Concept, load_concept, members
 from erase.recipes.recipe import Recipe, default_recipe, load_recipe, make_recipe, recipe_for
 from erase.runs.checks import check_settings
@@ -97,6 +97,19 @@ def _anchor(concept: Concept, given: str | None, needed: bool) -> str:
 
 def _target(concept: Concept, name: str, anchor: str, home: str | None) -> Target:
     return Target(concept, load_concept(anchor, concept.family or home), (name, anchor))
+
+
+def check_edits(recipe: Recipe) -> None:
+    """Refuses a recipe that leaves the model as it is.
+
+    Raises:
+        UserError: it is one.
+    """
+    if not edits(recipe.method):
+        raise UserError(
+            f"The recipe {recipe.name} guides sampling and leaves the model as it is, so there is "
+            f"nothing to run: see how far it gets by 'erase compare --recipes {recipe.name}'."
+        )
 
 
 def resume(

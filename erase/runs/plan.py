@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from erase.methods import load_method
+from erase.methods import edits, load_method
 from erase.recipes.recipe import as_dict, files_read, keys, own_settings
 from erase.runs.evaluation import deciding
 from erase.runs.folder import Plan
@@ -53,7 +53,10 @@ def _read(run: Run, stage: str) -> dict[str, Any]:
 def _erasing(run: Run, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """By stage, what makes the erased model."""
     if not load_method(run.recipe.method).NEEDS.trains:
-        given = {"model": dict(model), **files_read(run.recipe)}
+        given: dict[str, Any] = {"model": dict(model), **files_read(run.recipe)}
+        if not edits(run.recipe.method):
+            words = [target.concept.word for target in run.targets]
+            given["guided"] = [run.recipe.method, own_settings(run.recipe), words]
         return dict.fromkeys(("images", "mask", "train"), given)
     roles, sources = run.roles(), run.sources
     unused = {f"{role}_images" for role in ROLES if role not in roles}

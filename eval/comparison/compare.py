@@ -35,8 +35,8 @@ def cell_facts(run: Path) -> dict[str, Any]:
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     made = report["provenance"]
     seconds, memory = made["seconds"], made["peak_memory_mb"]
-    # Of a model that others erased, what it took is not known.
-    trained = made["recipe"]["method"] != "included"
+    # Without a mask, not even of all weights, the model was not made here.
+    trained = "mask" in seconds
     return {
         "schema": SCHEMA,
         **report["run"],

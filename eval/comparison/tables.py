@@ -15,7 +15,8 @@ from erase.eval.pages.phrases import DASH, missing, span
 
 def absent(row: Mapping[str, Any], column: CellColumn) -> str:
     """What stands in place of a figure: there may be nothing to measure."""
-    untrained = row["method"] in (None, "included") and column.key in COSTS
+    untold = all(row["figures"].get(key) is None for key in COSTS)
+    untrained = column.key in COSTS and untold
     unmoved = row["method"] is None and column.key == "lpips"
     return "–" if untrained or unmoved else "not measured"
 

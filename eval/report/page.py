@@ -153,8 +153,8 @@ def _exact(report: Mapping[str, Any]) -> list[Row]:
     for key, gap in found["gaps"].items():
         never = found["never"][key]
         if key == "distance":
-            own = phrases.distance(never["value"] + gap)
-            cells = (found["name"], own, Cell(phrases.distance(never["value"])), f"{gap:+.2f}")
+            texts = [phrases.distance(never["value"] + d) for d in (gap, 0.0)]
+            cells = (found["name"], *map(Cell, texts), f"{gap:+.2f}")
         else:
             told = report["summary"]["erased"][key]
             own = Cell(phrases.percent(told["value"]), phrases.interval(told))

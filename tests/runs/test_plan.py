@@ -27,6 +27,8 @@ PINNED = {
     "fmn-mini": "ca5f69ced4e4",
     "ga": "53e02f4cee23",
     "ga-mini": "17605d929ee1",
+    "negative-prompt": "a1a4fb922563",
+    "negative-prompt-mini": "41889cd1b790",
     "rece": "2b3423a2e126",
     "rece-mini": "28b0f54cbea4",
     "salun-mini": "199cd091e3a3",
@@ -40,6 +42,8 @@ PINNED = {
     "salun-searched-mini": "a4a23c90c239",
     "salun-searched-no-mask-mini": "87fef8707ea8",
     "salun-searched-random-mask-mini": "94110f17da32",
+    "sld": "7aa30011fe30",
+    "sld-mini": "01700270cbb9",
     "uce": "94c25900f4f4",
     "uce-mini": "573047ec898a",
 }

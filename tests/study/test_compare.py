@@ -228,6 +228,30 @@ def test_a_cells_model_is_attacked_once_and_again_where_more_is_asked(
     assert "delete cell.json to make it again" in said
 
 
+def test_a_row_without_training_is_judged_by_its_images_alone(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dataclasses import replace
+
+    from erase.runs.attacks.of_run import Attacks
+
+    out, names_ = tmp_path / "m", ["negative-prompt", "sld"]
+    given = (str(tiny_folder), names_, ["imagenette/church"], [0], out, small(names_))
+    matrix = make_matrix(*given, Common(retain=str(_captions(tmp_path))))  # type: ignore[arg-type]
+    # There is no model to attack.
+    assert run_matrix(replace(matrix, attacks=Attacks(("paraphrase",)))) == []
+    for cell in matrix.cells:
+        facts = json.loads(cell.file.read_text())
+        assert facts["moved"] == facts["bytes"] == 0 and facts["training_seconds"] is None
+        image = next((cell.folder / "eval/erased").glob("*/*.png"))
+        base = cell.folder / "eval/base" / image.parent.name / image.name
+        assert image.read_bytes() != base.read_bytes()
+    assert "| sld |" in summarise(matrix)
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "--model", str(tiny_folder), "--concept", "a church", "--recipe", "sld"])
+    assert stopped.value.code == 2 and "leaves the model as it is" in capsys.readouterr().err
+
+
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     with pytest.raises(SystemExit) as stopped:
         main(["compare", *args])
