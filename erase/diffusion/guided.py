@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from erase.images.request import Sampler, Shot
 
 Guide = Callable[[float, float, Tensor, Tensor, Tensor], Tensor]
-"""Of the share of steps done, in [0, 1), the scale s, and the predictions (B, C, h, w) under ∅, under
-the prompt c and under one that is steered away from: what the sampler takes."""
+"""Of the share of steps done, in [0, 1), the scale s, and the predictions (B, C, h, w) under ∅, c
+and a prompt that is steered away from: what the sampler takes."""
 
 
 @dataclass(frozen=True)
