@@ -35,7 +35,7 @@ COLUMNS = (
     Column("floor", "floor", "%"),
     Column("ceiling", "ceiling", "%"),
     Column("recovery", "recovery R", "%", "down"),
-    Column("beyond", "beyond its bounds, points"),
+    Column("beyond", "beyond floor and random", "points"),
 )
 MORE = (
     Column("attack", "attack"),
@@ -149,7 +149,7 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
         row: dict[str, Any] = {"attack": Cell(name, after or _kind(one))}
         for side in (*SIDES, "recovery"):
             row[side] = _share(one[side])
-        row["beyond"] = _points(one["beyond"], one["bound"])
+        row["beyond"] = _points(one["beyond"])
         made.append(row)
     return made
 
@@ -186,11 +186,11 @@ def _plain(value: float) -> str:
     return phrases.number(value) if 0 <= value <= 1 else f"{100 * value:.1f}"
 
 
-def _points(value: Mapping[str, Any], bound: str) -> Cell:
+def _points(value: Mapping[str, Any]) -> Cell:
     if value["value"] is None:
         return Cell(phrases.DASH, value["reason"] or "")
     ends = phrases.span(phrases.points(value["low"]), phrases.points(value["high"]), " to ")
-    return Cell(phrases.points(value["value"]), f"{ends}, from {bound}")
+    return Cell(phrases.points(value["value"]), ends)
 
 
 def markdown(found: Mapping[str, Any]) -> str:
