@@ -154,7 +154,9 @@ def text(row: Mapping[str, Any], value: float, sign: bool = False) -> str:
         return phrases.percent(value) if sign else phrases.number(value)
     if row["unit"] == "points":
         return phrases.points(value)
-    return phrases.distance(value) if row["digits"] is None else f"{value:.{row['digits']}f}"
+    if row["digits"] is None:
+        return phrases.distance(value)
+    return f"{value:.{row['digits']}f}".replace("-", phrases.MINUS)
 
 
 def cell(row: Mapping[str, Any], sign: bool = False) -> table.Cell:
