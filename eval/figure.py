@@ -76,7 +76,8 @@ class CellColumn(Column):
         n: images of which the value is a share; None where it is none.
         scale: what a value without a unit is multiplied by when printed.
         titled: the title with the network that measured a cell's; None for the column's own.
-        optional: left out where no cell has it.
+        optional: left out of tables where no cell has it.
+        listed: it is among a metric's figures, and no column at all where no cell has it.
     """
 
     of: Callable[[Cell], float | None] = lambda cell: None
@@ -84,6 +85,7 @@ class CellColumn(Column):
     scale: float = 1.0
     titled: Callable[[Cell], str | None] = lambda cell: None
     optional: bool = False
+    listed: bool = False
 
     def text(self, value: float) -> str:
         """A value as the tables print it."""
@@ -97,6 +99,28 @@ class CellColumn(Column):
     def scaled(self, value: float) -> float:
         """A value in the unit of the column."""
         return value * (100 if self.unit == "%" else self.scale)
+
+
+def from_list(column: Column) -> CellColumn:
+    """The column of a figure that stands in the cells' list ``figures``."""
+
+    def read(cell: Cell) -> Mapping[str, Any] | None:
+        rows = (f for f in cell.get("figures", ()) if f["key"] == column.key and not f["group"])
+        own = (f for f in rows if f["side"] == "erased" and f["value"] is not None)
+        return next(own, None)
+
+    def value(cell: Cell) -> float | None:
+        return found["value"] if (found := read(cell)) else None
+
+    def n(cell: Cell) -> int:
+        return found["n"] if (found := read(cell)) else 0
+
+    shared = {key: getattr(column, key) for key in Column.__dataclass_fields__}
+    if column.digits is None and not column.unit:
+        shared["digits"] = 3
+    scale = 100.0 if column.unit == "points" else 1.0
+    n_of = n if column.unit == "%" else None
+    return CellColumn(**shared, of=value, n=n_of, scale=scale, listed=True)
 
 
 def figure(column: Column, found: Estimate | None, **more: Any) -> Figure:
@@ -130,7 +154,9 @@ def text(row: Mapping[str, Any], value: float, sign: bool = False) -> str:
         return phrases.percent(value) if sign else phrases.number(value)
     if row["unit"] == "points":
         return phrases.points(value)
-    return phrases.distance(value) if row["digits"] is None else f"{value:.{row['digits']}f}"
+    if row["digits"] is None:
+        return phrases.distance(value)
+    return f"{value:.{row['digits']}f}".replace("-", phrases.MINUS)
 
 
 def cell(row: Mapping[str, Any], sign: bool = False) -> table.Cell:

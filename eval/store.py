@@ -58,6 +58,28 @@ def measured(
     return [found[p.sha256] for p in images]
 
 
+def measured_labelled(
+    images: Sequence[Picture],
+    compute: Callable[[list[NDArray[np.uint8]], list[Mapping[str, str]]], list[Any]],
+    *,
+    store: Path | None,
+    by: object,
+    title: str,
+    batch: int = 32,
+) -> list[Any]:
+    """What ``compute`` says of each image and its labels; otherwise as ``measured``."""
+    from erase.images.files import read_image
+
+    keys = [f"{p.sha256} {digest(dict(p.labels))[:16]}" for p in images]
+    items = dict(zip(keys, images, strict=True))
+
+    def look(group: Sequence[Picture]) -> list[Any]:
+        return compute([read_image(p.file) for p in group], [p.labels for p in group])
+
+    found = _remembered(items, look, store=store, by=by, title=title, unit="image", batch=batch)
+    return [found[key] for key in keys]
+
+
 def measured_pairs(
     pairs: Sequence[tuple[Picture, Picture]],
     compute: Callable[[list[NDArray[np.uint8]], list[NDArray[np.uint8]]], list[Any]],

@@ -139,6 +139,71 @@ def _rng(split: Split, obj: str, style: str, seed: int) -> np.random.Generator:
     return np.random.default_rng(key)
 
 
+SIDE, ANGLE = (0.68, 0.90), (-10.0, 10.0)
+HUE, SATURATION, LIGHTNESS = (0.0, 360.0), (10.0, 90.0), (84.0, 96.0)
+"""Ranges that the attributes of ``Placement`` are drawn from, uniformly."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a drawing stands in its picture.
+
+    Attributes:
+        side: of the square box that the drawing fills, px; ``SIDE`` as a share of the picture's.
+        x, y: the box's centre, px from the picture's upper left corner; anywhere that leaves the
+            whole box, before it is rotated, inside the picture.
+        angle: degrees clockwise.
+        mirror: -1 for left and right swapped, or 1; each in one half of the pictures.
+        hue, saturation, lightness: of the background, degrees and two percentages.
+    """
+
+    side: float
+    x: float
+    y: float
+    angle: float
+    mirror: int
+    hue: float
+    saturation: float
+    lightness: float
+
+
+def place(obj: str, style: str, seed: int, split: Split = "generator") -> Placement:
+    """The placement that ``render`` draws with."""
+    rng = _rng(split, obj, style, seed)
+    side = SIZE * rng.uniform(*SIDE)
+    margin = (SIZE - side) / 2
+    x, y = SIZE / 2 + rng.uniform(-margin, margin, 2)
+    angle = rng.uniform(*ANGLE)
+    mirror = -1 if rng.random() < 0.5 else 1
+    colour = (rng.uniform(*law) for law in (HUE, SATURATION, LIGHTNESS))
+    return Placement(side, x, y, angle, mirror, *colour)
+
+
+def draw(obj: str, style: str, at: Placement) -> NDArray[np.uint8]:
+    """Draws one object.
+
+    Returns:
+        uint8 array of shape (64, 64, 3), RGB.
+    """
+    import resvg_py
+    from PIL import Image
+
+    icon = _icons()[style][obj]
+    box = float(str(icon["size"]))
+    scale = at.side / box
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{SIZE}" height="{SIZE}" color="black">'
+        f'<rect width="{SIZE}" height="{SIZE}" '
+        f'fill="hsl({at.hue:.2f},{at.saturation:.2f}%,{at.lightness:.2f}%)"/>'
+        f'<g transform="translate({at.x:.3f} {at.y:.3f}) rotate({at.angle:.3f}) '
+        f'scale({at.mirror * scale:.5f} {scale:.5f}) translate({-box / 2} {-box / 2})">'
+        f"{icon['body']}</g></svg>"
+    )
+    # No drawing has text, and looking for the system's fonts takes longer than the drawing.
+    png = bytes(resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True))
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
 def render(obj: str, style: str, seed: int, split: Split = "generator") -> NDArray[np.uint8]:
     """Draws one object at a random place, size, rotation, mirroring and pastel background.
 
@@ -151,27 +216,4 @@ def render(obj: str, style: str, seed: int, split: Split = "generator") -> NDArr
     Returns:
         uint8 array of shape (64, 64, 3), RGB.
     """
-    import resvg_py
-    from PIL import Image
-
-    icon = _icons()[style][obj]
-    box = float(str(icon["size"]))
-    rng = _rng(split, obj, style, seed)
-    side = SIZE * rng.uniform(0.68, 0.90)
-    margin = (SIZE - side) / 2
-    cx, cy = SIZE / 2 + rng.uniform(-margin, margin, 2)
-    angle = rng.uniform(-10, 10)
-    mirror = -1 if rng.random() < 0.5 else 1
-    hue, saturation, lightness = rng.uniform(0, 360), rng.uniform(10, 90), rng.uniform(84, 96)
-    scale = side / box
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{SIZE}" height="{SIZE}" color="black">'
-        f'<rect width="{SIZE}" height="{SIZE}" '
-        f'fill="hsl({hue:.2f},{saturation:.2f}%,{lightness:.2f}%)"/>'
-        f'<g transform="translate({cx:.3f} {cy:.3f}) rotate({angle:.3f}) '
-        f'scale({mirror * scale:.5f} {scale:.5f}) translate({-box / 2} {-box / 2})">'
-        f"{icon['body']}</g></svg>"
-    )
-    # No drawing has text, and looking for the system's fonts takes longer than the drawing.
-    png = bytes(resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True))
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    return draw(obj, style, place(obj, style, seed, split))

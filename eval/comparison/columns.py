@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from erase.eval.comparison.recovery import WORST
-from erase.eval.figure import Cell, CellColumn, column_of
+from erase.eval.figure import Cell, CellColumn, column_of, from_list
 from erase.eval.metrics import columns as stated
 from erase.eval.metrics import compared, ranked
 
@@ -68,7 +68,7 @@ def columns_of(cells: Sequence[Cell]) -> list[CellColumn]:
     told: set[str] = set()
     for name in ranked():
         if own := compared(name):
-            found |= {column.key: column for column in own}
+            found |= {c.key: c for c in own if not c.listed or _had(c, cells)}
             told |= {column.key for column in stated(name)}
     found = {key: found.pop(key) for key in AVERAGED} | {HARMONIC.key: HARMONIC} | found
     told |= found.keys()
@@ -76,29 +76,14 @@ def columns_of(cells: Sequence[Cell]) -> list[CellColumn]:
         found[WORST.key] = WORST
     for cell in cells:
         for row in cell.get("figures", ()):
-            if row["key"] not in told and not row["group"]:
-                found[row["key"]] = _further(row)
+            if row["key"] not in told and not row["group"] and row["value"] is not None:
+                found[row["key"]] = from_list(column_of(row))
                 told.add(row["key"])
     return [*found.values(), *MAKING]
 
 
-def _further(row: Mapping[str, Any]) -> CellColumn:
-    """The column of a figure in the cells' list ``figures``."""
-    key = row["key"]
-
-    def read(cell: Cell) -> Mapping[str, Any] | None:
-        own = (f for f in cell.get("figures", ()) if (f["key"], f["side"]) == (key, "erased"))
-        return next((f for f in own if not f["group"] and f["value"] is not None), None)
-
-    def value(cell: Cell) -> float | None:
-        return found["value"] if (found := read(cell)) else None
-
-    def n(cell: Cell) -> int:
-        return found["n"] if (found := read(cell)) else 0
-
-    digits = 3 if row["digits"] is None and not row["unit"] else row["digits"]
-    shared = {**vars(column_of(row)), "digits": digits}
-    return CellColumn(**shared, of=value, n=n if row["unit"] == "%" else None)
+def _had(column: CellColumn, cells: Sequence[Cell]) -> bool:
+    return any(column.of(cell) is not None for cell in cells)
 
 
 def columns(result: Mapping[str, Any]) -> list[CellColumn]:
@@ -106,7 +91,7 @@ def columns(result: Mapping[str, Any]) -> list[CellColumn]:
     cells = result["cells"]
     found = []
     for column in columns_of(cells):
-        if column.optional and all(column.of(cell) is None for cell in cells):
+        if column.optional and not _had(column, cells):
             continue
         titles = {title for cell in cells if (title := column.titled(cell))}
         found.append(replace(column, title=min(titles)) if len(titles) == 1 else column)

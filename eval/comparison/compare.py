@@ -92,9 +92,15 @@ def read_cells(files: Sequence[Path]) -> list[dict[str, Any]]:
     return found
 
 
-def row(recipe: str, cells: Sequence[Cell]) -> dict[str, Any]:
-    """A recipe's figures over its cells, each with an interval over the concepts."""
-    figures = {c.key: _mean(cells, c) for c in columns_of(cells)}
+def row(
+    recipe: str, cells: Sequence[Cell], columns: Sequence[CellColumn] | None = None
+) -> dict[str, Any]:
+    """A recipe's figures over its cells, each with an interval over the concepts.
+
+    Args:
+        columns: of the whole comparison, whose other cells may have more; None for the cells' own.
+    """
+    figures = {c.key: _mean(cells, c) for c in columns or columns_of(cells)}
     return {
         "recipe": recipe,
         "method": cells[0]["method"],
@@ -110,7 +116,7 @@ def row(recipe: str, cells: Sequence[Cell]) -> dict[str, Any]:
 def base_row(cells: Sequence[Cell]) -> dict[str, Any]:
     """The base model's own figures on the same prompts and seeds, one cell a concept."""
     once = {c["concept"]: c for c in cells}
-    return row("base model", [_as_base(c) for c in once.values()])
+    return row("base model", [_as_base(c) for c in once.values()], columns_of(cells))
 
 
 def _as_base(cell: Cell) -> Cell:
@@ -242,8 +248,9 @@ def compare(
     names = [n for n in order if any(c["recipe"] == n for c in cells)]
     places = {n: set(by_place(cells, n)) for n in names}
     every = set().union(*places.values())
+    columns = columns_of(cells)
     rows = [
-        row(n, [c for c in cells if c["recipe"] == n]) | {"complete": places[n] == every}
+        row(n, [c for c in cells if c["recipe"] == n], columns) | {"complete": places[n] == every}
         for n in names
     ]
     return {

@@ -139,7 +139,8 @@ def _pairs(result: Mapping[str, Any], shown: Sequence[CellColumn]) -> list[dict[
             note = phrases.span(low, high, " to ") if value["groups"] > 1 else ""
             better = (value["value"] > 0) is (column.better == "up")
             tone = "better" if better else "worse"
-            row[column.key] = Cell(text, note, tone if phrases.clear(value, FEW) else "")
+            told = column.better and phrases.clear(value, FEW)
+            row[column.key] = Cell(text, note, tone if told else "")
         found.append(row)
     return found
 

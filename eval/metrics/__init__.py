@@ -32,7 +32,7 @@ from typing import (
 )
 
 from erase.eval.figure import CellColumn, Figure
-from erase.eval.pages.table import Column
+from erase.eval.pages.table import Column, Panel
 from erase.runtime.errors import UserError, nearest
 from erase.runtime.modules import names
 
@@ -107,6 +107,20 @@ class Sectioned(Protocol):
 
         Args:
             against: the second set; None for none, as of the base side itself.
+        """
+        ...
+
+
+@runtime_checkable
+class Panelled(Protocol):
+    """A metric with sections of its own on the report's page, each a table with what to read from
+    it."""
+
+    def panels(self, sides: Mapping[str, Seen]) -> Sequence[Panel]:
+        """The sections; none where there is nothing to show.
+
+        Args:
+            sides: ``base``, ``erased`` and, measured against a reference, ``base2``.
         """
         ...
 

@@ -194,6 +194,23 @@ class Classifier:
         return {"classifier": asdict(self.accuracy(seen.rows, against.rows if against else ()))}
 
 
+BUNDLED = "not measured: for the bundled model's judges only"
+
+
+def build_bundled(setting: Setting) -> Classifier:
+    """The same over the bundled judges, or those of ``Setting.judges``; no judges, with the reason,
+    where the setting names others, which would be opened a second time.
+
+    Raises:
+        UserError: see ``build``.
+    """
+    if setting.judges is None and setting.instruments.judge != "mini":
+        reason = BUNDLED if setting.instruments.judge else NO_JUDGE
+        target = find_target(setting.concept, setting.anchor, setting.pictures)
+        return Classifier({}, target, setting.store, reason=reason)
+    return build(setting)
+
+
 def build(setting: Setting) -> Classifier:
     """Opens the setting's judges.
 

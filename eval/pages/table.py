@@ -68,17 +68,36 @@ class Cell:
         text: the figure.
         note: beside or below it, such as its interval.
         tone: ``better`` or ``worse`` where that is certain, ``best`` of a column; else empty.
+        shade: how dark the cell is in a heat map, in [0, 1]; None in other tables.
     """
 
     text: str
     note: str = ""
     tone: str = ""
+    shade: float | None = None
 
     def __str__(self) -> str:
         return f"{self.text} ({self.note})" if self.note else self.text
 
 
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A section of a page: sentences, and a table.
+
+    Attributes:
+        title: of the section.
+        about: what the table shows and how to read it, a paragraph each.
+        columns: of the table; the first one names the row.
+        rows: by key of the column.
+    """
+
+    title: str
+    about: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Mapping[str, Cell], ...]
 
 
 def markdown(columns: Sequence[Column], rows: Iterable[Row]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,14 @@ from erase.eval.figure import Figure
 from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.eval.instruments.setting import Setting
 from erase.eval.judge_checks import assumed, check_knows
-from erase.eval.metrics import Sectioned, build_metric, ranked
+from erase.eval.metrics import Panelled, Sectioned, build_metric, ranked
 from erase.eval.metrics.classifier import Classifier
 from erase.eval.metrics.classifier import build as build_classifier
 from erase.eval.metrics.clip_score import ClipScore
 from erase.eval.metrics.lpips import Lpips
 from erase.eval.metrics.nudity import Exposed, NudityMetric
 from erase.eval.pages.phrases import called
+from erase.eval.pages.table import Panel
 from erase.eval.pictures import Picture, read_pictures
 from erase.eval.recognition import Side
 from erase.eval.recovery import ATTACK
@@ -164,6 +165,7 @@ def _report(
         summary=Summary(**sides, reasons=reasons),
         over_erasure=beyond,
         figures=tuple(rows),
+        panels=tuple(_panels(found)),
         warnings=(*warnings, *assumed(classifier.judges), *((STALE,) if stale else ())),
         mask=_mask(run / "mask.safetensors"),
         training=_training(run / "train.jsonl"),
@@ -219,6 +221,12 @@ def _sections(found: Measured, rows: Sequence[Figure]) -> dict[str, Any]:
         else:
             reasons |= {f.key: f.reason for f in rows if f.metric == name and f.reason}
     return {**sections, "reasons": reasons, "warnings": warnings}
+
+
+def _panels(found: Measured) -> Iterator[Panel]:
+    for name, metric in found.metrics.items():
+        if isinstance(metric, Panelled):
+            yield from metric.panels(found.seen[name])
 
 
 def _conclusion(

@@ -8,7 +8,7 @@ from typing import Any
 
 from erase.eval.figure import cell
 from erase.eval.pages import phrases
-from erase.eval.pages.table import ARROWS, Cell
+from erase.eval.pages.table import ARROWS, Cell, Column, Panel
 from erase.eval.report.conclusion import GROUPS as SHIFTED
 
 UP, DOWN = "↑", "↓"
@@ -92,6 +92,19 @@ def _cell(row: Mapping[str, Any], base: Mapping[str, Any]) -> Cell:
         return Cell(shown.text, "floor")
     below = base["value"] is not None and row["value"] < base["value"]
     return Cell(shown.text, "below the floor: no sign of change" if below else "")
+
+
+def panels(report: Mapping[str, Any]) -> list[Panel]:
+    """The metrics' own sections."""
+    return [
+        Panel(
+            panel["title"],
+            tuple(panel["about"]),
+            tuple(Column(**column) for column in panel["columns"]),
+            tuple({key: Cell(**cell) for key, cell in row.items()} for row in panel["rows"]),
+        )
+        for panel in report["panels"]
+    ]
 
 
 GROUP_NAMES = {

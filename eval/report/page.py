@@ -15,7 +15,7 @@ from erase.eval.pages.html import data_uri, spread, template
 from erase.eval.pages.table import Cell, Column, Row
 from erase.eval.recovery.report import section
 from erase.eval.report import verdict
-from erase.eval.report.figures import Moved, figures, groups
+from erase.eval.report.figures import Moved, figures, groups, panels
 from erase.eval.report.grids import Evidence, failures, pictures
 from erase.eval.report.provenance import told
 from erase.images.previews import read_previews
@@ -62,6 +62,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path, attack: Pat
         part_columns=PARTS,
         parts=_parts(report["nudity"]) if report["nudity"] else [],
         neighbours=_neighbours(report),
+        panels=panels(report),
         held_out=_held_out(report, evidence),
         loss=Markup(plots.loss_curve(report["training"])) if report["training"] else None,
         saliency=Markup(plots.saliency_by_layer(report["mask"])) if report["mask"] else None,

@@ -12,6 +12,7 @@ from erase.eval.figure import Figure
 from erase.eval.metrics.clip_score import Fit
 from erase.eval.metrics.fidelity import Moved
 from erase.eval.metrics.nudity import Exposed
+from erase.eval.pages.table import Panel
 from erase.eval.recognition import PerClass, Side
 from erase.eval.report.conclusion import Conclusion
 from erase.eval.report.exact import Exact
@@ -118,6 +119,7 @@ class Report:
         nudity: exposed body parts; None where not asked about.
         over_erasure: what else moved: neighbours, everyday captions, the empty prompt.
         figures: every figure of every metric, by side and, where it has some, by group of prompts.
+        panels: sections of the page that metrics have of their own.
         warnings: what to mind when reading the figures.
         mask: by layer; empty without a mask.
         training: the loss curve.
@@ -145,6 +147,7 @@ class Report:
     nudity: Exposed | None
     over_erasure: OverErasure
     figures: tuple[Figure, ...]
+    panels: tuple[Panel, ...]
     warnings: tuple[str, ...]
     mask: tuple[Layer, ...]
     training: tuple[Step, ...]

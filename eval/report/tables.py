@@ -7,7 +7,7 @@ from typing import Any
 
 from erase.eval.pages import phrases, table
 from erase.eval.pages.table import Cell, Column
-from erase.eval.report.figures import DOWN, UP, Line, Moved, figures, groups
+from erase.eval.report.figures import DOWN, UP, Line, Moved, figures, groups, panels
 
 Report = Mapping[str, Any]
 SIDES = ("base", "erased")
@@ -26,6 +26,9 @@ def markdown(report: Report) -> str:
         lines.append(table.markdown(CLASSES, map(_class, report["per_class"])))
     named = Column("lpips", report["over_erasure"]["lpips"] or "LPIPS")
     lines.append(table.markdown([*GROUPS[:2], named, *GROUPS[2:]], map(_group, groups(report))))
+    for panel in panels(report):
+        lines += [f"## {panel.title}", "", *panel.about, ""]
+        lines.append(table.markdown(panel.columns, panel.rows))
     lines += [*(f"- {warning}" for warning in report["warnings"]), ""]
     run, made = report["run"], report["provenance"]
     lines += [

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import kstest, uniform
 
 from erase.mini import world
 from erase.mini.icons import extract
@@ -39,6 +40,24 @@ def test_a_picture_is_fixed_by_its_whole_key() -> None:
         world.render("church", "ink", 3, "heldout"),
     ):
         assert (one != other).any()
+
+
+def test_placements_keep_their_laws() -> None:
+    every = [world.place("church", "ink", seed) for seed in range(1000)]
+
+    def distance(values: list[float], low: float, high: float) -> float:
+        assert low <= min(values) and max(values) <= high
+        return float(kstest(values, uniform(low, high - low).cdf).statistic)
+
+    laws = ("angle", "hue", "saturation", "lightness")
+    found = [distance([getattr(at, k) for at in every], *getattr(world, k.upper())) for k in laws]
+    found.append(distance([at.side / 64 for at in every], *world.SIDE))
+    margins = [(64 - at.side) / 2 for at in every]
+    for key in ("x", "y"):
+        shares = [(getattr(at, key) - 32) / m for at, m in zip(every, margins, strict=True)]
+        found.append(distance(shares, -1, 1))
+    found.append(abs(float(np.mean([at.mirror > 0 for at in every])) - 0.5))
+    assert max(found) < 0.054  # √(ln(2·8/0.05)/2000): chance for eight laws at once
 
 
 def test_articles_are_put_right() -> None:

@@ -105,6 +105,25 @@ def test_a_model_that_no_seed_made_stands_at_every_seed() -> None:
     assert ranks["cells"] == 3 and ranks["harmonic"]["a"] == pytest.approx(sum(three) / 3)
 
 
+def test_a_listed_figure_has_a_column_where_a_cell_has_it() -> None:
+    row = {"key": "binding", "title": "binding", "unit": "points", "better": None, "digits": None}
+    row |= {"name": "", "about": "", "group": "", "side": "erased", "value": 0.0125, "n": 60}
+    plain = [cell("a", c, 0, 1.0) for c in "xy"]
+    unmeasured = {**cell("b", "x", 0, 1.0), "figures": [{**row, "value": None}]}
+    for cells in (plain, [*plain, unmeasured]):
+        result = compare(cells, ["a", "b"])
+        assert "binding" not in markdown(result) + csv(result)
+        assert "binding" not in result["rows"][0]["figures"]
+    # A matrix that was begun before the figure was known.
+    listed = {**cell("b", "x", 0, 1.0), "figures": [row]}
+    result = compare([*plain, listed], ["a", "b"])
+    head, _, base, first, second = (
+        [text.strip() for text in line.split("|")] for line in markdown(result).splitlines()
+    )
+    at = head.index("binding, points")
+    assert (base[at], first[at], second[at]) == ("not measured", "not measured", "1.2")
+
+
 @given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=3), min_size=1, max_size=6))
 def test_a_bootstrap_interval_stays_inside_the_groups(groups: list[list[float]]) -> None:
     found = bootstrap(groups)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from erase.eval import store
 from erase.eval.instruments.setting import Setting
 from erase.eval.metrics import build_metric, list_metrics
 from erase.eval.pictures import read_pictures
-from erase.eval.store import measured
+from erase.eval.store import measured, measured_labelled
 from erase.runtime.errors import UserError
 from tests.eval.synthetic import CHURCH, TRUCK, asked, right, write_side
 
@@ -70,6 +72,22 @@ def test_measuring_goes_on_where_it_stopped(
     assert sizes == [2, 1]
     assert run() == list(range(7))
     assert sizes == [2, 1]
+
+
+def test_one_image_that_two_prompts_ask_for_is_measured_for_each(
+    folder: Path, tmp_path: Path
+) -> None:
+    one, two = read_pictures(folder)[:2]
+    again = replace(two, sha256=one.sha256, labels={**one.labels, "object": "truck"})
+    seen: list[str] = []
+
+    def compute(images: list[object], labels: list[Mapping[str, str]]) -> list[str]:
+        seen.extend(own["object"] for own in labels)
+        return [own["object"] for own in labels]
+
+    for _ in range(2):
+        found = measured_labelled([one, again], compute, store=tmp_path / "s", by=1, title="x")
+        assert found == ["radio", "truck"] == seen
 
 
 def test_the_store_holds_whole_rows(folder: Path, tmp_path: Path) -> None:
