@@ -47,7 +47,7 @@ def heading(result: Mapping[str, Any]) -> str:
     things += dict.fromkeys(row["title"] for f in result["folders"] for row in _further(f))
     names = [folder["name"] for folder in result["folders"]]
     where = phrases.listed(names) if len(names) <= NAMED else f"{len(names)} folders"
-    text = f"{phrases.listed(things)} in {where}"
+    text = f"{phrases.listed(things or ['nothing measured'])} in {where}"
     return text[0].upper() + text[1:]
 
 

@@ -57,7 +57,7 @@ NEEDS = {
 RANK = 16
 OTHERS = 4
 """Labels of which there is a correlation, at least."""
-NO_BASE = "not measured: no base side of the same prompts and seeds"
+NO_PAIRS = "not measured: no image has a counterpart on the base side"
 TOO_FEW = f"not measured: no other label has {FEW} images"
 NO_FEATURES = "not measured: no feature network for this model's images"
 BY_DEFINITION = "by definition"
@@ -162,11 +162,14 @@ class Entanglement:
         return sorted(found, key=lambda d: (-d.change.value, d.label))
 
     def score(self, rows: Sequence[Row], against: Sequence[Row] = ()) -> list[Figure]:
-        """The largest drop, and whether drops go with the distance from the concept."""
+        """The largest drop, and whether drops go with the distance from the concept; no figures of
+        folders' base side, which is compared with nothing."""
         if not self.classifier.judges:
             return [figure(column, None, reason=self.classifier.reason) for column in COLUMNS]
+        if not against:
+            return []
         if not pairs(rows, against):
-            return [figure(column, None, reason=NO_BASE) for column in COLUMNS]
+            return [figure(column, None, reason=NO_PAIRS) for column in COLUMNS]
         found = self.drops(rows, against)
         if not found:
             return [figure(column, None, reason=TOO_FEW) for column in COLUMNS]

@@ -65,6 +65,7 @@ COLUMNS = (
 )
 COMPARED = tuple(map(from_list, COLUMNS))
 AGAINST = "base"
+NEEDS = {"concept": "Render laws need --concept, one of the bundled model's: mini/NAME."}
 RANK = 25
 ELSEWHERE = "not measured: only the bundled drawn world has known laws"
 UNKNOWN = "not measured: no image has labels of the bundled drawn world"
@@ -323,7 +324,7 @@ def _worst(rows: Sequence[Row]) -> Figure:
 
 def _least(rows: Sequence[Row], against: Sequence[Row]) -> Figure:
     if not against:
-        return figure(COLUMNS[1], None, reason="not measured: no base side")
+        return figure(COLUMNS[1], None, reason="not measured: only beside a base side")
     if rows is against:
         return figure(COLUMNS[1], None, value=1.0, n=len(rows), note="by definition")
     found = varieties(rows, against)

@@ -31,6 +31,13 @@ def test_a_share_is_named_after_what_was_counted() -> None:
     assert counted(result(None, list("ABCDE"))) == "5 classes of body parts"
 
 
+def test_a_heading_says_that_nothing_was_measured() -> None:
+    nothing = result("esd9", [])
+    row = {**nothing["folders"][0]["figures"][0], "metric": "laws", "value": None}
+    nothing |= {"metrics": {"laws": {}}, "folders": [{"name": "pics", "figures": [row]}]}
+    assert heading(nothing) == "Nothing measured in pics"
+
+
 def test_the_conclusion_states_share_and_interval() -> None:
     (said,) = conclusion(result("esd9", []))
     assert said.replace("\u00a0", " ") == (

@@ -14,7 +14,7 @@ from erase.eval.instruments.setting import Setting
 from erase.eval.instruments.targets import Target
 from erase.eval.metrics.classifier import Classifier
 from erase.eval.metrics.entanglement import (
-    NO_BASE,
+    NO_PAIRS,
     TOO_FEW,
     Entanglement,
     Row,
@@ -80,7 +80,9 @@ def test_what_is_not_measured_has_a_reason() -> None:
     own = METRIC.score(base, base)
     assert (own[0].value, own[0].note) == (0.0, "by definition")
     assert own[1].reason == "not measured: nothing dropped"
-    assert {f.reason for f in METRIC.score(base)} == {NO_BASE}
+    others = [replace(r, key=("elsewhere", *r.key)) for r in base]
+    assert {f.reason for f in METRIC.score(base, others)} == {NO_PAIRS}
+    assert METRIC.score(base) == []
     few = [r for r in base if r.asked == "church" or r.key[1] < 9]
     assert {f.reason for f in METRIC.score(few, base)} == {TOO_FEW}
     bare = [replace(r, features=None) for r in base]

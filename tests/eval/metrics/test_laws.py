@@ -158,4 +158,4 @@ def test_other_images_are_not_measured_and_say_so(tmp_path: Path) -> None:
         "not measured: fewer than 20 images read",
         "not measured: too few images of one object in one style",
     }
-    assert "no base side" in str(Laws(True).score(lawful())[1].reason)
+    assert "only beside a base side" in str(Laws(True).score(lawful())[1].reason)
