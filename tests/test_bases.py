@@ -14,7 +14,8 @@ from erase.diffusion.model import Diffusion
 from erase.images.request import Sampler, Shot
 from erase.methods import edits, list_methods, load_method
 from erase.runtime.errors import UserError
-from tests.methods.data import PAIRS, make_data, make_fit, moved, weights
+from tests.methods.data import PAIRS, fit_for, make_data, moved, weights
+from tests.methods.test_others import quick
 from tests.tiny import tiny_sd2, tiny_sdxl
 
 BASES = {"sd2": tiny_sd2, "sdxl": tiny_sdxl}
@@ -117,12 +118,15 @@ def test_latents_with_a_mean_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", filter(edits, list_methods()))
 def test_every_method_moves_every_base(base: Diffusion, method: str, tmp_path: Path) -> None:
     module = load_method(method)
-    before = weights(base)
     data = make_data(base, *module.NEEDS.images)
-    scope = module.NEEDS.scope or "xattn"
-    module.erase(base, data, module.Config(), make_fit(base, scope, tmp_path))
-    changed = moved(before, base)
-    assert changed and all(".attn2." in name for name in changed)
+    fit, part = fit_for(base, module, module.NEEDS.scope or "xattn", tmp_path)
+    before = weights(base, part)
+    module.erase(base, data, quick(method), fit)
+    changed = moved(before, base, part)
+    if part == "denoiser":
+        assert changed and all(".attn2." in name for name in changed)
+    else:  # of every text encoder
+        assert {name.split(".")[0] for name in changed} == set(base.family.layout.part(part))
 
 
 def test_an_inversion_learns_for_every_text_encoder(base: Diffusion) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -52,16 +51,9 @@ class Slots:
         """The prompts ``rows`` (B,) with embeddings v, (N, d) for each text encoder; with graph."""
         own = rows.to(self.places.device)
         slots = self.places[own]
-
-        def put(given: Tensor, output: Tensor) -> Tensor:
-            times = int(slots.sum()) // len(given)  # a prompt may say the word twice
-            return output.masked_scatter(slots[..., None], given.to(output.dtype).repeat(times, 1))
-
-        with ExitStack() as hooks:
-            for table, given in zip(tables(diffusion), v, strict=True):
-                handle = table.register_forward_hook(lambda *a, given=given: put(given, a[2]))
-                hooks.callback(handle.remove)
-            return diffusion.text.encode([ids[own] for ids in self.ids]).float()
+        times = int(slots.sum()) // len(v[0])  # a prompt may say the word twice
+        ids, each = [ids[own] for ids in self.ids], [given.repeat(times, 1) for given in v]
+        return diffusion.text.encode(ids, None, slots, each).float()
 
 
 def tables(diffusion: Diffusion) -> list[nn.Module]:

@@ -23,8 +23,10 @@ from erase.diffusion.conditioning import Conditioning, join
 from erase.diffusion.families import Family, family_of
 from erase.diffusion.memory import at_once, to_low_memory
 from erase.diffusion.samplers import sampling
-from erase.diffusion.scopes import scoped
+from erase.diffusion.scopes import in_text_scope, scoped
 from erase.diffusion.text import Text
+from erase.formats.folder import canonical
+from erase.formats.layouts import Part
 from erase.images.request import Sampler, Shot
 from erase.runtime.errors import UserError
 
@@ -132,9 +134,26 @@ class Diffusion:
         pipeline.register_modules(**{self.family.layout.denoiser: still})
         return replace(self, pipeline=pipeline)
 
-    def scoped(self, scope: str) -> dict[str, nn.Parameter]:
-        """The denoiser's parameters that belong to a scope; see ``scopes.scoped``."""
-        return scoped(self.denoiser, scope, self.family.in_scope)
+    def part(self, part: Part) -> nn.Module:
+        """What a method may move: the denoiser, or all text encoders by their names."""
+        if part == "denoiser":
+            return self.denoiser
+        return nn.ModuleDict({name: self.networks[name] for name in self.family.layout.part(part)})
+
+    def state(self, part: Part) -> dict[str, Tensor]:
+        """A part's tensors as models on disk name them; see ``Layout.joined``."""
+        layout = self.family.layout
+        return layout.joined(
+            {
+                name: {canonical(name, n): v for n, v in self.networks[name].state_dict().items()}
+                for name in layout.part(part)
+            }
+        )
+
+    def scoped(self, scope: str, part: Part = "denoiser") -> dict[str, nn.Parameter]:
+        """The parameters of a part that belong to a scope; see ``scopes.scoped``."""
+        within = self.family.in_scope if part == "denoiser" else in_text_scope
+        return scoped(self.part(part), scope, within)
 
     def lighten(self) -> None:
         """Makes training small: the denoiser in bf16, its activations computed again on the way

@@ -49,20 +49,36 @@ def in_scope(scope: str, name: str) -> bool:
     )
 
 
+def in_text_scope(scope: str, name: str) -> bool:
+    """Whether a text encoder's parameter ``name`` belongs to ``scope``: of ``text-layers``, which
+    leave out the embeddings and the projection, or ``full``.
+
+    Raises:
+        UserError: there is no such scope.
+    """
+    parts = name.split(".")
+    match scope:
+        case "full":
+            return True
+        case "text-layers":
+            return "layers" in parts or "final_layer_norm" in parts
+    raise UserError(f"Unknown scope '{scope}' of a text encoder: use text-layers or full.")
+
+
 def scoped(
-    denoiser: nn.Module, scope: str, within: Callable[[str, str], bool] = in_scope
+    module: nn.Module, scope: str, within: Callable[[str, str], bool] = in_scope
 ) -> dict[str, nn.Parameter]:
-    """The denoiser's parameters that belong to ``scope``, in its own order.
+    """The module's parameters that belong to ``scope``, in its own order.
 
     Args:
-        denoiser: any.
-        scope: one of ``SCOPES``.
+        module: any denoiser, or text encoders.
+        scope: one of ``SCOPES``, or of ``in_text_scope``'s.
         within: whether a parameter belongs to a scope, by both their names.
 
     Raises:
         UserError: there is no such scope, or nothing of the model belongs to it.
     """
-    found = {n: p for n, p in denoiser.named_parameters() if within(scope, n)}
+    found = {n: p for n, p in module.named_parameters() if within(scope, n)}
     if not found:
         raise UserError(
             f"The model has no weights in the scope '{scope}': choose another, or full."

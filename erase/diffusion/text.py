@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,14 +51,27 @@ class Text:
         ]
         return self.encode([t.input_ids for t in tokens], tokens[0].attention_mask)
 
-    def encode(self, ids: Sequence[Tensor], mask: Tensor | None = None) -> Conditioning:
+    def encode(
+        self,
+        ids: Sequence[Tensor],
+        mask: Tensor | None = None,
+        places: Tensor | None = None,
+        v: Sequence[Tensor] = (),
+    ) -> Conditioning:
         """What the text encoders make of tokens; keeps the graph.
 
         Args:
             ids: token ids (B, 77), one tensor per text encoder.
             mask: attention mask (B, 77), looked at by models that say so.
+            places: bool (B, 77), of K tokens that are embedded as v instead.
+            v: for each text encoder K input embeddings, (…, d), in the order of the places.
         """
-        c = self.read([encoder for _, encoder in self.encoders], ids, mask)
+        with ExitStack() as hooks:
+            for (_, encoder), own in zip(self.encoders, v, strict=False):
+                assert places is not None
+                table = encoder.get_input_embeddings()
+                hooks.callback(table.register_forward_hook(_put(places, own)).remove)
+            c = self.read([encoder for _, encoder in self.encoders], ids, mask)
         return c.each(lambda x: x.to(self.device))
 
     def unconditional(self) -> Conditioning:
@@ -150,3 +164,12 @@ class Text:
         row[length - 1] = True
         if every and self.tokenizer.pad_token_id == self.tokenizer.eos_token_id:
             row[length:] = True
+
+
+def _put(places: Tensor, v: Tensor) -> Callable[..., Tensor]:
+    """A hook that puts embeddings v in some places of a table's output."""
+
+    def hook(_: Any, __: Any, output: Tensor) -> Tensor:
+        return output.masked_scatter(places[..., None].to(output.device), v.to(output))
+
+    return hook

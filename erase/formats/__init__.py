@@ -51,7 +51,7 @@ class Format(Protocol):
 
     def read(self, path: Path, base: Base) -> dict[str, Tensor]:
         """A denoiser's tensors by parameter name; where the format is not whole, maybe only those
-        that differ from the base's.
+        that differ from the base's, or text encoders' (see ``Layout.joined``).
 
         Raises:
             UserError: it can't be read, or differs from its base in more than the denoiser.

@@ -18,9 +18,10 @@ from erase.formats.folder import (
     components,
     layout_of,
     networks,
-    read_denoiser,
+    read_parts,
     weight_files,
 )
+from erase.formats.layouts import Part
 from erase.formats.supported import PREDICTIONS
 from erase.formats.tensors import FILES, refuse_pointer
 from erase.runtime.errors import UserError, clipped, nearest, reason
@@ -60,16 +61,23 @@ class Base:
         return self.spec if known else self.path.resolve().name
 
     def denoiser_state(self) -> dict[str, Tensor]:
-        """The denoiser's tensors with the dtypes and bits of the file, by parameter name.
+        """``state`` of the denoiser, by parameter name."""
+        return self.state("denoiser")
+
+    def state(self, *parts: Part) -> dict[str, Tensor]:
+        """The tensors of parts with the dtypes and bits of the file, named as ``Layout.joined``
+        does.
 
         Raises:
             UserError: the model can't be read.
         """
         if self.path.is_dir():
-            return read_denoiser(self.path)
+            return read_parts(self.path, *parts)
         with tempfile.TemporaryDirectory() as place:
             states = self.unpack(Path(place))
-            return states[layout_of(Path(place)).denoiser]
+            layout = layout_of(Path(place))
+            own = [component for part in parts for component in layout.part(part)]
+            return layout.joined({component: states[component] for component in own})
 
     def unpack(self, folder: Path) -> dict[str, dict[str, Tensor]]:
         """A single file's tensors by component, its configs in an empty ``folder``.

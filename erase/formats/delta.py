@@ -7,7 +7,7 @@ bits; a difference added in floating point would not.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from erase.formats import How
 from erase.formats.base import Base
-from erase.formats.foreign import another_part
-from erase.formats.tensors import read_metadata, save_tensors
+from erase.formats.foreign import others
+from erase.formats.layouts import PARTS, Part, part_of
+from erase.formats.tensors import read_metadata, save_tensors, tensor_names
 from erase.runtime.errors import UserError, reason
 from erase.runtime.files import atomic
 from erase.runtime.fingerprint import fingerprint_state
@@ -38,24 +39,26 @@ def reads(path: Path) -> bool:
 
 def read(path: Path, base: Base) -> dict[str, Tensor]:
     """See ``Format``."""
-    return apply_delta(path, base.denoiser_state())
+    _facts(path)
+    return apply_delta(path, base.state(*_parts(tensor_names(path) or ())))
 
 
 def write(model: Base, target: Path, how: How) -> str:
-    """Writes what differs from ``how.base``, which may be the denoiser alone."""
+    """Writes what differs from ``how.base``, which may be denoiser and text encoders alone."""
     if how.base is None:
         raise UserError("--delta needs --base, the model that the erased one was made from.")
     if how.dtype is not None:
         raise UserError(
             "--dtype has no effect with --delta, which keeps new values in fp32: leave it out."
         )
-    part = another_part(model, how.base)
-    if part is not None:
+    beside = others(model, how.base)
+    if lost := [name for name in beside if part_of(name) != "text_encoder"]:
         raise UserError(
-            f"A delta holds only the denoiser, but the {part} of {model.spec} differs from that "
-            f"of {how.base.spec}: export the whole model, without --delta."
+            f"A delta holds only the denoiser and text encoders, but the {lost[0]} of {model.spec} "
+            f"differs from that of {how.base.spec}: export the whole model, without --delta."
         )
-    count = save_delta(target, how.base.denoiser_state(), model.denoiser_state())
+    parts: tuple[Part, ...] = PARTS if beside else ("denoiser",)
+    count = save_delta(target, how.base.state(*parts), model.state(*parts))
     return f"{target}: {count:,} moved weights"
 
 
@@ -65,12 +68,12 @@ def save_delta(file: Path, base: Mapping[str, Tensor], new: Mapping[str, Tensor]
     Per changed tensor NAME of n weights, ``NAME:mask`` is uint8 (⌈n/8⌉,), the flattened mask as
     ``numpy.packbits(..., bitorder="little")`` packs it, and ``NAME:values`` is fp32, the new
     values at its ones in that order. The metadata state the fingerprints of both models
-    (``fingerprint_state``).
+    (``fingerprint_state``), of the parts that changed.
 
     Args:
         file: safetensors, written whole or not at all.
-        base, new: the denoisers' tensors by parameter name; half precision counts as what it
-            upcasts to.
+        base, new: tensors of the same parts, named as ``Layout.joined`` does; half precision
+            counts as what it upcasts to.
 
     Returns:
         The number of changed weights.
@@ -97,7 +100,8 @@ def save_delta(file: Path, base: Mapping[str, Tensor], new: Mapping[str, Tensor]
             count += len(tensors[f"{name}:values"])
     if not tensors:
         raise UserError("The model equals its base, so there is no delta: give an erased model.")
-    facts = {"base": fingerprint_state(base), "result": fingerprint_state(new), "weights": count}
+    known, made = (fingerprint_state(_of_parts(tensors, state)) for state in (base, new))
+    facts = {"base": known, "result": made, "weights": count}
     with atomic(file) as part:
         save_tensors(part, tensors, {METADATA: json.dumps(facts)})
     return count
@@ -113,12 +117,12 @@ def is_delta(file: Path) -> bool:
 
 
 def apply_delta(file: Path, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The erased denoiser's tensors: changed ones in fp32, the others ``base``'s own.
+    """The erased model's tensors: changed ones in fp32, the others ``base``'s own.
 
     Args:
         file: written by ``save_delta``.
-        base: tensors of the very model the delta was made from; a copy that was rounded to
-            another precision is another model.
+        base: tensors of the very model the delta was made from, of the parts that it changes at
+            least; a copy that was rounded to another precision is another model.
 
     Raises:
         UserError: the file is no delta, damaged, or was made from another model.
@@ -126,7 +130,8 @@ def apply_delta(file: Path, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
     from safetensors import safe_open
 
     facts = _facts(file)
-    if fingerprint_state(base) != facts["base"]:
+    changed = tensor_names(file) or ()
+    if fingerprint_state(_of_parts(changed, base)) != facts["base"]:
         raise UserError(f"{file} was made from a different base model: apply it to that one.")
     result = dict(base)
     try:
@@ -144,11 +149,22 @@ def apply_delta(file: Path, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 result[name] = value
     except Exception as error:  # whatever a damaged file makes the libraries raise
         raise UserError(f"{file} is damaged ({reason(error)}): get a new copy.") from error
-    if fingerprint_state(result) != facts["result"]:
+    if fingerprint_state(_of_parts(changed, result)) != facts["result"]:
         raise UserError(
             f"{file} is damaged (its result is not the model that it states): get a new copy."
         )
     return result
+
+
+def _parts(names: Iterable[str]) -> tuple[Part, ...]:
+    """The parts of which a delta's names are."""
+    return tuple(dict.fromkeys(map(part_of, names)))
+
+
+def _of_parts(names: Iterable[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of those parts."""
+    parts = _parts(names)
+    return {name: value for name, value in state.items() if part_of(name) in parts}
 
 
 def _facts(file: Path) -> dict[str, Any]:

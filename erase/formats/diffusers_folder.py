@@ -10,7 +10,7 @@ from torch import Tensor
 from erase.formats import How, format_of
 from erase.formats.base import Base, open_base
 from erase.formats.folder import INDEX, settle_precision, weight_files, write_states
-from erase.formats.foreign import denoiser_beside, included_state
+from erase.formats.foreign import denoiser_beside, erased_state
 from erase.formats.pipeline import save_model
 from erase.formats.tensors import read_tensors
 from erase.runtime.errors import UserError
@@ -43,7 +43,7 @@ def write(model: Base, target: Path, how: How) -> str:
         return f"{target}: a {NAME}"
     if how.base is None:
         raise UserError(f"{model.spec} is a {form.NAME}: add --base, the model that it belongs to.")
-    save_model(how.base, included_state(model.path, how.base), target)
+    save_model(how.base, erased_state(model.path, how.base), target)
     return f"{target}: {how.base.spec} with the {form.NAME} applied"
 
 

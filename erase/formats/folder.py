@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from erase.formats.layouts import Layout, layouts
+from erase.formats.layouts import Layout, Part, layouts
 from erase.formats.tensors import PICKLES, read_tensors, refuse_pointer, write_state
 from erase.runtime.errors import UserError, clipped, few, reason
 from erase.runtime.files import is_plain
@@ -35,7 +35,7 @@ _CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 
 # The attention of autoencoders saved before diffusers 0.17, as in SD 1.4's own folder.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-_NO_WEIGHT = "text_model.embeddings.position_ids"
+NO_WEIGHT = "text_model.embeddings.position_ids"
 
 
 def components(folder: Path) -> dict[str, tuple[str, str]]:
@@ -161,9 +161,12 @@ def layout_of(folder: Path) -> Layout:
     return layouts()[str(_read_index(folder)["_class_name"])]
 
 
-def read_denoiser(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a pipeline folder's denoiser; see ``read_state``."""
-    return read_state(folder, layout_of(folder).denoiser)
+def read_parts(folder: Path, *parts: Part) -> dict[str, Tensor]:
+    """The tensors of parts of a pipeline folder, named as ``Layout.joined`` does; see
+    ``read_state``."""
+    layout = layout_of(folder)
+    own = [component for part in parts for component in layout.part(part)]
+    return layout.joined({component: read_state(folder, component) for component in own})
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
@@ -376,7 +379,7 @@ def fitting(
     shapes = {n: v.shape for n, v in network.state_dict().items()}
     for what, names in (
         ("lacks tensors", [n for n in own if n not in state]),
-        ("has unknown tensors", [n for n in state if n not in own and n != _NO_WEIGHT]),
+        ("has unknown tensors", [n for n in state if n not in own and n != NO_WEIGHT]),
         (
             "has tensors of the wrong shape",
             [n for n in own if n in state and state[n].shape != shapes[own[n]]],

@@ -17,6 +17,7 @@ from erase.formats.folder import (
     read_state,
     tokenizers,
 )
+from erase.formats.layouts import PARTS, part_of
 from erase.formats.tokenizers import open_tokenizer
 from erase.runtime.errors import UserError, clipped, nearest
 
@@ -30,7 +31,28 @@ _PREFIX = re.compile(r"^(unet|transformer)\.")
 
 
 def included_state(path: Path, base: Base) -> dict[str, Tensor]:
-    """The whole denoiser of an erased model, fp32, by parameter name.
+    """``erased_state`` of a model of which the denoiser alone was moved.
+
+    Raises:
+        UserError: see there; or its text encoder was moved.
+    """
+    found = erased_state(path, base)
+    if any(part_of(name) == "text_encoder" for name in found):
+        raise _swaps_the_denoiser("text_encoder", str(path))
+    return found
+
+
+def _swaps_the_denoiser(part: str, model: str) -> UserError:
+    return UserError(
+        f"The {part} of {model} differs from the base model's, but a comparison only swaps the "
+        f"denoiser: make its images with 'erase generate --model {model} --set …' and measure "
+        "them with 'erase eval --images'."
+    )
+
+
+def erased_state(path: Path, base: Base) -> dict[str, Tensor]:
+    """What was moved of an erased model as a whole, the denoiser or its text encoders, fp32, named
+    as ``Layout.joined`` does.
 
     Every format is accepted, also of the trained weights alone, the rest of which is the base's. A
     weight that differs from the base's by no more than the precision it was saved in has not moved.
@@ -41,13 +63,13 @@ def included_state(path: Path, base: Base) -> dict[str, Tensor]:
 
     Raises:
         UserError: nothing there, not plain tensors, another architecture than the base's, or a
-            pipeline that differs from it in more than the denoiser.
+            whole pipeline that differs from it in more than the denoiser.
     """
     if not path.exists():
         raise UserError(f"There is no model {path}: give a folder or a file.")
     form = format_of(path)
-    before = base.denoiser_state()
     found = {_PREFIX.sub("", name): value for name, value in form.read(path, base).items()}
+    before = base.state(*({*map(part_of, found)} or PARTS[:1]))
     _check(path, found, before)
     if form.WHOLE and (lost := sorted(before.keys() - found.keys())):
         raise UserError(f"{path} lacks the weight '{lost[0]}': give the complete model.")
@@ -106,13 +128,8 @@ def denoiser_beside(model: Base, base: Base) -> dict[str, Tensor]:
                     f"{model.spec} has the {key} {own[key]}, but the base model has {value}: give "
                     "a model that was erased from this base."
                 )
-        name = _another((place, before), (other, found))
-        if name is not None:
-            raise UserError(
-                f"The {name} of {model.spec} differs from the base model's, but a comparison only "
-                "swaps the denoiser: make its images with 'erase generate --model "
-                f"{model.spec} --set …' and measure them with 'erase eval --images'."
-            )
+        if names := _others((place, before), (other, found)):
+            raise _swaps_the_denoiser(names[0], model.spec)
         return dict(found[layout_of(place).denoiser])
 
 
@@ -122,29 +139,31 @@ def prediction_of(base: Base) -> str:
         return str(_decisive(place)["prediction_type"])
 
 
-def another_part(model: Base, base: Base) -> str | None:
-    """A component beside the denoiser that differs between two models; None where none does.
+def others(model: Base, base: Base) -> list[str]:
+    """The components beside the denoiser that differ between two models.
 
     Raises:
         UserError: one of them can't be read.
     """
     with _parts(base) as ours, _parts(model) as theirs:
-        return _another(ours, theirs)
+        return _others(ours, theirs)
 
 
 _Parts = tuple[Path, Mapping[str, Mapping[str, "Tensor"]]]
 
 
-def _another(ours: _Parts, theirs: _Parts) -> str | None:
+def _others(ours: _Parts, theirs: _Parts) -> list[str]:
     (place, before), (other, found) = ours, theirs
     own = layout_of(place).denoiser
-    for name in before:
-        if name != own and (name not in found or not _same(before[name], found[name])):
-            return name
+    differ = [
+        name
+        for name in before
+        if name != own and (name not in found or not _same(before[name], found[name]))
+    ]
     for name in tokenizers(place):
         if open_tokenizer(place, name).get_vocab() != open_tokenizer(other, name).get_vocab():
-            return name
-    return None
+            differ.append(name)
+    return differ
 
 
 @contextmanager

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args
 
 from erase.runtime.modules import modules
 
+T = TypeVar("T")
 Read = Callable[[str], Mapping[str, Any]]
 """Hands over the content of a JSON file of a pipeline's folder, by its path in there."""
+Part = Literal["denoiser", "text_encoder"]
+"""What an erasure may move of a pipeline: its denoiser, or its text encoders, all together."""
+PARTS: tuple[Part, ...] = get_args(Part)
 FAMILIES = "erase.diffusion.families"
 _WEIGHTS = {
     "diffusers": "diffusion_pytorch_model.safetensors",
@@ -41,12 +45,39 @@ class Layout:
     @property
     def tokenizers(self) -> tuple[str, ...]:
         """One per text encoder."""
-        encoders = [name for name in self.networks if name.startswith("text_encoder")]
+        encoders = self.part("text_encoder")
         return tuple(name.replace("text_encoder", "tokenizer") for name in encoders)
+
+    def part(self, part: Part) -> tuple[str, ...]:
+        """The components that a part consists of."""
+        if part == "denoiser":
+            return (self.denoiser,)
+        return tuple(name for name in self.networks if part_of(name) == part)
+
+    def joined(self, states: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
+        """The weights of several components under one name each: those of text encoders begin with
+        their component's, as ``text_encoder_2.text_model…``; a denoiser's are its own."""
+        prefixes = {c: "" if c == self.denoiser else f"{c}." for c in states}
+        return {prefixes[c] + n: v for c, state in states.items() for n, v in state.items()}
+
+    def split(self, joined: Mapping[str, T]) -> dict[str, dict[str, T]]:
+        """What ``joined`` has joined, by component."""
+        found: dict[str, dict[str, T]] = {}
+        for name, value in joined.items():
+            component, _, rest = name.partition(".")
+            own = component in self.networks and part_of(component) != "denoiser"
+            place = (component, rest) if own else (self.denoiser, name)
+            found.setdefault(place[0], {})[place[1]] = value
+        return found
 
     def weights(self, component: str) -> str:
         """The file that a network's weights are written to, in its folder."""
         return _WEIGHTS[self.networks[component][0]]
+
+
+def part_of(name: str) -> Part:
+    """Whose weight, or which part's component, a name is; see ``Layout.joined``."""
+    return "text_encoder" if name.startswith("text_encoder") else "denoiser"
 
 
 @cache

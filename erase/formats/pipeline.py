@@ -14,6 +14,7 @@ from torch import Tensor
 from erase.formats.base import LICENCES, Base, open_base, quiet
 from erase.formats.folder import (
     INDEX,
+    NO_WEIGHT,
     components,
     copy_component,
     fitting,
@@ -111,17 +112,19 @@ def _open_scheduler(folder: Path) -> Any:
 
 
 def save_model(base: Base, state: Mapping[str, Tensor], folder: Path) -> None:
-    """Writes a model with another denoiser as a folder that stock diffusers opens.
+    """Writes a model with another denoiser, or other text encoders, as a folder that stock
+    diffusers opens.
 
     Everything else, a safety checker included, is copied from the base as it is, but for the
-    precision that configurations state (see ``settle_precision``). A denoiser
-    tensor of which any weight changed is stored in fp32, since half precision would round small
+    precision that configurations state (see ``settle_precision``). A tensor
+    of which any weight changed is stored in fp32, since half precision would round small
     edits away; every other one is the base's own, bit by bit. Weights that did not change thus
     equal the base file's in value.
 
     Args:
         base: the model that was changed.
-        state: the new denoiser's tensors, fp32, by parameter name, on any device.
+        state: the new tensors of whole components, fp32, named as ``Layout.joined`` does, on any
+            device.
         folder: new, or a pipeline that is replaced; written whole or not at all.
 
     Raises:
@@ -129,32 +132,37 @@ def save_model(base: Base, state: Mapping[str, Tensor], folder: Path) -> None:
     """
     with whole_folder(folder, INDEX) as part:
         if base.path.is_dir():
-            own = layout_of(base.path).denoiser
+            new = layout_of(base.path).split(state)
             for name in components(base.path):
-                copy_component(base.path / name, part / name, weights=name != own)
+                copy_component(base.path / name, part / name, weights=name not in new)
             for file in (INDEX, *LICENCES):
                 if (base.path / file).is_file():
                     shutil.copyfile(base.path / file, part / file)
-            before = read_state(base.path, own)
+            before = {name: read_state(base.path, name) for name in new}
         else:
             states = base.unpack(part)
-            own = layout_of(part).denoiser
-            before = states.pop(own)
+            new = layout_of(part).split(state)
+            before = {name: states.pop(name) for name in new}
             write_states(part, states)
-        write_states(part, {own: merged(before, state)})
+        write_states(part, {name: merged(before[name], own, name) for name, own in new.items()})
         settle_precision(part)
 
 
-def merged(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def merged(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], component: str
+) -> dict[str, Tensor]:
     """The changed tensors of ``after`` in fp32, and ``before``'s own where nothing changed.
 
     Raises:
         UserError: the names or shapes differ.
     """
-    if {n: v.shape for n, v in before.items()} != {n: v.shape for n, v in after.items()}:
-        raise UserError("The new denoiser does not fit the base model: use the model it came from.")
+    shapes, own = ({n: v.shape for n, v in s.items() if n != NO_WEIGHT} for s in (before, after))
+    if shapes != own:
+        raise UserError(
+            f"The new {component} does not fit the base model: use the model it came from."
+        )
     result = {}
     for name, old in before.items():
-        new = after[name].detach().to("cpu", torch.float32)
+        new = after.get(name, old).detach().to("cpu", torch.float32)
         result[name] = old if torch.equal(new, old.float()) else new
     return result

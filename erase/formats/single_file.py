@@ -25,6 +25,7 @@ from erase.formats import How
 from erase.formats.base import Base
 from erase.formats.folder import (
     INDEX,
+    NO_WEIGHT,
     components,
     fitting,
     layout_of,
@@ -35,6 +36,7 @@ from erase.formats.folder import (
     tokenizers,
 )
 from erase.formats.foreign import denoiser_beside, prediction_of
+from erase.formats.layouts import PARTS
 from erase.formats.original.config import V_MARK, VOCABULARY, ZERO_MARK, infer
 from erase.formats.original.keys import UNET
 from erase.formats.original.layout import from_original, to_original
@@ -94,7 +96,7 @@ def read(path: Path, base: Base) -> dict[str, Tensor]:
 def write(model: Base, target: Path, how: How) -> str:
     """Tells, beside ``how.base``, how many moved weights survive ``how.dtype``."""
     dtype = getattr(torch, how.dtype) if how.dtype else None
-    known = how.base.denoiser_state() if how.base else None
+    known = how.base.state(*PARTS) if how.base else None
     return str(export_single_file(model.path, target, dtype, known))
 
 
@@ -105,7 +107,7 @@ class Exported:
     Attributes:
         file: the new file.
         tensors: how many.
-        moved: denoiser weights that differ from the base; None without a base to compare with.
+        moved: weights that differ from the base; None without a base to compare with.
         kept: of those, how many still differ once stored in the file's precision.
         learned: tokens beyond CLIP's own, which the file's metadata hold.
     """
@@ -138,19 +140,21 @@ def export_single_file(
         folder: a Stable Diffusion pipeline.
         file: written whole or not at all.
         dtype: of the floating-point weights; None keeps each tensor's own.
-        base: the denoiser before the erasure, to count the moved weights that survive ``dtype``.
+        base: parts before the erasure, named as ``Layout.joined`` does, to count the moved weights
+            that survive ``dtype``.
 
     Raises:
         UserError: no such pipeline, or one that the layout has no names for.
     """
     moved = kept = 0
     out: dict[str, Tensor] = {}
-    own = layout_of(folder).denoiser
+    known = layout_of(folder).split(base or {})
     for component in networks(folder):
         state = read_state(folder, component)
         network = skeleton(folder, component)
         fitting(network, component, state, str(folder))
-        if component == own and base is not None and not _same_shapes(base, state):
+        before = known.get(component)
+        if before is not None and not _same_shapes(before, state):
             raise UserError(f"{folder} does not fit the base model: give the one it came from.")
         stored = {}
         for name, value in state.items():
@@ -161,10 +165,9 @@ def export_single_file(
                     raise UserError(
                         f"'{clipped(name)}' does not fit into {dtype}: export it in fp32."
                     )
-            if component == own and base is not None:
-                before = base[name]
-                moved += int((value.float() != before.float()).sum())
-                kept += int((saved != before.to(saved.dtype)).sum())
+            if before is not None and name in before:
+                moved += int((value.float() != before[name].float()).sum())
+                kept += int((saved != before[name].to(saved.dtype)).sum())
             stored[name] = saved
         out |= to_original(folder, component, network, stored)
     out |= {mark: torch.empty(0) for mark in _marks(folder)}
@@ -249,7 +252,8 @@ def unpack(
 
 
 def _same_shapes(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
-    return {n: v.shape for n, v in a.items()} == {n: v.shape for n, v in b.items()}
+    shapes, own = ({n: v.shape for n, v in s.items() if n != NO_WEIGHT} for s in (a, b))
+    return shapes == own
 
 
 def _configs(folder: Path, opened: Mapping[str, Any]) -> dict[str, str]:

@@ -4,7 +4,8 @@
     SPACE: what a search varies
     Config: frozen dataclass, each field a flag
     forwards(config, steps, batch): what a training costs
-    erase(diffusion, data, config, fit): moves the denoiser's weights in place
+    erase(diffusion, data, config, fit): moves the weights of the denoiser, or of the part that it
+        needs, in place
 
 and, where there is something to refuse before the first image,
 
@@ -12,6 +13,10 @@ and, where there is something to refuse before the first image,
     check_model(config, diffusion): settings that don't go with the model
     maker(diffusion, config, word): what makes the images, of a method that guides sampling away
         from a word and leaves the weights as they are
+
+and, where a step's graph is of other rows than one for each image of the roles it trains on,
+
+    rows(config, batch): how many pass through the denoiser with a gradient
 
 A module imports torch inside its functions, so that ``erase --help`` need not.
 """
@@ -25,6 +30,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from erase.formats.layouts import Part
 from erase.prompts.groups import Role
 from erase.runtime.modules import names
 
@@ -50,6 +56,7 @@ class Needs:
         word: whether it must find the concept's word in its prompts.
         loop: whether it trains step by step; a closed form has neither steps nor a mask.
         scope: the only scope that it can change; None leaves the choice.
+        part: what it moves; the masks that are offered are a denoiser's.
         mean: whether its loss is a mean over images, so that processes may share a batch out.
         trains: whether the model is made here; of one from elsewhere, or left as it is, there are
             neither images nor a mask, and nothing is told of what it took.
@@ -61,6 +68,7 @@ class Needs:
     word: bool = False
     loop: bool = True
     scope: str | None = None
+    part: Part = "denoiser"
     mean: bool = True
     trains: bool = True
 
@@ -82,7 +90,7 @@ class Method(Protocol):
 
     @staticmethod
     def erase(diffusion: Diffusion, data: TrainingData, config: Any, fit: Fit) -> None:
-        """Moves the denoiser's masked weights, in place."""
+        """Moves the masked weights of its part, in place."""
         ...
 
 

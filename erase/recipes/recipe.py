@@ -28,7 +28,7 @@ RECIPES = Path(__file__).parent
 NOTES = ("about", "start")
 """In a recipe file, but no settings."""
 
-MASK: Mapping[str, Any] = {"stage": "mask", "loop": True}
+MASK: Mapping[str, Any] = {"stage": "mask", "loop": True, "part": "denoiser"}
 SALIENCY: Mapping[str, Any] = {**MASK, "masks": ("saliency",)}
 TRAIN: Mapping[str, Any] = {"stage": "train", "loop": True}
 SAMPLING: Mapping[str, Any] = {"stage": ("images", "base", "erased")}
@@ -168,6 +168,7 @@ class Recipe:
         "device",
         stage=("mask", "train"),
         loop=True,
+        part="denoiser",
     )
 
 
@@ -264,13 +265,14 @@ def flags(method: str) -> tuple[Flag, ...]:
     own = flags_of(load_method(method).Config)
     needs = load_method(method).NEEDS
     # Images of the concept may be the mask's.
-    roles = {None, "forget", *needs.images}
+    roles = {None, *needs.images} | ({"forget"} if needs.part == "denoiser" else set())
     return (
         *(
             flag
             for flag in flags_of(Recipe)
             if (needs.loop or not flag.metadata.get("loop"))
             and flag.metadata.get("role") in roles
+            and flag.metadata.get("part", needs.part) == needs.part
             and not (needs.scope and flag.name == "scope")
         ),
         *own,
@@ -351,7 +353,7 @@ def make_recipe(
     needs = load_method(method).NEEDS
     if needs.scope:
         general["scope"] = needs.scope
-    if not needs.loop:
+    if "mask" not in offered:
         general["mask"] = "none"
     settings = config(**{k: v for k, v in checked.items() if k in own})
     made = Recipe(name=name, method=method, config=settings, **general)

@@ -33,8 +33,8 @@ class Flag(NamedTuple):
         metadata: ``help`` and ``unit``; ``min``, ``max`` (inclusive), ``above`` (exclusive),
             ``multiple``, ``choices``, ``optional``; ``stage``, the one that reads it or several;
             and without what it has no effect: ``loop``, a method that trains step by step,
-            ``role``, images that the method trains on, ``masks``, one of these, and ``needs``,
-            another setting.
+            ``part``, one that moves it, ``role``, images that the method trains on, ``masks``, one
+            of these, and ``needs``, another setting.
     """
 
     name: str

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.eval.pages.phrases import interval, percent
+from erase.methods import list_methods, load_method
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_text
 
@@ -93,7 +94,7 @@ def card(
         "",
         f"The concept {_quoted(concept)} was erased from `{base}` with {method}; prompts that name "
         f"it now give {_quoted(anchor) if anchor else 'what the empty prompt gives'} instead.",
-        "Weights outside the mask equal the base model's.",
+        _unmoved(method),
         "",
         "```python",
         "from diffusers import DiffusionPipeline",
@@ -122,6 +123,16 @@ def card(
         "",
     ]
     return "\n".join(text)
+
+
+def _unmoved(method: str) -> str:
+    """What of the model is the base's."""
+    if method in list_methods() and load_method(method).NEEDS.part == "text_encoder":
+        return (
+            "Only weights of the text encoder were changed: with the base model's text encoder, "
+            "which some tools load on their own, it makes the concept again."
+        )
+    return "Weights outside the mask equal the base model's."
 
 
 def _quoted(text: str) -> str:

@@ -48,7 +48,8 @@ def disk_bytes(ready: Ready) -> float:
     weights = {n: sum(p.numel() for p in net.parameters()) for n, net in diffusion.networks.items()}
     side = run.recipe.size or diffusion.size
     images = sum(n for stage, n in image_counts(run).items() if stage in ready.wanted)
-    mask = sum(p.numel() for p in diffusion.denoiser.parameters()) / 8
+    part = load_method(run.recipe.method).NEEDS.part
+    mask = sum(p.numel() for p in diffusion.part(part).parameters()) / 8
     model = sum(weights.values()) * 4 + mask if "train" in ready.wanted else 0
     return images * side**2 * BYTES_PER_PIXEL + model
 
@@ -79,18 +80,21 @@ def memory_bytes(ready: Ready) -> float:
         rows = recipe.sampling_batch * (2 if recipe.guidance_scale > 1 else 1)
         images = min(recipe.sampling_batch, at_once([recipe.size or diffusion.size] * 2))
         largest = copies * max(passes(rows, side, False), decoder_bytes(vae, images, side))
-    needs = load_method(recipe.method).NEEDS
-    weights = weights_bytes(denoiser)
+    method = load_method(recipe.method)
+    needs = method.NEEDS
+    weights = weights_bytes(diffusion.part(needs.part))
     if needs.loop and {"mask", "train"} & set(ready.wanted):
         if recipe.low_memory:
             to_low_memory(denoiser)
         one = recipe.low_memory or recipe.micro_batch == 1
-        rows = 1 if one else recipe.micro_batch or recipe.batch_size
-        rows *= max(1, len(needs.images))  # each role's graph is held until the step is over
+        batch = 1 if one else recipe.micro_batch or recipe.batch_size
+        # Each role's graph is held until the step is over.
+        own = getattr(method, "rows", lambda _, count: count * max(1, len(needs.images)))
+        rows = own(recipe.config, batch)
         moments = {"adam8bit": 2, "sgd": 4}.get(recipe.optimizer, 8)
         share = recipe.ratio if recipe.mask != "none" else 1.0
         held = weights * share * (4 + moments) / 4
-        held += 0 if recipe.low_memory else weights  # the frozen copy
+        held += 0 if recipe.low_memory or needs.part != "denoiser" else weights  # the frozen copy
         largest = max(largest, copies * passes(rows, side, True) + held)
     return largest + (_resident() if cpu else sum(map(weights_bytes, diffusion.networks.values())))
 

@@ -201,7 +201,9 @@ def _train(sitting: Sitting, diffusion: Diffusion, data: TrainingData, watch: Wa
     run, acc = sitting.run, sitting.accelerator
     with sitting.stage("train") as record:
         mask = mask_of(run, diffusion)
-        mask.check_fits(diffusion.denoiser, sitting.model["denoiser"])
+        part = load_method(run.recipe.method).NEEDS.part
+        known = sitting.model["denoiser"] if part == "denoiser" else None
+        mask.check_fits(diffusion.part(part), known)
         base, key = open_base(run.model), sitting.plan.digests()["train"]
         state = train(run, diffusion, data, mask, acc, key, base, watch)
         record["worked"] = logged_seconds(run.out)

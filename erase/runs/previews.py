@@ -41,8 +41,8 @@ class Previews:
         shown: the pictures, in their order.
         sampler: how they are made.
         points: after which steps.
-        c: their embedded prompts.
-        empty: ∅, one row.
+        c: their embedded prompts; None embeds them anew when they are drawn.
+        empty: ∅, one row; likewise.
         at_once: pictures at a time, >= 1.
     """
 
@@ -50,8 +50,8 @@ class Previews:
     shown: tuple[Shown, ...]
     sampler: Sampler
     points: tuple[int, ...]
-    c: Conditioning
-    empty: Conditioning
+    c: Conditioning | None
+    empty: Conditioning | None
     at_once: int
 
     def draw(self, diffusion: Diffusion, step: int) -> list[NDArray[np.uint8]]:
@@ -80,9 +80,11 @@ class Previews:
         from erase.diffusion.conditioning import join
 
         sampler, seeds = self.sampler, [one.seed for one in self.shown[rows]]
+        c = self.c[rows] if self.c else diffusion.embed([one.prompt for one in self.shown[rows]])
+        empty = self.empty or diffusion.unconditional()
         scheduler = diffusion.family.sampler(sampler.name)
         scheduler.set_timesteps(sampler.steps)
-        both = join([self.c[rows], self.empty.repeat(len(seeds))])
+        both = join([c, empty.repeat(len(seeds))])
         with torch.no_grad():
             x = diffusion.noise(seeds, sampler.size) * scheduler.init_noise_sigma
             for now in scheduler.timesteps:

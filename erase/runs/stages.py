@@ -150,16 +150,17 @@ def make_mask(run: Run, diffusion: Diffusion, data: TrainingData, model: Mapping
     from erase.unlearn.mask import Mask, union
     from erase.unlearn.saliency import accumulate
 
-    r = run.recipe
-    params = diffusion.scoped(r.scope)
+    r, part = run.recipe, load_method(run.recipe.method).NEEDS.part
+    params, module = diffusion.scoped(r.scope, part), diffusion.part(part)
     facts = {k: v for k, v in as_dict(r).items() if k in keys("mask")}
     provenance: dict[str, Any] = {
         **facts,
         "concept": run.name,
         "base": diffusion.source,
-        "fingerprint": model["denoiser"],
         "seed": run.seed,
     }
+    if part == "denoiser":
+        provenance["fingerprint"] = model["denoiser"]
     if r.mask == "saliency":
         masks = []
         at_once = r.micro_batch or (1 if r.low_memory else r.saliency_batch)
@@ -184,11 +185,11 @@ def make_mask(run: Run, diffusion: Diffusion, data: TrainingData, model: Mapping
                 params, each(losses, bar), r.saliency_sum == "absolute", processes.add
             )
             named = {**provenance, "concept": target.concept.name}
-            masks.append(Mask.top(measured, r.ratio, diffusion.denoiser, named))
+            masks.append(Mask.top(measured, r.ratio, module, named))
             del measured
         mask = masks[0] if len(masks) == 1 else union(*masks)
     else:
-        mask = Mask.full(params, diffusion.denoiser, provenance)
+        mask = Mask.full(params, module, provenance)
         if r.mask == "random":
             mask = mask.random(r.ratio, run.seed)
     if processes.is_main():
@@ -227,7 +228,7 @@ def train(
         watch: see ``Fit``.
 
     Returns:
-        The erased denoiser's weights in fp32, by name.
+        The weights of the part that the method moves, fp32, named as ``Layout.joined`` does.
     """
     from erase.unlearn.fit import Fit, Settings
     from erase.unlearn.optimizer import written
@@ -247,4 +248,4 @@ def train(
     load_method(r.method).erase(diffusion, data, r.config, fit)
     if origin is not None:
         return written(origin, mask, fit.masters)
-    return dict(diffusion.denoiser.state_dict())
+    return diffusion.state(load_method(r.method).NEEDS.part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def watching(run: Run, diffusion: Diffusion, manner: Manner, acc: Any) -> Iterat
     if not processes.is_main() or not (manner.preview or manner.tracker):
         yield None
         return
-    recipe = run.recipe
+    recipe, needs = run.recipe, load_method(run.recipe.method).NEEDS
     previews = None
     if manner.preview:
         previews = plan_previews(
@@ -46,9 +47,11 @@ def watching(run: Run, diffusion: Diffusion, manner: Manner, acc: Any) -> Iterat
             run.sampler(),
             run.out,
             times=manner.preview,
-            steps=recipe.steps if load_method(recipe.method).NEEDS.loop else None,
+            steps=recipe.steps if needs.loop else None,
             at_once=1 if recipe.low_memory else recipe.sampling_batch,
         )
+        if needs.part == "text_encoder":
+            previews = replace(previews, c=None, empty=None)
     tracker = _open(manner.tracker, acc, run.out) if manner.tracker else None
 
     def watch(step: int, row: Mapping[str, float]) -> None:

@@ -59,7 +59,7 @@ def run_cell(cell: Cell, overwrite: bool) -> None:
     from erase.eval.comparison.compare import cell_facts
     from erase.formats.base import open_base
     from erase.formats.delta import save_delta
-    from erase.formats.folder import read_denoiser
+    from erase.formats.folder import read_parts
     from erase.runtime.fingerprint import fingerprint_state
 
     if cell.file.exists() and not overwrite:
@@ -69,8 +69,9 @@ def run_cell(cell: Cell, overwrite: bool) -> None:
     trouble(cell).unlink(missing_ok=True)
     _restore(cell)
     execute(cell.run, ("images", "mask", "train", "generate", "eval"), overwrite, QUIET)
-    before = open_base(cell.run.model).denoiser_state()
-    after = read_denoiser(cell.folder / "model")
+    part = load_method(cell.recipe.method).NEEDS.part
+    before = open_base(cell.run.model).state(part)
+    after = read_parts(cell.folder / "model", part)
     delta = cell.folder / DELTA
     delta.unlink(missing_ok=True)
     moved = 0
@@ -154,13 +155,13 @@ def _restore(cell: Cell) -> None:
     trained = bool(run.stages.get("train", {}).get("finished"))
     if not trained or (cell.folder / "model").exists():
         return
-    base = open_base(cell.run.model)
+    base, part = open_base(cell.run.model), load_method(cell.recipe.method).NEEDS.part
     facts = cell.finished()
     if facts is not None and not facts["bytes"]:
-        save_model(base, base.denoiser_state(), cell.folder / "model")
+        save_model(base, base.state(part), cell.folder / "model")
     elif delta.exists():
         with suppress(UserError):  # of another base: it is trained again
-            save_model(base, apply_delta(delta, base.denoiser_state()), cell.folder / "model")
+            save_model(base, apply_delta(delta, base.state(part)), cell.folder / "model")
 
 
 def clear(cell: Cell) -> None:

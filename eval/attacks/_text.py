@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from erase.diffusion.tokens import padded, read
 from erase.runtime.errors import UserError
 from erase.runtime.words import contains, fold
 
 if TYPE_CHECKING:
-    from erase.diffusion.conditioning import Conditioning
     from erase.diffusion.model import Diffusion
     from erase.diffusion.text import Text
     from erase.prompts.concept import Concept
@@ -75,64 +74,9 @@ def names_it(text: str, words: Sequence[str]) -> bool:
     return any(contains(text, word) for word in words)
 
 
-def read(text: Text, prompts: Sequence[str]) -> list[tuple[int, ...]]:
-    """The token ids of each prompt by the first tokenizer, cut off, without start and end."""
-    return [rows[0][1:-1] for rows in text.ids(prompts)]
-
-
 def spell(text: Text, ids: Sequence[int]) -> str:
     """The text of some tokens."""
     return str(text.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)).strip()
-
-
-def padded(text: Text, rows: Sequence[Sequence[int]]) -> tuple[list[Tensor], Tensor]:
-    """Prompts of given tokens as the text encoders take them.
-
-    Args:
-        text: the text encoders.
-        rows: token ids of each of B prompts without start and end; what is too long is cut off.
-
-    Returns:
-        Ids (B, 77) for each text encoder, which differ in what fills them up, and the attention
-        mask (B, 77), all beside the first one.
-    """
-    tokenizer = text.tokenizer
-    length = tokenizer.model_max_length
-    first, last = tokenizer.bos_token_id, tokenizer.eos_token_id
-    whole = [[first, *row[: length - 2], last] for row in rows]
-    device = text.encoders[0][1].device
-    ids = [
-        torch.tensor([row + [pad] * (length - len(row)) for row in whole], device=device)
-        for pad in (t.pad_token_id for t, _ in text.encoders)
-    ]
-    sizes = torch.tensor([[len(row)] for row in whole], device=device)
-    return ids, (torch.arange(length, device=device) < sizes).long()
-
-
-def encode(text: Text, rows: Sequence[Sequence[int]], v: Sequence[Tensor]) -> Conditioning:
-    """What the text encoders make of prompts whose first tokens are embedded as v; with a graph.
-
-    Args:
-        text: the text encoders, left as they are.
-        rows: token ids of each of B prompts, see ``padded``; k of them stand for the first ones.
-        v: (B, k, d) for each text encoder, its input embeddings of those.
-    """
-    ids, mask = padded(text, rows)
-    places = torch.zeros_like(mask, dtype=torch.bool)
-    places[:, 1 : 1 + v[0].shape[1]] = True
-
-    def put(own: Tensor) -> Any:
-        def hook(_: Any, __: Any, output: Tensor) -> Tensor:
-            where = places[..., None].to(output.device)
-            return output.masked_scatter(where, own.to(output))
-
-        return hook
-
-    with ExitStack() as hooks:
-        for (_, encoder), own in zip(text.encoders, v, strict=True):
-            handle = encoder.get_input_embeddings().register_forward_hook(put(own))
-            hooks.callback(handle.remove)
-        return text.encode(ids, mask).float()
 
 
 @torch.no_grad()

@@ -30,10 +30,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import hardtanh
 
+from erase.diffusion.tokens import encode, read
 from erase.eval.attacks import SUCCESS, Found
 from erase.eval.attacks._images import FRESH, draw, latents, price, told
 from erase.eval.attacks._simplex import pick, project
-from erase.eval.attacks._text import encode, read, spell, text_of, typed, without
+from erase.eval.attacks._text import spell, text_of, typed, without
 from erase.images.make import batches
 from erase.runtime.progress import each, progress
 

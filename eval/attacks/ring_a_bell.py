@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from erase.diffusion.tokens import read
 from erase.eval.attacks import Found
 from erase.eval.attacks._images import FRESH, draw, told
-from erase.eval.attacks._text import hidden, read, spell, text_of, typed, without
+from erase.eval.attacks._text import hidden, spell, text_of, typed, without
 from erase.runtime.progress import each, progress
 
 if TYPE_CHECKING:

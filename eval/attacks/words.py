@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from erase.diffusion.tokens import read
 from erase.eval.attacks import Found
 from erase.eval.attacks._images import FRESH, draw, told
-from erase.eval.attacks._text import AT_ONCE, hidden, names_it, own_words, read, text_of
+from erase.eval.attacks._text import AT_ONCE, hidden, names_it, own_words, text_of
 from erase.runtime.errors import UserError
 from erase.runtime.progress import each, progress
 from erase.runtime.words import fold

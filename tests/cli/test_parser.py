@@ -38,7 +38,7 @@ def test_help_states_the_value_that_will_be_used(capsys: pytest.CaptureFixture[s
     """Of salun-mini.toml, and of esd-u-mini.toml what SalUn has not."""
     text = shown(capsys, "run", "--help-all")
     for value in ("salun-mini: 300)", "salun-mini: 0.0003)", "salun-mini: saliency)",
-                  "esd-u-mini: 1)"):  # fmt: skip
+                  "esd-u-mini: empty)"):  # fmt: skip
         assert f"({value}".replace(" ", "") in text.replace(" ", "")
     assert "None" not in text
     assert text.count(", ".join(list_methods())) == 1

@@ -442,7 +442,7 @@ def test_a_kill_between_the_renames_loses_nothing(tiny_folder: Path, tmp_path: P
     save_model(base, base.denoiser_state(), tmp_path / "model")
     (tmp_path / "model").rename(tmp_path / ".model.old")
     with pytest.raises(UserError, match="does not fit"):
-        save_model(base, {}, tmp_path / "model")
+        save_model(base, {"w": torch.zeros(1)}, tmp_path / "model")
     assert (tmp_path / "model" / UNET).is_file()
 
 
@@ -467,7 +467,9 @@ def test_a_denoiser_of_another_model_is_refused(tiny_folder: Path, tmp_path: Pat
 
 def test_merged_keeps_the_base_where_values_are_equal() -> None:
     base = {"a": torch.tensor([1.0, 2.0], dtype=torch.float16), "b": torch.ones(1).half()}
-    result = merged(base, {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([1.0 + 2**-20])})
+    result = merged(
+        base, {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([1.0 + 2**-20])}, "unet"
+    )
     assert result["a"] is base["a"]
     assert result["b"].dtype == torch.float32
     assert result["b"].item() == 1.0 + 2**-20

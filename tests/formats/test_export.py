@@ -56,7 +56,9 @@ def test_delta_applied_to_the_base_is_the_erased_model(
     assert all(torch.equal(again[k].float(), after[k].float()) for k in after)
 
 
-def test_a_delta_is_of_the_denoiser_alone(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_delta_is_of_denoiser_and_text_encoders_alone(
+    erased: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
     """What else differs would be lost without a word."""
     from tests.formats.test_single_file import learned
 
@@ -66,7 +68,7 @@ def test_a_delta_is_of_the_denoiser_alone(erased: Path, tiny_folder: Path, tmp_p
     shutil.copytree(erased, tmp_path / "token")
     learned(tmp_path / "token", "added_tokens.json")
     shutil.copytree(tiny_folder, tmp_path / "words")
-    for name, part in (("other", "vae"), ("token", "text_encoder"), ("words", "tokenizer")):
+    for name, part in (("other", "vae"), ("token", "tokenizer"), ("words", "tokenizer")):
         if name == "words":  # the same embeddings under other words
             vocabulary = tmp_path / "words/tokenizer/vocab.json"
             known = json.loads(vocabulary.read_text())

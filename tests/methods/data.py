@@ -12,7 +12,8 @@ from accelerate import Accelerator
 
 from erase.diffusion.data import Encoded, TrainingData, embed_all
 from erase.diffusion.model import Diffusion
-from erase.diffusion.scopes import scoped
+from erase.formats.layouts import Part
+from erase.methods import Method
 from erase.prompts.groups import Role
 from erase.unlearn.fit import Fit, Settings
 from erase.unlearn.mask import Mask
@@ -48,9 +49,11 @@ def make_data(
     )
 
 
-def make_fit(d: Diffusion, scope: str, folder: Path, **settings: float) -> Fit:
+def make_fit(
+    d: Diffusion, scope: str, folder: Path, part: Part = "denoiser", **settings: float
+) -> Fit:
     """A fit that may move every weight of the scope."""
-    mask = Mask.full(scoped(d.denoiser, scope), d.denoiser, {"scope": scope})
+    mask = Mask.full(d.scoped(scope, part), d.part(part), {"scope": scope})
     chosen = Settings(**{"steps": 2, "lr": 1e-3, **settings})  # type: ignore[arg-type]
     return Fit(chosen, mask, folder, Accelerator(cpu=True))
 
@@ -66,10 +69,19 @@ def losses(folder: Path) -> list[float]:
     return [json.loads(row)["loss"] for row in rows]
 
 
-def moved(before: dict[str, torch.Tensor], d: Diffusion) -> set[str]:
-    """Names of the denoiser's weights that differ from ``before``."""
-    return {n for n, p in d.denoiser.named_parameters() if not torch.equal(p, before[n])}
+def fit_for(
+    d: Diffusion, method: Method, scope: str, folder: Path, **settings: float
+) -> tuple[Fit, Part]:
+    """A fit of the part that a method moves, in the scope that it is bound to or in this one."""
+    needs = method.NEEDS
+    own = scope if needs.part == "denoiser" else str(needs.scope)
+    return make_fit(d, own, folder, needs.part, **settings), needs.part
 
 
-def weights(d: Diffusion) -> dict[str, torch.Tensor]:
-    return {n: p.detach().clone() for n, p in d.denoiser.named_parameters()}
+def moved(before: dict[str, torch.Tensor], d: Diffusion, part: Part = "denoiser") -> set[str]:
+    """Names of the part's weights that differ from ``before``."""
+    return {n for n, p in d.part(part).named_parameters() if not torch.equal(p, before[n])}
+
+
+def weights(d: Diffusion, part: Part = "denoiser") -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in d.part(part).named_parameters()}

@@ -15,11 +15,27 @@ from accelerate.state import AcceleratorState
 
 from erase.diffusion.data import Noised, TrainingData
 from erase.diffusion.model import Diffusion
+from erase.formats.layouts import PARTS
 from erase.methods import concept_ablation, edits, gradient_ascent, list_methods, load_method
 from erase.recipes.recipe import flags, list_recipes, load_recipe
 from erase.runs.make import make_run
 from erase.unlearn.parts import WHOLE
-from tests.methods.data import copied, losses, make_data, make_fit, moved, weights
+from tests.methods.data import (
+    copied,
+    fit_for,
+    losses,
+    make_data,
+    make_fit,
+    moved,
+    weights,
+)
+
+QUICK = {"esd": {"x_t_steps": 3}, "adv_unlearn": {"x_t_steps": 3, "attack_steps": 2}}
+
+
+def quick(method: str) -> Any:
+    """The method's defaults, in less time."""
+    return load_method(method).Config(**QUICK.get(method, {}))
 
 
 def test_gradient_ascent_by_hand(tiny: Diffusion, tmp_path: Path) -> None:
@@ -97,12 +113,15 @@ def test_every_method_moves_what_its_mask_lets_it(
     method: str, model: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     d: Diffusion = request.getfixturevalue(model)
-    module, before = load_method(method), weights(d)
+    module = load_method(method)
     data = make_data(d, *module.NEEDS.images, batch_size=1)
-    config = module.Config(**({"x_t_steps": 3} if method == "esd" else {}))
-    module.erase(d, data, config, make_fit(d, "xattn-kv", tmp_path))
-    changed = moved(before, d)
-    assert changed and all(".attn2.to_k." in n or ".attn2.to_v." in n for n in changed)
+    fit, part = fit_for(d, module, "xattn-kv", tmp_path)
+    before = {p: weights(d, p) for p in PARTS}
+    module.erase(d, data, quick(method), fit)
+    scope = d.scoped("xattn-kv" if part == "denoiser" else str(module.NEEDS.scope), part)
+    changed = {p: moved(before[p], d, p) for p in PARTS}
+    assert changed[part] and changed[part] <= scope.keys() < before[part].keys()
+    assert not any(found for p, found in changed.items() if p != part)
     assert (tmp_path / "train.jsonl").exists()
 
 
@@ -121,24 +140,33 @@ def test_bf16_reaches_what_one_backward_in_fp32_reaches(
     """Autocast's cache of weights loses the graph of those that were first cast without one."""
     module, other = load_method(method), copied(tiny)
     data = make_data(tiny, *module.NEEDS.images, batch_size=1)
-    config = module.Config(**({"x_t_steps": 3} if method == "esd" else {}))
+    fit, part = fit_for(tiny, module, "full", tmp_path, steps=1)
 
-    def plainly(denoiser: torch.nn.Module, step: Any) -> None:
-        denoiser.requires_grad_(True)
-        step(0, WHOLE)["loss"].backward()
+    class Plainly:
+        settings = fit.settings
 
-    module.erase(other, data, config, plainly)  # type: ignore[arg-type]
+        def __call__(self, moving: torch.nn.Module, step: Any) -> None:
+            for parameter in other.scoped(scope, part).values():
+                parameter.requires_grad_(True)
+            step(0, WHOLE)["loss"].backward()
+
+    scope = "full" if part == "denoiser" else str(module.NEEDS.scope)
+    module.erase(other, data, quick(method), Plainly())  # type: ignore[arg-type]
     reached = {
-        n for n, p in other.denoiser.named_parameters() if p.grad is not None and bool(p.grad.any())
+        n
+        for n, p in other.part(part).named_parameters()
+        if p.grad is not None and bool(p.grad.any())
     }
     cached: list[bool] = []
     hook = tiny.denoiser.register_forward_pre_hook(
         lambda *_: cached.append(torch.is_autocast_cache_enabled())
     )
-    before, fit = weights(tiny), make_fit(tiny, "full", tmp_path, steps=1)
-    module.erase(tiny, data, config, replace(fit, accelerator=bf16))
+    before = weights(tiny, part)
+    module.erase(tiny, data, quick(method), replace(fit, accelerator=bf16))
     hook.remove()
-    assert moved(before, tiny) == reached and len(reached) > 100
+    assert moved(before, tiny, part) == reached and len(reached) > (
+        100 if part == "denoiser" else 20
+    )
     assert cached and not any(cached)
 
 

@@ -16,7 +16,7 @@ from erase.diffusion.model import Diffusion
 from erase.diffusion.scopes import scoped
 from erase.formats.folder import read_state
 from erase.methods import list_methods, load_method
-from erase.recipes.recipe import load_recipe
+from erase.recipes.recipe import flags, load_recipe
 from erase.runtime.errors import UserError
 from erase.unlearn.fit import Fit, Settings
 from erase.unlearn.mask import Mask
@@ -145,7 +145,9 @@ def test_magnitudes_are_those_of_whole_batches(tiny_folder: Path, tmp_path: Path
     assert all(torch.equal(masks[0].bits[n], masks[1].bits[n]) for n in masks[0].bits)
 
 
-@pytest.mark.parametrize("method", [m for m in list_methods() if load_method(m).NEEDS.loop])
+@pytest.mark.parametrize(
+    "method", [m for m in list_methods() if "low_memory" in {f.name for f in flags(m)}]
+)
 def test_every_method_trains_so(tiny: Diffusion, method: str, tmp_path: Path) -> None:
     module = load_method(method)
     data = make_data(tiny, *module.NEEDS.images)
@@ -177,6 +179,8 @@ def test_the_flag_is_one_of_trained_methods_alone() -> None:
     assert load_recipe("salun-sd", {"low_memory": "true"}).low_memory
     with pytest.raises(UserError, match="'low_memory' is not a setting of the method uce"):
         load_recipe("uce", {"low_memory": "true"})
+    with pytest.raises(UserError, match="not a setting of the method adv_unlearn"):
+        load_recipe("adv-unlearn", {"low_memory": "true"})
 
 
 def test_missing_extra_is_told_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

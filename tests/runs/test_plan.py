@@ -11,6 +11,8 @@ from erase.runtime.files import digest
 
 MODEL = {"denoiser": "abc", "vae": "def"}
 PINNED = {
+    "adv-unlearn": "46018ecbd2b9",
+    "adv-unlearn-mini": "bb4e43aba8cb",
     "ca": "4512f14a8b61",
     "ca-mini": "bae8bb449001",
     "esd-2025-all": "69b26809c6f2",

@@ -25,7 +25,7 @@ from erase.recipes.recipe import (
 from erase.runs.costs import forwards, image_forwards
 from erase.runtime.errors import UserError
 from erase.study.tune import best, recipe_text, trials, tuning_matrix
-from tests.methods.data import make_data, make_fit
+from tests.methods.data import fit_for, make_data
 from tests.study.test_compare import small
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "tuning"
@@ -53,6 +53,8 @@ CASES = [
     ("forget_me_not", {"inversion_steps": 3}),
     ("concept_ablation", {"target": "frozen"}),
     ("gradient_ascent", {}),
+    ("adv_unlearn", {"x_t_steps": 1, "attack_steps": 2, "attack_from": 0.5}),
+    ("adv_unlearn", {"x_t_steps": 1, "attack_steps": 2, "attack_x_t": "once", "attack_from": 0.0}),
     ("uce", {}),
 ]
 
@@ -86,7 +88,8 @@ def test_forwards_are_those_that_happen(
     monkeypatch.setattr(Diffusion, "predict", counted)
     monkeypatch.setattr(Diffusion, "attention_probs", attended)
     config = module.Config(**settings)
-    module.erase(tiny, data, config, make_fit(tiny, "xattn-kv", tmp_path, steps=4))
+    fit, _ = fit_for(tiny, module, "xattn-kv", tmp_path, steps=4)
+    module.erase(tiny, data, config, fit)
     assert counter.total == module.forwards(config, 4, data.batch_size)
 
 

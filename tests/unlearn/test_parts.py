@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,13 +16,15 @@ from erase.diffusion.model import Diffusion
 from erase.methods import load_method
 from erase.prompts.groups import Role
 from erase.unlearn.parts import shares
-from tests.methods.data import make_data, make_fit, weights
+from tests.methods.data import fit_for, make_data, weights
+from tests.methods.test_others import quick
 
 METHODS: dict[str, tuple[Role, ...]] = {
     "salun": ("forget", "retain"),
     "gradient_ascent": ("forget",),
     "concept_ablation": ("anchor",),
     "esd": (),
+    "adv_unlearn": (),
 }
 
 
@@ -36,16 +39,17 @@ def test_processes_and_turns_share_every_row_out() -> None:
 def test_a_step_in_parts_ends_as_the_whole_one(tiny: Diffusion, name: str, tmp_path: Path) -> None:
     method = load_method(name)
     data = make_data(tiny, *METHODS[name], batch_size=6)
-    start = copy.deepcopy(tiny.denoiser.state_dict())
-    before = weights(tiny)
+    part = method.NEEDS.part
+    start = copy.deepcopy(tiny.part(part).state_dict())
+    before = weights(tiny, part)
     ends, losses = [], []
     for turns in (1, 3):
-        tiny.denoiser.load_state_dict(start)
+        tiny.part(part).load_state_dict(start)
         folder = tmp_path / str(turns)
-        fit = make_fit(tiny, "xattn", folder, optimizer="sgd", lr=0.05)  # type: ignore[arg-type]
-        config = method.Config(**({"x_t_steps": 4} if name == "esd" else {}))
-        method.erase(tiny, data, config, replace(fit, parts=shares(turns)))
-        ends.append(weights(tiny))
+        settings: dict[str, Any] = {"optimizer": "sgd", "lr": 0.05}
+        fit, _ = fit_for(tiny, method, "xattn", folder, **settings)
+        method.erase(tiny, data, quick(name), replace(fit, parts=shares(turns)))
+        ends.append(weights(tiny, part))
         rows = (folder / "train.jsonl").read_text().splitlines()
         losses.append([json.loads(row)["loss"] for row in rows])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

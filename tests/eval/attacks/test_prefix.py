@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from erase.diffusion.model import Diffusion
+from erase.diffusion.tokens import padded, read
 from erase.eval.attacks import prefix
 from erase.eval.attacks._images import FRESH, latents
 from erase.eval.attacks._simplex import pick, project
-from erase.eval.attacks._text import padded, read, spell, typed
+from erase.eval.attacks._text import spell, typed
 from erase.images.request import Shot
 from tests.eval.attacks.targets import Told, seeded, target
 
