@@ -105,8 +105,9 @@ def invert(diffusion: Diffusion, data: TrainingData, search: Search) -> Inversio
     Raises:
         UserError: a prompt without the word, or too long with the learnt tokens.
     """
-    own = diffusion.text.tokenizer(data.words[0], add_special_tokens=False).input_ids
-    slots = slots_of(diffusion, [c for c, _ in data.pairs], own, search.tokens)
+    word = data.words[0]
+    slots = slots_of(diffusion, [c for c, _ in data.pairs], word, search.tokens)
+    own = diffusion.text.tokenizer(word, add_special_tokens=False).input_ids
     learnt = _starts(tables(diffusion), own, search, data.seed)
     decay = 0.01 if search.weight_decay is None else search.weight_decay
     optimizer = torch.optim.AdamW(learnt, lr=search.lr, weight_decay=decay)
@@ -153,15 +154,16 @@ def _starts(
     return [v.requires_grad_(True) for v in learnt]
 
 
-def slots_of(diffusion: Diffusion, prompts: Sequence[str], own: Sequence[int], count: int) -> Slots:
-    """Prompts with ``count`` embeddings in the place of the word whose token ids are ``own``.
+def slots_of(diffusion: Diffusion, prompts: Sequence[str], word: str, count: int) -> Slots:
+    """Prompts with ``count`` embeddings in the place of a word.
 
     Raises:
         UserError: a prompt without the word, or too long with so many.
     """
     tokenizer = diffusion.text.tokenizer
     length = tokenizer.model_max_length
-    diffusion.token_positions(prompts, tokenizer.decode(own))  # refuses prompts without the word
+    diffusion.token_positions(prompts, word)  # refuses prompts without it
+    own = tokenizer(word, add_special_tokens=False).input_ids
     pads = [t.pad_token_id for t, _ in diffusion.text.encoders]
     ids = [torch.full((len(prompts), length), pad) for pad in pads]
     places = torch.zeros(len(prompts), length, dtype=torch.bool)

@@ -14,6 +14,9 @@ and, where there is something to refuse before the first image,
     maker(diffusion, config, word): what makes the images, of a method that guides sampling away
         from a word and leaves the weights as they are
 
+    found(diffusion, data, config): further embedded prompts of the concept, as many rows as ``c``,
+        over which the saliency is summed as well
+
 and, where a step's graph is of other rows than one for each image of the roles it trains on,
 
     rows(config, batch): how many pass through the denoiser with a gradient

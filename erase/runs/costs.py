@@ -22,7 +22,8 @@ def mask_forwards(recipe: Recipe) -> float:
     """Forwards of the saliency pass; 0 for the other masks."""
     if recipe.mask != "saliency":
         return 0.0
-    return 3.0 * recipe.forget_images * (2 if recipe.saliency_guidance else 1)
+    passes = 2 if hasattr(load_method(recipe.method), "found") else 1
+    return passes * 3.0 * recipe.forget_images * (2 if recipe.saliency_guidance else 1)
 
 
 def training_forwards(recipe: Recipe, steps: int) -> float:

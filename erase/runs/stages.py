@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +152,8 @@ def make_mask(run: Run, diffusion: Diffusion, data: TrainingData, model: Mapping
     from erase.unlearn.mask import Mask, union
     from erase.unlearn.saliency import accumulate
 
-    r, part = run.recipe, load_method(run.recipe.method).NEEDS.part
+    r, method = run.recipe, load_method(run.recipe.method)
+    part = method.NEEDS.part
     params, module = diffusion.scoped(r.scope, part), diffusion.part(part)
     facts = {k: v for k, v in as_dict(r).items() if k in keys("mask")}
     provenance: dict[str, Any] = {
@@ -167,19 +170,25 @@ def make_mask(run: Run, diffusion: Diffusion, data: TrainingData, model: Mapping
         # The magnitude of a batch's gradient is not that of its parts.
         whole = r.saliency_sum == "absolute" or at_once > r.saliency_batch
         at_once = r.saliency_batch if whole else at_once
+        asked = [data]
+        if found := getattr(method, "found", None):
+            asked.append(replace(data, c=found(diffusion, data, r.config)))
         for number, target in enumerate(run.targets):
-            losses = saliency_losses(
-                diffusion,
-                data,
-                w=r.saliency_guidance,
-                batch=r.saliency_batch,
-                seed=run.seed,
-                concept=number,
-                concepts=len(run.targets),
-                at_once=at_once,
+            losses = chain.from_iterable(
+                saliency_losses(
+                    diffusion,
+                    own,
+                    w=r.saliency_guidance,
+                    batch=r.saliency_batch,
+                    seed=run.seed,
+                    concept=number,
+                    concepts=len(run.targets),
+                    at_once=at_once,
+                )
+                for own in asked
             )
             images = len(data.images["forget"].prompt) // len(run.targets)
-            parts = -(-images // at_once)
+            parts = len(asked) * -(-images // at_once)
             bar = progress("saliency", -(-parts // processes.count()), "part")
             measured = accumulate(
                 params, each(losses, bar), r.saliency_sum == "absolute", processes.add

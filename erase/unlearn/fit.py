@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,20 @@ Step = Callable[[int, slice], Mapping[str, Tensor]]
 those rows; ``loss`` is minimised."""
 Watch = Callable[[int, Mapping[str, float]], None]
 """Told the steps done so far and what the last one logged."""
+
+
+class Beside(Protocol):
+    """What learns in the same steps as the weights, with an optimizer of its own."""
+
+    def update(self, index: int) -> None:
+        """Moves, after the weights, by what step ``index`` has left."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the steps to come depend on: tensors, numbers and text."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -102,8 +116,13 @@ class Fit:
     draws: tuple[int | str, ...] | None = None
     title: str = "train"
 
-    def __call__(self, module: nn.Module, step: Step) -> None:
+    def __call__(self, module: nn.Module, step: Step, beside: Beside | None = None) -> None:
         """Trains in place, from the last checkpoint where there is one.
+
+        Args:
+            module: whose masked weights move.
+            step: see ``Step``.
+            beside: what learns with them; None for nothing.
 
         Raises:
             UserError: the loss is not finite; the last good checkpoint is kept.
@@ -115,15 +134,21 @@ class Fit:
         optimizer = MaskedOptimizer(params, self.mask, self._optimizer, self.origin)
         try:
             moving = dict(module.named_buffers()) if self.buffers else {}
-            self._train(optimizer, step, moving)
+            self._train(optimizer, step, moving, beside)
             self.masters.update(optimizer.masters())
         finally:
             optimizer.close()
             module.requires_grad_(False)
 
-    def _train(self, optimizer: MaskedOptimizer, step: Step, moving: Mapping[str, Tensor]) -> None:
+    def _train(
+        self,
+        optimizer: MaskedOptimizer,
+        step: Step,
+        moving: Mapping[str, Tensor],
+        beside: Beside | None,
+    ) -> None:
         settings = self.settings
-        rows, start = self._resume(optimizer, moving)
+        rows, start = self._resume(optimizer, moving, beside)
         self._log(rows)
         bar = progress(self.title, settings.steps, "step", done=start)
         began = time.perf_counter() - (float(rows[-1]["seconds"]) if rows else 0.0)
@@ -136,6 +161,8 @@ class Fit:
             optimizer.step(processes.average)
             processes.average([b for b in moving.values() if b.is_floating_point()])
             optimizer.zero_grad()
+            if beside is not None:
+                beside.update(index)
             seconds = round(time.perf_counter() - began, 3)
             rows.append({"step": index + 1, **figures, "seconds": seconds})
             self._add(rows[-1])
@@ -145,7 +172,7 @@ class Fit:
                 began += time.perf_counter() - looked  # no part of training
             bar.set_postfix(loss=f"{figures['loss']:.4f}", refresh=False)
             if (index + 1) % settings.checkpoint_every == 0 or index + 1 == settings.steps:
-                self._save(optimizer, index + 1, rows, moving)
+                self._save(optimizer, index + 1, rows, moving, beside)
 
     def _gradients(self, step: Step, index: int) -> dict[str, float]:
         """Leaves the step's gradients on the weights, and returns its means over all images."""
@@ -252,6 +279,7 @@ class Fit:
         step: int,
         rows: list[dict[str, Any]],
         moving: Mapping[str, Tensor],
+        beside: Beside | None,
     ) -> None:
         """Keeps the last two checkpoints, so that one cut short is never the only one.
 
@@ -265,6 +293,8 @@ class Fit:
             content = {"optimizer": state, "step": step, "rows": rows, "key": self.key}
             if moving:
                 content["buffers"] = dict(moving)
+            if beside is not None:
+                content["beside"] = beside.state_dict()
             # Through an open file: torch's own writer hides what the disk says.
             with atomic(self._folder / f"step-{step:07d}.pt") as part, part.open("wb") as stream:
                 torch.save(content, stream)
@@ -273,7 +303,7 @@ class Fit:
         processes.wait()
 
     def _resume(
-        self, optimizer: MaskedOptimizer, moving: Mapping[str, Tensor]
+        self, optimizer: MaskedOptimizer, moving: Mapping[str, Tensor], beside: Beside | None
     ) -> tuple[list[dict[str, Any]], int]:
         for file in reversed(self._checkpoints()):
             try:
@@ -286,6 +316,8 @@ class Fit:
             optimizer.load_state_dict(state["optimizer"])
             for name, buffer in moving.items():
                 buffer.copy_(state["buffers"][name])
+            if beside is not None:
+                beside.load_state_dict(state["beside"])
             return list(state["rows"]), int(state["step"])
         return [], 0
 

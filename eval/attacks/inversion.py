@@ -76,7 +76,7 @@ def run(
     own = model.text.tokenizer(word, add_special_tokens=False).input_ids
     shown = [named(row.prompt, word) for row in target.shown]
     asked = [named(row.prompt, word) for row in target.rows]
-    slots = slots_of(model, [*shown, *asked], own, 1)
+    slots = slots_of(model, [*shown, *asked], word, 1)
     rows = torch.arange(len(asked)) + len(shown)
     pictures = Pictures.of(model, base, target.shown, target, generator)
     images, fresh, first = [], [], None

@@ -1,0 +1,147 @@
+"""Embeddings that bring back what a denoiser unlearns, moved beside its training.
+
+    v_j ← Adam(∇_v ‖ε_θ(x_t, c[v_j]) - ε_0(x_t, c)‖²)
+
+v_j are input embeddings of the text encoders, which learn nothing: they stand in the place of the
+concept's word, or before the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from erase.diffusion.inversion import slots_of, tables
+from erase.diffusion.tokens import padded, read
+from erase.runtime import processes
+from erase.runtime.seeding import generator
+
+if TYPE_CHECKING:
+    from erase.diffusion.conditioning import Conditioning
+    from erase.diffusion.model import Diffusion
+
+Place = Literal["word", "before"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How embeddings are moved.
+
+    Attributes:
+        count: N, how many, >= 1.
+        tokens: k, embeddings of each, >= 1.
+        place: in the word's place, or before the prompt.
+        lr: of Adam.
+        spread: standard deviation of the noise that they start with, as a share of the table's.
+        restart: steps after which one of them starts again, in turn; 0 for never.
+    """
+
+    count: int = 8
+    tokens: int = 1
+    place: Place = "word"
+    lr: float = 5e-3
+    spread: float = 0.5
+    restart: int = 20
+
+
+class Bank:
+    """N times k embeddings v_j for each text encoder, with the prompts that they stand in.
+
+    Every process holds the same: their gradients are summed over processes.
+    """
+
+    def __init__(
+        self, diffusion: Diffusion, prompts: Sequence[str], word: str, search: Search, seed: int
+    ) -> None:
+        """Starts from the word's own embedding, or from tokens that are drawn.
+
+        Args:
+            diffusion: whose text encoders read the prompts.
+            prompts: P prompts with the concept's word, or, with embeddings before them, any.
+            word: of the concept.
+            search: how the embeddings are moved.
+            seed: of every draw.
+
+        Raises:
+            UserError: a prompt without the word, or too long with the embeddings.
+        """
+        self.diffusion, self.search, self.seed = diffusion, search, seed
+        self.own: list[int] = diffusion.text.tokenizer(word, add_special_tokens=False).input_ids
+        self.mask: Tensor | None = None
+        if search.place == "word":
+            slots = slots_of(diffusion, prompts, word, search.tokens)
+            self.ids, self.places = list(slots.ids), slots.places
+        else:
+            placed = [[self.own[0]] * search.tokens]
+            rows = [[*placed[0], *own] for own in read(diffusion.text, prompts)]
+            self.ids, self.mask = padded(diffusion.text, rows)
+            self.places = torch.zeros_like(self.ids[0], dtype=torch.bool)
+            self.places[:, 1 : 1 + search.tokens] = True
+        self.v = [self._start(j, 0) for j in range(search.count)]
+        self.adam = torch.optim.Adam([x for row in self.v for x in row], lr=search.lr)
+
+    def _start(self, j: int, turn: int) -> list[Tensor]:
+        """v_j (k, d) of each text encoder before its first step."""
+        search, g = self.search, generator(self.seed, "bank", j, turn)
+        found = []
+        known = [cast(Tensor, table.weight).detach().float() for table in tables(self.diffusion)]
+        drawn = torch.randint(len(known[0]), (search.tokens,), generator=g).tolist()
+        word = [self.own[i % len(self.own)] for i in range(search.tokens)]
+        for table in known:
+            start = table[word if search.place == "word" else drawn]
+            noise = torch.randn(start.shape, generator=g).to(start)
+            found.append((start + search.spread * table.std() * noise).requires_grad_(True))
+        return found
+
+    def embed(self, rows: Tensor, which: Tensor) -> Conditioning:
+        """Prompts ``rows`` (B,) with the embeddings v_j, j = ``which`` (B,), with their graph."""
+        own = rows.to(self.places.device)
+        places = self.places[own]
+        times = (places.sum(1) // self.search.tokens).tolist()  # a prompt may say the word twice
+        turns = list(zip(which.tolist(), times, strict=True))
+        v = [torch.cat([self.v[j][e].repeat(n, 1) for j, n in turns]) for e in range(len(self.ids))]
+        mask = None if self.mask is None else self.mask[own]
+        return self.diffusion.text.encode([ids[own] for ids in self.ids], mask, places, v).float()
+
+    def which(self, index: int, count: int) -> Tensor:
+        """The embeddings (B,) that the ``count`` rows of a step's batch are given."""
+        return (torch.arange(count) + index * count) % self.search.count
+
+    def push(self, value: Tensor) -> None:
+        """Adds the gradient of a scalar, whose graph is kept, to the embeddings' own."""
+        asked = [x for row in self.v for x in row]
+        found = torch.autograd.grad(value, asked, retain_graph=True, allow_unused=True)
+        for x, slope in zip(asked, found, strict=True):
+            if slope is not None:
+                x.grad = slope if x.grad is None else x.grad + slope
+
+    def update(self, index: int) -> None:
+        """Moves the embeddings by what step ``index`` pushed; see ``unlearn.fit.Beside``."""
+        asked = [x for row in self.v for x in row]
+        for x in asked:
+            x.grad = torch.zeros_like(x) if x.grad is None else x.grad
+        processes.add([cast(Tensor, x.grad) for x in asked])
+        self.adam.step()
+        self.adam.zero_grad()
+        every = self.search.restart
+        if every and (index + 1) % every == 0:
+            turn = (index + 1) // every
+            j = (turn - 1) % self.search.count
+            for x, new in zip(self.v[j], self._start(j, turn), strict=True):
+                x.data.copy_(new)
+                self.adam.state.pop(x, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The embeddings and Adam's moments."""
+        v = [x.detach().cpu() for row in self.v for x in row]
+        return {"v": v, "adam": self.adam.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up what ``state_dict`` gave."""
+        for x, kept in zip([x for row in self.v for x in row], state["v"], strict=True):
+            x.data.copy_(kept)
+        self.adam.load_state_dict(state["adam"])
