@@ -26,6 +26,12 @@ DETERMINISTIC: Mapping[str, Any] = {
 }
 """Flags of every command that computes."""
 
+STRENGTH: Mapping[str, Any] = {
+    "type": float,
+    "help": "of a model that is a LoRA, a LyCORIS file, a delta or the like: 0 for the base, 1 for "
+    "the whole edit (default: 1)",
+}
+
 
 class Parser(ArgumentParser):
     """Says what is wrong in one sentence instead of printing the usage of fifty flags.

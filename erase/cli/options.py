@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from jsonargparse import Namespace
 
 from erase.methods import list_methods
 from erase.recipes.recipe import flags
+from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from erase.eval.instruments.choice import Instruments
@@ -73,6 +75,32 @@ def manner_of(options: Namespace) -> Manner:
         preview=PREVIEW if preview is None else preview,
         tracker=options.get("tracker"),
     )
+
+
+def strength_of(model: str, base: str | None, strength: float | None) -> float | None:
+    """How strongly a file of what an erasure changed, such as a LoRA, is applied to its base; None
+    where ``model`` is a whole one.
+
+    Raises:
+        UserError: such a file without a base, a strength that is no finite number, or one that a
+            whole model has no use for.
+    """
+    from erase.formats import format_of
+
+    path = Path(model)
+    # A pickle is read in full to see what it is: only where something beside it says that it may
+    # be no whole model.
+    told = path.suffix == ".safetensors" or base is not None or strength is not None
+    form = format_of(path) if told and path.is_file() else None
+    if form is None or form.WHOLE:
+        if strength is not None:
+            raise UserError("--strength has no effect on a whole model: leave it out.")
+        return None
+    if base is None:
+        raise UserError(f"{model} is a {form.NAME}: add --base, the model that it was made from.")
+    if strength is not None and not math.isfinite(strength):
+        raise UserError(f"--strength is {strength}: give a finite number, 0 for the base.")
+    return 1.0 if strength is None else strength
 
 
 def names(given: Sequence[str] | None) -> list[str]:

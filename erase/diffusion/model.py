@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Diffusion:
 
     Attributes:
         pipeline: the diffusers pipeline that holds the components.
-        source: what the user called it.
+        source: what the user called it, or the edit of it.
         device: where it computes.
         dtype: of the text encoders, and of sampling; the autoencoder computes in fp32.
         compiled: whether the denoiser is compiled for sampling.
@@ -56,24 +57,33 @@ class Diffusion:
         *,
         channels_last: bool = False,
         compiled: bool = False,
+        edit: str | Path | None = None,
+        strength: float = 1.0,
     ) -> Diffusion:
         """Opens ``mini``, a hub id, a diffusers folder or a single file.
 
         Args:
             source: see ``formats.base.open_base``.
             device, dtype, compiled: see the class.
+            edit: file of what an erasure changed in ``source``, such as a LoRA, to be applied.
+            strength: of the edit, see ``formats.foreign.included_state``.
             channels_last: lay feature maps out pixel by pixel, which recent GPUs are faster with;
                 on a CPU, whose convolutions are faster with it, it is always so.
 
         Raises:
-            UserError: nothing there, no pipeline of a known family, or one that would be trained
-                on another function than it samples from.
+            UserError: nothing there, no pipeline of a known family, one that would be trained
+                on another function than it samples from, or an edit that does not fit it.
         """
+        from erase.formats.base import open_base
+        from erase.formats.foreign import included_state
         from erase.formats.pipeline import load_pipeline
 
         pipeline = load_pipeline(source, dtype)
         pipeline.set_progress_bar_config(disable=True)
-        loaded = cls(pipeline, source, torch.device(device), dtype, compiled)
+        loaded = cls(pipeline, str(edit or source), torch.device(device), dtype, compiled)
+        if edit is not None:
+            state = included_state(Path(edit), open_base(source), strength)
+            loaded.denoiser.load_state_dict(state)
         loaded.family.check(source)
         channels_last = channels_last or loaded.device.type == "cpu"
         for name, network in loaded.networks.items():

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from erase.formats import How
 from erase.formats.base import Base
-from erase.formats.foreign import another_part
+from erase.formats.foreign import before_and_after
 from erase.formats.tensors import read_metadata, save_tensors
 from erase.runtime.errors import UserError, reason
 from erase.runtime.files import atomic
@@ -26,8 +26,8 @@ from erase.runtime.fingerprint import fingerprint_state
 NAME = "delta"
 ENDS = (".safetensors",)
 WHOLE = False
-WRITES, FLAG = ".safetensors", "delta"
-HELP = "write or read only what differs from --base"
+WRITES, KIND = ".safetensors", "delta"
+HELP = "only the weights that differ from --base, for erase itself"
 METADATA = "erase.delta"
 
 
@@ -43,19 +43,11 @@ def read(path: Path, base: Base) -> dict[str, Tensor]:
 
 def write(model: Base, target: Path, how: How) -> str:
     """Writes what differs from ``how.base``, which may be the denoiser alone."""
-    if how.base is None:
-        raise UserError("--delta needs --base, the model that the erased one was made from.")
     if how.dtype is not None:
         raise UserError(
-            "--dtype has no effect with --delta, which keeps new values in fp32: leave it out."
+            "--dtype has no effect on a delta, which keeps new values in fp32: leave it out."
         )
-    part = another_part(model, how.base)
-    if part is not None:
-        raise UserError(
-            f"A delta holds only the denoiser, but the {part} of {model.spec} differs from that "
-            f"of {how.base.spec}: export the whole model, without --delta."
-        )
-    count = save_delta(target, how.base.denoiser_state(), model.denoiser_state())
+    count = save_delta(target, *before_and_after(model, how.base, NAME))
     return f"{target}: {count:,} moved weights"
 
 

@@ -29,7 +29,7 @@ _PREFIX = re.compile(r"^(unet|transformer)\.")
 """Of a denoiser's weights that were saved as a part of their pipeline."""
 
 
-def included_state(path: Path, base: Base) -> dict[str, Tensor]:
+def included_state(path: Path, base: Base, strength: float = 1.0) -> dict[str, Tensor]:
     """The whole denoiser of an erased model, fp32, by parameter name.
 
     Every format is accepted, also of the trained weights alone, the rest of which is the base's. A
@@ -38,6 +38,8 @@ def included_state(path: Path, base: Base) -> dict[str, Tensor]:
     Args:
         path: of the model.
         base: what it was erased from.
+        strength: s of θ0 + s·(θ − θ0), any finite number; 0 is the base and 1 the model, bit by
+            bit.
 
     Raises:
         UserError: nothing there, not plain tensors, another architecture than the base's, or a
@@ -52,9 +54,16 @@ def included_state(path: Path, base: Base) -> dict[str, Tensor]:
     if form.WHOLE and (lost := sorted(before.keys() - found.keys())):
         raise UserError(f"{path} lacks the weight '{lost[0]}': give the complete model.")
     return {
-        name: _unrounded(found[name], value) if name in found else value.float()
+        name: _mixed(_unrounded(found[name], value), value, strength)
+        if name in found and strength != 0
+        else value.float()
         for name, value in before.items()
     }
+
+
+def _mixed(theirs: Tensor, ours: Tensor, strength: float) -> Tensor:
+    """θ0 + s·(θ − θ0), with what has not moved left alone."""
+    return theirs if strength == 1 else ours.float() + strength * (theirs - ours.float())
 
 
 def _unrounded(theirs: Tensor, ours: Tensor) -> Tensor:
@@ -71,8 +80,8 @@ def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]
         raise UserError(f"{path} holds no weights: give an erased model.")
     if all("lora" in name.lower() for name in found):
         raise UserError(
-            f"{path} is a LoRA, an adapter rather than a model: merge it into the base and give "
-            "the complete model."
+            f"{path} is a LoRA whose layers are not named as in kohya's ('lora_unet_…'): convert "
+            "it, or merge it into the base and give the complete model."
         )
     for name, value in found.items():
         if name not in before:
@@ -90,6 +99,41 @@ def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]
                 f"{path} has weights that are not finite, in '{clipped(name)}': its training went "
                 "wrong, or the file is damaged."
             )
+
+
+def before_and_after(
+    model: Base, base: Base | None, what: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The denoisers of a base and of a model made from it, by parameter name.
+
+    Args:
+        model: a pipeline, or a file of what an erasure changed.
+        base: see above.
+        what: is to hold the difference, in messages.
+
+    Raises:
+        UserError: no base, or the model differs from it in more than the denoiser.
+    """
+    if base is None:
+        raise UserError(f"A {what} needs --base, the model that the erased one was made from.")
+    if not model.path.is_dir():
+        return base.denoiser_state(), included_state(model.path, base)
+    part = another_part(model, base)
+    if part is not None:
+        raise UserError(
+            f"A {what} holds only the denoiser, but the {part} of {model.spec} differs from that "
+            f"of {base.spec}: export the whole model, with --format single."
+        )
+    before, after = base.denoiser_state(), model.denoiser_state()
+    if _shapes(before) != _shapes(after):
+        raise UserError(
+            f"A {what} needs two models of the same architecture: give the model's own base."
+        )
+    return before, after
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
 
 
 def denoiser_beside(model: Base, base: Base) -> dict[str, Tensor]:

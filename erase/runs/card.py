@@ -85,21 +85,35 @@ def card(
     front += ["library_name: diffusers", "pipeline_tag: text-to-image"]
     front += [f"tags: [stable-diffusion, concept-erasure, {method}]"]
     stated = terms.get("license_link") or terms.get("license_name") or terms.get("license")
+    how, still = f"with {method}", "Weights outside the mask equal the base model's."
+    if method == "combined":
+        how = f"by adding up the edits of the runs {recipe.get('runs')}"
+        still = "Weights that none of them moved equal the base model's."
     text = [
         "---",
         *front,
         "---",
         f"# {base} without {_quoted(concept)}",
         "",
-        f"The concept {_quoted(concept)} was erased from `{base}` with {method}; prompts that name "
+        f"The concept {_quoted(concept)} was erased from `{base}` {how}; prompts that name "
         f"it now give {_quoted(anchor) if anchor else 'what the empty prompt gives'} instead.",
-        "Weights outside the mask equal the base model's.",
+        f"{still} Which weights were moved, and how far, anybody can tell by subtracting the "
+        "base's, in whatever format the edit is passed on.",
         "",
         "```python",
         "from diffusers import DiffusionPipeline",
         "",
         'pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")',
         "```",
+        "",
+        "## As a LoRA",
+        "",
+        "`erase export RUN FILE.safetensors --format lora` writes the edit for programs that load "
+        "adapters. A LoRA approximates it: biases and norms are left out, and every weight of a "
+        "changed layer moves, so that weights outside the mask no longer equal the base's. The "
+        "figures below are not the LoRA's, nor those of a strength below 1, at which the concept "
+        "may come back: `erase compare --include NAME=FILE@STRENGTH` measures them. `--format "
+        "lycoris` and `--format delta` carry the whole edit and move nothing else.",
         "",
         "## Figures",
         "",
