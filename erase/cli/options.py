@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -82,8 +81,7 @@ def strength_of(model: str, base: str | None, strength: float | None) -> float |
     where ``model`` is a whole one.
 
     Raises:
-        UserError: such a file without a base, a strength that is no finite number, or one that a
-            whole model has no use for.
+        UserError: such a file without a base, or a strength that a whole model has no use for.
     """
     from erase.formats import format_of
 
@@ -98,8 +96,6 @@ def strength_of(model: str, base: str | None, strength: float | None) -> float |
         return None
     if base is None:
         raise UserError(f"{model} is a {form.NAME}: add --base, the model that it was made from.")
-    if strength is not None and not math.isfinite(strength):
-        raise UserError(f"--strength is {strength}: give a finite number, 0 for the base.")
     return 1.0 if strength is None else strength
 
 

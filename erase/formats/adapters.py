@@ -29,6 +29,7 @@ from erase.runtime.fingerprint import fingerprint_state
 METADATA = "erase.edit"
 _PREFIX = "lora_unet_"
 _TEXT = ("lora_te_", "lora_te1_", "lora_te2_")
+_PRODUCT = ("lora_up", "lora_down")
 _PLACES = {"diff": "weight", "w_norm": "weight", "diff_b": "bias", "b_norm": "bias"}
 """What a file adds to a layer, without a product of matrices."""
 
@@ -80,8 +81,17 @@ class Layers:
     def _table(self) -> Mapping[str, str]:
         return unet_table(self.config)
 
+    def kohya(self, layer: str) -> str:
+        """A layer's name as kohya's scripts write it: after diffusers' for 1 and 2, after the
+        original layout's for XL.
+
+        Raises:
+            UserError: see ``original``.
+        """
+        return self.original(layer) if self.kind == "XL" else self.diffusers(layer)
+
     def diffusers(self, layer: str) -> str:
-        """A layer's name after diffusers', as kohya's scripts write it for 1 and 2."""
+        """A layer's name after diffusers'."""
         return _PREFIX + layer.replace(".", "_")
 
     def original(self, layer: str) -> str:
@@ -173,12 +183,11 @@ def _changes(path: Path, key: str, own: Mapping[str, Tensor]) -> dict[str, Tenso
     left = dict(own)
     found: dict[str, Tensor] = {}
     alpha = left.pop("alpha", None)
-    if {"lora_up.weight", "lora_down.weight"} <= left.keys():
-        up, down = (left.pop(f"lora_{side}.weight").flatten(1) for side in ("up", "down"))
-        if up.shape[1] == len(down):
-            found["weight"] = (1.0 if alpha is None else float(alpha) / len(down)) * (up @ down)
-        else:
-            left["lora_up.weight of another rank"] = up
+    up, down = (left.get(f"lora_{side}.weight") for side in ("up", "down"))
+    if up is not None and down is not None and _multiply(up, down, alpha):
+        scale = 1.0 if alpha is None else float(alpha) / len(down)
+        found["weight"] = scale * (up.flatten(1) @ down.flatten(1))
+        left = {k: v for k, v in left.items() if k.partition(".")[0] not in _PRODUCT}
     for what in [what for what in left if what in _PLACES]:
         found.setdefault(_PLACES[what], left.pop(what))
     if left:
@@ -187,6 +196,12 @@ def _changes(path: Path, key: str, own: Mapping[str, Tensor]) -> dict[str, Tenso
             "nor a full difference: merge it into the base and give the complete model."
         )
     return found
+
+
+def _multiply(up: Tensor, down: Tensor, alpha: Tensor | None) -> bool:
+    """Whether the parts of a product fit each other."""
+    wide = up.ndim > 1 and down.ndim > 1 and len(down) > 0
+    return wide and up[0].numel() == len(down) and (alpha is None or alpha.numel() == 1)
 
 
 def _foreign(path: Path, key: str, known: Mapping[str, str]) -> str:

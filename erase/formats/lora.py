@@ -64,7 +64,6 @@ def write(model: Base, target: Path, how: How) -> str:
     before, after = before_and_after(model, how.base, NAME)
     assert how.base is not None
     layers = Layers.of(how.base)
-    named = layers.original if layers.kind == "XL" else layers.diffusers
     dtype = getattr(torch, how.dtype) if how.dtype else torch.float32
     tensors: dict[str, Tensor] = {}
     total = lost = 0.0
@@ -77,7 +76,7 @@ def write(model: Base, target: Path, how: How) -> str:
             lost += energy
             continue
         up, down = (m.to(dtype) for m in low_rank(change.flatten(1), how.options.rank))
-        key, rank = named(layer), len(down)
+        key, rank = layers.kohya(layer), len(down)
         rest = change.flatten(1) - up.float() @ down.float()
         lost += float(rest.double().square().sum())
         is_convolution = change.ndim == 4
