@@ -128,7 +128,7 @@ def save(
     told = {**_VERSIONS[layers.kind], METADATA: json.dumps(facts)}
     with atomic(file) as part:
         save_tensors(part, tensors, told)
-    return f"{file.stat().st_size / 1e6:,.1f} MB"
+    return f"{file.stat().st_size / 1e6:,.2f} MB"
 
 
 def applied(path: Path, base: Base) -> dict[str, Tensor]:
@@ -152,13 +152,14 @@ def applied(path: Path, base: Base) -> dict[str, Tensor]:
         if key not in known:
             raise UserError(_foreign(path, key, known))
         for end, change in _changes(path, key, own).items():
-            name = f"{known[key]}.{end}"
+            name = f"{known[key]}.{end}"  # which a file may call by two names
             if name not in state or change.numel() != state[name].numel():
                 raise UserError(
                     f"{path} does not fit the base model: its '{clipped(key)}' has another shape. "
                     "Give the model that it was made from."
                 )
-            found[name] = state[name].float() + change.reshape(state[name].shape)
+            before = found.get(name, state[name].float())
+            found[name] = before + change.reshape(state[name].shape)
     return found
 
 
@@ -188,8 +189,9 @@ def _changes(path: Path, key: str, own: Mapping[str, Tensor]) -> dict[str, Tenso
         scale = 1.0 if alpha is None else float(alpha) / len(down)
         found["weight"] = scale * (up.flatten(1) @ down.flatten(1))
         left = {k: v for k, v in left.items() if k.partition(".")[0] not in _PRODUCT}
-    for what in [what for what in left if what in _PLACES]:
-        found.setdefault(_PLACES[what], left.pop(what))
+    for what, end in _PLACES.items():
+        if what in left and end not in found:
+            found[end] = left.pop(what)
     if left:
         raise UserError(
             f"{path} holds '{clipped(f'{key}.{next(iter(left))}')}', which is neither a plain LoRA "

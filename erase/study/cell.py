@@ -79,7 +79,7 @@ def run_cell(cell: Cell, overwrite: bool) -> None:
         "inputs": digest(cell.inputs()),
         "weights": sum(v.numel() for v in before.values()),
         "moved": moved,
-        "bytes": delta.stat().st_size if moved else 0,
+        "bytes": _stored(cell, delta) if moved else 0,
         "evidence": cell.evidence,
         "threads": torch.get_num_threads(),
         "seedless": cell.seedless,
@@ -87,6 +87,16 @@ def run_cell(cell: Cell, overwrite: bool) -> None:
     }
     write_json(cell.file, found)
     clear(cell)
+
+
+def _stored(cell: Cell, delta: Path) -> int:
+    """Bytes that keeping the model takes beside its base: an included edit's own file, or the
+    delta."""
+    from erase.formats import format_of
+
+    theirs: Path | None = getattr(cell.recipe.config, "path", None)
+    is_edit = theirs is not None and theirs.is_file() and not format_of(theirs).WHOLE
+    return (theirs if theirs is not None and is_edit else delta).stat().st_size
 
 
 def _costs(cell: Cell) -> dict[str, float | None]:

@@ -205,6 +205,8 @@ def test_in_a_comparison(tiny_folder: Path, tmp_path: Path) -> None:
     before, after = erased(tiny_folder)
     assert ours["moved"] == sum(int((before[k] != after[k]).sum()) for k in before)
     assert (base["moved"], base["bytes"], base["training_seconds"]) == (0, 0, None)
+    # To be stored beside the base is their own file.
+    assert ours["bytes"] == (tmp_path / "theirs/church.safetensors").stat().st_size
     assert ours["method"] == "included" and ours["settings"]["file"] == "church.safetensors"
     # How its images are made and how many, nothing of how it was.
     assert ours["settings"].keys() == {*COMMON, "name", "method", "file", "strength"}
