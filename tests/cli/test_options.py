@@ -27,15 +27,14 @@ def test_strength_0_makes_the_bases_images(lora: str, tiny_folder: Path, tmp_pat
         "base": ["--model", base],
         "none": ["--model", lora, "--base", base, "--strength", "0"],
         "half": ["--model", lora, "--base", base, "--strength", "0.5"],
-        "whole": ["--model", lora, "--base", base],
     }
     for name, given in ways.items():
         sampling = ["--sampling-steps", "2", "--guidance-scale", "1", "--device", "cpu"]
         place = ["--count", "1", "--out", str(tmp_path / name)]
         main(["generate", *given, "--prompt", "a church", *sampling, *place])
-    base_, none, half, whole = ((tmp_path / name / "0.png").read_bytes() for name in ways)
+    base_, none, half = ((tmp_path / name / "0.png").read_bytes() for name in ways)
     assert base_ == none
-    assert len({base_, half, whole}) == 3
+    assert base_ != half
 
 
 def test_mistakes(lora: str, tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,19 +60,18 @@ def test_every_layer_loads_in_diffusers(name: str, tmp_path: Path) -> None:
     assert read_metadata(file)["ss_base_model_version"] == name  # by which A1111 offers it
 
     pipeline = DiffusionPipeline.from_pretrained(base)
-    pipeline.load_lora_weights(file)
-    loaded = [m for m in pipeline.unet.modules() if "default_0" in getattr(m, "lora_A", ())]
-    assert len(loaded) == len(matrices)
-    ours = Diffusion.load(str(base), edit=file)
+    stock, ours = Diffusion(pipeline, "stock"), Diffusion.load(str(base), edit=file)
     c, draw = ours.embed(["a church"]), torch.Generator().manual_seed(2)
     x, t = torch.randn(1, 4, 8, 8, generator=draw), torch.tensor([500])
-    expected = ours.predict(x, t, c)
     with torch.no_grad():
-        stock = Diffusion(pipeline, "theirs").predict(x, t, c)
-    torch.testing.assert_close(stock, expected, rtol=1e-4, atol=1e-5)
-    assert (expected - Diffusion.load(str(base)).predict(x, t, c)).abs().max() > 1e-3
-    nothing = Diffusion.load(str(base), edit=file, strength=0)
-    assert torch.equal(nothing.predict(x, t, c), Diffusion.load(str(base)).predict(x, t, c))
+        before = stock.predict(x, t, c)
+        pipeline.load_lora_weights(file)
+        after = stock.predict(x, t, c)
+    loaded = [m for m in pipeline.unet.modules() if "default_0" in getattr(m, "lora_A", ())]
+    assert len(loaded) == len(matrices)
+    fused = ours.predict(x, t, c)
+    torch.testing.assert_close(after, fused, rtol=1e-4, atol=1e-5)
+    assert (after - before).abs().max() > 1e-3
 
 
 def test_energy_counts_what_is_left_out(tiny_folder: Path, tmp_path: Path) -> None:

@@ -15,9 +15,8 @@ from erase.runtime.errors import UserError
 from tests.formats.edits import edited
 
 
-@pytest.mark.parametrize("share", [1.0, 0.3])
-def test_the_whole_edit_comes_back(share: float, tiny_folder: Path, tmp_path: Path) -> None:
-    state = edited(tiny_folder, tmp_path / "e", share=share)
+def test_the_whole_edit_comes_back(tiny_folder: Path, tmp_path: Path) -> None:
+    state = edited(tiny_folder, tmp_path / "e", share=0.3)
     base, file = open_base(str(tiny_folder)), tmp_path / "x.safetensors"
     before = base.denoiser_state()
     said = export(str(tmp_path / "e"), str(file), kind="lycoris", base=str(tiny_folder))

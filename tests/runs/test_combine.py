@@ -18,7 +18,7 @@ from erase.runs.evaluation import requests
 from erase.runs.make import resume
 
 QUICK = (
-    "--recipe uce --sampling-steps 1 --sampling-batch 8 --size 16 --eval-forget 2 --eval-retain 2 "
+    "--recipe uce --sampling-steps 1 --sampling-batch 8 --size 16 --eval-forget 1 --eval-retain 1 "
     "--eval-neighbours 0 --eval-general 0 --eval-empty 0 --device cpu"
 ).split()
 
@@ -53,9 +53,6 @@ def test_one_model_judged_for_each_concept(
     assert "church + radio;" in card and "no longer equal the base's" in card
     facts = json.loads((out / "run.json").read_text())
     assert facts["recipe"]["overlap"] == 1.0
-    # What is finished stays.
-    main(["combine", *map(str, runs), "--out", str(out), "--device", "cpu"])
-    assert json.loads((out / "run.json").read_text())["stages"] == facts["stages"]
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
