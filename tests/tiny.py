@@ -93,14 +93,15 @@ def tiny_sd2(folder: Path, seed: int = 0) -> Path:
     return _write(folder, OPEN_CLIP, unet, _scheduler("v_prediction"), seed=seed)
 
 
-def tiny_sdxl(folder: Path, seed: int = 0) -> Path:
-    """SDXL: two text encoders, added conditions, deeper transformers, an Euler sampler."""
+def tiny_sdxl(folder: Path, seed: int = 0, **unet: Any) -> Path:
+    """SDXL: two text encoders, added conditions, deeper transformers, an Euler sampler; ``unet``
+    changes the denoiser's configuration."""
     from diffusers import EulerDiscreteScheduler
 
     scheduler = EulerDiscreteScheduler.from_config(
         _scheduler("epsilon").config, timestep_spacing="leading"
     )
-    return _write(folder, TEXT, {**UNET, **XL_UNET}, scheduler, seed=seed, second=SECOND)
+    return _write(folder, TEXT, {**UNET, **XL_UNET, **unet}, scheduler, seed=seed, second=SECOND)
 
 
 def _scheduler(prediction_type: str) -> Any:

@@ -32,6 +32,12 @@ FLOOR = (
     "base, asked by a made-up name)"
 )
 
+STRENGTH: Mapping[str, Any] = {
+    "type": float,
+    "help": "of a model that is a LoRA, a LyCORIS file, a delta or the like: 0 for the base, 1 for "
+    "the whole edit (default: 1)",
+}
+
 
 class Parser(ArgumentParser):
     """Says what is wrong in one sentence instead of printing the usage of fifty flags.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from erase.cli.arguments import BUDGET, BUDGETS, DETERMINISTIC, DEVICE, FLOOR, Parser
-from erase.cli.options import names
+from erase.cli.arguments import BUDGET, BUDGETS, DETERMINISTIC, DEVICE, FLOOR, STRENGTH, Parser
+from erase.cli.options import names, strength_of
 from erase.eval.recovery import ATTACK
 from erase.runs.folder import model_of, read_facts
 from erase.runtime.errors import UserError
@@ -26,8 +26,9 @@ def parser() -> ArgumentParser:
     """The flags of ``erase attack``."""
     made = Parser(ABOUT, "erase attack MODEL [options]")
     add = made.add_argument
-    add("model", type=str, help="what is attacked: a run folder, or any model")
+    add("model", type=str, help="what is attacked: a run folder, any model, or a LoRA and the like")
     add("--base", type=str, help="what it was erased from (default: the run's, else mini)")
+    add("--strength", **STRENGTH)
     add("--concept", type=str, help="what was erased (default: the run's)")
     add(
         "--attacks",
@@ -86,6 +87,7 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
         raise UserError("What was erased is not said: add --concept, e.g. --concept church.")
     settings = _settings(facts, base, concept)
     model = model_of(chosen.model)
+    strength = strength_of(model, chosen.base, chosen.strength)
     if chosen.batch is not None and chosen.batch < 1:
         raise UserError(f"--batch is {chosen.batch}: give at least 1.")
     own = _place(Path(chosen.model), given, concept) if facts else None
@@ -96,6 +98,7 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
         concept,
         Sampler(settings.sampler, settings.sampling_steps, settings.guidance_scale, settings.size),
         paraphrases=Path(chosen.paraphrases) if chosen.paraphrases else None,
+        strength=strength,
         attacks=names(chosen.attacks),
         budget=chosen.budget,
         floor=model_of(chosen.floor) if chosen.floor else None,

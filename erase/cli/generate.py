@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erase.cli.options import strength_of
 from erase.recipes.recipe import Recipe, default_recipe, keys, load_recipe, make_recipe
 from erase.runs.folder import read_facts
 from erase.runtime import processes
@@ -38,14 +39,14 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     from erase.runtime.files import atomic
 
     _refuse_idle(options, overrides, "--prompt")
-    model = options.model or "mini"
+    model, ways = _model(options)
     settings = _settings(options, overrides, model, options.prompt)
     out = Path(options.out or "runs/look")
     first = options.seed or 0
     seeds = range(first, first + _count(options, 4))
     files = _files(out, seeds, options.overwrite)
     device = accelerator(options.device, settings.precision, options.deterministic).device
-    diffusion = Diffusion.load(model, device, **_ways(options))
+    diffusion = Diffusion.load(model, device, **ways)
     diffusion.family.check_sampling(settings.sampling_steps, settings.sampler)
     _tell_cut(diffusion, [options.prompt])
     shots = [Shot(options.prompt, seed) for seed in seeds]
@@ -100,20 +101,20 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     _refuse_idle(options, overrides, "--set")
     if options.seed is not None:
         raise UserError("--seed has no effect with --set, whose rows have seeds: leave it out.")
-    model = options.model or "mini"
+    model, ways = _model(options)
     settings = _settings(options, overrides, model, "")
     prompts = load_set(options.set)
     per_prompt = _count(options, 1)
     asked = plan(prompts.rows, per_prompt * len(prompts.rows), prompts.name, "retain")
     asked.sort(key=lambda r: (r.guidance or -1.0, tuple(side or 0 for side in r.size or ())))
-    out = Path(options.out or f"runs/{slug(model)}-{slug(prompts.name)}")
+    out = Path(options.out or f"runs/{slug(options.model or model)}-{slug(prompts.name)}")
     ours = (out / PLAN).exists()
     if out.is_dir() and any(out.iterdir()) and not ours:
         raise UserError(f"--out {out} holds other files: choose another folder.")
     device = accelerator(
         options.device, settings.precision, options.deterministic, several=True
     ).device
-    diffusion = Diffusion.load(model, device, **_ways(options))
+    diffusion = Diffusion.load(model, device, **ways)
     diffusion.family.check_sampling(settings.sampling_steps, settings.sampler)
     _tell_cut(diffusion, [row.prompt for row in prompts.rows])
     fingerprint = digest(model_fingerprint(diffusion))
@@ -168,8 +169,16 @@ def _settings(options: Namespace, overrides: Mapping[str, Any], model: str, prom
     return load_recipe(options.recipe or default_recipe(model, shown), overrides)
 
 
-def _ways(options: Namespace) -> dict[str, Any]:
-    return {"channels_last": options.channels_last, "compiled": options.compile}
+def _model(options: Namespace) -> tuple[str, dict[str, Any]]:
+    """What ``Diffusion.load`` opens, and how: of an edit, its base."""
+    model = options.model or "mini"
+    ways = {"channels_last": options.channels_last, "compiled": options.compile}
+    strength = strength_of(model, options.base, options.strength)
+    if strength is None:
+        if options.base is not None:
+            raise UserError("--base has no effect on a whole model: leave it out.")
+        return model, ways
+    return str(options.base), {**ways, "edit": model, "strength": strength}
 
 
 def _sampler(settings: Recipe) -> Sampler:

@@ -9,7 +9,11 @@ from collections.abc import Sequence
 
 from jsonargparse import Namespace
 
+from erase.cli.attack import run_attack
+from erase.cli.classifier import run_classifier
+from erase.cli.combine import run_combine
 from erase.cli.compare import compare, tune
+from erase.cli.export import run_export
 from erase.cli.options import instruments, recipe_values
 from erase.cli.parser import asked_about, build_parser
 from erase.cli.run import run_stages
@@ -51,21 +55,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _format_flag(chosen: Namespace) -> str | None:
-    """The format that a flag of ``erase export`` asks for.
-
-    Raises:
-        UserError: several do.
-    """
-    from erase.formats import targets
-
-    flags = [form.FLAG for form in targets() if form.FLAG]
-    given = [flag for flag in flags if chosen[flag.replace("-", "_")]]
-    if len(given) > 1:
-        raise UserError(f"--{given[0]} and --{given[1]} can't be combined: give one of them.")
-    return given[0] if given else None
-
-
 def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     """Runs a parsed command.
 
@@ -76,16 +65,15 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     command = options.command
     chosen: Namespace = options[command]
     if command == "classifier":
-        from erase.cli.classifier import run_classifier
-
         run_classifier(chosen, typed)
         return
-    if command in ("compare", "tune", "export", "attack"):
+    if command in ("compare", "tune", "export", "attack", "combine"):
         processes.refuse_several()
     if command == "attack":
-        from erase.cli.attack import run_attack
-
         run_attack(chosen, typed)
+        return
+    if command == "combine":
+        run_combine(chosen, typed)
         return
     for key in ("model", "source", "base"):
         if chosen.get(key):
@@ -95,18 +83,7 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
 
         print(listing(chosen.what))
     elif command == "export":
-        from erase.formats.export import export
-
-        print(
-            export(
-                chosen.source,
-                chosen.target,
-                dtype=chosen.dtype,
-                flag=_format_flag(chosen),
-                base=chosen.base,
-                overwrite=chosen.overwrite,
-            )
-        )
+        run_export(chosen)
     elif command == "compare":
         compare(chosen, f"erase {shlex.join(typed)}")
     elif command == "tune":

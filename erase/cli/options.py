@@ -97,6 +97,29 @@ def attacks_of(options: Namespace) -> Attacks | None:
     return found
 
 
+def strength_of(model: str, base: str | None, strength: float | None) -> float | None:
+    """How strongly a file of what an erasure changed, such as a LoRA, is applied to its base; None
+    where ``model`` is a whole one.
+
+    Raises:
+        UserError: such a file without a base, or a strength that a whole model has no use for.
+    """
+    from erase.formats import format_of
+
+    path = Path(model)
+    # A pickle is read in full to see what it is: only where something beside it says that it may
+    # be no whole model.
+    told = path.suffix == ".safetensors" or base is not None or strength is not None
+    form = format_of(path) if told and path.is_file() else None
+    if form is None or form.WHOLE:
+        if strength is not None:
+            raise UserError("--strength has no effect on a whole model: leave it out.")
+        return None
+    if base is None:
+        raise UserError(f"{model} is a {form.NAME}: add --base, the model that it was made from.")
+    return 1.0 if strength is None else strength
+
+
 def names(given: Sequence[str] | None) -> list[str]:
     """Names by commas, as in a CSV file: one that holds a comma stands in double quotes."""
     rows = csv.reader(given or [], skipinitialspace=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from erase.cli import attack
-from erase.cli.arguments import DETERMINISTIC, DEVICE, Parser, add_attacks
+from erase.cli import attack, combine, export
+from erase.cli.arguments import DETERMINISTIC, DEVICE, STRENGTH, Parser, add_attacks
 from erase.cli.classifier import add_commands
 from erase.cli.listing import CATALOGUE
 from erase.cli.recipe_flags import add_recipe_values
@@ -68,8 +68,8 @@ def build_parser(about: str | None = None, exporting: bool = False) -> ArgumentP
     for name, text in STAGE_HELP.items():
         commands.add_subcommand(name, _stage_parser(name, text, about), help=text)
     commands.add_subcommand("attack", attack.parser(), help=attack.ABOUT)
-    text = "convert: diffusers folder <-> single file (original SD keys), or a delta"
-    commands.add_subcommand("export", _export_parser(text, exporting), help=text)
+    commands.add_subcommand("export", export.parser(exporting), help=export.ABOUT)
+    commands.add_subcommand("combine", combine.parser(), help=combine.ABOUT)
     text = "compare recipes on the same base, concepts, prompts, seeds and judges"
     commands.add_subcommand("compare", _compare_parser(text), help=text)
     text = "search a recipe's settings on tuning concepts, with the same budget for every method"
@@ -197,6 +197,8 @@ def _add_prompts(parser: Parser) -> None:
         help="sample every prompt of a set, with its seed, guidance scale and "
         "size, into --out as CASE_K.png with a manifest: " + SETS,
     )
+    add("--base", type=str, help="base of a --model that is a LoRA or the like")
+    add("--strength", **STRENGTH)
     add(
         "--count",
         type=int,
@@ -319,7 +321,8 @@ def _compare_parser(text: str) -> ArgumentParser:
         action="extend",
         metavar="NAME=PATH",
         help="models erased by others, one row each: a diffusers folder, a single file, "
-        "a delta, or a state dict of the UNet; {concept} and {seed} stand for the cell's",
+        "a LoRA or LyCORIS file, a delta, or a state dict of the UNet; {concept} and {seed} stand "
+        "for the cell's, and @0.5 after the path for a strength",
     )
     add_attacks(parser)
     _add_matrix_flags(parser, "runs/compare")
@@ -361,25 +364,3 @@ def _add_matrix_flags(parser: Parser, out: str) -> None:
     _add_compute(parser)
     add_recipe_values(parser, evaluation)
     parser.tell_all()
-
-
-def _export_parser(text: str, exporting: bool) -> ArgumentParser:
-    parser = Parser(text, "erase export SOURCE TARGET [options]")
-    add = parser.add_argument
-    add("source", type=str, help="a diffusers folder, a single file, or a delta file")
-    add("target", type=str, help="a .safetensors file, or a folder to unpack a file into")
-    add(
-        "--dtype",
-        choices=("keep", "fp16", "bf16", "fp32"),
-        default="keep",
-        help="number format of the weights (default: keep, each as it is)",
-    )
-    if exporting:
-        from erase.formats import targets
-
-        for form in targets():
-            if form.FLAG:
-                add(f"--{form.FLAG}", action="store_true", help=form.HELP)
-    add("--base", type=str, help="base model of a delta, or to count the edits that survive")
-    add("--overwrite", action="store_true", help="replace an existing target")
-    return parser

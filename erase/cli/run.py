@@ -54,7 +54,7 @@ def run_stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
     from erase.runs.execute import execute
     from erase.runs.make import each
 
-    for flag in ("count", "set", "against", "reference", "metrics"):
+    for flag in ("count", "set", "base", "strength", "against", "reference", "metrics"):
         if options.get(flag) is not None:
             beside = "--prompt or --set" if command == "generate" else "--images"
             raise UserError(f"--{flag} has no effect without {beside}: leave it out.")
@@ -124,7 +124,7 @@ def _execute(
             failed.append(run.name)
             continue
         if report:
-            _tell(report, run.out)
+            tell(report, run.out)
             try:
                 check_report(report, required)
             except RequirementError as error:
@@ -132,7 +132,8 @@ def _execute(
     return failed, lacking
 
 
-def _tell(report: Report, out: Path) -> None:
+def tell(report: Report, out: Path) -> None:
+    """Prints a run's conclusion, and where its report is."""
     if processes.is_main():
         rules = report.get("conclusion", {}).get("rules", ())
         lines = [*report["verdict"], *(f"  {rule}" for rule in rules)]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class Diffusion:
 
     Attributes:
         pipeline: the diffusers pipeline that holds the components.
-        source: what the user called it.
+        source: what the user called it, or the edit of it.
         device: where it computes.
         dtype: of the text encoders, and of sampling; the autoencoder computes in fp32.
         compiled: whether the denoiser is compiled for sampling.
@@ -58,24 +59,32 @@ class Diffusion:
         *,
         channels_last: bool = False,
         compiled: bool = False,
+        edit: str | Path | None = None,
+        strength: float = 1.0,
     ) -> Diffusion:
         """Opens ``mini``, a hub id, a diffusers folder or a single file.
 
         Args:
             source: see ``formats.base.open_base``.
             device, dtype, compiled: see the class.
+            edit: file of what an erasure changed in ``source``, such as a LoRA, to be applied.
+            strength: of the edit, see ``formats.foreign.erased_state``.
             channels_last: lay feature maps out pixel by pixel, which recent GPUs are faster with;
                 on a CPU, whose convolutions are faster with it, it is always so.
 
         Raises:
-            UserError: nothing there, no pipeline of a known family, or one that would be trained
-                on another function than it samples from.
+            UserError: nothing there, no pipeline of a known family, one that would be trained
+                on another function than it samples from, or an edit that does not fit it.
         """
+        from erase.formats.base import open_base
+        from erase.formats.foreign import erased_state
         from erase.formats.pipeline import load_pipeline
 
         pipeline = load_pipeline(source, dtype)
         pipeline.set_progress_bar_config(disable=True)
-        loaded = cls(pipeline, source, torch.device(device), dtype, compiled)
+        loaded = cls(pipeline, str(edit or source), torch.device(device), dtype, compiled)
+        if edit is not None:
+            loaded._take(erased_state(Path(edit), open_base(source), strength))
         loaded.family.check(source)
         channels_last = channels_last or loaded.device.type == "cpu"
         for name, network in loaded.networks.items():
@@ -83,6 +92,13 @@ class Diffusion:
             if channels_last and loaded.family.layout.networks[name][0] == "diffusers":
                 nn.Module.to(network, memory_format=torch.channels_last)
         return loaded
+
+    def _take(self, state: Mapping[str, Tensor]) -> None:
+        """Takes weights over that are named as ``state`` names them."""
+        for component, own in self.family.layout.split(state).items():
+            network = self.networks[component]
+            names = {canonical(component, name): name for name in network.state_dict()}
+            network.load_state_dict({names[name]: value for name, value in own.items()}, False)
 
     @cached_property
     def family(self) -> Family:

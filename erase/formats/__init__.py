@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from erase.runtime.errors import UserError
+from erase.runtime.errors import UserError, clipped, nearest
 from erase.runtime.modules import modules
 
 if TYPE_CHECKING:
@@ -26,10 +26,12 @@ class How:
     Attributes:
         dtype: of the weights, as torch names it; None keeps each tensor's own.
         base: the model that the exported one belongs to, where it is told.
+        options: the format's own, see ``Target``.
     """
 
     dtype: str | None = None
     base: Base | None = None
+    options: Any = None
 
 
 class Format(Protocol):
@@ -62,19 +64,21 @@ class Format(Protocol):
 class Target(Format, Protocol):
     """A format that models are exported to.
 
+    One that has options states them as ``Options``, a frozen dataclass that checks itself: each
+    field is a flag of ``erase export``, with its ``help`` in the metadata.
+
     Attributes:
         WRITES: suffix of such a target; "" for a folder.
-        FLAG: flag of ``erase export`` that asks for it, without the dashes; None where the suffix
-            does.
-        HELP: what the flag does; empty without one.
+        KIND: its name after ``--format``.
+        HELP: what such a target holds.
     """
 
     WRITES: str
-    FLAG: str | None
+    KIND: str
     HELP: str
 
     def write(self, model: Base, target: Path, how: How) -> str:
-        """Exports a model: a folder to a file, or a file to a folder.
+        """Exports a model; where the format is whole, a folder to a file or a file to a folder.
 
         Returns:
             One line that says what was written.
@@ -112,6 +116,21 @@ def formats() -> tuple[Format, ...]:
 def targets() -> tuple[Target, ...]:
     """Those that models are exported to."""
     return tuple(cast(Target, form) for form in formats() if hasattr(form, "WRITES"))
+
+
+def target(kind: str) -> Target:
+    """The format that ``--format`` calls so.
+
+    Raises:
+        UserError: none does.
+    """
+    found = {form.KIND: form for form in targets()}
+    if kind not in found:
+        raise UserError(
+            f"There is no format '{clipped(kind)}': choose from {', '.join(found)}."
+            f"{nearest(kind, found)}"
+        )
+    return found[kind]
 
 
 def whole_files() -> tuple[WholeFile, ...]:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from erase.formats import How
 from erase.formats.base import Base
-from erase.formats.foreign import others
-from erase.formats.layouts import PARTS, Part, part_of
+from erase.formats.foreign import before_and_after
+from erase.formats.layouts import Part, part_of
 from erase.formats.tensors import read_metadata, save_tensors, tensor_names
 from erase.runtime.errors import UserError, reason
 from erase.runtime.files import atomic
@@ -27,8 +27,8 @@ from erase.runtime.fingerprint import fingerprint_state
 NAME = "delta"
 ENDS = (".safetensors",)
 WHOLE = False
-WRITES, FLAG = ".safetensors", "delta"
-HELP = "write or read only what differs from --base"
+WRITES, KIND = ".safetensors", "delta"
+HELP = "only the weights that differ from --base, for erase itself"
 METADATA = "erase.delta"
 
 
@@ -45,20 +45,11 @@ def read(path: Path, base: Base) -> dict[str, Tensor]:
 
 def write(model: Base, target: Path, how: How) -> str:
     """Writes what differs from ``how.base``, which may be denoiser and text encoders alone."""
-    if how.base is None:
-        raise UserError("--delta needs --base, the model that the erased one was made from.")
     if how.dtype is not None:
         raise UserError(
-            "--dtype has no effect with --delta, which keeps new values in fp32: leave it out."
+            "--dtype has no effect on a delta, which keeps new values in fp32: leave it out."
         )
-    beside = others(model, how.base)
-    if lost := [name for name in beside if part_of(name) != "text_encoder"]:
-        raise UserError(
-            f"A delta holds only the denoiser and text encoders, but the {lost[0]} of {model.spec} "
-            f"differs from that of {how.base.spec}: export the whole model, without --delta."
-        )
-    parts: tuple[Part, ...] = PARTS if beside else ("denoiser",)
-    count = save_delta(target, how.base.state(*parts), model.state(*parts))
+    count = save_delta(target, *before_and_after(model, how.base, NAME, text=True))
     return f"{target}: {count:,} moved weights"
 
 

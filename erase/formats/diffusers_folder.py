@@ -19,7 +19,8 @@ from erase.runtime.files import whole_folder
 NAME = "diffusers folder"
 ENDS: tuple[str, ...] = ()
 WHOLE = True
-WRITES, FLAG, HELP = "", None, ""
+WRITES, KIND = "", "diffusers"
+HELP = "the whole model as a folder"
 
 
 def reads(path: Path) -> bool:

@@ -1,10 +1,16 @@
-"""``erase export``: diffusers folder <-> single file, and delta files."""
+"""``erase export``: a model, or what its erasure changed, from one format into another."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from erase.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from erase.formats import Target
+    from erase.formats.base import Base
 
 DTYPES = {"keep": None, "fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 
@@ -13,27 +19,26 @@ def export(
     source: str,
     target: str,
     *,
+    kind: str | None = None,
     dtype: str = "keep",
-    flag: str | None = None,
     base: str | None = None,
+    run_base: str | None = None,
+    options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> str:
-    """Converts a model; which way is told by what ``source`` and ``target`` are.
-
-    - folder -> ``.safetensors``: a single file in the original SD key layout, or, with the flag
-      ``delta``, the weights that differ from ``base``;
-    - single file -> folder: a diffusers folder;
-    - delta file, or a denoiser's state dict -> folder: ``base`` with it applied.
-
-    Which suffixes there are is the formats' affair, see ``formats.Format``.
+    """Converts a model.
 
     Args:
         source: mini, a hub id, a diffusers folder, a single file (``FILE@v_prediction`` and the
-            like, see ``open_base``) or a delta file.
+            like, see ``open_base``), or a file of what an erasure changed.
         target: new, or replaced with ``overwrite``.
-        dtype: of a single file's weights: ``keep``, ``fp16``, ``bf16`` or ``fp32``.
-        flag: of the format, where the suffix alone does not say which.
-        base: the model that a delta belongs to; beside ``dtype``, what moved is counted against it.
+        kind: the format of the file that is written or, where the target is a folder, read; see
+            ``formats.Target``. None is told by what lies there and by the target's suffix: a whole
+            model.
+        dtype: of a file's weights: ``keep``, ``fp16``, ``bf16`` or ``fp32``.
+        base: the model that the erased one was made from, or belongs to.
+        run_base: the same as the source's run knows it, for formats that can't do without.
+        options: the format's own, by name.
         overwrite: replace an existing target.
 
     Returns:
@@ -52,25 +57,56 @@ def export(
     model = Base(source, Path(source))
     if source == MINI or not model.path.exists():
         model = open_base(source)
-    if model.path.is_dir() == (not suffix):
+    form = _chosen(kind, suffix, model)
+    if form.WHOLE and model.path.is_dir() == (not suffix):
         raise UserError(
-            "An export turns a folder into a .safetensors file, or a file into a folder, and "
-            f"{source} -> {target} does not: choose another target."
+            "An export of a whole model turns a folder into a .safetensors file, or a file into a "
+            f"folder, and {source} -> {target} does not: choose another target."
         )
     if not suffix and dtype != "keep":
         raise UserError(
             "--dtype has no effect on a folder, which keeps the file's own: leave it out."
         )
-    asked = [form for form in targets() if flag and flag == form.FLAG]
-    if not suffix and asked and not asked[0].reads(model.path):
+    known = base or (None if form.WHOLE else run_base)
+    own = _options(form, options or {})
+    return form.write(model, goal, How(DTYPES[dtype], open_base(known) if known else None, own))
+
+
+def _chosen(kind: str | None, suffix: str, model: Base) -> Target:
+    """The format of the target.
+
+    Raises:
+        UserError: the target's name or the source is of another one than ``kind`` says.
+    """
+    from erase.formats import target, targets
+
+    form = target(kind) if kind else None
+    if form and suffix == form.WRITES:
+        return form
+    if form and (suffix or model.path.is_dir()):
+        ends = f"file whose name ends in {form.WRITES}" if form.WRITES else "folder"
+        raise UserError(f"--format {kind} writes a {ends}: choose such a target.")
+    if form and not form.reads(model.path):
         raise UserError(
-            f"{source} is not a {flag} file: leave out --{flag} to unpack a single file."
+            f"{model.spec} is not of the format {kind}: leave out --format to unpack what it is."
         )
-    wanted = flag if suffix else None
-    fit = [form for form in targets() if (suffix, wanted) == (form.WRITES, form.FLAG)]
-    if not fit and flag:
-        raise UserError(f"--{flag} can't be used with a {suffix} file: leave it out.")
-    if not fit:
-        [needed] = (form.FLAG for form in targets() if suffix == form.WRITES)
-        raise UserError(f"A {suffix} file needs --{needed}: add it.")
-    return fit[0].write(model, goal, How(DTYPES[dtype], open_base(base) if base else None))
+    fit = [other for other in targets() if suffix == other.WRITES]
+    whole = [other for other in fit if other.WHOLE] or fit
+    if len(whole) > 1:
+        raise UserError(
+            f"A {suffix} file may be of several formats: add --format "
+            f"{' or '.join(other.KIND for other in whole)}."
+        )
+    return whole[0]
+
+
+def _options(form: Target, given: Mapping[str, Any]) -> Any:
+    """The format's own options, checked; None where it has none."""
+    from dataclasses import fields
+
+    stated = getattr(form, "Options", None)
+    known = [field.name for field in fields(stated)] if stated else []
+    for name in given:
+        if name not in known:
+            raise UserError(f"--{name} has no effect on the format {form.KIND}: leave it out.")
+    return stated(**given) if stated else None

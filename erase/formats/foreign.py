@@ -30,13 +30,13 @@ _PREFIX = re.compile(r"^(unet|transformer)\.")
 """Of a denoiser's weights that were saved as a part of their pipeline."""
 
 
-def included_state(path: Path, base: Base) -> dict[str, Tensor]:
+def included_state(path: Path, base: Base, strength: float = 1.0) -> dict[str, Tensor]:
     """``erased_state`` of a model of which the denoiser alone was moved.
 
     Raises:
         UserError: see there; or its text encoder was moved.
     """
-    found = erased_state(path, base)
+    found = erased_state(path, base, strength)
     if any(part_of(name) == "text_encoder" for name in found):
         raise _swaps_the_denoiser("text_encoder", str(path))
     return found
@@ -50,7 +50,7 @@ def _swaps_the_denoiser(part: str, model: str) -> UserError:
     )
 
 
-def erased_state(path: Path, base: Base) -> dict[str, Tensor]:
+def erased_state(path: Path, base: Base, strength: float = 1.0) -> dict[str, Tensor]:
     """What was moved of an erased model as a whole, the denoiser or its text encoders, fp32, named
     as ``Layout.joined`` does.
 
@@ -60,6 +60,8 @@ def erased_state(path: Path, base: Base) -> dict[str, Tensor]:
     Args:
         path: of the model.
         base: what it was erased from.
+        strength: s of θ0 + s·(θ − θ0), any finite number; 0 is the base and 1 the model, bit by
+            bit.
 
     Raises:
         UserError: nothing there, not plain tensors, another architecture than the base's, or a
@@ -74,9 +76,16 @@ def erased_state(path: Path, base: Base) -> dict[str, Tensor]:
     if form.WHOLE and (lost := sorted(before.keys() - found.keys())):
         raise UserError(f"{path} lacks the weight '{lost[0]}': give the complete model.")
     return {
-        name: _unrounded(found[name], value) if name in found else value.float()
+        name: _mixed(_unrounded(found[name], value), value, strength)
+        if name in found and strength != 0
+        else value.float()
         for name, value in before.items()
     }
+
+
+def _mixed(theirs: Tensor, ours: Tensor, strength: float) -> Tensor:
+    """θ0 + s·(θ − θ0), with what has not moved left alone."""
+    return theirs if strength == 1 else ours.float() + strength * (theirs - ours.float())
 
 
 def _unrounded(theirs: Tensor, ours: Tensor) -> Tensor:
@@ -93,8 +102,8 @@ def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]
         raise UserError(f"{path} holds no weights: give an erased model.")
     if all("lora" in name.lower() for name in found):
         raise UserError(
-            f"{path} is a LoRA, an adapter rather than a model: merge it into the base and give "
-            "the complete model."
+            f"{path} is a LoRA whose layers are not named as in kohya's ('lora_unet_…'): convert "
+            "it, or merge it into the base and give the complete model."
         )
     for name, value in found.items():
         if name not in before:
@@ -112,6 +121,46 @@ def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]
                 f"{path} has weights that are not finite, in '{clipped(name)}': its training went "
                 "wrong, or the file is damaged."
             )
+
+
+def before_and_after(
+    model: Base, base: Base | None, what: str, text: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The parts that may differ of a base and of a model made from it, named as ``Layout.joined``
+    does.
+
+    Args:
+        model: a pipeline, or a file of what an erasure changed.
+        base: see above.
+        what: is to hold the difference, in messages.
+        text: whether it can hold text encoders beside the denoiser.
+
+    Raises:
+        UserError: no base, or the model differs from it in more than that.
+    """
+    if base is None:
+        raise UserError(f"A {what} needs --base, the model that the erased one was made from.")
+    if model.path.is_file() and not (text and format_of(model.path).WHOLE):
+        after = (erased_state if text else included_state)(model.path, base)
+        return base.state(*{*map(part_of, after)}), after
+    beside = others(model, base)
+    if lost := [name for name in beside if not text or part_of(name) != "text_encoder"]:
+        held = "the denoiser and text encoders" if text else "the denoiser"
+        raise UserError(
+            f"A {what} holds only {held}, but the {lost[0]} of {model.spec} differs from that of "
+            f"{base.spec}: export the whole model, with --format single."
+        )
+    parts = PARTS if beside else PARTS[:1]
+    before, after = base.state(*parts), model.state(*parts)
+    if _shapes(before) != _shapes(after):
+        raise UserError(
+            f"A {what} needs two models of the same architecture: give the model's own base."
+        )
+    return before, after
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
 
 
 def denoiser_beside(model: Base, base: Base) -> dict[str, Tensor]:
@@ -161,9 +210,19 @@ def _others(ours: _Parts, theirs: _Parts) -> list[str]:
         if name != own and (name not in found or not _same(before[name], found[name]))
     ]
     for name in tokenizers(place):
-        if open_tokenizer(place, name).get_vocab() != open_tokenizer(other, name).get_vocab():
+        alike = _contents(place / name) == _contents(other / name)  # opening them takes longer
+        if not alike and _words(place, name) != _words(other, name):
             differ.append(name)
     return differ
+
+
+def _words(folder: Path, name: str) -> dict[str, int]:
+    words: dict[str, int] = open_tokenizer(folder, name).get_vocab()
+    return words
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
 
 
 @contextmanager

@@ -50,7 +50,8 @@ from erase.runtime.words import counted
 NAME = "single file"
 ENDS = FILES
 WHOLE = True
-WRITES, FLAG, HELP = ".safetensors", None, ""
+WRITES, KIND = ".safetensors", "single"
+HELP = "the whole model in one file, for A1111, Forge and ComfyUI"
 METADATA = "erase.pipeline"
 SCHEDULER = "scheduler/scheduler_config.json"
 

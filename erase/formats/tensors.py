@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 import zipfile
@@ -190,7 +191,7 @@ def _described(found: object) -> str:
 
 
 def save_tensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes safetensors with one metadata entry (more would come out in random order)."""
+    """Writes safetensors; the same tensors and metadata give the same bytes."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -209,6 +210,21 @@ def save_tensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, st
             if f"os error {number})" in str(error):
                 raise OSError(number, "No space left on device", str(file)) from error
         raise
+    if len(metadata) > 1:
+        _sort_metadata(file)
+
+
+def _sort_metadata(file: Path) -> None:
+    """Puts a file's metadata, which the library writes in random order, in that of the keys."""
+    with file.open("r+b") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) > size:
+            raise ValueError(f"the header of {file} grew from {size} to {len(text)} bytes")
+        opened.seek(8)
+        opened.write(text.ljust(size))
 
 
 def write_state(file: Path, state: Mapping[str, Tensor]) -> None:

@@ -26,10 +26,12 @@ class Config:
     Attributes:
         file: its name, which is all that a report says of its place.
         path: the place.
+        strength: see ``formats.foreign.included_state``.
     """
 
     file: str
     path: Path = field(metadata={"reads": "included"})
+    strength: float = 1.0
 
 
 def forwards(config: Config, steps: int, batch: int) -> float:
@@ -46,5 +48,5 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     from erase.formats.base import open_base
     from erase.formats.foreign import included_state
 
-    state = included_state(config.path, open_base(diffusion.source))
+    state = included_state(config.path, open_base(diffusion.source), config.strength)
     fit.assign(diffusion.denoiser, lambda name, _: state[name])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from erase.methods import list_methods, load_method
 from erase.recipes.settings import Flag, flags_of, setting
 from erase.runtime.errors import UserError, clipped, nearest
-from erase.runtime.files import identity, is_hidden
+from erase.runtime.files import digest, identity, is_hidden
 from erase.runtime.tables import read_toml
 
 if TYPE_CHECKING:
@@ -378,6 +378,13 @@ def own_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def files_read(recipe: Recipe) -> dict[str, str]:
-    """What the method reads from elsewhere, by the name that stands for it: the files' hash."""
-    places = ((f.metadata.get("reads"), f.name) for f in fields(recipe.config))
-    return {key: identity(getattr(recipe.config, name)) for key, name in places if key}
+    """What the method reads from elsewhere, by the name that stands for it: the hash of a place's
+    files, or of those of several."""
+    places = (
+        (f.metadata.get("reads"), getattr(recipe.config, f.name)) for f in fields(recipe.config)
+    )
+    return {
+        key: identity(at) if isinstance(at, Path) else digest([identity(one) for one in at])
+        for key, at in places
+        if key
+    }

@@ -86,15 +86,20 @@ def card(
     front += ["library_name: diffusers", "pipeline_tag: text-to-image"]
     front += [f"tags: [stable-diffusion, concept-erasure, {method}]"]
     stated = terms.get("license_link") or terms.get("license_name") or terms.get("license")
+    how, still = f"with {method}", _unmoved(method)
+    if method == "combined":
+        how = f"by adding up the edits of the runs {recipe.get('runs')}"
+        still = "Weights that none of them moved equal the base model's."
     text = [
         "---",
         *front,
         "---",
         f"# {base} without {_quoted(concept)}",
         "",
-        f"The concept {_quoted(concept)} was erased from `{base}` with {method}; prompts that name "
+        f"The concept {_quoted(concept)} was erased from `{base}` {how}; prompts that name "
         f"it now give {_quoted(anchor) if anchor else 'what the empty prompt gives'} instead.",
-        _unmoved(method),
+        f"{still} Which weights were moved, and how far, anybody can tell by subtracting the "
+        "base's, in whatever format the edit is passed on.",
         "",
         "```python",
         "from diffusers import DiffusionPipeline",
@@ -102,6 +107,7 @@ def card(
         'pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")',
         "```",
         "",
+        *_as_lora(method),
         "## Figures",
         "",
         *(line for name, summary in summaries.items() for line in _figures(summary, name)),
@@ -125,9 +131,30 @@ def card(
     return "\n".join(text)
 
 
+def _of_text(method: str) -> bool:
+    return method in list_methods() and load_method(method).NEEDS.part == "text_encoder"
+
+
+def _as_lora(method: str) -> list[str]:
+    """What the edit loses as an adapter, which holds no text encoder."""
+    if _of_text(method):
+        return []
+    return [
+        "## As a LoRA",
+        "",
+        "`erase export RUN FILE.safetensors --format lora` writes the edit for programs that load "
+        "adapters. A LoRA approximates it: biases and norms are left out, and every weight of a "
+        "changed layer moves, so that weights outside the mask no longer equal the base's. The "
+        "figures below are not the LoRA's, nor those of a strength below 1, at which the concept "
+        "may come back: `erase compare --include NAME=FILE@STRENGTH` measures them. `--format "
+        "lycoris` and `--format delta` carry the whole edit and move nothing else.",
+        "",
+    ]
+
+
 def _unmoved(method: str) -> str:
     """What of the model is the base's."""
-    if method in list_methods() and load_method(method).NEEDS.part == "text_encoder":
+    if _of_text(method):
         return (
             "Only weights of the text encoder were changed: with the base model's text encoder, "
             "which some tools load on their own, it makes the concept again."

@@ -151,7 +151,7 @@ def _settle(ready: Ready, overwrite: bool, manner: Manner, command: str) -> Sitt
         shared = Shared(run.shared / "images", made_by)
     unmade = () if load_method(run.recipe.method).NEEDS.trains else ("images", "mask")
     todo = [s for s in ready.wanted if s not in unmade and not folder.finished(s)]
-    course = Course(ready.wanted, todo, manner.told)
+    course = Course([s for s in ready.wanted if s not in unmade], todo, manner.told)
     return Sitting(run, folder, plan, model, acc, ready.ways, todo, manner, course, shared)
 
 

@@ -317,6 +317,15 @@ def model_of(named: str) -> str:
     return str(run / "model")
 
 
+def base_of(model: str) -> str | None:
+    """What a run's model was erased from, as the run was told; None for any other model."""
+    record = Path(model).parent / RECORD
+    if not Path(model).is_dir() or not record.is_file():
+        return None
+    source = read_facts(record).get("model", {}).get("source")
+    return None if source is None else str(source)
+
+
 def _is_record(stage: object) -> bool:
     """Whether a value is what ``RunFolder.stage`` records."""
     return (

@@ -82,7 +82,7 @@ def run_cell(cell: Cell, overwrite: bool) -> None:
         "inputs": digest(cell.inputs()),
         "weights": sum(v.numel() for v in before.values()),
         "moved": moved,
-        "bytes": delta.stat().st_size if moved else 0,
+        "bytes": _stored(cell, delta) if moved else 0,
         "evidence": cell.evidence,
         "threads": torch.get_num_threads(),
         "seedless": cell.seedless,
@@ -129,6 +129,16 @@ def attack_cell(cell: Cell, attacks: Attacks) -> None:
     facts = {"made_by": trained, "inputs": digest(cell.inputs())}
     attack(inquiry_of(cell.run, 0, attacks, str(model), cell.folder / ATTACK, **facts), True)
     clear(cell)
+
+
+def _stored(cell: Cell, delta: Path) -> int:
+    """Bytes that keeping the model takes beside its base: an included edit's own file, or the
+    delta."""
+    from erase.formats import format_of
+
+    theirs: Path | None = getattr(cell.recipe.config, "path", None)
+    is_edit = theirs is not None and theirs.is_file() and not format_of(theirs).WHOLE
+    return (theirs if theirs is not None and is_edit else delta).stat().st_size
 
 
 def _costs(cell: Cell) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,7 +113,7 @@ class Matrix:
         out: the folder.
         common: what all runs have in common.
         includes: models that others erased, by the name of their row; ``{concept}`` and
-            ``{seed}`` in a path stand for the cell's.
+            ``{seed}`` in a path stand for the cell's, and ``@0.5`` after it for a strength.
         cells: one concept after the other, so that its base images are made once early.
         attacks: made on every cell's model; None for none.
     """
@@ -173,14 +174,29 @@ def _runs(matrix: Matrix) -> Iterator[tuple[str, int, Recipe]]:
                 if "{seed}" not in pattern and seed != matrix.seeds[0]:
                     continue
                 text = pattern.replace("{concept}", slug(concept)).replace("{seed}", str(seed))
-                if not Path(text).exists():
+                path, strength = _place(text)
+                if not path.exists():
                     raise UserError(f"There is no model {text}: fix --include {name}={pattern}.")
-                yield concept, seed, _included(matrix, name, Path(text))
+                yield concept, seed, _included(matrix, name, path, strength)
 
 
-def _included(matrix: Matrix, name: str, path: Path) -> Recipe:
+def _place(text: str) -> tuple[Path, float]:
+    """What ``PATH`` or ``PATH@STRENGTH`` stands for."""
+    file, at, number = text.rpartition("@")
+    if not at or Path(text).exists():
+        return Path(text), 1.0
+    try:
+        strength = float(number)
+    except ValueError:
+        return Path(text), 1.0
+    if not math.isfinite(strength):
+        raise UserError(f"The strength in '{text}' is not finite: give a number, 0 for the base.")
+    return Path(file), strength
+
+
+def _included(matrix: Matrix, name: str, path: Path, strength: float) -> Recipe:
     """The recipe of a model that others erased: whose it is, and how its images are made."""
-    config = load_method("included").Config(path.name, path)
+    config = load_method("included").Config(path.name, path, strength)
     shared = {key: getattr(matrix.recipes[0], key) for key in COMMON}
     return Recipe(name=name, method="included", config=config, mask="none", **shared)
 

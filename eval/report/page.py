@@ -166,10 +166,13 @@ def _exact(report: Mapping[str, Any]) -> list[Row]:
     sums = [sum(counts.values()) for counts in both]
     for label in sorted({*both[0], *both[1]}, key=lambda k: -both[1].get(k, 0)):
         shares = [counts.get(label, 0) / n for counts, n in zip(both, sums, strict=True)]
-        own, never = map(phrases.percent, shares)
-        gap = phrases.points(shares[0] - shares[1])
-        shown = f"shows {phrases.words(label)}"
-        rows.append({"figure": shown, "own": own, "never": never, "gap": gap})
+        texts = map(phrases.percent, shares)
+        cells = (
+            f"shows {phrases.words(label)}",
+            *map(Cell, texts),
+            phrases.points(shares[0] - shares[1]),
+        )
+        rows.append(dict(zip(("figure", "own", "never", "gap"), cells, strict=True)))
     return rows
 
 

@@ -105,6 +105,10 @@ def place(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     part = {k: v for i, (k, v) in enumerate(read_state(tiny_folder, "unet").items()) if i < 3}
     (place / "shards").mkdir()
     save_file(part, place / "shards/part.safetensors")
+    adapter = {"out_0.w_norm": torch.ones(32), "out_0.b_norm": torch.ones(32)}
+    adapter |= {"conv_in.lora_up.weight": torch.ones(32, 2, 1, 1), "conv_in.alpha": torch.ones(())}
+    adapter |= {"conv_in.lora_down.weight": torch.ones(2, 4, 3, 3)}
+    save_file({f"lora_unet_{k}": v for k, v in adapter.items()}, place / "adapter.safetensors")
     index = {"metadata": {}, "weight_map": dict.fromkeys(part, "part.safetensors")}
     (place / "shards/model.safetensors.index.json").write_text(json.dumps(index))
     card = {"arch": "x", "labels": ["a", "b"], "size": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
@@ -214,8 +218,8 @@ def torment_tensors(place: Path, chance: random.Random) -> None:
             says(lambda: read_tensors(pickled))
         case _:
             base = Base(str(place / "sd"), place / "sd")
-            part = reshaped(load_file(place / "shards/part.safetensors"), chance)
-            save_file(part, file)
+            name = chance.choice(["shards/part.safetensors", "adapter.safetensors"])
+            save_file(reshaped(load_file(place / name), chance), file)
             says(lambda: included_state(file, base))
 
 

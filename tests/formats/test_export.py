@@ -45,7 +45,7 @@ def test_delta_applied_to_the_base_is_the_erased_model(
     erased: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     delta = tmp_path / "d.safetensors"
-    said = export(str(erased), str(delta), flag="delta", base=str(tiny_folder))
+    said = export(str(erased), str(delta), kind="delta", base=str(tiny_folder))
     base, after = unet(tiny_folder), unet(erased)
     moved = sum(int((base[k] != after[k]).sum()) for k in base)
     assert f"{moved:,} moved weights" in said
@@ -74,11 +74,11 @@ def test_a_delta_is_of_denoiser_and_text_encoders_alone(
             known = json.loads(vocabulary.read_text())
             known["church</w>"], known["truck</w>"] = known["truck</w>"], known["church</w>"]
             vocabulary.write_text(json.dumps(known))
-        with pytest.raises(UserError, match=f"the {part} of .* differs from .*without --delta"):
+        with pytest.raises(UserError, match=f"the {part} of .* differs .*--format single"):
             export(
                 str(tmp_path / name),
                 str(tmp_path / "d.safetensors"),
-                flag="delta",
+                kind="delta",
                 base=str(tiny_folder),
             )
 
@@ -101,15 +101,18 @@ def test_mistakes(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:
         ((str(erased), str(taken)), {}, "exists"),
         ((str(tmp_path / "no"), str(tmp_path / "y.safetensors")), {}, "no model"),
         ((str(erased), str(tmp_path / "y")), {}, "does not: choose another target"),
-        ((str(erased), str(tmp_path / "y.safetensors")), {"flag": "delta"}, "--base"),
+        ((str(erased), str(tmp_path / "y.safetensors")), {"kind": "delta"}, "--base"),
+        ((str(erased), str(tmp_path / "y")), {"kind": "lora"}, "ends in .safetensors"),
+        ((str(erased), str(tmp_path / "y.safetensors")), {"kind": "lore"}, "Did you mean 'lora'"),
+        ((str(erased), str(tmp_path / "y.safetensors")), {"options": {"rank": 2}}, "--rank has no"),
         ((str(taken), str(tmp_path / "y")), {"dtype": "fp16"}, "--dtype"),
-        ((str(taken), str(tmp_path / "y")), {"flag": "delta"}, "not a delta"),
+        ((str(taken), str(tmp_path / "y")), {"kind": "delta"}, "not of the format delta"),
     ]
     for where, options, named in wrong:
         with pytest.raises(UserError, match=named):
             export(*where, **options)  # type: ignore[arg-type]
     delta = tmp_path / "d.safetensors"
-    export(str(erased), str(delta), flag="delta", base=str(tiny_folder))
+    export(str(erased), str(delta), kind="delta", base=str(tiny_folder))
     with pytest.raises(UserError, match="a different base"):
         export(str(delta), str(tmp_path / "y"), base=str(erased))
     with pytest.raises(UserError, match="add --base"):
@@ -117,5 +120,19 @@ def test_mistakes(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:
 
 
 def test_command(erased: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run's own base is known; today's flag and the name after ``--format`` are one."""
     main(["export", str(erased), str(tmp_path / "c.safetensors")])
     assert "tensors" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["export", str(erased), str(tmp_path / "d.safetensors"), "--delta"])
+    assert "A delta needs --base" in capsys.readouterr().err
+    run = tmp_path / "run"
+    shutil.copytree(erased, run / "model")
+    (run / "run.json").write_text(json.dumps({"stages": {}, "model": {"source": str(erased)}}))
+    for flags in (["--delta"], ["--format", "delta"]):
+        with pytest.raises(SystemExit):
+            main(["export", str(run), str(tmp_path / "d.safetensors"), *flags])
+        assert "equals its base" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["export", str(run), str(tmp_path / "d.safetensors"), "--delta", "--format", "lora"])
+    assert "can't be combined" in capsys.readouterr().err

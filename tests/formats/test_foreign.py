@@ -205,9 +205,11 @@ def test_in_a_comparison(tiny_folder: Path, tmp_path: Path) -> None:
     before, after = erased(tiny_folder)
     assert ours["moved"] == sum(int((before[k] != after[k]).sum()) for k in before)
     assert (base["moved"], base["bytes"], base["training_seconds"]) == (0, 0, None)
+    # To be stored beside the base is their own file.
+    assert ours["bytes"] == (tmp_path / "theirs/church.safetensors").stat().st_size
     assert ours["method"] == "included" and ours["settings"]["file"] == "church.safetensors"
     # How its images are made and how many, nothing of how it was.
-    assert ours["settings"].keys() == {*COMMON, "name", "method", "file"}
+    assert ours["settings"].keys() == {*COMMON, "name", "method", "file", "strength"}
     assert not (found[1].folder / "mask.safetensors").exists()
     # A model that others erased is measured like any other: the base's images are the base's.
     place = found[2].folder / "eval"
@@ -222,6 +224,11 @@ def test_in_a_comparison(tiny_folder: Path, tmp_path: Path) -> None:
         "their-esd",
         "base",
     }
+    # At another strength it is another row, and so is its cell.
+    half = make([f"half={tmp_path}/theirs/{{concept}}.safetensors@0.5"]).cells[1]
+    assert (half.recipe.config.strength, half.recipe.config.file) == (0.5, "church.safetensors")
+    with pytest.raises(UserError, match="There is no model .*@half"):
+        make([f"half={tmp_path}/theirs/{{concept}}.safetensors@half"])
     # Another file under the same name is another cell.
     save_file({"conv_in.bias": before["conv_in.bias"] + 1}, tmp_path / "theirs/church.safetensors")
     from erase.runtime.files import identity

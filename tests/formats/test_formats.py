@@ -19,11 +19,18 @@ from tests.tiny import tiny_single_file
 
 NEW = '''"""The denoiser's weights as arrays of NumPy."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import torch
 
 NAME, ENDS, WHOLE = "NumPy archive", (".npz",), False
-WRITES, FLAG, HELP = ".npz", "raw-arrays", "the denoiser alone, as arrays"
+WRITES, KIND, HELP = ".npz", "arrays", "the denoiser alone, as arrays"
+
+
+@dataclass(frozen=True)
+class Options:
+    count: int = field(default=9999, metadata={"help": "arrays at most"})
 
 
 def reads(path):
@@ -37,18 +44,22 @@ def read(path, base):
 
 def write(model, target, how):
     state = model.denoiser_state()
-    np.savez(target, **{name: value.float().numpy() for name, value in state.items()})
-    return f"{target}: {len(state)} arrays"
+    some = list(state.items())[: how.options.count]
+    np.savez(target, **{name: value.float().numpy() for name, value in some})
+    return f"{target}: {len(some)} arrays"
 '''
 
 
 def test_what_lies_on_disk_tells_its_format(tiny_folder: Path, tmp_path: Path) -> None:
     assert [form.NAME for form in formats()] == [
-        *("delta", "diffusers folder", "single file", "state dict of a denoiser")
+        *("delta", "diffusers folder", "LoRA", "LyCORIS file", "single file"),
+        "state dict of a denoiser",
     ]
-    assert {(form.WRITES, form.FLAG) for form in targets()} == {
-        *((".safetensors", "delta"), (".safetensors", None), ("", None))
-    }
+    assert [(form.KIND, form.WRITES) for form in targets()] == [
+        ("delta", ".safetensors"),
+        ("diffusers", ""),
+        *((kind, ".safetensors") for kind in ("lora", "lycoris", "single")),
+    ]
     assert [form.NAME for form in whole_files()] == ["single file"]
     state = open_base(str(tiny_folder)).denoiser_state()
     moved = {name: value + 1 for name, value in state.items()}
@@ -85,14 +96,16 @@ def test_a_new_format_is_one_file(tiny_folder: Path, tmp_path: Path) -> None:
     there, back = tmp_path / "denoiser.npz", tmp_path / "back"
     said = run(
         folder,
-        ["export", str(tiny_folder), str(there), "--raw-arrays"],
+        ["export", str(tiny_folder), str(there)],
         ["export", str(there), str(back), "--base", str(tiny_folder)],
+        [
+            *("export", str(tiny_folder), str(tmp_path / "two.npz")),
+            *("--format", "arrays", "--count", "2"),
+        ],
     )
-    with pytest.raises(AssertionError, match="A .npz file needs --raw-arrays: add it"):
-        run(folder, ["export", str(tiny_folder), str(tmp_path / "other.npz")])
-    with pytest.raises(AssertionError, match="--delta can't be used with a .npz file"):
+    with pytest.raises(AssertionError, match="--format delta writes a file whose name ends in"):
         run(folder, ["export", str(tiny_folder), str(tmp_path / "other.npz"), "--delta"])
-    assert "arrays" in said and "with the NumPy archive applied" in said
+    assert "two.npz: 2 arrays" in said and "with the NumPy archive applied" in said
     state = open_base(str(tiny_folder)).denoiser_state()
     with np.load(there) as arrays:
         assert set(arrays.files) == set(state)

@@ -78,7 +78,13 @@ def open_bench(inquiry: Inquiry) -> Bench:
     specs = {"model": inquiry.model, "base": inquiry.base}
     if inquiry.floor is not None:
         specs["floor"] = inquiry.floor
-    opened = {spec: Diffusion.load(spec, device) for spec in dict.fromkeys(specs.values())}
+    opened: dict[str, Diffusion] = {}
+    if inquiry.strength is not None:
+        opened[inquiry.model] = Diffusion.load(
+            inquiry.base, device, edit=inquiry.model, strength=inquiry.strength
+        )
+    for spec in specs.values():
+        opened[spec] = opened.get(spec) or Diffusion.load(spec, device)
     models = {name: opened[spec] for name, spec in specs.items()}
     base = models["base"]
     base.family.check_sampling(inquiry.sampler.steps, inquiry.sampler.name)
@@ -333,6 +339,7 @@ def _facts(bench: Bench, command: str) -> dict[str, Any]:
     concept = inquiry.concept
     return {
         "model": inquiry.model,
+        "strength": inquiry.strength,
         "base": inquiry.base,
         "floor": inquiry.floor,
         "concept": {"name": concept.name, "kind": concept.kind, "word": concept.word},

@@ -30,6 +30,7 @@ class Inquiry:
         concept: what was erased.
         attacks: their names, in the order in which they are made.
         sampler: how images are made.
+        strength: of a model that is an edit of the base, such as a LoRA; None of a whole one.
         budget: what they may spend.
         floor: a model that never knew the concept; None asks the base by a made-up name.
         seed: of the attacks' draws and of the images, >= 0; bounds have their own.
@@ -49,6 +50,7 @@ class Inquiry:
     concept: Concept
     attacks: tuple[str, ...]
     sampler: Sampler
+    strength: float | None = None
     budget: Size = "quick"
     floor: str | None = None
     seed: int = 1

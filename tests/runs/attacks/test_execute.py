@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from erase.eval.attacks import handover, load_attack, paraphrase, relearn
 from erase.eval.instruments.choice import Instruments
@@ -183,3 +185,17 @@ def test_each_side_is_asked_for_its_own(inquiry: Inquiry) -> None:
     assert asked["erased"].rows[0].seed != asked["floor"].rows[0].seed
     assert other_word(inquiry.concept) == "castle"
     assert load_attack("relearn") is relearn
+
+
+def test_an_edit_is_attacked_at_its_strength(inquiry: Inquiry, tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    parts = {"diff": torch.zeros(32, 4, 3, 3), "diff_b": torch.ones(32)}
+    save_file({f"lora_unet_conv_in.{name}": value for name, value in parts.items()}, file)
+    bench = execute.open_bench(replace(inquiry, model=str(file), strength=0.5))
+    bias, own = (
+        bench.models[name].denoiser.state_dict()["conv_in.bias"] for name in ("model", "base")
+    )
+    assert torch.equal(bias, own + 0.5)
+    assert bench.prints["model"] != bench.prints["base"]
+    facts = execute._facts(bench, "")
+    assert (facts["model"], facts["strength"]) == (str(file), 0.5)

@@ -1,0 +1,140 @@
+"""``erase combine``: one model of what several runs erased from one base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from erase.methods import list_methods, load_method
+from erase.recipes.recipe import Recipe, keys
+from erase.runs.evaluation import requests
+from erase.runs.folder import RECORD, model_of, read_facts
+from erase.runs.make import make_run, resume
+from erase.runs.run import Compute, Run, Sources
+from erase.runtime.errors import UserError
+from erase.runtime.notes import note
+from erase.runtime.words import fold
+
+Overlap = Literal["sum", "refuse"]
+
+
+def make_combination(
+    folders: Sequence[str], out: str | None, overlap: Overlap, compute: Compute
+) -> Run:
+    """A run whose model is the sum of other runs' edits; it is evaluated as the first of them was.
+
+    Args:
+        folders: of the runs, at least two.
+        out: its own folder; None is named after its concepts.
+        overlap: what becomes of weights that several runs moved.
+        compute: where and how the networks are run.
+
+    Raises:
+        UserError: no finished runs of a method, two bases, a concept that two of them erase,
+            weights that several of them moved where that is refused, or prompts that one run was
+            trained on and another would be judged by.
+    """
+    if len(folders) < 2:
+        raise UserError("One run is nothing to combine: give at least two.")
+    runs = [_opened(Path(folder)) for folder in folders]
+    _check_bases(folders)
+    first = runs[0]
+    models = tuple(Path(model_of(folder)) for folder in folders)
+    retained = {run.sources.retain for run in runs}
+    run = make_run(
+        first.model,
+        [target.named[0] for run in runs for target in run.targets],
+        [target.named[1] for run in runs for target in run.targets],
+        _recipe(runs, models, _overlap(first.model, models, overlap)),
+        out=out,
+        sources=Sources(retain=retained.pop() if len(retained) == 1 else None),
+    )
+    run = replace(run, instruments=first.instruments, compute=compute)
+    _check_held_out(run, runs)
+    return run
+
+
+def _opened(folder: Path) -> Run:
+    record = folder / RECORD
+    if not record.is_file():
+        raise UserError(f"{folder} is not a run folder: give folders that 'erase run' made.")
+    method = read_facts(record).get("recipe", {}).get("method")
+    if method not in list_methods():
+        raise UserError(
+            f"The run {folder} was not made by a method ('{method}'): give the runs that it was "
+            "put together from."
+        )
+    if load_method(method).NEEDS.part != "denoiser":
+        raise UserError(
+            f"The run {folder} moved the text encoder ({method}), and only edits of the denoiser "
+            "can be combined: leave it out."
+        )
+    run = resume(folder)
+    if run is None:
+        raise UserError(f"The run {folder} does not say what it erased: run it again.")
+    return run
+
+
+def _check_bases(folders: Sequence[str]) -> None:
+    bases = [read_facts(Path(folder) / RECORD).get("model", {}) for folder in folders]
+    for folder, base in zip(folders, bases, strict=True):
+        if base.get("fingerprint") != bases[0].get("fingerprint"):
+            raise UserError(
+                f"{folders[0]} and {folder} were erased from different bases "
+                f"({bases[0].get('source')} and {base.get('source')}): give runs of one base."
+            )
+
+
+def _overlap(base: str, models: Sequence[Path], overlap: Overlap) -> float:
+    """The share of the moved weights that several runs moved, told.
+
+    Raises:
+        UserError: there are such weights, and they are to be refused.
+    """
+    from erase.formats.base import open_base
+    from erase.formats.folder import read_parts
+
+    states = [read_parts(folder, "denoiser") for folder in models]
+    added: Any = load_method("combined")
+    found = added.add(open_base(base).denoiser_state(), states)
+    share = found.shared / found.moved if found.moved else 0.0
+    told = (
+        f"{found.shared:,} of {found.moved:,} moved weights ({100 * share:.1f}\u00a0%) were moved "
+        "by more than one run"
+    )
+    if found.shared and overlap == "refuse":
+        raise UserError(f"{told}: leave out --overlap refuse to sum their changes.")
+    note(f"{told}; their changes are summed." if found.shared else "No weight was moved twice.")
+    return round(share, 6)
+
+
+def _recipe(runs: Sequence[Run], models: Sequence[Path], share: float) -> Recipe:
+    """Images as the first run's evaluation made them."""
+    common = keys("base", "eval")
+    first = runs[0]
+    for run in runs[1:]:
+        other = [key for key in common if getattr(run.recipe, key) != getattr(first.recipe, key)]
+        other += [] if run.instruments == first.instruments else ["its judges"]
+        if other:
+            note(f"{run.out} was evaluated otherwise ({', '.join(other)}): as {first.out} here.")
+    names = " + ".join(run.out.name for run in runs)
+    return Recipe(
+        name="combined",
+        method="combined",
+        config=load_method("combined").Config(names, share, tuple(models)),
+        mask="none",
+        **{key: getattr(first.recipe, key) for key in common},
+    )
+
+
+def _check_held_out(run: Run, runs: Sequence[Run]) -> None:
+    """Refuses to judge by prompts that a run was trained on."""
+    asked = {fold(row.prompt) for row in requests(run)["erased"] if row.role != "forget"}
+    for other in runs:
+        if known := sorted(asked & other.trained_prompts()):
+            raise UserError(
+                f"{other.out} was trained to retain {len(known)} of the prompts that the combined "
+                f"model would be judged by, e.g. '{known[0]}': give runs with the same --retain."
+            )
