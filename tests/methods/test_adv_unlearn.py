@@ -221,7 +221,7 @@ def test_every_export_carries_them(run: tuple[Path, Path], tmp_path: Path) -> No
     model = str(folder / "model")
     wanted = open_base(model).state(*PARTS)
     delta, file, half = (tmp_path / f"{n}.safetensors" for n in ("delta", "file", "half"))
-    export(model, str(delta), flag="delta", base=str(base))
+    export(model, str(delta), kind="delta", base=str(base))
     export(model, str(file))
     said = export(model, str(half), dtype="fp16", base=str(base))
     assert " of 0 moved" not in said and "moved weights" in said
@@ -232,6 +232,10 @@ def test_every_export_carries_them(run: tuple[Path, Path], tmp_path: Path) -> No
         assert all(torch.equal(found[n].float(), v.float()) for n, v in wanted.items())
     with pytest.raises(UserError, match="a different base model"):
         export(str(delta), str(tmp_path / "x"), base=model)
+    edited, ours = Diffusion.load(str(base), edit=delta), Diffusion.load(model)
+    assert torch.equal(edited.embed(["a church"]).hidden, ours.embed(["a church"]).hidden)
+    with pytest.raises(UserError, match="A LoRA holds only the denoiser, but the text_encoder"):
+        export(model, str(tmp_path / "lora.safetensors"), kind="lora", base=str(base))
 
 
 def test_a_comparison_includes_no_other_text_encoder(
@@ -241,7 +245,7 @@ def test_a_comparison_includes_no_other_text_encoder(
 
     base, folder = run
     delta = tmp_path / "delta.safetensors"
-    export(str(folder / "model"), str(delta), flag="delta", base=str(base))
+    export(str(folder / "model"), str(delta), kind="delta", base=str(base))
     for place in (folder / "model", delta):
         with pytest.raises(UserError, match="The text_encoder of .* only swaps the denoiser"):
             included_state(place, open_base(str(base)))
