@@ -195,7 +195,7 @@ def test_an_edit_is_attacked_at_its_strength(inquiry: Inquiry, tmp_path: Path) -
     bias, own = (
         bench.models[name].denoiser.state_dict()["conv_in.bias"] for name in ("model", "base")
     )
-    assert torch.equal(bias, own + 0.5)
+    torch.testing.assert_close(bias, own + 0.5)
     assert bench.prints["model"] != bench.prints["base"]
     facts = execute._facts(bench, "")
     assert (facts["model"], facts["strength"]) == (str(file), 0.5)
