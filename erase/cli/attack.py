@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from erase.cli.arguments import DETERMINISTIC, DEVICE, Parser
 from erase.cli.options import names
 from erase.runs.folder import model_of, read_facts
+from erase.runtime import processes
 from erase.runtime.errors import UserError
 from erase.runtime.places import short
 
@@ -104,7 +105,8 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
     )
     command = f"erase {shlex.join(map(short, typed))}"
     found = attack(inquiry, chosen.overwrite, command)
-    print("\n".join([*found["sentences"], found["floor"], str(inquiry.out / "attack.html")]))
+    if processes.is_main():
+        print("\n".join([*found["sentences"], found["floor"], str(inquiry.out / "attack.html")]))
 
 
 def _only(given: Any) -> str | None:

@@ -80,7 +80,7 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
 
         run_classifier(chosen, typed)
         return
-    if command in ("compare", "tune", "export", "attack"):
+    if command in ("compare", "tune", "export"):
         processes.refuse_several()
     if command == "attack":
         from erase.cli.attack import run_attack
