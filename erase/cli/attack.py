@@ -13,6 +13,7 @@ from erase.cli.arguments import BUDGET, BUDGETS, DETERMINISTIC, DEVICE, FLOOR, S
 from erase.cli.options import names, strength_of
 from erase.eval.recovery import ATTACK
 from erase.runs.folder import model_of, read_facts
+from erase.runtime import processes
 from erase.runtime.errors import UserError
 from erase.runtime.places import short
 
@@ -117,7 +118,8 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
     if out == own and (out.parent / "report.json").exists():
         report_again(Path(chosen.model), chosen.device)
         told.append(str(out.parent / "report.html"))
-    print("\n".join(told))
+    if processes.is_main():
+        print("\n".join(told))
 
 
 def _place(run: Path, given: Mapping[str, Any], concept: str) -> Path | None:

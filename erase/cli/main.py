@@ -67,7 +67,7 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     if command == "classifier":
         run_classifier(chosen, typed)
         return
-    if command in ("compare", "tune", "export", "attack", "combine"):
+    if command in ("compare", "tune", "export", "combine"):
         processes.refuse_several()
     if command == "attack":
         run_attack(chosen, typed)

@@ -319,8 +319,11 @@ def report_again(folder: Path, device: str = "auto") -> None:
     run = resume(folder)
     assert run is not None
     with RunFolder(folder).lock():
-        _evaluate(run, accelerator(device, "fp32", deterministic=False).device)
-        write_card(run.out / "model", run.out, open_base(run.model))
+        found = accelerator(device, "fp32", deterministic=False, several=True)
+        _evaluate(run, found.device)
+        if processes.is_main():
+            write_card(run.out / "model", run.out, open_base(run.model))
+        processes.wait()
 
 
 def sweep(out: Path) -> None:

@@ -7,12 +7,17 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from erase.runtime import processes
 from erase.runtime.errors import UserError
 from erase.runtime.notes import note
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for each other, whose shares may differ by hours; the launcher ends all
+as soon as one fails."""
 
 
 def accelerator(device: str, precision: str, deterministic: bool, *, several: bool = False) -> Any:
@@ -30,6 +35,7 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import InitProcessGroupKwargs
 
     for sharding in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{sharding}", "false").lower() == "true":
@@ -47,7 +53,8 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
     AcceleratorState._reset_state(reset_partial_state=False)
     try:
         mixed = "no" if precision == "fp32" else precision
-        made = Accelerator(mixed_precision=mixed, cpu=device == "cpu")
+        patient = InitProcessGroupKwargs(timeout=PATIENCE)
+        made = Accelerator(mixed_precision=mixed, cpu=device == "cpu", kwargs_handlers=[patient])
     except ValueError as error:
         raise UserError(f"--precision {precision} does not work here ({error}).") from error
     processes.settle()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,14 @@ from erase.eval.pictures import Picture
 from erase.eval.recovery.outcome import SIDES, Seen, SideName, outcome
 from erase.eval.recovery.report import Shown, report, write
 from erase.eval.recovery.witness import Witness, load_witness
+from erase.formats.base import open_base
 from erase.images.plan import plan
 from erase.prompts.concept import load_concept
 from erase.prompts.held_out import retain_rows
 from erase.runs.attacks.inquiry import Inquiry
 from erase.runs.attacks.targets import target_of
 from erase.runs.outline import tell
+from erase.runtime import processes
 from erase.runtime.devices import accelerator, memory_told
 from erase.runtime.errors import UserError, reason
 from erase.runtime.files import atomic, cache_folder, digest, write_json
@@ -74,10 +76,13 @@ def open_bench(inquiry: Inquiry) -> Bench:
     from erase.diffusion.fingerprint import model_fingerprint
     from erase.diffusion.model import Diffusion
 
-    device = accelerator(inquiry.device, "fp32", inquiry.deterministic).device
+    device = accelerator(inquiry.device, "fp32", inquiry.deterministic, several=True).device
     specs = {"model": inquiry.model, "base": inquiry.base}
     if inquiry.floor is not None:
         specs["floor"] = inquiry.floor
+    # What has to be fetched or put together is so once.
+    whole = [spec for name, spec in specs.items() if name != "model" or inquiry.strength is None]
+    _first_alone(lambda: [open_base(spec) for spec in whole])
     opened: dict[str, Diffusion] = {}
     if inquiry.strength is not None:
         opened[inquiry.model] = Diffusion.load(
@@ -134,28 +139,66 @@ def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict
         UserError: bad input, or results of other inputs.
     """
     bench = open_bench(inquiry)
-    out = inquiry.out
-    if any(out.glob("attack.*")) or (out / "attacks").exists():
-        _refuse_other(bench, overwrite)
+    out, several = inquiry.out, processes.count() > 1
+    _first_alone(lambda: _refuse_other(bench, overwrite))
     out.mkdir(parents=True, exist_ok=True)
-    outcomes, shown, refused = [], {}, {}
     with memory_told():
-        for number, name in enumerate(inquiry.attacks, 1):
-            tell(f"attack {number} of {len(inquiry.attacks)}: {name}")
-            module = load_attack(name)
-            seen: dict[SideName, Seen | str] = {}
-            own = _side(bench, name, module, "erased")
-            if isinstance(own, str):
-                refused[name] = own
-                continue
-            seen["erased"] = own
-            for side in SIDES[1:]:
-                seen[side] = _side(bench, name, module, side)
-            outcomes.append(outcome(name, module.TEXT, seen, getattr(module, "STOPS", ())))
-            shown[name] = _shown(bench, name)
+        # Alone, one attack after the other; several processes share all of them out.
+        for names in [inquiry.attacks] if several else [(name,) for name in inquiry.attacks]:
+            _make(bench, [(name, "erased") for name in names])
+            _make(bench, [(n, side) for n in names if _applies(bench, n) for side in SIDES[1:]])
+    outcomes, shown, refused = [], {}, {}
+    for name in inquiry.attacks:
+        module, own = load_attack(name), _side(bench, name, "erased")
+        if isinstance(own, str):
+            refused[name] = own
+            continue
+        seen = {side: _side(bench, name, side) for side in SIDES}
+        outcomes.append(outcome(name, module.TEXT, seen, getattr(module, "STOPS", ())))
+        shown[name] = _shown(bench, name)
     found = report(outcomes, refused, _facts(bench, command), shown)
-    write(found, out)
+    if processes.is_main():
+        write(found, out)
+    processes.wait()
     return found
+
+
+def _first_alone(check: Callable[[], object]) -> None:
+    """Has the first process alone look, and tells its mistake to all."""
+    problem = None
+    if processes.is_main():
+        try:
+            check()
+        except UserError as error:
+            problem = str(error)
+    processes.agree(problem)
+
+
+def _make(bench: Bench, sides: Sequence[tuple[str, SideName]]) -> None:
+    """Makes what is not finished of some attacks' sides; several processes share them out."""
+    attacks = bench.inquiry.attacks
+    todo = processes.first(lambda: [one for one in sides if _known(bench, *one) is None])
+    for name, side in processes.deal(todo):
+        if processes.count() > 1 or side == "erased":
+            which = f", {side}" if processes.count() > 1 else ""
+            tell(f"attack {attacks.index(name) + 1} of {len(attacks)}: {name}{which}")
+        _side(bench, name, side)
+    processes.wait()
+
+
+def _applies(bench: Bench, name: str) -> bool:
+    """Whether the model could be attacked so."""
+    return not isinstance(_side(bench, name, "erased"), str)
+
+
+def _known(bench: Bench, name: str, side: SideName) -> Seen | str | None:
+    """What is known of a side without making it."""
+    module = load_attack(name)
+    key = _key(bench, name, module, side)
+    known = _read(_record(bench, name, side, key), key)
+    if known is None and module.SETTINGS[bench.inquiry.budget] is None:
+        return f"not part of the budget {bench.inquiry.budget}"
+    return known
 
 
 def _blind(images: Sequence[NDArray[np.uint8]]) -> list[float]:
@@ -220,6 +263,9 @@ def _refuse_other(bench: Bench, overwrite: bool) -> None:
     Raises:
         UserError: there are some, and ``overwrite`` is off.
     """
+    out = bench.inquiry.out
+    if not any(out.glob("attack.*")) and not (out / "attacks").exists():
+        return
     for name in bench.inquiry.attacks:
         for side in ("erased", "random"):
             key = _key(bench, name, load_attack(name), side)
@@ -231,19 +277,18 @@ def _refuse_other(bench: Bench, overwrite: bool) -> None:
                 )
 
 
-def _side(bench: Bench, name: str, module: Attack, side: SideName) -> Seen | str:
+def _side(bench: Bench, name: str, side: SideName) -> Seen | str:
     """What the judges say of a side, or why it can't be attacked."""
-    key = _key(bench, name, module, side)
-    file = _record(bench, name, side, key)
-    known = _read(file, key)
+    known = _known(bench, name, side)
     if known is not None:
         return known
+    module = load_attack(name)
+    key = _key(bench, name, module, side)
+    file = _record(bench, name, side, key)
     model, base = bench.models[bench.of(side)], bench.models["base"]
     target = target_of(bench.inquiry, side, bench.witness.judge, module.TEXT)
     seed = 0 if side in BOUNDS else bench.inquiry.seed
     settings = module.SETTINGS[bench.inquiry.budget]
-    if settings is None:
-        return f"not part of the budget {bench.inquiry.budget}"
     began = time.perf_counter()
     try:
         found = module.run(

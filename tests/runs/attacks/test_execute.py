@@ -22,6 +22,7 @@ from erase.runs.attacks.inquiry import Inquiry, make_inquiry
 from erase.runs.attacks.targets import UNKNOWN, other_word, renamed, target_of
 from erase.runtime.errors import UserError
 from tests.eval.attacks.church import bright, rows
+from tests.runtime.test_processes import alone, launch
 from tests.tiny import tiny_sd
 
 CONCEPT = """
@@ -199,3 +200,42 @@ def test_an_edit_is_attacked_at_its_strength(inquiry: Inquiry, tmp_path: Path) -
     assert bench.prints["model"] != bench.prints["base"]
     facts = execute._facts(bench, "")
     assert (facts["model"], facts["strength"]) == (str(file), 0.5)
+
+
+@pytest.mark.slow
+def test_two_processes_come_to_what_one_does(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sides shared out, the second attack refused, and every bound written once."""
+    import torch
+    from torchvision import models
+
+    import erase
+
+    torch.manual_seed(0)
+    judge = tmp_path / "judge.pth"
+    torch.save(models.shufflenet_v2_x0_5().state_dict(), judge)
+    erase.run(
+        str(tiny_folder), "imagenette/church", recipe="uce", out=str(tmp_path / "run"),
+        stages=("images", "mask", "train"), sampling_steps=2, preview=0,
+    )  # fmt: skip
+    argv = ["attack", str(tmp_path / "run"), "--attacks", "handover,stock-encoder,round-trip"]
+    argv += ["--judge", f"torchvision:shufflenet_v2_x0_5@{judge}", "--device", "cpu"]
+    found, bounds = {}, {}
+    for name, start in (("one", alone), ("two", launch)):
+        monkeypatch.setenv("ERASE_CACHE", str(tmp_path / f"cache-{name}"))
+        done = start([*argv, "--out", str(tmp_path / name)])
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count("attack.html") == 1
+        told = json.loads((tmp_path / name / "attack.json").read_text())
+        for one in told["attacks"].values():
+            del one["seconds"]
+        found[name] = {k: told[k] for k in ("attacks", "refused", "sentences")}
+        found[name]["images"] = {
+            str(f.relative_to(tmp_path / name)): f.read_bytes()
+            for f in (tmp_path / name).glob("attacks/*/*/*.png")
+        }
+        bounds[name] = {f.name for f in (tmp_path / f"cache-{name}" / "bounds").iterdir()}
+    assert found["one"]["images"] and set(found["one"]["refused"]) == {"stock-encoder"}
+    assert found["one"] == found["two"]
+    assert bounds["one"] == bounds["two"] and len(bounds["one"]) == 4
