@@ -166,7 +166,7 @@ def _exact(report: Mapping[str, Any]) -> list[Row]:
     sums = [sum(counts.values()) for counts in both]
     for label in sorted({*both[0], *both[1]}, key=lambda k: -both[1].get(k, 0)):
         shares = [counts.get(label, 0) / n for counts, n in zip(both, sums, strict=True)]
-        texts = map(phrases.percent, shares)
+        texts = [phrases.percent(share) for share in shares]
         cells = (
             f"shows {phrases.words(label)}",
             *map(Cell, texts),
