@@ -9,9 +9,12 @@ from collections.abc import Sequence
 
 from jsonargparse import Namespace
 
+from erase.cli.attack import run_attack
+from erase.cli.classifier import run_classifier
 from erase.cli.compare import compare, tune
 from erase.cli.options import instruments, recipe_values
 from erase.cli.parser import asked_about, build_parser
+from erase.cli.push import run_push
 from erase.cli.run import run_stages
 from erase.eval.report.requirements import RequirementError, check_folders, parse
 from erase.runs.folder import model_of
@@ -76,16 +79,15 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     command = options.command
     chosen: Namespace = options[command]
     if command == "classifier":
-        from erase.cli.classifier import run_classifier
-
         run_classifier(chosen, typed)
         return
-    if command in ("compare", "tune", "export", "attack"):
+    if command in ("compare", "tune", "export", "attack", "push"):
         processes.refuse_several()
     if command == "attack":
-        from erase.cli.attack import run_attack
-
         run_attack(chosen, typed)
+        return
+    if command == "push":
+        run_push(chosen)
         return
     for key in ("model", "source", "base"):
         if chosen.get(key):
