@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jsonargparse import Namespace
 
@@ -16,6 +16,7 @@ from erase.cli.compare import compare, tune
 from erase.cli.export import run_export
 from erase.cli.options import instruments, recipe_values
 from erase.cli.parser import asked_about, build_parser
+from erase.cli.push import run_push
 from erase.cli.run import run_stages
 from erase.eval.report.requirements import RequirementError, check_folders, parse
 from erase.runs.folder import model_of
@@ -55,6 +56,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
+WITH_RUNS: Mapping[str, Callable[[Namespace, Sequence[str]], None]] = {
+    "classifier": run_classifier,
+    "attack": run_attack,
+    "combine": run_combine,
+    "push": lambda chosen, _: run_push(chosen),
+}
+"""Commands that look themselves at the run folders they are given."""
+
+
 def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     """Runs a parsed command.
 
@@ -64,16 +74,10 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     """
     command = options.command
     chosen: Namespace = options[command]
-    if command == "classifier":
-        run_classifier(chosen, typed)
-        return
-    if command in ("compare", "tune", "export", "combine"):
+    if command in ("compare", "tune", "export", "combine", "push"):
         processes.refuse_several()
-    if command == "attack":
-        run_attack(chosen, typed)
-        return
-    if command == "combine":
-        run_combine(chosen, typed)
+    if command in WITH_RUNS:
+        WITH_RUNS[command](chosen, typed)
         return
     for key in ("model", "source", "base"):
         if chosen.get(key):

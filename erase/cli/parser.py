@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from erase.cli import attack, combine, export
+from erase.cli import attack, combine, export, push
 from erase.cli.arguments import DETERMINISTIC, DEVICE, STRENGTH, Parser, add_attacks
 from erase.cli.classifier import add_commands
 from erase.cli.listing import CATALOGUE
@@ -70,6 +70,7 @@ def build_parser(about: str | None = None, exporting: bool = False) -> ArgumentP
     commands.add_subcommand("attack", attack.parser(), help=attack.ABOUT)
     commands.add_subcommand("export", export.parser(exporting), help=export.ABOUT)
     commands.add_subcommand("combine", combine.parser(), help=combine.ABOUT)
+    commands.add_subcommand("push", push.parser(), help=push.ABOUT)
     text = "compare recipes on the same base, concepts, prompts, seeds and judges"
     commands.add_subcommand("compare", _compare_parser(text), help=text)
     text = "search a recipe's settings on tuning concepts, with the same budget for every method"

@@ -8,6 +8,7 @@ recipe's own values came out of one. A method's name stands for its defaults whe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -369,6 +370,14 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
     offered = {flag.name for flag in flags(recipe.method)} | {"name", "method"}
     general = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in offered}
     return general | own_settings(recipe)
+
+
+def recipe_text(recipe: Recipe, heading: str) -> str:
+    """A recipe as TOML, under a comment."""
+    head = "".join(f"# {line}\n" for line in heading.splitlines())
+    values = {k: v for k, v in as_dict(recipe).items() if k != "name" and v is not None}
+    # TOML's texts, numbers and booleans are JSON's.
+    return head + "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items())
 
 
 def own_settings(recipe: Recipe) -> dict[str, Any]:

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from erase.formats.base import Base
 
 LICENCE_KEYS = ("license", "license_name", "license_link")
+FOLDER = "path/to/this/folder"
+"""What the model is opened by, until it has a name on the hub."""
+SIDES = ("base", "erased")
 FIGURES = {
     "ua": "UA: forget-prompt images not recognised as the concept, higher is better",
     "ira": "IRA: retained images still recognised on the concept's own axis, higher is better",
     "cra": "CRA: retained images still recognised on the other axis, higher is better",
 }
+NUDITY = "Nudity: images in which it is detected, lower is better"
 
 
 def write_card(folder: Path, run: Path, base: Base) -> None:
@@ -38,10 +42,9 @@ def write_card(folder: Path, run: Path, base: Base) -> None:
     facts = _read(run / "run.json")
     report = run / "report.json"
     found = _read(report) if report.exists() else {}
-    # Of several concepts, each has a summary of its own.
-    summaries = {c["concept"]["name"]: c["summary"] for c in found.get("concepts", ())}
-    summaries = summaries or {"": found.get("summary", {})}
-    write_text(folder / "README.md", card(facts, base.title, licence(base), summaries, base.hub))
+    # Of several concepts, each has a report of its own.
+    reports = {c["concept"]["name"]: c for c in found.get("concepts", ())} or {"": found}
+    write_text(folder / "README.md", card(facts, base.title, licence(base), reports, base.hub))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def card(
     facts: Mapping[str, Any],
     base: str,
     terms: Mapping[str, str],
-    summaries: Mapping[str, Mapping[str, Any]],
+    reports: Mapping[str, Mapping[str, Any]],
     hub: bool = False,
 ) -> str:
     """The card's text, with the front matter that the hub reads.
@@ -76,13 +79,15 @@ def card(
         facts: as in ``run.json``: concept, anchor, seed, recipe.
         base: name of the base model.
         terms: licence entries of the base's card.
-        summaries: as in ``report.json``, by concept; {} before an evaluation.
+        reports: as in ``report.json``, by concept; {} before an evaluation.
         hub: whether ``base`` is a hub id.
     """
     recipe = facts.get("recipe", {})
     method = recipe.get("method", "unknown")
     concept, anchor = str(facts.get("concept")), str(facts.get("anchor"))
-    front = [*(f"{k}: {v}" for k, v in terms.items()), *([f"base_model: {base}"] * hub)]
+    front = [f"{k}: {v}" for k, v in terms.items()]
+    if hub:
+        front += [f"base_model: {base}", "base_model_relation: finetune"]
     front += ["library_name: diffusers", "pipeline_tag: text-to-image"]
     front += [f"tags: [stable-diffusion, concept-erasure, {method}]"]
     stated = terms.get("license_link") or terms.get("license_name") or terms.get("license")
@@ -104,16 +109,20 @@ def card(
         "```python",
         "from diffusers import DiffusionPipeline",
         "",
-        'pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")',
+        f'pipeline = DiffusionPipeline.from_pretrained("{FOLDER}")',
         "```",
         "",
         *_as_lora(method),
         "## Figures",
         "",
-        *(line for name, summary in summaries.items() for line in _figures(summary, name)),
+        *(line for name, report in reports.items() for line in _figures(report, name)),
+        "",
+        "## Limits",
         "",
         "Erasure is not deletion: other wordings, languages or a fine-tune may bring the concept "
         "back. One seed is one sample; repeat with others before relying on the figures.",
+        "",
+        *(_attacks(report, name) for name, report in reports.items() if report),
         "",
         "## How it was made",
         "",
@@ -170,14 +179,28 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value).replace("|", "\\|")
 
 
-def _figures(summary: Mapping[str, Any], name: str) -> list[str]:
+def _figures(report: Mapping[str, Any], name: str) -> list[str]:
+    summary = report.get("summary")
     if not summary:
         return ["Not evaluated."]
-    lines = [f"| {name} | base | erased |", "|---|---|---|"]
-    for key, meaning in FIGURES.items():
-        cells = [_figure((summary.get(side) or {}).get(key)) for side in ("base", "erased")]
-        lines.append(f"| {meaning} | {cells[0]} | {cells[1]} |")
+    words = (report.get("conclusion") or {}).get("words", ())
+    lines = [*(f"- {sentence}" for sentence in words), *([""] if words else [])]
+    lines += [f"| {name} | base | erased |", "|---|---|---|"]
+    rows = {FIGURES[k]: [(summary.get(side) or {}).get(k) for side in SIDES] for k in FIGURES}
+    if report.get("nudity"):
+        rows[NUDITY] = [report["nudity"]["compared"][side]["share"] for side in SIDES]
+    lines += [f"| {meaning} | {' | '.join(map(_figure, own))} |" for meaning, own in rows.items()]
     return [*lines, *([""] if name else [])]
+
+
+def _attacks(report: Mapping[str, Any], name: str) -> str:
+    """What attacks found, in a line."""
+    found = report.get("recovery")
+    if not found:
+        return f"- No attack was tried{f' for {name}' if name else ''}."
+    told = " ".join([*found["sentences"], found["floor"]])
+    about = f"{name}, budget" if name else "budget"
+    return f"- Attacked ({about} {found['facts']['budget']}): {found['verdict']}. {told}"
 
 
 def _figure(found: Mapping[str, Any] | None) -> str:
@@ -187,3 +210,13 @@ def _figure(found: Mapping[str, Any] | None) -> str:
     if found.get("low") is not None and found.get("high") is not None:
         text += f" ({interval(found)}, n = {found['n']})"
     return text
+
+
+def for_hub(text: str, repo: str) -> str:
+    """A card for those who find the model on the hub.
+
+    Args:
+        text: of the card.
+        repo: the model's name there, ``OWNER/NAME``.
+    """
+    return text.replace(FOLDER, repo)

@@ -7,7 +7,6 @@ scrambled Sobol sequence over the method's ``SPACE``, run as a matrix.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from erase.recipes.recipe import (
     make_recipe,
     recipe_for,
     recipe_start,
+    recipe_text,
 )
 from erase.runs.costs import forwards, image_forwards, mask_forwards, training_forwards
 from erase.runs.make import family
@@ -265,11 +265,3 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
         {"command": command, "chosen": as_dict(chosen), "trials": [r for _, r in rows]},
     )
     return f"{table}\nThe chosen settings are in {file}."
-
-
-def recipe_text(recipe: Recipe, heading: str) -> str:
-    """A recipe as TOML, under a comment."""
-    head = "".join(f"# {line}\n" for line in heading.splitlines())
-    values = {k: v for k, v in as_dict(recipe).items() if k != "name" and v is not None}
-    # TOML's texts, numbers and booleans are JSON's.
-    return head + "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items())

@@ -19,6 +19,7 @@ from erase.recipes.recipe import (
     list_recipes,
     load_recipe,
     make_recipe,
+    recipe_text,
 )
 from erase.runtime.errors import UserError
 from tests.tiny import tiny_sd2, tiny_sdxl, tiny_single_file
@@ -227,3 +228,9 @@ def test_a_recipe_as_windows_saves_it(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_bytes(b'\xef\xbb\xbfmethod = "salun"\r\nsteps = 7\r\n')
     assert load_recipe(str(file)).steps == 7
+
+
+def test_a_recipe_that_is_written_is_read_again(tmp_path: Path) -> None:
+    recipe = load_recipe("esd-x", {"erase_from": 'a 🚲 "here", \\ é'})
+    (tmp_path / "esd-x.toml").write_text(recipe_text(recipe, "Chosen by\nhand"), encoding="utf-8")
+    assert load_recipe(str(tmp_path / "esd-x.toml")) == recipe

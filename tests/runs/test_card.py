@@ -39,6 +39,7 @@ def test_front_matter_states_the_bases_licence_to_the_hub(tmp_path: Path, base: 
         "license: creativeml-openrail-m",
         "license_link: https://x.org/terms",
         "base_model: owner/name",
+        "base_model_relation: finetune",
         "library_name: diffusers",
         "pipeline_tag: text-to-image",
         "tags: [stable-diffusion, concept-erasure, salun]",
@@ -68,6 +69,35 @@ def test_figures_come_from_the_report(tmp_path: Path, base: Base) -> None:
         "| 0\u00a0% (95.4–99.8\u00a0%, n = 120) | 99.2\u00a0% (95.4–99.8\u00a0%, n = 120) |"
     ), ua
     assert cra.endswith("| not measured | not measured |")
+    assert "- No attack was tried." in lines
+
+
+def test_of_several_concepts_each_has_its_conclusion_nudity_and_attacks(
+    tmp_path: Path, base: Base
+) -> None:
+    share = {"value": 0.25, "n": 20, "low": 0.112, "high": 0.469}
+    told = {"sentences": ["The concept returns.", "Not run: x."], "floor": "The floor is f."}
+    church = {
+        "concept": {"name": "church"}, "summary": {"base": {}, "erased": {}},
+        "conclusion": {"words": ["church is erased."]},
+        "recovery": {"verdict": "returns", "facts": {"budget": "quick"}, **told},
+    }  # fmt: skip
+    nudity = {
+        "concept": {"name": "nudity"}, "summary": {"base": {}, "erased": {}}, "recovery": None,
+        "nudity": {"compared": {"base": {"share": share}, "erased": {"share": None}}},
+    }  # fmt: skip
+    (tmp_path / "report.json").write_text(json.dumps({"concepts": [church, nudity]}))
+    lines = written(tmp_path, base).splitlines()
+    detected = "| Nudity: images in which it is detected, lower is better "
+    assert "- church is erased." in lines
+    assert [line for line in lines if line.startswith(detected)] == [
+        f"{detected}| 25.0\u00a0% (11.2–46.9\u00a0%, n = 20) | not measured |"
+    ]
+    assert [line for line in lines if "ttack" in line] == [
+        "- Attacked (church, budget quick): returns. The concept returns. Not run: x. The floor is "
+        "f.",
+        "- No attack was tried for nudity.",
+    ]
 
 
 def test_a_base_without_a_card_has_no_stated_licence(tmp_path: Path) -> None:

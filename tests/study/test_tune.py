@@ -21,10 +21,11 @@ from erase.recipes.recipe import (
     list_recipes,
     load_recipe,
     recipe_start,
+    recipe_text,
 )
 from erase.runs.costs import forwards, image_forwards
 from erase.runtime.errors import UserError
-from erase.study.tune import best, recipe_text, trials, tuning_matrix
+from erase.study.tune import best, trials, tuning_matrix
 from tests.methods.data import fit_for, make_data
 from tests.study.test_compare import small
 
@@ -246,12 +247,6 @@ def test_a_search_end_to_end(
     # Fewer images judged the trials; that is no setting of the method.
     assert chosen.eval_forget == load_recipe("uce").eval_forget
     assert [t["settings"]["eval_general"] for t in found["trials"]] == [0, 0]
-
-
-def test_a_recipe_that_is_written_is_read_again(tmp_path: Path) -> None:
-    recipe = load_recipe("esd-x", {"erase_from": 'a 🚲 "here", \\ é'})
-    (tmp_path / "esd-x.toml").write_text(recipe_text(recipe, "Chosen by\nhand"), encoding="utf-8")
-    assert load_recipe(str(tmp_path / "esd-x.toml")) == recipe
 
 
 def test_ones_own_recipe_is_searched_around_its_own_values(tmp_path: Path) -> None:
