@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["NEEDS", "SPACE", "Config", "check_model", "erase", "forwards", "maker"]
 NEEDS = Needs(images=(), anchor=False, loop=False, scope="full", trains=False)
-SPACE: dict[str, tuple[float, float]] = {}
+SPACE = {
+    "sld_scale": (0.1, 10.0),
+    "sld_warmup": [0.0, 0.1, 0.2],
+    "sld_momentum": [0.0, 0.3, 0.5],
+}
 
 
 @dataclass(frozen=True)

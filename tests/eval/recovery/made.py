@@ -34,6 +34,7 @@ def facts(made_by: str | None = None, kind: str = "object") -> dict[str, Any]:
         "model": "runs/church/model",
         "base": "mini",
         "floor": "never-church",
+        "strength": None,
         "concept": {"name": "church", "kind": kind, "word": "church"},
         "budget": "quick",
         "seed": 1,
