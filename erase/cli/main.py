@@ -30,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     met exit code 3."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        exporting = "export" in args
-        options = build_parser(asked_about(args), exporting).parse_args(args)
+        command = next((word for word in args if not word.startswith("-")), "")
+        parser = build_parser(asked_about(args), command == "export", command)
+        options = parser.parse_args(args)
         with own_words():
             dispatch(options, args)
         processes.leave()

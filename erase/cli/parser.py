@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
@@ -55,35 +56,60 @@ def asked_about(args: Sequence[str]) -> str | None:
     return recipe and recipe_for(recipe, given.get("--model", "mini"))
 
 
-def build_parser(about: str | None = None, exporting: bool = False) -> ArgumentParser:
+def build_parser(
+    about: str | None = None, exporting: bool = False, only: str | None = None
+) -> ArgumentParser:
     """The whole command line.
 
     Args:
         about: recipe or method that help is asked about, see ``asked_about``.
         exporting: whether the flags of formats are wanted, which importing them takes.
+        only: the command whose flags are wanted, which a thousand others would keep waiting; None
+            for all.
     """
     text = "Erase a concept from a text-to-image diffusion model, and prove it."
     parser = Parser(text, "erase COMMAND [options]", version("erase-diffusion"))
     commands = parser.add_subcommands(dest="command", required=True)
-    for name, text in STAGE_HELP.items():
-        commands.add_subcommand(name, _stage_parser(name, text, about), help=text)
-    commands.add_subcommand("attack", attack.parser(), help=attack.ABOUT)
-    commands.add_subcommand("export", export.parser(exporting), help=export.ABOUT)
-    commands.add_subcommand("combine", combine.parser(), help=combine.ABOUT)
-    commands.add_subcommand("push", push.parser(), help=push.ABOUT)
-    text = "compare recipes on the same base, concepts, prompts, seeds and judges"
-    commands.add_subcommand("compare", _compare_parser(text), help=text)
-    text = "search a recipe's settings on tuning concepts, with the same budget for every method"
-    commands.add_subcommand("tune", _tune_parser(text), help=text)
-    text = "image classifiers that forget: run, compare, tune, list"
-    told = "Image classifiers that forget, measured against exact unlearning (retraining)."
-    classifiers = Parser(told, "erase classifier COMMAND [options]")
-    commands.add_subcommand("classifier", classifiers, help=text)
-    add_commands(classifiers)
-    text = "list methods, metrics, attacks, judges, concepts, prompt sets and recipes"
-    listing = Parser(text, "erase list [WHAT]")
-    listing.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="list only these")
-    commands.add_subcommand("list", listing, help=text)
+    for name, (told, make) in _commands(about, exporting).items():
+        own = make() if only in (None, name) else Parser(told, f"erase {name} [options]")
+        commands.add_subcommand(name, own, help=told)
+        if name == "classifier" and only in (None, name):
+            add_commands(own)
+    return parser
+
+
+def _commands(
+    about: str | None, exporting: bool
+) -> Mapping[str, tuple[str, Callable[[], ArgumentParser]]]:
+    """What each command does, and what makes its parser."""
+    compare = "compare recipes on the same base, concepts, prompts, seeds and judges"
+    tune = "search a recipe's settings on tuning concepts, with the same budget for every method"
+    classifiers = "Image classifiers that forget, measured against exact unlearning (retraining)."
+    return {
+        **{
+            name: (text, partial(_stage_parser, name, text, about))
+            for name, text in STAGE_HELP.items()
+        },
+        "attack": (attack.ABOUT, attack.parser),
+        "export": (export.ABOUT, partial(export.parser, exporting)),
+        "combine": (combine.ABOUT, combine.parser),
+        "push": (push.ABOUT, push.parser),
+        "compare": (compare, partial(_compare_parser, compare)),
+        "tune": (tune, partial(_tune_parser, tune)),
+        "classifier": (
+            "image classifiers that forget: run, compare, tune, list",
+            partial(Parser, classifiers, "erase classifier COMMAND [options]"),
+        ),
+        "list": (LISTED, _list_parser),
+    }
+
+
+LISTED = "list methods, metrics, attacks, judges, concepts, prompt sets and recipes"
+
+
+def _list_parser() -> ArgumentParser:
+    parser = Parser(LISTED, "erase list [WHAT]")
+    parser.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="list only these")
     return parser
 
 
