@@ -55,8 +55,9 @@ def sentences(
         names = phrases.listed([one.attack for one in won]).capitalize()
         bound = best.random if best.bound == "random" else best.floor
         where = "by random search" if best.bound == "random" else "on a model that never knew it"
+        told = "succeeds: it" if len(won) == 1 else f"succeed; {best.attack}"
         said.append(
-            f"{names} {'succeeds' if len(won) == 1 else 'succeed'}; {best.attack} reaches "
+            f"{names} {told} reaches "
             f"{phrases.percent(best.erased.value or 0.0)}, against "
             f"{phrases.percent(bound.value or 0.0)} {where}."
         )
