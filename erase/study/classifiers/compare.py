@@ -10,6 +10,7 @@ from erase.eval.classifiers.comparison import tables
 from erase.eval.classifiers.comparison.compare import compare
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
+from erase.runtime.places import short
 from erase.study.classifiers.matrix import Cell
 
 
@@ -28,8 +29,8 @@ def summarise(cells: Sequence[Cell], out: Path, command: str) -> str:
     result = compare(found)
     run = cells[0].run
     facts = {
-        "Model": run.model,
-        "Data": run.data.spec,
+        "Model": short(run.model),
+        "Data": short(run.data.spec),
         "Training samples": f"{len(run.split.train):,}",
         "Epochs of training": f"{asdict(run.training)['epochs']:g}",
         "Runs": f"{len(found)} of {len(cells)}",
