@@ -104,7 +104,7 @@ def add_attacks(parser: ArgumentParser) -> None:
         help='by commas, see "erase list attacks", or "all" (default: none)',
     )
     add("--budget", choices=BUDGETS, help=BUDGET)
-    add("--floor", type=str, help=FLOOR)
+    add("--floor", type=str, help=f"{FLOOR}; {{concept}} stands for the concept's name")
 
 
 class HelpAll(Action):

@@ -38,6 +38,8 @@ def compare(options: Namespace, command: str) -> None:
         options.include or [],
     )
     matrix = replace(matrix, attacks=attacks_of(options))
+    if matrix.attacks is not None:
+        matrix.attacks.check(len(matrix.concepts))
     failed = _run_matrix(matrix, options)
     if failed is not None:
         print(summarise(matrix, command))

@@ -92,9 +92,7 @@ def attacks_of(options: Namespace) -> Attacks | None:
         return None
     asked = tuple(names(options.attacks))
     every = asked == ("all",)
-    found = Attacks(() if every else asked, options.budget or "quick", options.floor)
-    found.check()
-    return found
+    return Attacks(() if every else asked, options.budget or "quick", options.floor)
 
 
 def strength_of(model: str, base: str | None, strength: float | None) -> float | None:

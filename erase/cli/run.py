@@ -67,6 +67,8 @@ def run_stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
             raise UserError(f"--{flag} has no effect without the stage eval: leave it out.")
     run, everything = _run(options)
     runs = each(run, options.anchor is not None) if everything else [run]
+    if attacks is not None:
+        attacks.check(sum(len(one.targets) for one in runs))
     if options.dry_run:
         from erase.runs.dryrun import describe_runs
 

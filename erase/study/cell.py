@@ -103,11 +103,13 @@ def is_attacked(cell: Cell, attacks: Attacks | None) -> bool:
     found = read(cell.folder / ATTACK)
     if found is None or found["facts"].get("inputs") != digest(cell.inputs()):
         return False
-    asked = (found["facts"]["budget"], attacks.floor or found["facts"]["floor"])
-    made = {*found["attacks"], *found["refused"]}
-    return asked == (attacks.budget, found["facts"]["floor"]) and made >= {
-        *(attacks.names or list_attacks())
-    }
+    facts = found["facts"]
+    floor = attacks.floor_of(cell.run.targets[0].concept)
+    # Of a run folder, its model is the floor.
+    another = floor and facts["floor"] not in (floor, str(Path(floor) / "model"))
+    if facts["budget"] != attacks.budget or another:
+        return False
+    return {*found["attacks"], *found["refused"]} >= {*(attacks.names or list_attacks())}
 
 
 def attack_cell(cell: Cell, attacks: Attacks) -> None:

@@ -73,3 +73,17 @@ def test_numbers_out_of_range(
         main(["attack", str(tiny_folder), "--concept", "church", *more])
     assert caught.value.code == 2
     assert more[1] in capsys.readouterr().err
+
+
+def test_a_floor_is_of_one_concept(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from erase.prompts.concept import load_concept
+    from erase.runs.attacks.of_run import Attacks
+
+    argv = ["compare", "--recipes", "uce", "--concepts", "church,radio", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as caught:
+        main([*argv, "--attacks", "inversion", "--floor", "never-church", "--dry-run"])
+    assert caught.value.code == 2
+    assert "is one model for 2 concepts" in capsys.readouterr().err
+    each = Attacks(floor="never-{concept}")
+    each.check(2)
+    assert each.floor_of(load_concept("church", "mini")) == "never-church"

@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.eval.recovery import ATTACK
+from erase.runs.folder import RunFolder, model_of
+from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from erase.eval.attacks import Size
+    from erase.prompts.concept import Concept
     from erase.runs.attacks.inquiry import Inquiry
     from erase.runs.run import Run
+
+
+CONCEPT = "{concept}"
 
 
 @dataclass(frozen=True)
@@ -21,23 +27,33 @@ class Attacks:
     Attributes:
         names: of the attacks; () are all.
         budget: what each may spend.
-        floor: a model that never knew the concept; None see ``inquiry.Inquiry``.
+        floor: a model that never knew the concept, whose name ``{concept}`` stands for; None see
+            ``inquiry.Inquiry``.
     """
 
     names: tuple[str, ...] = ()
     budget: Size = "quick"
     floor: str | None = None
 
-    def check(self) -> None:
-        """Refuses names that are no attack's.
+    def check(self, concepts: int) -> None:
+        """Refuses names that are no attack's, and one floor for several concepts.
 
         Raises:
-            UserError: naming the nearest one.
+            UserError: naming what is wrong.
         """
         from erase.eval.attacks import load_attack
 
         for name in self.names:
             load_attack(name)
+        if self.floor and concepts > 1 and CONCEPT not in self.floor:
+            raise UserError(
+                f"--floor {self.floor} is one model for {concepts} concepts, and each needs one "
+                f"that never knew it: put {CONCEPT} in its name, e.g. never-{CONCEPT}."
+            )
+
+    def floor_of(self, concept: Concept) -> str | None:
+        """The floor of one concept, by its name without its family."""
+        return self.floor and self.floor.replace(CONCEPT, concept.name.rpartition("/")[2])
 
 
 def inquiry_of(
@@ -58,6 +74,7 @@ def inquiry_of(
     """
     from erase.runs.attacks.inquiry import make_inquiry
 
+    floor = wanted.floor_of(run.targets[number].concept)
     return make_inquiry(
         model,
         run.model,
@@ -65,7 +82,7 @@ def inquiry_of(
         run.sampler(),
         attacks=wanted.names,
         budget=wanted.budget,
-        floor=wanted.floor,
+        floor=model_of(floor) if floor else None,
         # Seed 0 is the bounds'.
         seed=run.seed + 1,
         out=out,
@@ -91,7 +108,6 @@ def attack_run(run: Run, wanted: Attacks, overwrite: bool = False, command: str 
     """
     from erase.runs.attacks.execute import attack
     from erase.runs.execute import report_again
-    from erase.runs.folder import RunFolder
 
     trained = RunFolder.open(run.out).stages.get("train", {}).get("digest")
     model = str(run.out / "model")
