@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -32,6 +33,7 @@ from erase.eval.stats.repeated import Repeated, repeated, within
 from erase.runtime.commit import commit
 from erase.runtime.files import write_json, write_text
 from erase.runtime.machine import versions
+from erase.runtime.places import without_places
 
 RETRAIN = "retrain"
 """The side of the retrained models' means."""
@@ -85,7 +87,8 @@ def evaluate(
             seed=case.seed,
         ),
     )
-    report = asdict(made)
+    report: dict[str, Any] = json.loads(json.dumps(asdict(made)))
+    report = without_places(report, report["run"])
     return {**report, "verdict": words.verdict(report)}
 
 

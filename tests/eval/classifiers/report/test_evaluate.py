@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,13 @@ def test_a_report_fits_and_a_broken_one_does_not(kind: str, retrained: int) -> N
     written["summary"]["gap"]["value"] = "all"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(written, published)
+
+
+def test_files_are_told_by_their_names_not_by_their_places() -> None:
+    made = models("random")
+    told = replace(facts("random"), run={"model": "cnn", "data": "npz@/home/somebody/own.npz"})
+    found = evaluate(made.case, made.base, made.unlearned, (), told)
+    assert found["run"]["data"] == "npz@own.npz" and "somebody" not in json.dumps(found)
 
 
 def test_the_contract() -> None:
