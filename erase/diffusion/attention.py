@@ -50,18 +50,23 @@ class Recorder:
 def recording(denoiser: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Records every cross-attention layer (``attn2``) within the block.
 
+    Activations are kept meanwhile: those that are looked at can't be computed again.
+
     Yields:
         Filled by each prediction: by layer, probabilities (B, heads, N, tokens).
     """
     unet: Any = denoiser
-    kept = dict(unet.attn_processors)
+    kept, again = dict(unet.attn_processors), unet.is_gradient_checkpointing
     found: dict[str, Tensor] = {}
     chosen = {
         name: Recorder(name.removesuffix(".processor"), found) if ".attn2." in name else one
         for name, one in kept.items()
     }
+    unet.disable_gradient_checkpointing()
     unet.set_attn_processor(chosen)
     try:
         yield found
     finally:
         unet.set_attn_processor(dict(kept))
+        if again:
+            unet.enable_gradient_checkpointing()

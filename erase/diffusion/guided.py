@@ -38,9 +38,8 @@ class Guided:
     def sample(self, shots: Sequence[Shot], sampler: Sampler) -> NDArray[np.uint8]:
         """As ``Diffusion.sample``; the prompts' rows and ∅'s share a forward with the third."""
         model = self.diffusion
-        [scale] = {s.guidance if s.guidance is not None else sampler.guidance for s in shots}
-        [size] = {s.size for s in shots}
-        height, width = (sampler.size or side or model.size for side in size or (None, None))
+        sampler, size = sampler.of(shots)
+        height, width = sampler.sides(size, model.size)
         scheduler, guide = model.family.sampler(sampler.name), self.guide()
         scheduler.set_timesteps(sampler.steps)
         c = model.embed([s.prompt for s in shots])
@@ -52,6 +51,6 @@ class Guided:
             given = scheduler.scale_model_input(x_t, now)
             told = model.predict_each((given, t, empty), (given, t, c), (given, t, away))
             x_t = scheduler.step(
-                guide(i / sampler.steps, scale, *told).to(x_t), now, x_t
+                guide(i / sampler.steps, sampler.guidance, *told).to(x_t), now, x_t
             ).prev_sample
         return model.decode(x_t)

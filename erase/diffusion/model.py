@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -76,15 +76,13 @@ class Diffusion:
             UserError: nothing there, no pipeline of a known family, one that would be trained
                 on another function than it samples from, or an edit that does not fit it.
         """
-        from erase.formats.base import open_base
-        from erase.formats.foreign import erased_state
-        from erase.formats.pipeline import load_pipeline
+        from erase.formats.pipeline import apply_edit, load_pipeline
 
         pipeline = load_pipeline(source, dtype)
+        if edit is not None:
+            apply_edit(pipeline, source, Path(edit), strength)
         pipeline.set_progress_bar_config(disable=True)
         loaded = cls(pipeline, str(edit or source), torch.device(device), dtype, compiled)
-        if edit is not None:
-            loaded._take(erased_state(Path(edit), open_base(source), strength))
         loaded.family.check(source)
         channels_last = channels_last or loaded.device.type == "cpu"
         for name, network in loaded.networks.items():
@@ -92,13 +90,6 @@ class Diffusion:
             if channels_last and loaded.family.layout.networks[name][0] == "diffusers":
                 nn.Module.to(network, memory_format=torch.channels_last)
         return loaded
-
-    def _take(self, state: Mapping[str, Tensor]) -> None:
-        """Takes weights over that are named as ``state`` names them."""
-        for component, own in self.family.layout.split(state).items():
-            network = self.networks[component]
-            names = {canonical(component, name): name for name in network.state_dict()}
-            network.load_state_dict({names[name]: value for name, value in own.items()}, False)
 
     @cached_property
     def family(self) -> Family:
@@ -328,23 +319,14 @@ class Diffusion:
     def attention_probs(self, x_t: Tensor, t: Tensor, c: Conditioning) -> dict[str, Tensor]:
         """Cross-attention probabilities of one prediction, with their graph.
 
-        Its activations are kept: those that are looked at can't be computed again.
-
         Returns:
             By layer, (B, heads, h·w, 77): for every latent pixel of that layer and every token,
             rows that sum to 1.
         """
         from erase.diffusion.attention import recording
 
-        denoiser: Any = self.denoiser
-        again = denoiser.is_gradient_checkpointing
-        denoiser.disable_gradient_checkpointing()
-        try:
-            with recording(denoiser) as found:
-                self.predict(x_t, t, c)
-        finally:
-            if again:
-                denoiser.enable_gradient_checkpointing()
+        with recording(self.denoiser) as found:
+            self.predict(x_t, t, c)
         return found
 
     def noise(self, seeds: Sequence[int], size: int | tuple[int, int] | None = None) -> Tensor:
@@ -373,13 +355,9 @@ class Diffusion:
         Raises:
             UserError: the model's weights are not finite.
         """
-        guidance = {s.guidance if s.guidance is not None else sampler.guidance for s in shots}
-        sizes = {s.size for s in shots}
-        if len(guidance) != 1 or len(sizes) != 1:
-            raise ValueError("a batch has one guidance scale and one size")
-        sampler = replace(sampler, guidance=guidance.pop())
+        sampler, size = sampler.of(shots)
         c = self.embed([s.prompt for s in shots])
-        return self.sample_from(c, [s.seed for s in shots], sampler, sizes.pop())
+        return self.sample_from(c, [s.seed for s in shots], sampler, size)
 
     @torch.no_grad()
     def sample_from(
@@ -391,7 +369,7 @@ class Diffusion:
     ) -> NDArray[np.uint8]:
         """As ``sample``, of embedded prompts, one row for each seed."""
         scale = sampler.guidance
-        height, width = (sampler.size or side or self.size for side in size or (None, None))
+        height, width = sampler.sides(size, self.size)
         empty = self.unconditional().repeat(len(seeds)) if scale > 1 else None
         scheduler = self.family.sampler(sampler.name)
         with sampling(self.pipeline, scheduler) as pipeline, self._fast():

@@ -15,6 +15,7 @@ from erase.formats.base import LICENCES, Base, open_base, quiet
 from erase.formats.folder import (
     INDEX,
     NO_WEIGHT,
+    canonical,
     components,
     copy_component,
     fitting,
@@ -25,6 +26,8 @@ from erase.formats.folder import (
     skeleton,
     write_states,
 )
+from erase.formats.foreign import erased_state
+from erase.formats.layouts import layouts
 from erase.formats.tokenizers import open_tokenizer
 from erase.runtime.errors import UserError, clipped, reason
 from erase.runtime.files import whole_folder
@@ -52,6 +55,25 @@ def load_pipeline(spec: str, dtype: torch.dtype = torch.float32) -> DiffusionPip
     with tempfile.TemporaryDirectory() as place:
         states = base.unpack(Path(place))
         return _assemble(Path(place), states.pop, dtype, spec)
+
+
+def apply_edit(pipeline: DiffusionPipeline, source: str, edit: Path, strength: float) -> None:
+    """Changes an opened pipeline as a file says, in place.
+
+    Args:
+        pipeline: of ``source``.
+        source: see ``open_base``.
+        edit: file of what an erasure changed in it, such as a LoRA.
+        strength: see ``foreign.erased_state``.
+
+    Raises:
+        UserError: see there.
+    """
+    state = erased_state(edit, open_base(source), strength)
+    for component, own in layouts()[type(pipeline).__name__].split(state).items():
+        network = getattr(pipeline, component)
+        names = {canonical(component, name): name for name in network.state_dict()}
+        network.load_state_dict({names[name]: value for name, value in own.items()})
 
 
 def _assemble(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,20 @@ class Sampler:
     steps: int = 50
     guidance: float = 7.5
     size: int | None = None
+
+    def of(self, shots: Sequence[Shot]) -> tuple[Sampler, tuple[int | None, int | None] | None]:
+        """The sampler of a batch, with the guidance that the shots ask for, and their size.
+
+        Raises:
+            ValueError: they don't ask for the same.
+        """
+        guidance = {self.guidance if s.guidance is None else s.guidance for s in shots}
+        sizes = {s.size for s in shots}
+        if len(guidance) != 1 or len(sizes) != 1:
+            raise ValueError("a batch has one guidance scale and one size")
+        return replace(self, guidance=guidance.pop()), sizes.pop()
+
+    def sides(self, size: tuple[int | None, int | None] | None, own: int) -> tuple[int, int]:
+        """Height and width in px of shots of some size, from a model of its own side."""
+        height, width = size or (None, None)
+        return self.size or height or own, self.size or width or own
