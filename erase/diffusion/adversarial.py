@@ -18,6 +18,7 @@ from torch import Tensor
 from erase.diffusion.inversion import slots_of, tables
 from erase.diffusion.tokens import padded, read
 from erase.runtime import processes
+from erase.runtime.errors import UserError, clipped
 from erase.runtime.seeding import generator
 
 if TYPE_CHECKING:
@@ -76,13 +77,24 @@ class Bank:
             slots = slots_of(diffusion, prompts, word, search.tokens)
             self.ids, self.places = list(slots.ids), slots.places
         else:
-            placed = [[self.own[0]] * search.tokens]
-            rows = [[*placed[0], *own] for own in read(diffusion.text, prompts)]
+            placed = [self.own[0]] * search.tokens
+            rows = [[*placed, *own] for own in read(diffusion.text, prompts)]
+            self._check_length(prompts, rows)
             self.ids, self.mask = padded(diffusion.text, rows)
             self.places = torch.zeros_like(self.ids[0], dtype=torch.bool)
             self.places[:, 1 : 1 + search.tokens] = True
         self.v = [self._start(j, 0) for j in range(search.count)]
         self.adam = torch.optim.Adam([x for row in self.v for x in row], lr=search.lr)
+
+    def _check_length(self, prompts: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
+        most = self.diffusion.text.tokenizer.model_max_length - 2
+        for prompt, row in zip(prompts, rows, strict=True):
+            if len(row) > most:
+                raise UserError(
+                    f"The prompt '{clipped(prompt)}' has {len(row) + 2} tokens with the embeddings "
+                    f"before it, but the text encoder takes {most + 2}: shorten it, or give "
+                    "--bank-place word."
+                )
 
     def _start(self, j: int, turn: int) -> list[Tensor]:
         """v_j (k, d) of each text encoder before its first step."""

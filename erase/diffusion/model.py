@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from erase.diffusion.conditioning import Conditioning, join
 from erase.diffusion.families import Family, family_of
 from erase.diffusion.memory import at_once, to_low_memory
-from erase.diffusion.samplers import sampling
+from erase.diffusion.samplers import fast, sampling
 from erase.diffusion.scopes import in_text_scope, scoped
 from erase.diffusion.text import Text
 from erase.formats.folder import canonical
@@ -372,7 +372,8 @@ class Diffusion:
         height, width = sampler.sides(size, self.size)
         empty = self.unconditional().repeat(len(seeds)) if scale > 1 else None
         scheduler = self.family.sampler(sampler.name)
-        with sampling(self.pipeline, scheduler) as pipeline, self._fast():
+        compiled = fast(self.denoiser, self._compiled_call) if self.compiled else nullcontext()
+        with sampling(self.pipeline, scheduler) as pipeline, compiled:
             latents = pipeline(
                 **self.family.prompts(c, empty),
                 latents=self.noise(seeds, (height, width)),
@@ -388,22 +389,3 @@ class Diffusion:
     def _compiled_call(self) -> Any:
         denoiser: Any = self.denoiser
         return torch.compile(denoiser._call_impl)
-
-    @contextmanager
-    def _fast(self) -> Iterator[None]:
-        """The denoiser compiled, where asked for: for sampling alone, since training reads its
-        attention and recomputes its activations."""
-        if not self.compiled:
-            yield
-            return
-        denoiser: Any = self.denoiser
-        denoiser._compiled_call_impl = self._compiled_call
-        try:
-            yield
-        except Exception as error:
-            if not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
-                raise
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise UserError(f"--compile does not work here ({reason}): leave it out.") from error
-        finally:
-            denoiser._compiled_call_impl = None

@@ -115,3 +115,23 @@ def sampling(pipeline: Any, sampler: Any) -> Iterator[Any]:
         pipeline.scheduler = kept
         if checker is not None:
             pipeline.safety_checker = checker
+
+
+@contextmanager
+def fast(denoiser: Any, call: Any) -> Iterator[None]:
+    """The denoiser with its compiled call, for sampling alone: training reads its attention and
+    recomputes its activations.
+
+    Raises:
+        UserError: it can't be compiled here.
+    """
+    denoiser._compiled_call_impl = call
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"--compile does not work here ({reason}): leave it out.") from error
+    finally:
+        denoiser._compiled_call_impl = None

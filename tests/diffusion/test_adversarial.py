@@ -117,6 +117,12 @@ def test_what_was_kept_goes_on_as_if_nothing_had_happened(tiny: Diffusion) -> No
         assert torch.equal(a[0], b[0])
 
 
+def test_a_prompt_that_would_be_cut_off_is_refused(tiny: Diffusion) -> None:
+    long = " ".join(["church"] * 80)
+    with pytest.raises(UserError, match="77: shorten it, or give --bank-place word"):
+        Bank(tiny, [long], "church", Search(place="before"), 0)
+
+
 def test_a_prompt_without_the_word_is_refused(tiny: Diffusion) -> None:
     with pytest.raises(UserError, match="is not in the prompt"):
         Bank(tiny, ["a dog"], "church", Search(), 0)

@@ -54,13 +54,12 @@ def test_other_prompts_sampler_or_judges_have_no_gap(place: Path, tmp_path: Path
     recipe = {"name": "quick", "method": "salun", "lr": 1e-4, "guidance_scale": 4.0}
     assert told(write_run(tmp_path / "other", recipe=recipe))["exact"] is None
     manifest = next((run / "eval" / "base").glob("*/manifest.jsonl"))
-    lines = manifest.read_text().splitlines()
     for side in ("base", "erased"):  # another seed on both
         file = run / "eval" / side / manifest.parent.name / "manifest.jsonl"
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         rows[0]["seed"] += 1
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert len(lines) > 1 and told(run)["exact"] is None
+    assert told(run)["exact"] is None
 
 
 def test_chance_is_what_two_samples_of_one_distribution_differ_by() -> None:
