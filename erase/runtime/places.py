@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-_SOURCE = re.compile(r"(^|[@=])((?:/|[A-Za-z]:[\\/]).*?)(?=$|,[\w-]+=)")
-"""An absolute path, alone or at the end of a spec such as ``object=timm:NAME@FILE``."""
+_SOURCE = re.compile(r"(^|[@=,])((?:/|[A-Za-z]:[\\/]).*?)(?=$|,[\w-]+=|,(?:/|[A-Za-z]:[\\/]))")
+"""An absolute path: alone, in a list, or at the end of a spec such as ``object=timm:NAME@FILE``."""
 
 
 def short(text: str) -> str:

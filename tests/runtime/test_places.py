@@ -17,6 +17,8 @@ from erase.runtime.places import near, short, without_places
         ("object=timm:A@/x/a.pth,style=timm:B@/x/b.pth", "object=timm:A@a.pth,style=timm:B@b.pth"),
         (r"inception@C:\Users\ada\w.pth", "inception@w.pth"),
         ("--out=/tmp/run", "--out=run"),
+        ("/x/recipes/a.toml,/x/recipes/b.toml", "a.toml,b.toml"),
+        ("salun,/x/b.toml", "salun,b.toml"),
         ("runs/church", "runs/church"),
         ("stabilityai/sdxl", "stabilityai/sdxl"),
         ("a photo of a church and/or a chapel", "a photo of a church and/or a chapel"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -27,6 +27,7 @@ class Line:
         mean_gap: mean over the seeds of the gap of each from the retrained models, on average over
             these; of Retrain, the floor.
         cost: samples seen as a share of Retrain's, mean over the seeds.
+        more: ``mean_gap`` minus the first recipe's, paired by seed; None where it is that one.
         barely: whether UA is nearer to the untouched model's than to Retrain's.
         seeds: how many.
     """
@@ -37,6 +38,7 @@ class Line:
     gap: float | None
     mean_gap: Repeated
     cost: float | None
+    more: Repeated | None
     barely: bool
     seeds: int
 
@@ -53,9 +55,18 @@ def compare(cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
         first = [cell for cell in own if cell["recipe"] == own[0]["recipe"]]
         lines = [_line("untouched", first, "base", "base_")]
         for recipe in dict.fromkeys(cell["recipe"] for cell in own):
-            lines.append(_line(recipe, [c for c in own if c["recipe"] == recipe], "unlearned", ""))
+            mine = [c for c in own if c["recipe"] == recipe]
+            more = None if recipe == first[0]["recipe"] else _more(mine, first)
+            lines.append(replace(_line(recipe, mine, "unlearned", ""), more=more))
         found[forget] = [asdict(line) for line in [*lines, _retrain(first[0])]]
     return found
+
+
+def _more(cells: Sequence[Cell], first: Sequence[Cell]) -> Repeated:
+    """How far the gap exceeds that of other cells with the same seeds."""
+    gaps = [{c["seed"]: c["summary"]["mean_gap"]["value"] for c in own} for own in (cells, first)]
+    pairs = [(value, gaps[1].get(seed)) for seed, value in gaps[0].items()]
+    return repeated([x - y for x, y in pairs if x is not None and y is not None], SEED)
 
 
 def _values(cells: Sequence[Cell], *path: str) -> list[float]:
@@ -101,6 +112,7 @@ def _line(name: str, cells: Sequence[Cell], side: str, prefix: str) -> Line:
         fmean(known) if len(known) == len(FOUR) else None,
         within(repeated(_values(cells, f"{prefix}mean_gap"), SEED)),
         fmean(costs) if costs and side == "unlearned" else None,
+        None,
         barely,
         len(cells),
     )
@@ -110,14 +122,19 @@ def _retrain(cell: Cell) -> Line:
     own = cell["summary"]
     four = {key: Repeated(**own["retrain"][key]) for key in FOUR}
     floor = Repeated(**own["floor"])
-    return Line("Retrain", four, dict.fromkeys(FOUR, 0.0), None, floor, 1.0, False, floor.n)
+    return Line("Retrain", four, dict.fromkeys(FOUR, 0.0), None, floor, 1.0, None, False, floor.n)
 
 
 def note(lines: Sequence[Mapping[str, Any]]) -> str:
     """How the lines of a forget set are to be read."""
     seeds, models = lines[0]["seeds"], lines[-1]["seeds"]
+    paired = (
+        f" Gaps minus {lines[1]['name']}'s are paired by seed."
+        if any(line["more"] for line in lines)
+        else ""
+    )
     return (
         f"Means over {seeds} seed{'s' if seeds != 1 else ''}, of Retrain over {models} {MODEL}"
         f"{'s' if models != 1 else ''}; with each figure its distance from Retrain's, in points. "
-        f"Retrain's gap is the floor, the distance of two {MODEL}s."
+        f"Retrain's gap is the floor, the distance of two {MODEL}s.{paired}"
     )

@@ -20,6 +20,7 @@ COLUMNS = (
     Column("name", "recipe"),
     *(Column(key, key.upper(), "%") for key in FOUR),
     Column("mean_gap", "gap, points", better="down"),
+    Column("more", "gap minus the first’s, points", better="down"),
     Column("gap", "gap of means, points", better="down"),
     Column("cost", "samples, share of Retrain’s", "%", "down"),
 )
@@ -37,6 +38,12 @@ Result = Mapping[str, Sequence[Mapping[str, Any]]]
 """By what is forgotten, the lines; see ``compare.compare``."""
 
 
+def columns(result: Result) -> list[Column]:
+    """Those that a result fills: one recipe has none to be compared with."""
+    paired = any(line["more"] for lines in result.values() for line in lines)
+    return [column for column in COLUMNS if paired or column.key != "more"]
+
+
 def rows(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
     """A row of ``COLUMNS`` for each line."""
     found: list[Row] = []
@@ -51,6 +58,7 @@ def rows(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
             value = line["four"][key]["value"]
             row[key] = Cell(phrases.DASH if value is None else phrases.number(value), away)
         row["mean_gap"] = points(line["mean_gap"])
+        row["more"] = points(line["more"], sign=True) if line["more"] else Cell(phrases.DASH)
         row["gap"] = Cell(phrases.DASH if line["gap"] is None else f"{100 * line['gap']:.1f}")
         row["cost"] = Cell(phrases.DASH if line["cost"] is None else f"{100 * line['cost']:.1f}")
         found.append({**row, "css": "base"} if end else row)
@@ -61,7 +69,7 @@ def markdown(result: Result) -> str:
     """A table for each forget set."""
     parts = []
     for forget, lines in result.items():
-        parts += [f"Forget {forget}:", table.markdown(COLUMNS, rows(lines)), note(lines)]
+        parts += [f"Forget {forget}:", table.markdown(columns(result), rows(lines)), note(lines)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -76,6 +84,8 @@ def csv(result: Result) -> str:
                 | {end: value[end] for end in ("value", "n", "low", "high")}
                 for key, value in own.items()
             ]
+            if line["more"]:
+                own["more"] = line["more"]
             plain = {"gap": line["gap"], "cost": line["cost"]}
             found += [
                 {"forget": forget, "recipe": line["name"], "figure": key, "value": value}
@@ -109,7 +119,7 @@ def page(
     html: str = template("classifiers.html.j2").render(
         title=f"{len({c['recipe'] for c in cells})} ways to unlearn, beside retraining",
         sections=sections,
-        columns=COLUMNS,
+        columns=columns(result),
         facts=facts,
         command=command,
     )

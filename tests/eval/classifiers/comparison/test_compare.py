@@ -111,3 +111,18 @@ def test_confidences_are_added_over_the_seeds(monkeypatch: pytest.MonkeyPatch) -
     salun = found["salun"]["forget"]
     assert salun["n"] == 12 and salun["counts"][9:14] == [0, 4, 4, 4, 0]
     assert found["finetune"]["forget"]["n"] == 4 and retrain["test"]["n"] == 12
+
+
+def test_gaps_are_compared_with_the_first_recipes_by_seed() -> None:
+    others = [cell("scrub", s, 0.1, g) for s, g in enumerate((0.05, 0.08, 0.11))]
+    lines = {line["name"]: line for line in compare([*CELLS[:3], *others])["random:0.1"]}
+    more = lines["scrub"]["more"]
+    half = 4.302653 * 0.02 / 3**0.5  # differences 0.01, 0.03, 0.05
+    assert (more["low"], more["value"], more["high"]) == pytest.approx(
+        (0.03 - half, 0.03, 0.03 + half)
+    )
+    assert all(lines[name]["more"] is None for name in ("untouched", "salun", "Retrain"))
+    text = tables.markdown(compare([*CELLS[:3], *others]))
+    assert "+3.0 (−2.0 to +8.0)" in text and "Gaps minus salun's are paired by seed" in text
+    alone = tables.markdown(compare(CELLS[:3]))
+    assert "paired by seed" not in alone and "minus the first" not in alone
