@@ -36,7 +36,7 @@ Value = Mapping[str, Any]
 """``{value, low, high}`` with fractions, any of them None."""
 MARKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.99999)
 """Confidences that are written at the axis."""
-FEW = (0.01, 0.5, 0.99, 0.99999)
+FEW = (0.01, 0.5, 0.99999)
 """Those at a narrow axis."""
 
 
@@ -145,6 +145,8 @@ def spreads(
 ) -> str:
     """How sure the models of many recipes are of the true label, each under Retrain's outline.
 
+    The bins at both ends hold all that lies beyond them. They are cut off, so that the rest shows.
+
     Args:
         found: by recipe, from above to below, and part; see ``confidence``.
         retrain: of the retrained models, by part.
@@ -168,6 +170,11 @@ def spreads(
         row[0].set_ylabel(recipe, rotation=0, ha="right", va="center", size=8.5, color=INK)
     for part, axes in zip(shown, grid[0], strict=True):
         axes.set_title(parts[part], color=QUIET, size=9.5, pad=4)
+        inner = [
+            100 * max(own["counts"][1:-1]) / own["n"]
+            for own in (retrain[part], *(each[part] for each in found.values()))
+        ]
+        axes.set_ylim(0, 1.1 * max(inner) or 100)
     for axes in grid[-1]:
         axes.set_xticks([math.log(p / (1 - p)) for p in FEW], [f"{100 * p:g}" for p in FEW])
     figure.supxlabel("probability of the true label, % (logit scale)", size=9.5, color=QUIET)
