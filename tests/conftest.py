@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,6 +36,13 @@ def _nothing_was_said() -> None:
 def _nothing_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests beside each other make no machine busy."""
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _libraries_are_no_garbage() -> None:
+    """Each stage of a run collects garbage: not among a million objects of imported libraries."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
