@@ -1,0 +1,53 @@
+"""Training of the class-conditional miniature, with a picture a cell and two steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+from safetensors.torch import load_file
+
+from erase.mini import train_class, world
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_class, "COUNT", 1)
+
+
+def test_drawings_are_halved_and_a_class_can_be_left_out(tmp_path: Path) -> None:
+    x, labels = train_class.drawings(tmp_path)
+    drawn = torch.from_numpy(world.render("church", "ink", 0, "generator").copy()).float()
+    cell = world.OBJECT_LABELS.index("church") * 4 + world.STYLE_LABELS.index("ink")
+    halved = drawn.view(32, 2, 32, 2, 3).mean((1, 3)).permute(2, 0, 1) / 127.5 - 1
+    torch.testing.assert_close(x[cell], halved)
+    assert len(x) == 48 and labels.tolist() == [o for o in range(12) for _ in range(4)]
+    x, labels = train_class.drawings(tmp_path, "church")
+    assert len(x) == 44 and world.OBJECT_LABELS.index("church") not in labels.tolist()
+
+
+def test_it_opens_in_plain_diffusers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    threads = torch.get_num_threads()
+    given = ["--work", str(tmp_path / "work"), "--out", str(tmp_path), "--steps", "2"]
+    train_class.main([*given, "--threads", "1", "--without", "church"])
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    folder = tmp_path / "never-church-0"
+    assert capsys.readouterr().out.strip().endswith(str(folder))
+    unet = UNet2DModel.from_pretrained(folder / "unet")
+    assert sum(p.numel() for p in unet.parameters()) <= 1_200_000
+    [file] = (folder / "unet").glob("*.safetensors")
+    assert {value.dtype for value in load_file(file).values()} == {torch.float16}
+    facts = json.loads((folder / "classes.json").read_text())
+    assert facts == {"classes": list(world.OBJECT_LABELS), "null": 12}
+    assert unet.config["num_class_embeds"] == 13
+    assert DDIMScheduler.from_pretrained(folder / "scheduler").config["beta_end"] == 0.02
+
+
+def test_a_class_that_the_world_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        train_class.main(["--without", "chruch"])
+    assert left.value.code == 2 and "Did you mean 'church'" in capsys.readouterr().err
