@@ -1,6 +1,6 @@
 """Measures images that somebody else made: which of two folders shows the concept less?
 
-    python examples/evaluate_images.py church theirs ours
+    python examples/evaluate_images.py mini/church theirs ours
 
 Each folder has a manifest.jsonl, as `erase generate --set mini` writes it. Add --against with the
 base model's folder for paired changes: what `erase eval --help` lists can be given here.

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from erase.unlearn.fit import Fit
 
 NEEDS = Needs(images=(), loop=False, scope="xattn-kv")
-SPACE = {"strength": [0.5, 1.0, 2.0]}
+SPACE = {"shift": [0.5, 1.0, 2.0]}
 
 
 @dataclass(frozen=True)
 class Config:
     """Its settings: each is a flag of `erase run`."""
 
-    strength: float = field(
-        default=1.0, metadata={"help": "strength s of the projection", "min": 0.0}
+    shift: float = field(
+        default=1.0, metadata={"help": "share s of the direction that is taken away", "min": 0.0}
     )
 
 
@@ -49,8 +49,5 @@ def forwards(config: Config, steps: int, batch: int) -> float:
 
 def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
     """Rewrites the keys and values, in place."""
-    c, a = (diffusion.last_token([pair[i] for pair in data.pairs]).double().mean(0) for i in (0, 1))
-    fit.assign(
-        diffusion.denoiser,
-        lambda name, w0: shifted(w0.double(), c.to(w0.device), a.to(w0.device), config.strength),
-    )
+    c, a = (diffusion.last_token([pair[i] for pair in data.pairs]).mean(0) for i in (0, 1))
+    fit.assign(diffusion.denoiser, lambda name, w0: shifted(w0, c, a, config.shift))

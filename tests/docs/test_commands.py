@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 from erase.cli.main import main
 from erase.cli.parser import build_parser
 from erase.prompts.concept import load_concept
-from erase.recipes.recipe import flags, load_recipe, recipe_for
+from erase.recipes.recipe import as_dict, idle, load_recipe, recipe_for
 from erase.runtime.errors import UserError
 from tests.docs.pages import PAGES, commands, fenced, inline
 
@@ -100,13 +100,12 @@ SMALL = {
 }
 """Settings that make a command quick."""
 ELSEWHERE = re.compile(
-    r"[A-Z]{3,}|sd\.safetensors|their|stabilityai|prompts\.csv|toml|other-words|imagenette|runs/dog"
+    r"[A-Z]{3,}|sd\.safetensors|their|stabilityai|prompts\.csv|toml|other-words|imagenette|runs/dog|runs/ada"
     r"|adv-unlearn|inversion|relearn|=0\.9|\ball\b|quick|random:|split\.json"
 )
 """What needs files or a model that nobody has here, is meant to fail, or takes long at any size."""
 MADE = {
     "attacks.md": ("church",),
-    "choosing.md": (),
     "classifiers.md": (),
     "comparing.md": (),
     "concepts.md": (),
@@ -129,8 +128,8 @@ def small(words: list[str]) -> list[str]:
     if words[0] in ("run", "compare", "tune"):
         default = "salun" if words[0] == "run" else "uce"
         names = (values.get("--recipe") or values.get("--recipes") or default).split(",")
-        methods = [load_recipe(recipe_for(name, "mini")).method for name in names]
-        known = {flag.name for method in methods for flag in flags(method)}
+        recipes = [as_dict(load_recipe(recipe_for(name, "mini"))) for name in names]
+        known = {key for recipe in recipes for key in recipe.keys() - {*idle(recipe)}}
         words = [*words, *_flags({k: v for k, v in SMALL.items() if k in known})]
     if words[0] == "run":
         words += ["--anyway", "--preview", "0"]

@@ -54,7 +54,7 @@ def test_other_peoples_images_are_measured(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     main([*"run --model mini --concept church --recipe uce --out run".split(), *QUICK.split()])
     script = runpy.run_path(str(EXAMPLES / "evaluate_images.py"))
-    found = script["main"]("church", "run/eval/base", "run/eval/erased")
+    found = script["main"]("mini/church", "run/eval/base", "run/eval/erased")
     told = json.loads(Path("run/report.json").read_text())["summary"]
     assert list(found.values()) == [told[side]["ua"]["value"] for side in ("base", "erased")]
 
@@ -65,10 +65,10 @@ def test_the_method_and_the_metric_are_found_where_they_are_copied(tmp_path: Pat
     metric = folder / "erase/eval/metrics/contrast.py"
     metric.write_text((EXAMPLES / "contrast.py").read_text())
     command = f"run --model mini --concept church --method mean_shift --out out {QUICK} {REST}"
-    said = run(folder, ["list", "methods"], [*command.split(), "--strength", "1.5"])
+    said = run(folder, ["list", "methods"], [*command.split(), "--shift", "1.5"])
     assert "mean_shift" in said
     report = json.loads((folder / "out/report.json").read_text())
-    assert report["provenance"]["recipe"]["strength"] == 1.5
+    assert report["provenance"]["recipe"]["shift"] == 1.5
     figures = [f for f in report["figures"] if f["key"] == "contrast"]
     assert [f["side"] for f in figures] == ["base", "erased"]
     assert all(f["n"] == 4 and f["value"] > 0 for f in figures)
