@@ -16,7 +16,7 @@ ARGS ?=
 space := $(subst ,, )
 OUT ?= runs/$(subst /,-,$(subst $(space),-,$(CONCEPT)))
 
-.PHONY: help install erase classifier test test-slow check format clean
+.PHONY: help install erase classifier test test-slow check docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo 'make classifier  an image classifier forgets a class, beside models that never saw it'
 	@echo 'make test        the tests (make test-slow: the long ones)'
 	@echo 'make check       style and types'
+	@echo 'make docs        the documentation, site/index.html; a warning or a dead link is an error'
 	@echo 'make format      fix the style'
 	@echo 'make clean       remove what was built and installed (runs/ stays)'
 
@@ -73,10 +74,14 @@ check: $(DEVELOPED)
 	cd build/typed && PYTHONPATH=. ../../$(BIN)/lint-imports ../../pyproject.toml --no-cache
 	rm -rf build
 
+docs: $(DEVELOPED)
+	$(BIN)/python -m sphinx -q -W --keep-going docs site
+	@echo 'site/index.html'
+
 format: $(DEVELOPED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build site dist docs/methods docs/commands *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
