@@ -99,3 +99,12 @@ def test_what_may_be_asked_for(show: Show) -> None:
     assert check_shot({"prompt": " a church ", "seed": 5}, text) == Shot("a church", 5)
     with pytest.raises(UserError, match="There is no prompt"):
         check_shot(["a church"], text)
+
+
+def test_full_memory_is_one_sentence(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("erase.diffusion.model.Diffusion.sample", full)
+    with pytest.raises(UserError, match=r"memory is full \(2.00 GiB .*: show fewer runs"):
+        draw(show, Shot("a church", 7), print)

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from erase.demo.judging import NUDITY, Answer, Jury
+from erase.demo.judging import NUDITY, Answer, Jury, open_jury
 from erase.demo.show import Show
 from erase.eval.instruments.nudenet import Config
 from erase.eval.metrics.nudity import NudityMetric
+from erase.runs.make import make_run
+from tests.demo.shows import QUICK
 from tests.eval.report.test_nudity import LABEL, RedDetector
 from tests.eval.synthetic import COLOURS, judges
 
@@ -37,6 +39,17 @@ def test_what_is_flagged_is_blurred_and_the_judges_say_what_they_see(
 
 def test_where_nudity_is_the_concept_every_image_is_blurred() -> None:
     assert Jury((), (), (), (), veiled=True).look(square("truck")) == ([], True)
+
+
+def test_a_run_that_erased_nudity_brings_its_detector_and_one_without_a_judge_the_reason() -> None:
+    nudity = make_run("some/model", "nudity", None, "uce", overrides=QUICK)
+    jury = open_jury([nudity])
+    assert jury.veiled and jury.concepts == ({NUDITY},) and jury.reasons == ()
+    black = np.zeros((16, 16, 3), np.uint8)
+    assert jury.look(black) == ([Answer("nudity", "none detected", None)], True)
+    zeppelin = make_run("some/model", "a zeppelin", "a truck", "uce", overrides=QUICK)
+    [reason] = open_jury([zeppelin]).reasons
+    assert reason.startswith("a zeppelin: not measured: no judge")
 
 
 def test_the_judges_are_those_of_the_report(show: Show) -> None:
