@@ -13,6 +13,7 @@ from erase.cli.attack import run_attack
 from erase.cli.classifier import run_classifier
 from erase.cli.combine import run_combine
 from erase.cli.compare import compare, tune
+from erase.cli.demo import run_demo
 from erase.cli.export import run_export
 from erase.cli.options import instruments, recipe_values
 from erase.cli.parser import asked_about, build_parser
@@ -62,6 +63,7 @@ WITH_RUNS: Mapping[str, Callable[[Namespace, Sequence[str]], None]] = {
     "attack": run_attack,
     "combine": run_combine,
     "push": lambda chosen, _: run_push(chosen),
+    "demo": lambda chosen, _: run_demo(chosen),
 }
 """Commands that look themselves at the run folders they are given."""
 
@@ -75,7 +77,7 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
     """
     command = options.command
     chosen: Namespace = options[command]
-    if command in ("compare", "tune", "export", "combine", "push"):
+    if command in ("compare", "tune", "export", "combine", "push", "demo"):
         processes.refuse_several()
     if command in WITH_RUNS:
         WITH_RUNS[command](chosen, typed)

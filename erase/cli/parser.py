@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from erase.cli import attack, combine, export, push
+from erase.cli import attack, combine, demo, export, push
 from erase.cli.arguments import DETERMINISTIC, DEVICE, STRENGTH, Parser, add_attacks
 from erase.cli.classifier import add_commands
 from erase.cli.listing import CATALOGUE
@@ -91,6 +91,7 @@ def _commands(
             for name, text in STAGE_HELP.items()
         },
         "attack": (attack.ABOUT, attack.parser),
+        "demo": (demo.ABOUT, demo.parser),
         "export": (export.ABOUT, partial(export.parser, exporting)),
         "combine": (combine.ABOUT, combine.parser),
         "push": (push.ABOUT, push.parser),

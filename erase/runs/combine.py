@@ -39,7 +39,7 @@ def make_combination(
     if len(folders) < 2:
         raise UserError("One run is nothing to combine: give at least two.")
     runs = [_opened(Path(folder)) for folder in folders]
-    _check_bases(folders)
+    check_bases(folders)
     first = runs[0]
     models = tuple(Path(model_of(folder)) for folder in folders)
     retained = {run.sources.retain for run in runs}
@@ -77,7 +77,12 @@ def _opened(folder: Path) -> Run:
     return run
 
 
-def _check_bases(folders: Sequence[str]) -> None:
+def check_bases(folders: Sequence[str | Path]) -> None:
+    """Refuses runs of different bases.
+
+    Raises:
+        UserError: naming two of them.
+    """
     bases = [read_facts(Path(folder) / RECORD).get("model", {}) for folder in folders]
     for folder, base in zip(folders, bases, strict=True):
         if base.get("fingerprint") != bases[0].get("fingerprint"):

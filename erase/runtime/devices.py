@@ -85,9 +85,13 @@ def check_device(device: str) -> None:
         )
 
 
+SMALLER = "lower --sampling-batch, --batch-size or --micro-batch, or add --low-memory"
+"""What makes a run need less memory."""
+
+
 @contextmanager
-def memory_told() -> Iterator[None]:
-    """Says in one sentence that the device's memory is full.
+def memory_told(remedy: str = SMALLER) -> Iterator[None]:
+    """Says in one sentence that the device's memory is full, and what to do.
 
     Raises:
         UserError: it is.
@@ -102,10 +106,7 @@ def memory_told() -> Iterator[None]:
             raise
         wanted = re.search(r"allocate (\d+ bytes|[\d.]+ [KMGT]iB)", str(error))
         more = f" ({wanted[1]} more were asked for)" if wanted else ""
-        raise UserError(
-            f"The device's memory is full{more}: lower --sampling-batch, --batch-size or "
-            "--micro-batch, or add --low-memory."
-        ) from error
+        raise UserError(f"The device's memory is full{more}: {remedy}.") from error
 
 
 def _asked_for() -> int:

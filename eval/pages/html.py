@@ -9,12 +9,15 @@ import shlex
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from erase.eval.pages import phrases
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 THUMBNAIL = 256
 """Side in px above which an image is scaled down for the page; the files keep their size."""
@@ -74,20 +77,22 @@ def mixed(items: Sequence[T], group: Callable[[T], str], count: int) -> list[T]:
 
 def data_uri(file: Path) -> str:
     """The image for embedding: small ones as they are, larger ones as JPEG thumbnails."""
-    from PIL import Image
+    from PIL import Image as pillow
 
     from erase.images.files import read_image
 
-    image = Image.fromarray(read_image(file))
-    buffer = io.BytesIO()
+    image: Image = pillow.fromarray(read_image(file))
     if max(image.size) <= THUMBNAIL // 2:
-        kind = "png"
-        image.save(buffer, "PNG", optimize=True)
-    else:
-        kind = "jpeg"
-        image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-        image.save(buffer, "JPEG", quality=88)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        return encoded(image, "PNG", optimize=True)
+    image.thumbnail((THUMBNAIL, THUMBNAIL), pillow.Resampling.LANCZOS)
+    return encoded(image, "JPEG", quality=88)
+
+
+def encoded(image: Image, kind: Literal["PNG", "JPEG"], **how: Any) -> str:
+    """An image as a data URI; ``how`` is for Pillow's writer."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **how)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 _RANGE = re.compile(r"[−+]?\d[\d.]*(?:–| to )[−+]?(?:&[lg]t;)?\d[\d.]*(?:[ \u00a0]%)?|n = [\d,]+")

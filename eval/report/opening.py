@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,7 @@ def open_instruments(
     instruments: Instruments,
     rows: Iterable[Request],
     fetch: bool = True,
+    names: Sequence[str] | None = None,
 ) -> Opened:
     """Opens what ``evaluate`` will, on the CPU, by the code that it uses.
 
@@ -67,6 +68,7 @@ def open_instruments(
         instruments: as the user named them.
         rows: what the base model will be asked for.
         fetch: whether networks may be downloaded.
+        names: of the metrics; None opens all.
 
     Raises:
         UserError: one can't be opened, or lacks a label of the images.
@@ -78,4 +80,5 @@ def open_instruments(
     ]
     given = instruments.beside(concept)
     setting = Setting(concept, anchor, model, pictures, given, fetch=fetch)
-    return Opened(tuple(build_metric(name, setting) for name in ranked()))
+    asked = ranked() if names is None else names
+    return Opened(tuple(build_metric(name, setting) for name in asked))

@@ -28,6 +28,8 @@ from tests.eval.synthetic import (
 )
 
 VOID = {"meta", "link", "img", "input", "br"}
+SLIDER = ["range", "checkbox"]
+"""Its inputs: the slider itself, and what takes the blur off its images."""
 
 
 class Reader(HTMLParser):
@@ -56,7 +58,7 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.words.append(data)
 
     @property
@@ -79,7 +81,9 @@ def page(run: Path) -> Reader:
 
 
 def test_the_page_is_self_contained(page: Reader) -> None:
-    assert "script" not in page.tags
+    # One script, in the page itself: the slider's.
+    assert page.tags.count("script") == 1
+    assert not page.values("script", "src")
     for tag, attribute, value in page.attributes:
         if attribute in ("src", "href", "xlink:href", "srcset", "action"):
             assert value.startswith(("data:", "#")), (tag, value[:60])
@@ -153,7 +157,8 @@ def test_text_from_outside_is_escaped(run: Path, page: Reader) -> None:
     evil = replace(CHURCH, word="<script>alert(1)</script>")
     evaluate(run, evil, TRUCK, judges=judges(), extractor=ColourFeatures())
     reader = Reader((run / "report.html").read_text(encoding="utf-8"))
-    assert "script" not in reader.tags
+    assert reader.tags.count("script") == 1
+    assert "alert(1)" in reader.text
 
 
 def test_pairs_show_the_same_prompt_and_seed(run: Path, page: Reader) -> None:
@@ -168,14 +173,14 @@ def test_pairs_show_the_same_prompt_and_seed(run: Path, page: Reader) -> None:
 
 
 def test_only_flagged_images_are_veiled(run: Path, page: Reader) -> None:
-    assert "input" not in page.tags
+    assert page.values("input", "type") == SLIDER
     flagged = replace(CHURCH, kind="nudity")
     evaluate(run, flagged, TRUCK, judges=judges(), extractor=ColourFeatures())
     reader = Reader((run / "report.html").read_text(encoding="utf-8"))
     images = len(reader.values("img", "src"))
     assert images > 0
-    assert reader.values("input", "type") == ["checkbox"] * images
-    assert reader.values("label", "class") == ["veil"] * images
+    assert sorted(reader.values("input", "type")) == sorted([*SLIDER, *["checkbox"] * images])
+    assert reader.values("label", "class").count("veil") == images
 
 
 def test_large_images_are_scaled_down(tmp_path: Path) -> None:
