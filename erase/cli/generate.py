@@ -133,7 +133,7 @@ def _tell_cut(diffusion: Diffusion, prompts: Sequence[str]) -> None:
     from erase.runs.wording import cut_off
     from erase.runtime.notes import note
 
-    if told := cut_off(diffusion.text, {"given": prompts}):
+    if told := cut_off(diffusion.reader, {"given": prompts}):
         note(told)
 
 

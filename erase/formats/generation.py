@@ -35,8 +35,8 @@ def kind_of(model: str) -> str | None:
 def _kind_on_hub(model: str) -> str | None:
     from huggingface_hub import hf_hub_download
 
-    from erase.formats.folder import INDEX, read_json
-    from erase.formats.layouts import layouts
+    from erase.formats.folder import read_json
+    from erase.formats.layouts import INDEX, layouts
 
     with TemporaryDirectory() as place:
 

@@ -25,10 +25,10 @@ def check(run: Run, diffusion: Diffusion) -> None:
             suit the model, a batch that can't be shared out, or a prompt without the word that the
             method looks for.
     """
-    check_prompts(run, diffusion.text)
+    check_prompts(run, diffusion.reader)
     _check_batch(run)
     _check_images(run, diffusion)
-    if told := cut_off(diffusion.text, training_prompts(run)):
+    if told := cut_off(diffusion.reader, training_prompts(run)):
         note(told)
     needs = load_method(run.recipe.method).NEEDS
     if run.recipe.low_memory and not needs.mean:
