@@ -22,7 +22,7 @@ from erase.prompts.concept import (
     list_concepts,
     load_concept,
 )
-from erase.prompts.held_out import evaluation_rows, general_rows
+from erase.prompts.held_out import class_rows, evaluation_rows, general_rows
 from erase.prompts.prompt_set import SPACING, Row, load_set
 
 GROUPS = ("neighbour", "general", "empty")
@@ -50,7 +50,8 @@ def neighbour_rows(concept: Concept, override: str | None = None) -> tuple[Row, 
         UserError: unknown set.
     """
     if override is not None:
-        own = [r for r in load_set(override).rows if not belongs(r.prompt, r.labels, concept)]
+        rows = class_rows(concept, override) if concept.classes else load_set(override).rows
+        own = [r for r in rows if not belongs(r.prompt, r.labels, concept)]
         return tuple(replace(r, seed=r.seed + SHIFT) for r in own)
     templates = _held_out_templates(concept) if concept.neighbours else ()
     filled = []

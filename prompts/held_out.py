@@ -1,4 +1,5 @@
-"""Which prompts train, and which are held out to be judged: no retained prompt does both."""
+"""Which prompts train, and which are held out to be judged: no retained prompt does both, but for
+the classes of a model that is told nothing else."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import replace
 
-from erase.prompts.concept import EVERYDAY, PROMPT_SEEDS, Concept, belongs
+from erase.prompts.concept import CLASS_AXIS, EVERYDAY, PROMPT_SEEDS, Concept, belongs
 from erase.prompts.prompt_set import SPACING, Row, load_set
-from erase.runtime.errors import UserError
+from erase.runtime.errors import UserError, clipped, nearest
 from erase.runtime.words import fold
 
 EVALUATION_SHIFT = 200_000_000
@@ -32,6 +33,8 @@ def retain_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...
         UserError: unknown set, or nothing is left.
     """
     kept = _kept(concept, override)
+    if concept.classes:
+        return kept
     judged = {fold(r.prompt) for r in (*_held_out(concept, kept), *_general(concept, kept))}
     return tuple(row for row in kept if fold(row.prompt) not in judged)
 
@@ -45,7 +48,8 @@ def evaluation_rows(
     marked ``tuning`` are left out, unless the concept itself is for tuning and they are its own.
     A concept without an evaluation set is asked by its own prompts, with other seeds than in
     training, and by every second one of its retained prompts, which training does not see; by
-    everyday captions where it has fewer than 8.
+    everyday captions where it has fewer than 8. A class is judged by its name and those of the
+    others, with other seeds than in training.
 
     Args:
         concept: what is erased.
@@ -54,6 +58,13 @@ def evaluation_rows(
     Raises:
         UserError: the evaluation set lacks the axis or the label.
     """
+    if concept.classes:
+        own = [row for row in class_rows(concept) if _belongs(row, concept)]
+        both = (tuple(own), _kept(concept, override))
+        forget, retain = (
+            tuple(replace(r, seed=r.seed + EVALUATION_SHIFT) for r in rows) for rows in both
+        )
+        return forget, retain
     held = _held_out(concept, _kept(concept, override))
     if concept.evaluation is None:
         shift = EVALUATION_SHIFT
@@ -74,7 +85,10 @@ def evaluation_rows(
 def _kept(concept: Concept, override: str | None) -> tuple[Row, ...]:
     """What may stay: the retain set without the concept's own prompts and those for tuning."""
     source = override or concept.retain
-    rows = load_set(source).rows if isinstance(source, str) else _numbered(source, PROMPT_SEEDS)
+    if concept.classes:
+        rows = class_rows(concept, override)
+    else:
+        rows = load_set(source).rows if isinstance(source, str) else _numbered(source, PROMPT_SEEDS)
     kept = tuple(r for r in rows if not _is_tuning(r) and not _belongs(r, concept))
     if not kept:
         raise UserError(
@@ -103,7 +117,26 @@ def general_rows(concept: Concept, override: str | None = None) -> tuple[Row, ..
     return _general(concept, _kept(concept, override))
 
 
+def class_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...]:
+    """The classes of a class's model as prompts, labelled by themselves; or those of a set.
+
+    Raises:
+        UserError: unknown set, or a prompt in it that is no class.
+    """
+    own = _numbered(concept.classes, PROMPT_SEEDS)
+    rows = own if override is None else load_set(override).rows
+    for row in rows:
+        if row.prompt not in concept.classes:
+            raise UserError(
+                f"The prompt set '{override}' has the prompt '{clipped(row.prompt)}', which is no "
+                f"class of the model.{nearest(row.prompt, concept.classes)} Name classes."
+            )
+    return tuple(replace(r, labels={CLASS_AXIS: r.prompt} | dict(r.labels)) for r in rows)
+
+
 def _general(concept: Concept, kept: Sequence[Row]) -> tuple[Row, ...]:
+    if concept.classes:
+        return ()
     asked = [r for r in load_set(EVERYDAY).rows if not _belongs(r, concept)]
     return _spared(asked, {fold(row.prompt) for row in kept})
 

@@ -47,13 +47,16 @@ class Plain:
     Attributes:
         task: the hub's name of what it does.
         tag: what else it is found by there.
-        code: lines of Python; ``{folder}`` is the model's place, and ``{guidance}``, ``{steps}``
-            and, of a class-conditional model, ``{label}`` are what the images were made with.
+        code: lines of Python; ``{folder}`` is the model's place, ``{guidance}`` and ``{steps}`` are
+            what its images were made with, and ``{class}``, ``{label}`` and ``{null}`` are of a
+            class-conditional one.
+        adapters: whether there are programs that load an edit of such a model as an adapter.
     """
 
     task: str
     tag: str
     code: tuple[str, ...]
+    adapters: bool = True
 
 
 STOCK = Plain(

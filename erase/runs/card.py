@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.eval.pages.phrases import interval, percent
+from erase.formats.layouts import STOCK, Plain
 from erase.methods import list_methods, load_method
+from erase.prompts.concept import CLASS
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_text
 
@@ -44,7 +47,8 @@ def write_card(folder: Path, run: Path, base: Base) -> None:
     found = _read(report) if report.exists() else {}
     # Of several concepts, each has a report of its own.
     reports = {c["concept"]["name"]: c for c in found.get("concepts", ())} or {"": found}
-    write_text(folder / "README.md", card(facts, base.title, licence(base), reports, base.hub))
+    use = used(folder, facts)
+    write_text(folder / "README.md", card(facts, base.title, licence(base), reports, base.hub, use))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -66,12 +70,37 @@ def licence(base: Base) -> dict[str, str]:
     return {k: v.strip() for k, v in pairs if k in LICENCE_KEYS and v.strip()}
 
 
+def used(folder: Path, facts: Mapping[str, Any]) -> Plain:
+    """How a model is used without this package, with what its own images were made with.
+
+    Args:
+        folder: the model's.
+        facts: as in ``run.json``.
+    """
+    from erase.formats.folder import classes_of, plain_of
+
+    plain, classes = plain_of(folder), classes_of(folder)
+    recipe = facts.get("recipe", {})
+    said = {"guidance": recipe.get("guidance_scale"), "steps": recipe.get("sampling_steps")}
+    if classes:
+        erased = str(facts.get("concept")).split(" + ")
+        kept = next((n for n in classes.names if CLASS + n not in erased), classes.names[0])
+        said |= {"class": kept, "label": classes.names.index(kept), "null": classes.null}
+    code = []
+    for line in plain.code:
+        for key, value in said.items():
+            line = line.replace(f"{{{key}}}", str(value))
+        code.append(line)
+    return replace(plain, code=tuple(code))
+
+
 def card(
     facts: Mapping[str, Any],
     base: str,
     terms: Mapping[str, str],
     reports: Mapping[str, Mapping[str, Any]],
     hub: bool = False,
+    use: Plain = STOCK,
 ) -> str:
     """The card's text, with the front matter that the hub reads.
 
@@ -81,6 +110,7 @@ def card(
         terms: licence entries of the base's card.
         reports: as in ``report.json``, by concept; {} before an evaluation.
         hub: whether ``base`` is a hub id.
+        use: how the model is used without this package.
     """
     recipe = facts.get("recipe", {})
     method = recipe.get("method", "unknown")
@@ -88,8 +118,8 @@ def card(
     front = [f"{k}: {v}" for k, v in terms.items()]
     if hub:
         front += [f"base_model: {base}", "base_model_relation: finetune"]
-    front += ["library_name: diffusers", "pipeline_tag: text-to-image"]
-    front += [f"tags: [stable-diffusion, concept-erasure, {method}]"]
+    front += ["library_name: diffusers", f"pipeline_tag: {use.task}"]
+    front += [f"tags: [{use.tag}, concept-erasure, {method}]"]
     stated = terms.get("license_link") or terms.get("license_name") or terms.get("license")
     how, still = f"with {method}", _unmoved(method)
     if method == "combined":
@@ -107,12 +137,10 @@ def card(
         "base's, in whatever format the edit is passed on.",
         "",
         "```python",
-        "from diffusers import DiffusionPipeline",
-        "",
-        f'pipeline = DiffusionPipeline.from_pretrained("{FOLDER}")',
+        *(line.replace("{folder}", FOLDER) for line in use.code),
         "```",
         "",
-        *_as_lora(method),
+        *(_as_lora(method) if use.adapters else ()),
         "## Figures",
         "",
         *(line for name, report in reports.items() for line in _figures(report, name)),

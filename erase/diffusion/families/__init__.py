@@ -100,6 +100,11 @@ class Family(Protocol):
         """Image px per px of x_0."""
         ...
 
+    @property
+    def multiple(self) -> int:
+        """Of what an image's sides have to be a multiple, px."""
+        ...
+
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The posterior over x_0 of images (B, 3, H, W) in [-1, 1]: means and standard deviations
         (B, C, h, w) each, in the denoiser's range."""

@@ -83,6 +83,11 @@ class StableDiffusion(Discrete):
         """See ``Family``."""
         return stride(self.pipeline.vae)
 
+    @property
+    def multiple(self) -> int:
+        """See ``Family``; the U-Net itself takes any size."""
+        return self.stride
+
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Family``."""
         return posterior(self.pipeline.vae, images)
