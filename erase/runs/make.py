@@ -39,12 +39,13 @@ def concept_of(name: str, model: str) -> Concept:
         UserError: see ``load_concept`` and ``class_concept``; a class of a model that is told
             texts, or whose classes can't be had.
     """
-    if not name.startswith(CLASS):
-        return load_concept(name, family(model))
     from erase.formats.generation import classes_of_model
 
-    told = classes_of_model(model)
-    return class_concept(name, told.names) if told else load_concept(name)
+    told = None
+    # A model of the hub is not asked for what it is told where the name says it.
+    if name.startswith(CLASS) or Path(model).is_dir():
+        told = classes_of_model(model)
+    return class_concept(name, told.names) if told else load_concept(name, family(model))
 
 
 def every_concept(model: str) -> list[Concept]:
