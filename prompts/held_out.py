@@ -59,19 +59,11 @@ def evaluation_rows(
         UserError: the evaluation set lacks the axis or the label.
     """
     if concept.classes:
-        own = [row for row in class_rows(concept) if _belongs(row, concept)]
-        both = (tuple(own), _kept(concept, override))
-        forget, retain = (
-            tuple(replace(r, seed=r.seed + EVALUATION_SHIFT) for r in rows) for rows in both
-        )
-        return forget, retain
+        asked = [r for r in class_rows(concept) if _belongs(r, concept)]
+        return _later(asked), _later(_kept(concept, override))
     held = _held_out(concept, _kept(concept, override))
     if concept.evaluation is None:
-        shift = EVALUATION_SHIFT
-        return (
-            _numbered(concept.prompts(), PROMPT_SEEDS + shift),
-            tuple(replace(r, seed=r.seed + shift) for r in held),
-        )
+        return _numbered(concept.prompts(), PROMPT_SEEDS + EVALUATION_SHIFT), _later(held)
     rows = load_set(concept.evaluation).rows
     own = tuple(r for r in rows if _belongs(r, concept) and (concept.tuning or not _is_tuning(r)))
     if not own or not held:
@@ -80,6 +72,11 @@ def evaluation_rows(
             f"with {concept.axis} = '{concept.label}': add them or fix '{concept.name}'."
         )
     return own, held
+
+
+def _later(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows with other seeds than in training."""
+    return tuple(replace(r, seed=r.seed + EVALUATION_SHIFT) for r in rows)
 
 
 def _kept(concept: Concept, override: str | None) -> tuple[Row, ...]:

@@ -99,7 +99,7 @@ class ClassConditional(Discrete):
         if "xattn" in scope:
             raise UserError(
                 f"The scope '{scope}' is about cross-attention to a text, which a model that is "
-                "told a class does not have: use full."
+                "told a class does not have: use --scope full."
             )
         return in_scope(scope, name)
 
@@ -133,7 +133,8 @@ class ClassConditional(Discrete):
                 e_c, e_empty = e.chunk(2)
                 e = e_empty + guidance * (e_c - e_empty)
             x_t = sampler.step(e, now, x_t).prev_sample
-        return x_t
+        x0: Tensor = x_t
+        return x0
 
 
 def check_labels(classes: Classes, labels: object, source: str) -> None:

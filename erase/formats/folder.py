@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from erase.formats.layouts import INDEX, Classes, Layout, Part, Plain, layouts
+from erase.formats.layouts import INDEX, Classes, Layout, Part, layouts
 from erase.formats.tensors import PICKLES, read_tensors, refuse_pointer, write_state
 from erase.runtime.errors import UserError, clipped, few, reason
 from erase.runtime.files import is_plain
@@ -193,11 +193,6 @@ def _read_index(folder: Path) -> dict[str, Any]:
 def options_of(folder: Path) -> Mapping[str, Any]:
     """What else the class of a folder's pipeline is given."""
     return layout_of(folder).options(_read_index(folder))
-
-
-def plain_of(folder: Path) -> Plain:
-    """How the model of a folder is used without this package; see ``Plain``."""
-    return layout_of(folder).plain
 
 
 def classes_of(folder: Path) -> Classes | None:

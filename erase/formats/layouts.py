@@ -50,13 +50,14 @@ class Plain:
         code: lines of Python; ``{folder}`` is the model's place, ``{guidance}`` and ``{steps}`` are
             what its images were made with, and ``{class}``, ``{label}`` and ``{null}`` are of a
             class-conditional one.
-        adapters: whether there are programs that load an edit of such a model as an adapter.
+        exchanged: whether other programs load such models from single files, and edits of them as
+            adapters.
     """
 
     task: str
     tag: str
     code: tuple[str, ...]
-    adapters: bool = True
+    exchanged: bool = True
 
 
 STOCK = Plain(

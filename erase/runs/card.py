@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +41,17 @@ def write_card(folder: Path, run: Path, base: Base) -> None:
     Raises:
         UserError: ``run.json`` or ``report.json`` can't be read.
     """
+    from erase.formats.folder import index_of
+    from erase.formats.usage import usage
+
     facts = _read(run / "run.json")
     report = run / "report.json"
     found = _read(report) if report.exists() else {}
     # Of several concepts, each has a report of its own.
     reports = {c["concept"]["name"]: c for c in found.get("concepts", ())} or {"": found}
-    use = used(folder, facts)
+    erased = [name.removeprefix(CLASS) for name in str(facts.get("concept")).split(" + ")]
+    here = index_of(folder) is not None
+    use = usage(folder, FOLDER, facts.get("recipe", {}), erased) if here else STOCK
     write_text(folder / "README.md", card(facts, base.title, licence(base), reports, base.hub, use))
 
 
@@ -68,30 +72,6 @@ def licence(base: Base) -> dict[str, str]:
     lines = front[1].splitlines() if front else []
     pairs = (line.split(":", 1) for line in lines if ":" in line)
     return {k: v.strip() for k, v in pairs if k in LICENCE_KEYS and v.strip()}
-
-
-def used(folder: Path, facts: Mapping[str, Any]) -> Plain:
-    """How a model is used without this package, with what its own images were made with.
-
-    Args:
-        folder: the model's.
-        facts: as in ``run.json``.
-    """
-    from erase.formats.folder import classes_of, plain_of
-
-    plain, classes = plain_of(folder), classes_of(folder)
-    recipe = facts.get("recipe", {})
-    said = {"guidance": recipe.get("guidance_scale"), "steps": recipe.get("sampling_steps")}
-    if classes:
-        erased = str(facts.get("concept")).split(" + ")
-        kept = next((n for n in classes.names if CLASS + n not in erased), classes.names[0])
-        said |= {"class": kept, "label": classes.names.index(kept), "null": classes.null}
-    code = []
-    for line in plain.code:
-        for key, value in said.items():
-            line = line.replace(f"{{{key}}}", str(value))
-        code.append(line)
-    return replace(plain, code=tuple(code))
 
 
 def card(
@@ -140,7 +120,7 @@ def card(
         *(line.replace("{folder}", FOLDER) for line in use.code),
         "```",
         "",
-        *(_as_lora(method) if use.adapters else ()),
+        *(_as_lora(method) if use.exchanged else ()),
         "## Figures",
         "",
         *(line for name, report in reports.items() for line in _figures(report, name)),

@@ -48,6 +48,15 @@ def concept_of(name: str, model: str) -> Concept:
     return class_concept(name, told.names) if told else load_concept(name, family(model))
 
 
+def own_sampling(model: str) -> Mapping[str, Any]:
+    """Settings by which a model's authors sample from it, where a class-conditional one states
+    them; errors as for ``formats.generation.classes_of_model``."""
+    from erase.formats.generation import classes_of_model
+
+    told = classes_of_model(model)
+    return told.sampling if told else {}
+
+
 def every_concept(model: str) -> list[Concept]:
     """The concepts of a model's family, or its classes.
 
@@ -96,7 +105,8 @@ def make_run(
     concepts = [concept_of(name, model) for name in typed]
     if not isinstance(recipe, Recipe):
         name = recipe_for(recipe or _common_recipe(model, concepts), model)
-        recipe = load_recipe(name, overrides or {})
+        usual = own_sampling(model) if recipe is None and concepts[0].classes else {}
+        recipe = load_recipe(name, {**usual, **(overrides or {})})
     needed = load_method(recipe.method).NEEDS.anchor
     named = (model, "-".join(slug(one.name) for one in concepts), recipe.name)
     run = Run(

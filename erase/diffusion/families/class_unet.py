@@ -43,7 +43,7 @@ PLAIN = Plain(
         "    x = scheduler.step(e_null + {guidance} * (e - e_null), t, x).prev_sample",
         "image = (x[0].clamp(-1, 1) + 1) / 2  # (3, H, W), in [0, 1]",
     ),
-    adapters=False,
+    exchanged=False,
 )
 
 

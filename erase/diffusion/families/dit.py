@@ -23,12 +23,13 @@ PLAIN = Plain(
         "from diffusers import DDIMScheduler, DiTPipeline",
         "",
         'pipeline = DiTPipeline.from_pretrained("{folder}")',
-        "pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)",
+        "schedule = pipeline.scheduler.config",
+        "pipeline.scheduler = DDIMScheduler.from_config(schedule, clip_sample=False)",
         "label = {label}  # {class}",
         "made = pipeline([label], guidance_scale={guidance}, num_inference_steps={steps})",
         "image = made.images[0]",
     ),
-    adapters=False,
+    exchanged=False,
 )
 
 
@@ -124,7 +125,7 @@ class DiT(ClassConditional):
         if scope == "full-no-norms":
             raise UserError(
                 "The scope 'full-no-norms' would leave out the layers through which a DiT is told "
-                "its class, which are called norms: use full."
+                "its class, which are called norms: use --scope full."
             )
         return super().in_scope(scope, name)
 
