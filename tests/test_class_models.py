@@ -14,9 +14,12 @@ from safetensors.torch import load_file
 import erase
 from erase.diffusion.model import Diffusion
 from erase.eval.attacks import handover, latent, list_attacks, load_attack, noise, prior, relearn
+from erase.eval.recovery.report import told_floor
 from erase.formats.export import export
 from erase.images.request import Sampler, Shot
 from erase.methods import list_methods, load_method
+from erase.runs.attacks.inquiry import make_inquiry
+from erase.runs.attacks.targets import target_of
 from erase.runs.checks import check
 from erase.runs.make import make_run
 from erase.runtime.errors import UserError
@@ -147,6 +150,17 @@ def test_methods_of_texts_say_what_they_lack(folder: Path) -> None:
         with pytest.raises(UserError, match="is about cross-attention to a text"):
             check(make_run(str(folder), "class:church", None, recipe), model)
     check(make_run(str(folder), "class:church", None, "esd-all"), model)
+
+
+def test_an_attack_is_held_against_another_class_and_against_none(folder: Path) -> None:
+    inquiry = make_inquiry(str(folder), str(folder), "class:owl", Sampler(steps=2))
+    erased, floor = (target_of(inquiry, side, lambda _: [], False) for side in ("erased", "floor"))
+    assert {r.prompt for r in erased.rows} == {r.prompt for r in erased.shown} == {"owl"}
+    assert {r.prompt for r in floor.rows} == {r.prompt for r in floor.shown} == {""}
+    after = {r.prompt for r in erased.elsewhere}
+    assert len(after) == 1 and after <= {"church", "thing 4"}
+    told = {"floor": None, "concept": {"kind": inquiry.concept.kind}}
+    assert told_floor(told).endswith("the floor is the base, asked for no class.")
 
 
 @pytest.mark.parametrize("name", list_attacks())
