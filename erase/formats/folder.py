@@ -47,7 +47,7 @@ def components(folder: Path) -> dict[str, tuple[str, str]]:
         UserError: no Stable Diffusion pipeline, a component's folder is missing, or one is of a
             class of its own.
     """
-    index = _read_index(folder)
+    index = read_index(folder)
     kind = str(index.get("_class_name"))
     if "_class_name" not in index:
         raise UserError(
@@ -156,7 +156,7 @@ def layout_of(folder: Path) -> Layout:
         UserError: it holds no pipeline of a known family.
     """
     components(folder)
-    return layouts()[str(_read_index(folder)["_class_name"])]
+    return layouts()[str(read_index(folder)["_class_name"])]
 
 
 def read_parts(folder: Path, *parts: Part) -> dict[str, Tensor]:
@@ -177,7 +177,7 @@ def index_of(folder: Path) -> str | None:
     return next((name for name in _indices() if (folder / name).is_file()), None)
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def read_index(folder: Path) -> dict[str, Any]:
     """The content of ``model_index.json``, or what it would say of a pipeline that has none."""
     name = index_of(folder)
     if name is None:
@@ -192,7 +192,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 def options_of(folder: Path) -> Mapping[str, Any]:
     """What else the class of a folder's pipeline is given."""
-    return layout_of(folder).options(_read_index(folder))
+    return layout_of(folder).options(read_index(folder))
 
 
 def classes_of(folder: Path) -> Classes | None:

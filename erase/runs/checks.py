@@ -20,8 +20,8 @@ def check(run: Run, diffusion: Diffusion) -> None:
     """Refuses what can't work with this model and these processes.
 
     Raises:
-        UserError: a method that works on texts, or concepts that are none of the model's classes,
-            where it is told classes; prompts that it reads as the same or not to the end of what
+        UserError: a method, a concept or a prompt of texts where the model is told classes, or no
+            null class there; prompts that it reads as the same or not to the end of what
             matters (see ``wording.check_prompts``), a size that it can't make, a scope that it
             hasn't, a sampler that does not suit it, a batch that can't be shared out, or a prompt
             without the word that the method looks for.
@@ -64,11 +64,9 @@ def _check_reader(run: Run, diffusion: Diffusion) -> None:
                     f"'{clipped(target.concept.name)}' is a concept of texts: give --concept "
                     "class:NAME."
                 )
-        diffusion.unconditional()
-    elif any(target.concept.classes for target in run.targets):
-        raise UserError(
-            f"{run.model} is told texts, and {run.name} is a class: give a name, or a prompt."
-        )
+        # The null class too, and what describes the user's own images.
+        own = (prompt for prompts in training_prompts(run).values() for prompt in prompts)
+        diffusion.reader.ids(["", *own])
     diffusion.scoped(run.recipe.scope, needs.part)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.eval.report.result import load_report, read_object
-from erase.formats.folder import components, index_of
+from erase.formats.folder import index_of, read_index
 from erase.methods import edits, list_methods
 from erase.recipes.recipe import make_recipe, recipe_text
 from erase.runs.card import for_hub
@@ -253,7 +253,8 @@ def _files(run: RunFolder, repo: str) -> list[File]:
     model = run.path / "model"
     card = read_text(model / CARD, "The card")
     found = [File(CARD, for_hub(card, repo).encode())]
-    parts, index = components(model), index_of(model)
+    parts = [name for name, value in read_index(model).items() if isinstance(value, list)]
+    index = index_of(model)
     for file in sorted(model.iterdir()):
         if file.is_file() and (file.name == index or file.name.startswith(LICENCES)):
             found.append(_file(model, file))
