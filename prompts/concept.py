@@ -43,8 +43,6 @@ PROMPT_SEEDS = 100_000_000
 """First seed of prompts that come from a concept rather than from a set."""
 CLASS = "class:"
 """What the names of concepts begin with that are classes of a model."""
-CLASS_AXIS = "object"
-"""Column of the labels of classes, on which judges recognise them."""
 EVERYDAY = "everyday"
 """Prompt set of captions that have nothing to do with any concept."""
 OPEN_FAMILY = "imagenette"
@@ -205,58 +203,6 @@ def load_concept(name: str, family: str | None = None) -> Concept:
     if "[" in name or "]" in name:
         return _marked(name)
     return Concept(name=name, kind="text", word=name)
-
-
-def class_concept(name: str, classes: Sequence[str]) -> Concept:
-    """A class of a model as a concept; it becomes the class after it where no anchor is given, as
-    published for SalUn.
-
-    Args:
-        name: ``class:church``.
-        classes: that the model is told, by label.
-
-    Raises:
-        UserError: no class, or none of the model's.
-    """
-    word = name.removeprefix(CLASS)
-    if word == name:
-        near = f" Did you mean '{CLASS}{name}'?" if name in classes else ""
-        raise UserError(
-            f"'{clipped(name)}' is no class, and the model is told nothing else: give "
-            f"{CLASS}NAME.{near}"
-        )
-    if word not in classes:
-        raise UserError(
-            f"The model has no class '{clipped(word)}'.{nearest(word, classes)} Choose one of its "
-            f"{len(classes)} classes."
-        )
-    after = classes[(classes.index(word) + 1) % len(classes)]
-    return Concept(
-        name=name,
-        kind="class",
-        word=word,
-        axis=CLASS_AXIS,
-        label=word,
-        retain=tuple(c for c in classes if c != word),
-        anchor=f"{CLASS}{after}" if after != word else None,
-        classes=tuple(classes),
-    )
-
-
-def anchor_of(concept: Concept, name: str, family: str | None = None) -> Concept:
-    """What a concept becomes, by name; of a class another one, or "" for the null class.
-
-    Args:
-        concept: what is erased.
-        name: of the anchor, as for ``load_concept``.
-        family: whose short names are found where the concept is of none.
-
-    Raises:
-        UserError: see ``load_concept`` and ``class_concept``.
-    """
-    if concept.classes and name:
-        return class_concept(name, concept.classes)
-    return load_concept(name, concept.family or family)
 
 
 def _marked(text: str) -> Concept:

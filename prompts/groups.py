@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from erase.prompts.classes import class_rows
 from erase.prompts.concept import (
     EVERYDAY,
     PROMPT_SEEDS,
@@ -22,7 +23,7 @@ from erase.prompts.concept import (
     list_concepts,
     load_concept,
 )
-from erase.prompts.held_out import class_rows, evaluation_rows, general_rows
+from erase.prompts.held_out import evaluation_rows, general_rows
 from erase.prompts.prompt_set import SPACING, Row, load_set
 
 GROUPS = ("neighbour", "general", "empty")

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import replace
 
-from erase.prompts.concept import CLASS_AXIS, EVERYDAY, PROMPT_SEEDS, Concept, belongs
+from erase.prompts.classes import class_rows
+from erase.prompts.concept import EVERYDAY, PROMPT_SEEDS, Concept, belongs
 from erase.prompts.prompt_set import SPACING, Row, load_set
-from erase.runtime.errors import UserError, clipped, nearest
+from erase.runtime.errors import UserError
 from erase.runtime.words import fold
 
 EVALUATION_SHIFT = 200_000_000
@@ -112,23 +113,6 @@ def _held_out(concept: Concept, kept: Sequence[Row]) -> tuple[Row, ...]:
 def general_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...]:
     """Everyday captions that training does not see; arguments and errors as ``retain_rows``."""
     return _general(concept, _kept(concept, override))
-
-
-def class_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...]:
-    """The classes of a class's model as prompts, labelled by themselves; or those of a set.
-
-    Raises:
-        UserError: unknown set, or a prompt in it that is no class.
-    """
-    own = _numbered(concept.classes, PROMPT_SEEDS)
-    rows = own if override is None else load_set(override).rows
-    for row in rows:
-        if row.prompt not in concept.classes:
-            raise UserError(
-                f"The prompt set '{override}' has the prompt '{clipped(row.prompt)}', which is no "
-                f"class of the model.{nearest(row.prompt, concept.classes)} Name classes."
-            )
-    return tuple(replace(r, labels={CLASS_AXIS: r.prompt} | dict(r.labels)) for r in rows)
 
 
 def _general(concept: Concept, kept: Sequence[Row]) -> tuple[Row, ...]:

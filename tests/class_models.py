@@ -9,7 +9,7 @@ from typing import Any
 from erase.diffusion.model import Diffusion
 from erase.eval.attacks import Target
 from erase.images.request import Request, Sampler
-from erase.prompts.concept import class_concept
+from erase.prompts.classes import class_concept
 from tests.tiny import CLASSES, tiny_class_unet, tiny_dit
 
 MODELS: Mapping[str, Callable[[Path], Path]] = {"unet": tiny_class_unet, "dit": tiny_dit}

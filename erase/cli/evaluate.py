@@ -60,7 +60,8 @@ def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str
     """What is measured, and the name of what it is measured on; of a run folder its concept, its
     base's images and the reference."""
     from erase.eval.folders.evaluate import Inquiry
-    from erase.prompts.concept import anchor_of, load_concept
+    from erase.prompts.classes import anchor_of
+    from erase.prompts.concept import load_concept
     from erase.prompts.prompt_set import load_set
     from erase.runs.folder import read_facts
     from erase.runs.make import concept_of, family

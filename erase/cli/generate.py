@@ -160,7 +160,8 @@ def _count(options: Namespace, default: int) -> int:
 def _settings(options: Namespace, overrides: Mapping[str, Any], model: str, prompt: str) -> Recipe:
     """How images are made: as a run's evaluation made them, where the model is a run's own."""
     from erase.formats.generation import classes_of_model
-    from erase.prompts.concept import CLASS, Concept, class_concept
+    from erase.prompts.classes import class_concept
+    from erase.prompts.concept import CLASS, Concept
 
     record = Path(model).parent / "run.json"
     if options.recipe is None and record.exists():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from erase.formats.layouts import INDEX, Classes, Layout, Part, layouts
+from erase.formats.layouts import INDEX, Layout, Part, layouts
 from erase.formats.tensors import PICKLES, read_tensors, refuse_pointer, write_state
 from erase.runtime.errors import UserError, clipped, few, reason
 from erase.runtime.files import is_plain
@@ -188,21 +188,6 @@ def read_index(folder: Path) -> dict[str, Any]:
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json").get("_class_name")
     parts = {component: list(pair) for component, pair in layout.networks.items()}
     return {"_class_name": layout.pipeline, **parts, "scheduler": ["diffusers", str(scheduler)]}
-
-
-def options_of(folder: Path) -> Mapping[str, Any]:
-    """What else the class of a folder's pipeline is given."""
-    return layout_of(folder).options(read_index(folder))
-
-
-def classes_of(folder: Path) -> Classes | None:
-    """What the class-conditional model of a folder is told; None of one that is told texts.
-
-    Raises:
-        UserError: it holds no pipeline of a known family, or its classes can't be read.
-    """
-    told = layout_of(folder).classes
-    return told(lambda name: read_json(folder / name)) if told else None
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -40,6 +40,18 @@ def kind_of(model: str) -> str | None:
     return kind_of_state(dict.fromkeys(tensor_names(base.path)), str(base.path))
 
 
+def classes_of(folder: Path) -> Classes | None:
+    """What the class-conditional model of a folder is told; None of one that is told texts.
+
+    Raises:
+        UserError: it holds no pipeline of a known family, or its classes can't be read.
+    """
+    from erase.formats.folder import layout_of, read_json
+
+    told = layout_of(folder).classes
+    return told(lambda name: read_json(folder / name)) if told else None
+
+
 def classes_of_model(model: str) -> Classes | None:
     """What a class-conditional model is told; None of one that is told texts.
 
@@ -50,7 +62,6 @@ def classes_of_model(model: str) -> Classes | None:
         UserError: there is no such model, it is of no known family, or the hub can't be asked.
     """
     from erase.formats.base import on_disk, open_base
-    from erase.formats.folder import classes_of
 
     source = on_disk(model)
     if source is not None:

@@ -15,13 +15,12 @@ from erase.formats.base import LICENCES, Base, open_base, quiet
 from erase.formats.folder import (
     NO_WEIGHT,
     canonical,
-    classes_of,
     components,
     copy_component,
     fitting,
     index_of,
     layout_of,
-    options_of,
+    read_index,
     read_json,
     read_state,
     settle_precision,
@@ -29,6 +28,7 @@ from erase.formats.folder import (
     write_states,
 )
 from erase.formats.foreign import erased_state
+from erase.formats.generation import classes_of
 from erase.formats.layouts import INDEX, layouts
 from erase.formats.tokenizers import open_tokenizer
 from erase.runtime.errors import UserError, clipped, reason
@@ -109,7 +109,7 @@ def _assemble(
         pipeline: Any = getattr(diffusers, layout.pipeline)(
             **built,
             scheduler=_open_scheduler(folder),
-            **options_of(folder),
+            **layout.options(read_index(folder)),
         )
     if classes := classes_of(folder):
         pipeline.classes = classes

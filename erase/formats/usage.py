@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from erase.formats.folder import classes_of, layout_of
+from erase.formats.folder import layout_of
+from erase.formats.generation import classes_of
 from erase.formats.layouts import Plain
 
 

@@ -9,14 +9,8 @@ from typing import Any
 
 from erase.eval.instruments.choice import Instruments
 from erase.methods import edits, load_method
-from erase.prompts.concept import (
-    CLASS,
-    Concept,
-    anchor_of,
-    class_concept,
-    load_concept,
-    members,
-)
+from erase.prompts.classes import anchor_of, class_concept
+from erase.prompts.concept import CLASS, Concept, load_concept, members
 from erase.recipes.recipe import Recipe, default_recipe, load_recipe, make_recipe, recipe_for
 from erase.runs.checks import check_settings
 from erase.runs.folder import RECORD, read_facts

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from erase.prompts.concept import anchor_of, belongs, class_concept, load_concept, pairs
+from erase.prompts.classes import anchor_of, class_concept
+from erase.prompts.concept import belongs, load_concept, pairs
 from erase.prompts.groups import group_rows
 from erase.prompts.held_out import evaluation_rows, retain_rows
 from erase.runtime.errors import UserError

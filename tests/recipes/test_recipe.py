@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erase.methods import list_methods
-from erase.prompts.concept import class_concept, load_concept
+from erase.prompts.classes import class_concept
+from erase.prompts.concept import load_concept
 from erase.recipes.recipe import (
     Recipe,
     as_dict,

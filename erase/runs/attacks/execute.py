@@ -23,7 +23,7 @@ from erase.eval.recovery.report import Shown, report, write
 from erase.eval.recovery.witness import Witness, load_witness
 from erase.formats.base import open_base
 from erase.images.plan import plan
-from erase.prompts.concept import anchor_of
+from erase.prompts.classes import anchor_of
 from erase.prompts.held_out import retain_rows
 from erase.runs.attacks.inquiry import Inquiry
 from erase.runs.attacks.targets import target_of

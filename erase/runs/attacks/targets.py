@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from erase.eval.attacks import Judge, Target
 from erase.images.plan import plan
-from erase.prompts.concept import PROMPT_SEEDS, Concept, anchor_of, articles
+from erase.prompts.classes import anchor_of
+from erase.prompts.concept import PROMPT_SEEDS, Concept, articles
 from erase.prompts.held_out import evaluation_rows, retain_rows
 from erase.prompts.prompt_set import SPACING, Row
 from erase.runtime.errors import UserError
