@@ -16,6 +16,8 @@ folder share the settings in its ``_family.toml``, one table per kind, and overr
     paraphrases = ["a chapel"]           # prompts that ask for it in other words
     judge = "mini"                       # default judge
     tuning = false                       # true keeps it out of tables
+
+A model that is told classes instead of texts has a concept for each, ``class:NAME``, and no files.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ KINDS = ("object", "style", "nudity", "person")
 FAMILY_FILE = "_family.toml"
 PROMPT_SEEDS = 100_000_000
 """First seed of prompts that come from a concept rather than from a set."""
+CLASS = "class:"
+"""What the names of concepts begin with that are classes of a model."""
 EVERYDAY = "everyday"
 """Prompt set of captions that have nothing to do with any concept."""
 OPEN_FAMILY = "imagenette"
@@ -53,7 +57,7 @@ class Concept:
 
     Attributes:
         name: ``mini/church``, or the free text itself.
-        kind: ``object``, ``style``, ``nudity``, ``person``, or ``text`` for free text.
+        kind: ``object``, ``style``, ``nudity``, ``person``, ``text`` for free text, or ``class``.
         word: what the templates are filled with.
         templates: prompts with one ``{}`` for the word.
         axis: column of the evaluation set that holds the label.
@@ -67,6 +71,8 @@ class Concept:
         paraphrases: prompts that ask for it without its name, or with another form of it.
         tuning: for choosing settings only; never in a table.
         judge: default judge.
+        classes: of a class, all that its model is told, by label: prompts are their names and
+            nothing else, so that all train, and are judged by images of other seeds.
     """
 
     name: str
@@ -82,16 +88,19 @@ class Concept:
     paraphrases: tuple[str, ...] = ()
     tuning: bool = False
     judge: str | None = None
+    classes: tuple[str, ...] = ()
 
     def key(self) -> dict[str, Any]:
         """What a run depends on, as JSON: all but what attacks alone ask by."""
-        return {k: v for k, v in asdict(self).items() if k != "paraphrases"}
+        told = asdict(self)
+        left_out = {"paraphrases"} | (set() if self.classes else {"classes"})
+        return {k: v for k, v in told.items() if k not in left_out}
 
     @property
     def family(self) -> str | None:
         """Folder of the concept's file; None for free text and concepts outside folders."""
         family, slash, _ = self.name.rpartition("/")
-        return family if slash and self.kind != "text" else None
+        return family if slash and self.kind not in ("text", "class") else None
 
     def prompts(self) -> tuple[str, ...]:
         """The templates filled with the word; free text verbatim."""
@@ -99,7 +108,7 @@ class Concept:
 
     def fill(self, word: str) -> tuple[str, ...]:
         """The concept's templates filled with another word."""
-        if self.kind == "text":  # verbatim
+        if self.kind in ("text", "class"):  # verbatim
             return tuple(t.replace("{}", word) for t in self.templates)
         return tuple(articles(t.replace("{}", word)) for t in self.templates)
 
@@ -159,11 +168,16 @@ def load_concept(name: str, family: str | None = None) -> Concept:
 
     Raises:
         UserError: a short name of several concepts, one of Imagenette's where that family is not
-            asked for, a single word that is nearly a name, or brackets that mark nothing or several
-            things.
+            asked for, a single word that is nearly a name, a class, or brackets that mark nothing
+            or several things.
     """
     if name and not name.strip():
         raise UserError("A concept or anchor is blank: give a name or a prompt.")
+    if name.startswith(CLASS):
+        raise UserError(
+            f"'{clipped(name)}' is a class, and only models that are told classes instead of texts "
+            "have those: give a name, or a prompt in quotes."
+        )
     names = list_concepts()
     if name in names:
         return _read(CONCEPTS / f"{name}.toml", name)
@@ -244,8 +258,11 @@ def belongs(prompt: str, labels: Mapping[str, str], concept: Concept) -> bool:
     """Whether a prompt is the concept's: by its label, or, without one, by the concept's words.
 
     The words count in whatever form they are written (``words.contains``), and so does the label.
-    Keeping a prompt that names the concept would pull against erasing it.
+    Keeping a prompt that names the concept would pull against erasing it. Of a class, its very
+    name counts.
     """
+    if concept.classes:
+        return prompt == concept.word
     if concept.axis is not None and concept.label is not None and labels.get(concept.axis):
         return same(labels[concept.axis], concept.label)
     return contains(prompt, concept.word)

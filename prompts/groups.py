@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from erase.prompts.classes import class_rows
 from erase.prompts.concept import (
     EVERYDAY,
     PROMPT_SEEDS,
@@ -50,7 +51,8 @@ def neighbour_rows(concept: Concept, override: str | None = None) -> tuple[Row, 
         UserError: unknown set.
     """
     if override is not None:
-        own = [r for r in load_set(override).rows if not belongs(r.prompt, r.labels, concept)]
+        rows = class_rows(concept, override) if concept.classes else load_set(override).rows
+        own = [r for r in rows if not belongs(r.prompt, r.labels, concept)]
         return tuple(replace(r, seed=r.seed + SHIFT) for r in own)
     templates = _held_out_templates(concept) if concept.neighbours else ()
     filled = []

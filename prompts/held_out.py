@@ -1,4 +1,5 @@
-"""Which prompts train, and which are held out to be judged: no retained prompt does both."""
+"""Which prompts train, and which are held out to be judged: no retained prompt does both, but for
+the classes of a model that is told nothing else."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import replace
 
+from erase.prompts.classes import class_rows
 from erase.prompts.concept import EVERYDAY, PROMPT_SEEDS, Concept, belongs
 from erase.prompts.prompt_set import SPACING, Row, load_set
 from erase.runtime.errors import UserError
@@ -32,6 +34,8 @@ def retain_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...
         UserError: unknown set, or nothing is left.
     """
     kept = _kept(concept, override)
+    if concept.classes:
+        return kept
     judged = {fold(r.prompt) for r in (*_held_out(concept, kept), *_general(concept, kept))}
     return tuple(row for row in kept if fold(row.prompt) not in judged)
 
@@ -45,7 +49,8 @@ def evaluation_rows(
     marked ``tuning`` are left out, unless the concept itself is for tuning and they are its own.
     A concept without an evaluation set is asked by its own prompts, with other seeds than in
     training, and by every second one of its retained prompts, which training does not see; by
-    everyday captions where it has fewer than 8.
+    everyday captions where it has fewer than 8. A class is judged by its name and those of the
+    others, with other seeds than in training.
 
     Args:
         concept: what is erased.
@@ -54,13 +59,12 @@ def evaluation_rows(
     Raises:
         UserError: the evaluation set lacks the axis or the label.
     """
+    if concept.classes:
+        asked = [r for r in class_rows(concept) if _belongs(r, concept)]
+        return _later(asked), _later(_kept(concept, override))
     held = _held_out(concept, _kept(concept, override))
     if concept.evaluation is None:
-        shift = EVALUATION_SHIFT
-        return (
-            _numbered(concept.prompts(), PROMPT_SEEDS + shift),
-            tuple(replace(r, seed=r.seed + shift) for r in held),
-        )
+        return _numbered(concept.prompts(), PROMPT_SEEDS + EVALUATION_SHIFT), _later(held)
     rows = load_set(concept.evaluation).rows
     own = tuple(r for r in rows if _belongs(r, concept) and (concept.tuning or not _is_tuning(r)))
     if not own or not held:
@@ -71,10 +75,18 @@ def evaluation_rows(
     return own, held
 
 
+def _later(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows with other seeds than in training."""
+    return tuple(replace(r, seed=r.seed + EVALUATION_SHIFT) for r in rows)
+
+
 def _kept(concept: Concept, override: str | None) -> tuple[Row, ...]:
     """What may stay: the retain set without the concept's own prompts and those for tuning."""
     source = override or concept.retain
-    rows = load_set(source).rows if isinstance(source, str) else _numbered(source, PROMPT_SEEDS)
+    if concept.classes:
+        rows = class_rows(concept, override)
+    else:
+        rows = load_set(source).rows if isinstance(source, str) else _numbered(source, PROMPT_SEEDS)
     kept = tuple(r for r in rows if not _is_tuning(r) and not _belongs(r, concept))
     if not kept:
         raise UserError(
@@ -104,6 +116,8 @@ def general_rows(concept: Concept, override: str | None = None) -> tuple[Row, ..
 
 
 def _general(concept: Concept, kept: Sequence[Row]) -> tuple[Row, ...]:
+    if concept.classes:
+        return ()
     asked = [r for r in load_set(EVERYDAY).rows if not _belongs(r, concept)]
     return _spared(asked, {fold(row.prompt) for row in kept})
 

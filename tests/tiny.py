@@ -191,3 +191,66 @@ def tensor(value: Any) -> torch.Tensor:
     """A batch's tensor; of embedded prompts, what cross-attention reads."""
     found: torch.Tensor = getattr(value, "hidden", value)
     return found
+
+
+CLASSES = ("church", "truck", "radio", "owl")
+CLASS_UNET: dict[str, Any] = {
+    "sample_size": 16,
+    "in_channels": 3,
+    "out_channels": 3,
+    "layers_per_block": 1,
+    "block_out_channels": (16, 32),
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+    "attention_head_dim": 8,
+    "norm_num_groups": 8,
+}
+DIT: dict[str, Any] = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 8,
+    "in_channels": 4,
+    "out_channels": 8,
+    "num_layers": 2,
+    "sample_size": 8,
+    "patch_size": 2,
+    "num_embeds_ada_norm": 1000,
+}
+
+
+def tiny_class_unet(
+    folder: Path, prediction_type: str = "epsilon", seed: int = 0, **told: Any
+) -> Path:
+    """Writes a class-conditional U-Net of 16 px images, with ``classes.json`` changed by
+    ``told``."""
+    import json
+
+    from diffusers import DDPMScheduler, UNet2DModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = UNet2DModel(**CLASS_UNET, num_class_embeds=len(CLASSES) + 1)
+        # Untrained labels hardly tell: louder, so that each makes images of its own.
+        unet.class_embedding.weight.data.mul_(5)
+    unet.save_pretrained(folder / "unet")
+    DDPMScheduler(prediction_type=prediction_type).save_pretrained(folder / "scheduler")
+    classes = {"classes": list(CLASSES), "null": len(CLASSES), **told}
+    (folder / "classes.json").write_text(json.dumps(classes), encoding="utf-8")
+    return folder
+
+
+def tiny_dit(folder: Path, seed: int = 0) -> Path:
+    """Writes a DiT pipeline of 16 px images with a thousand classes and predicted variances."""
+    from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer, vae = DiTTransformer2DModel(**DIT), AutoencoderKL(**VAE)
+        for block in transformer.transformer_blocks:
+            block.norm1.emb.class_embedder.embedding_table.weight.data.mul_(5)
+    names = dict(enumerate([f"{name}, {name} again" for name in CLASSES]))
+    names |= {i: f"thing {i}" for i in range(len(CLASSES), 998)} | {998: "crane", 999: "crane"}
+    scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=False)
+    pipeline = DiTPipeline(transformer, vae, scheduler)
+    pipeline.register_to_config(id2label=names)
+    pipeline.save_pretrained(folder)
+    return folder

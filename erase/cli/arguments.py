@@ -29,7 +29,7 @@ BUDGETS = ("quick", "full", "published")
 BUDGET = "what each attack may spend, on 20, 60 or 142 images a side (default: quick)"
 FLOOR = (
     "a model that never knew the concept (default: the bundled one where there is one, else the "
-    "base, asked by a made-up name)"
+    "base, asked by a made-up name, or for no class)"
 )
 
 STRENGTH: Mapping[str, Any] = {

@@ -60,10 +60,11 @@ def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str
     """What is measured, and the name of what it is measured on; of a run folder its concept, its
     base's images and the reference."""
     from erase.eval.folders.evaluate import Inquiry
+    from erase.prompts.classes import anchor_of
     from erase.prompts.concept import load_concept
     from erase.prompts.prompt_set import load_set
     from erase.runs.folder import read_facts
-    from erase.runs.make import family
+    from erase.runs.make import concept_of, family
     from erase.runtime.devices import accelerator
 
     folders = [Path(text) for text in options.images]
@@ -77,9 +78,13 @@ def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str
         reference = reference or run
     model = str(facts.get("model", {}).get("source") or "")
     named = _only(options.concept or given.get("concept"), "--concept")
-    concept = load_concept(named, family(model)) if named else None
+    concept = concept_of(named, model) if named else None
     anchor = _only(options.anchor or given.get("anchor"), "--anchor")
     anchor = anchor or (concept.anchor if concept else None)
+    becomes = None
+    if anchor:
+        home = family(model)
+        becomes = anchor_of(concept, anchor, home) if concept else load_concept(anchor, home)
     metrics = [name.strip() for name in (options.metrics or "").split(",") if name.strip()]
     if not metrics:
         asked = {
@@ -97,7 +102,7 @@ def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str
         reference=reference and _side(reference, "base2"),
         prompts=load_set(options.set) if options.set else None,
         concept=concept,
-        anchor=load_concept(anchor, family(model)) if anchor else None,
+        anchor=becomes,
         model=model,
         instruments=instruments,
         device=accelerator(options.device, "fp32", options.deterministic, several=True).device,

@@ -133,7 +133,7 @@ def _tell_cut(diffusion: Diffusion, prompts: Sequence[str]) -> None:
     from erase.runs.wording import cut_off
     from erase.runtime.notes import note
 
-    if told := cut_off(diffusion.text, {"given": prompts}):
+    if told := cut_off(diffusion.reader, {"given": prompts}):
         note(told)
 
 
@@ -159,12 +159,17 @@ def _count(options: Namespace, default: int) -> int:
 
 def _settings(options: Namespace, overrides: Mapping[str, Any], model: str, prompt: str) -> Recipe:
     """How images are made: as a run's evaluation made them, where the model is a run's own."""
-    from erase.prompts.concept import Concept
+    from erase.formats.generation import classes_of_model
+    from erase.prompts.classes import class_concept
+    from erase.prompts.concept import CLASS, Concept
 
     record = Path(model).parent / "run.json"
     if options.recipe is None and record.exists():
         saved = dict(read_facts(record)["recipe"])
         return make_recipe(saved.pop("name"), saved, overrides)
+    if options.recipe is None and (told := classes_of_model(model)):
+        shown = class_concept(f"{CLASS}{told.names[0]}", told.names)
+        return load_recipe(default_recipe(model, shown), {**told.sampling, **overrides})
     shown = Concept(name=prompt, kind="text", word=prompt)
     return load_recipe(options.recipe or default_recipe(model, shown), overrides)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from erase.eval.metrics import METRICS, list_metrics
 
+MODELS = {"-mini": "mini", "-ddpm": "class-conditional"}
+"""What recipes are for, by the ends of their names."""
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Heads, and rows of as many texts."""
 
@@ -26,7 +28,8 @@ def recipes() -> Table:
             for role in ("forget", "retain", "anchor")
             if (key := f"{role}_images") in used
         ]
-        model = "mini" if name.endswith("-mini") else "Stable Diffusion"
+        ends = (model for end, model in MODELS.items() if name.endswith(end))
+        model = next(ends, "Stable Diffusion")
         steps = str(settings.get("steps", "–"))
         about = recipe_about(name)
         rows.append((name, recipe.method, model, " + ".join(images) or "–", steps, about))

@@ -180,31 +180,26 @@ def _run(options: Namespace) -> tuple[Run, bool]:
 
 def _first(options: Namespace, model: str, anchor: str | list[str] | None) -> str:
     """The first of all concepts."""
-    from erase.prompts.concept import members
-    from erase.runs.make import family
+    from erase.runs.make import every_concept
 
     if options.forget_folder:
         raise UserError(
             "--forget-folder holds one concept's images: leave it out with --concept all."
         )
-    home = family(model)
-    if home is None:
-        raise UserError("--concept all needs a family of concepts: it works with --model mini.")
     if isinstance(anchor, list):
         raise UserError(
             "--concept all takes one --anchor at most: give one for all concepts, or none."
         )
-    return members(home)[0].name
+    return every_concept(model)[0].name
 
 
 def _named(recipe: str | Recipe | None, model: str, concept: str) -> str:
     """The name of the recipe as part of a folder's name."""
-    from erase.prompts.concept import load_concept
-    from erase.runs.make import family
+    from erase.runs.make import concept_of
 
     if isinstance(recipe, Recipe):
         return recipe.name
-    return Path(recipe or default_recipe(model, load_concept(concept, family(model)))).stem
+    return Path(recipe or default_recipe(model, concept_of(concept, model))).stem
 
 
 def _recipe(options: Namespace, model: str, before: Run | None) -> str | Recipe | None:

@@ -1,4 +1,4 @@
-"""What a denoiser is told about the picture besides the noise level: the embedded prompts."""
+"""What a denoiser is told about the picture besides the noise level: prompts, as it reads them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Embedded prompts c, one row each, whatever text encoders the model has.
+    """Prompts c as the denoiser is told them, one row each: embedded texts, or labels of classes.
 
     Methods index, join and hand them on without looking inside.
 
     Attributes:
-        hidden: (B, 77, D), what cross-attention reads.
+        hidden: (B, 77, D), what cross-attention reads; of a class-conditional model the labels
+            (B,), int64.
         added: what else the model's family tells its denoiser, by name, (B, …) each.
     """
 
@@ -35,7 +36,11 @@ class Conditioning:
 
     def float(self) -> Conditioning:
         """The same in fp32."""
-        return self.each(lambda x: x.float())
+        return self.to(torch.float32)
+
+    def to(self, dtype: torch.dtype) -> Conditioning:
+        """The same in another precision; labels stay whole numbers."""
+        return self.each(lambda x: x.to(dtype) if x.is_floating_point() else x)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
         """The same with each tensor changed."""

@@ -1,7 +1,7 @@
-"""The one boundary to diffusers and transformers: a latent diffusion model in the equations' verbs.
+"""The one boundary to diffusers and transformers: a diffusion model in the equations' verbs.
 
 Everything behind it works in prediction space and never asks whether the model predicts the
-noise or the velocity, nor how many text encoders it has: that is its family's affair.
+noise or the velocity, nor what reads its prompts: that is its family's affair.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from erase.diffusion.conditioning import Conditioning, join
-from erase.diffusion.families import Family, family_of
+from erase.diffusion.families import Family, Reader, family_of
 from erase.diffusion.memory import at_once, to_low_memory
-from erase.diffusion.samplers import fast, sampling
+from erase.diffusion.samplers import fast
 from erase.diffusion.scopes import in_text_scope, scoped
 from erase.diffusion.text import Text
 from erase.formats.folder import canonical
@@ -34,13 +34,13 @@ from erase.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Diffusion:
-    """A latent diffusion model: denoiser, autoencoder, text encoders, noise schedule.
+    """A diffusion model: denoiser, noise schedule, what reads prompts, and maybe an autoencoder.
 
     Attributes:
         pipeline: the diffusers pipeline that holds the components.
         source: what the user called it, or the edit of it.
         device: where it computes.
-        dtype: of the text encoders, and of sampling; the autoencoder computes in fp32.
+        dtype: of the text encoders, and of sampling; an autoencoder computes in fp32.
         compiled: whether the denoiser is compiled for sampling.
     """
 
@@ -102,9 +102,23 @@ class Diffusion:
         return {name: getattr(self.pipeline, name) for name in self.family.layout.networks}
 
     @cached_property
+    def reader(self) -> Reader:
+        """What reads prompts."""
+        return self.family.reader(self.device)
+
+    @property
     def text(self) -> Text:
-        """The text encoders."""
-        return self.family.text(self.device)
+        """The text encoders, for what works on words and tokens.
+
+        Raises:
+            UserError: the model has none.
+        """
+        if isinstance(self.reader, Text):
+            return self.reader
+        raise UserError(
+            f"{self.source} is told a class and has no text encoder, which this works through: "
+            "choose another method or attack."
+        )
 
     @property
     def denoiser(self) -> nn.Module:
@@ -125,9 +139,13 @@ class Diffusion:
 
     @property
     def stride(self) -> int:
-        """Image px per latent px."""
-        levels = len(self.pipeline.vae.config.block_out_channels)
-        return int(2 ** (levels - 1))
+        """Image px per px of x_0."""
+        return self.family.stride
+
+    @property
+    def autoencoder(self) -> Any:
+        """What makes x_0 of images; None where x_0 are the images themselves."""
+        return self.networks.get("vae")
 
     @property
     def timesteps(self) -> int:
@@ -171,12 +189,20 @@ class Diffusion:
                 network.to("cpu")
 
     def embed(self, prompts: Sequence[str]) -> Conditioning:
-        """The embedded prompts, each cut off at 77 tokens."""
-        return self.text.embed(prompts)
+        """The prompts as the denoiser is told them, of texts the first 77 tokens.
+
+        Raises:
+            UserError: a prompt that is no class, of a model that is told classes.
+        """
+        return self.reader.embed(prompts)
 
     def unconditional(self) -> Conditioning:
-        """∅, one row: the empty prompt, or zeros in models that were trained so."""
-        return self.text.unconditional()
+        """∅, one row: the empty prompt, zeros in models that were trained so, or the null class.
+
+        Raises:
+            UserError: a model that is told classes and has no null class.
+        """
+        return self.reader.unconditional()
 
     def last_token(self, prompts: Sequence[str]) -> Tensor:
         """Hidden states (B, D) of the last token before end-of-text; of the start if empty."""
@@ -194,7 +220,7 @@ class Diffusion:
 
     @torch.no_grad()
     def encode(self, images: NDArray[np.uint8]) -> Tensor:
-        """The autoencoder's posterior over latents x_0: means and standard deviations.
+        """The posterior over x_0, latents or the images themselves: means and standard deviations.
 
         Args:
             images: uint8 RGB (B, H, W, 3), H and W divisible by ``stride``.
@@ -202,14 +228,11 @@ class Diffusion:
         Returns:
             (B, 2, C, h, w), scaled to the denoiser's range; x_0 = mean + std·noise.
         """
-        vae = self.pipeline.vae
         found = []
         for part in torch.from_numpy(np.array(images)).split(at_once(images.shape[1:3])):
-            x = part.permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
-            posterior = vae.encode(x).latent_dist
-            found.append(torch.stack([posterior.mean, posterior.std], 1))
-        scaled: Tensor = torch.cat(found) * vae.config.scaling_factor
-        return scaled.to(self.device)
+            x = part.permute(0, 3, 1, 2).to(self.device, torch.float32) / 127.5 - 1
+            found.append(torch.stack(self.family.encode(x), 1))
+        return torch.cat(found).to(self.device)
 
     @torch.no_grad()
     def decode(self, x0: Tensor) -> NDArray[np.uint8]:
@@ -218,11 +241,10 @@ class Diffusion:
         Raises:
             UserError: the model's weights are not finite.
         """
-        vae = self.pipeline.vae
         height, width = (self.stride * side for side in x0.shape[-2:])
         found = []
         for part in x0.split(at_once((height, width))):
-            x = vae.decode(part.to(vae.device, vae.dtype) / vae.config.scaling_factor).sample
+            x = self.family.decode(part)
             if not bool(torch.isfinite(x).all()):
                 # Black images would count as erased.
                 raise UserError(
@@ -295,7 +317,7 @@ class Diffusion:
             drawn = {"generator": generator}
         times = scheduler.timesteps.tolist()
         at = done * scheduler.order
-        x_t = noise.to(c.hidden) * scheduler.init_noise_sigma
+        x_t = noise.to(c.hidden.device) * scheduler.init_noise_sigma
         for now in times[:at]:
             t = torch.full((len(c),), now, device=x_t.device)
             given = scheduler.scale_model_input(x_t, now)
@@ -373,17 +395,12 @@ class Diffusion:
         empty = self.unconditional().repeat(len(seeds)) if scale > 1 else None
         scheduler = self.family.sampler(sampler.name)
         compiled = fast(self.denoiser, self._compiled_call) if self.compiled else nullcontext()
-        with sampling(self.pipeline, scheduler) as pipeline, compiled:
-            latents = pipeline(
-                **self.family.prompts(c, empty),
-                latents=self.noise(seeds, (height, width)),
-                num_inference_steps=sampler.steps,
-                guidance_scale=scale,
-                height=height,
-                width=width,
-                output_type="latent",
-            ).images
-        return self.decode(latents)
+        noise = self.noise(seeds, (height, width))
+        with compiled:
+            x0 = self.family.denoise(
+                scheduler, noise, c, empty, steps=sampler.steps, guidance=scale
+            )
+        return self.decode(x0)
 
     @cached_property
     def _compiled_call(self) -> Any:

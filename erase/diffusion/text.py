@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -31,10 +31,25 @@ class Text:
     read: Callable[[Sequence[Any], Sequence[Tensor], Tensor | None], Conditioning]
     zeros: bool = False
 
+    closed: ClassVar[bool] = False
+
     @property
     def tokenizer(self) -> Any:
         """The first one; all have the same vocabulary, and differ in what fills up a prompt."""
         return self.encoders[0][0]
+
+    @property
+    def length(self) -> int:
+        """Tokens that are read of a prompt."""
+        return int(self.tokenizer.model_max_length)
+
+    def facts(self) -> list[Any]:
+        """See ``families.Reader``: the tokenizers' vocabularies, and what ∅ is."""
+        words = [
+            [sorted(tokenizer.get_vocab().items()), tokenizer.pad_token_id]
+            for tokenizer, _ in self.encoders
+        ]
+        return [words, self.zeros]
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Conditioning:

@@ -14,14 +14,13 @@ from torch import Tensor
 
 from erase.formats import whole_files
 from erase.formats.folder import (
-    INDEX,
     components,
     layout_of,
     networks,
     read_parts,
     weight_files,
 )
-from erase.formats.layouts import Part
+from erase.formats.layouts import INDEX, Part
 from erase.formats.supported import PREDICTIONS
 from erase.formats.tensors import FILES, refuse_pointer
 from erase.runtime.errors import UserError, clipped, nearest, reason

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from erase.formats import How, format_of
 from erase.formats.base import Base, open_base
-from erase.formats.folder import INDEX, settle_precision, weight_files, write_states
+from erase.formats.folder import index_of, settle_precision, weight_files, write_states
 from erase.formats.foreign import denoiser_beside, erased_state
+from erase.formats.layouts import INDEX
 from erase.formats.pipeline import save_model
 from erase.formats.tensors import read_tensors
 from erase.runtime.errors import UserError
@@ -30,7 +31,7 @@ def reads(path: Path) -> bool:
 
 def read(path: Path, base: Base) -> dict[str, Tensor]:
     """See ``Format``."""
-    if (path / INDEX).exists():
+    if index_of(path):
         return denoiser_beside(open_base(str(path)), base)
     files = weight_files(path).values()
     return {k: v for f in files if f.suffix != ".json" for k, v in read_tensors(f).items()}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from erase.formats.layouts import Layout, Part, layouts
+from erase.formats.layouts import INDEX, Layout, Part, layouts
 from erase.formats.tensors import PICKLES, read_tensors, refuse_pointer, write_state
 from erase.runtime.errors import UserError, clipped, few, reason
 from erase.runtime.files import is_plain
@@ -20,7 +20,6 @@ from erase.runtime.files import is_plain
 if TYPE_CHECKING:
     from torch import nn
 
-INDEX = "model_index.json"
 _WEIGHT_SUFFIXES = (".safetensors", *PICKLES, ".msgpack", ".h5", ".onnx")
 _WEIGHT = re.compile(
     r"(diffusion_pytorch_model|model|pytorch_model)(?:\.(\w+))?\.(safetensors|bin)"
@@ -30,6 +29,7 @@ _WEIGHT = re.compile(
 
 LIBRARIES = ("diffusers", "transformers")
 SAFETY_CHECKER = ("stable_diffusion", "StableDiffusionSafetyChecker")
+_WANTED = "pipeline of one of the supported families"
 _CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 """Entries of configurations by which libraries look for Python in a model's folder."""
 
@@ -47,7 +47,7 @@ def components(folder: Path) -> dict[str, tuple[str, str]]:
         UserError: no Stable Diffusion pipeline, a component's folder is missing, or one is of a
             class of its own.
     """
-    index = _read_index(folder)
+    index = read_index(folder)
     kind = str(index.get("_class_name"))
     if "_class_name" not in index:
         raise UserError(
@@ -62,21 +62,19 @@ def components(folder: Path) -> dict[str, tuple[str, str]]:
     found = {}
     for name, value in index.items():
         if isinstance(value, list) and any(value) and not name.startswith("_"):
-            found[name] = _component(folder, name, value)
+            library, named = _component(folder, name, value)
+            found[name] = (library, layout.aliases.get(named, named))
     for name, expected in layout.networks.items():
         if found.get(name) != expected:
-            raise UserError(
-                f"{folder} has no {name} of the class {expected[1]}: give a Stable Diffusion "
-                "pipeline."
-            )
+            raise UserError(f"{folder} has no {name} of the class {expected[1]}: give a {_WANTED}.")
     for name in (*layout.tokenizers, "scheduler"):
         if name not in found:
-            raise UserError(f"{folder} has no {name}: give a Stable Diffusion pipeline.")
+            raise UserError(f"{folder} has no {name}: give a {_WANTED}.")
     for name in found:
         if not (folder / name).is_dir():
             raise UserError(
-                f"{folder} lacks the component '{clipped(name)}' of its {INDEX}: download it "
-                "again, or set an optional component to [null, null] there."
+                f"{folder} lacks the component '{clipped(name)}' of its {index_of(folder)}: "
+                "download it again, or set an optional component to [null, null] there."
             )
     for place in (folder, *(folder / name for name in found)):
         refuse_code(place)
@@ -108,7 +106,7 @@ def refuse_code(place: Path) -> None:
                 f"{file} is Python code, which libraries may run when they open the model: "
                 "remove it, or give a model without any."
             )
-        told = file.name.endswith("config.json") or file.name == INDEX
+        told = file.name.endswith("config.json") or file.name in _indices()
         if told and not file.name.startswith("."):
             refuse_request(read_json(file), str(file))
 
@@ -158,7 +156,7 @@ def layout_of(folder: Path) -> Layout:
         UserError: it holds no pipeline of a known family.
     """
     components(folder)
-    return layouts()[str(_read_index(folder)["_class_name"])]
+    return layouts()[str(read_index(folder)["_class_name"])]
 
 
 def read_parts(folder: Path, *parts: Part) -> dict[str, Tensor]:
@@ -169,11 +167,27 @@ def read_parts(folder: Path, *parts: Part) -> dict[str, Tensor]:
     return layout.joined({component: read_state(folder, component) for component in own})
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
-    file = folder / INDEX
-    if not file.is_file():
+def _indices() -> tuple[str, ...]:
+    """Every file by which a folder may be known, diffusers' own first."""
+    return tuple(dict.fromkeys((INDEX, *(layout.index for layout in layouts().values()))))
+
+
+def index_of(folder: Path) -> str | None:
+    """The file that says what pipeline a folder holds; None where it holds none."""
+    return next((name for name in _indices() if (folder / name).is_file()), None)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The content of ``model_index.json``, or what it would say of a pipeline that has none."""
+    name = index_of(folder)
+    if name is None:
         raise UserError(f"{folder} is not a pipeline (it has no {INDEX}): give a diffusers folder.")
-    return read_json(file)
+    if name == INDEX:
+        return read_json(folder / name)
+    layout = next(own for own in layouts().values() if own.index == name)
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json").get("_class_name")
+    parts = {component: list(pair) for component, pair in layout.networks.items()}
+    return {"_class_name": layout.pipeline, **parts, "scheduler": ["diffusers", str(scheduler)]}
 
 
 def read_json(file: Path) -> dict[str, Any]:

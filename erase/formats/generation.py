@@ -1,10 +1,18 @@
-"""Which Stable Diffusion a model is, told from its configuration before any weight is read."""
+"""What a model is, told from its configuration before any weight is read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from erase.runtime.errors import UserError, clipped
+
+if TYPE_CHECKING:
+    from erase.formats.layouts import Classes, Layout, Read
+
+T = TypeVar("T")
 
 
 def kind_of(model: str) -> str | None:
@@ -17,7 +25,7 @@ def kind_of(model: str) -> str | None:
         model: as the user calls it, see ``formats.base.open_base``.
 
     Raises:
-        UserError: there is no such model, or it is not a Stable Diffusion.
+        UserError: there is no such model, or it is of no known family.
     """
     from erase.formats.base import on_disk, open_base
     from erase.formats.original.layout import kind_of_folder, kind_of_state
@@ -25,18 +33,59 @@ def kind_of(model: str) -> str | None:
 
     source = on_disk(model)
     if source is None:
-        return _kind_on_hub(model)
+        return _on_hub(model, lambda layout, read: layout.generation(read) if layout else "")
     base = open_base(source, fetch=False)
     if base.config is not None or base.path.is_dir():
         return kind_of_folder(base.config or base.path)
     return kind_of_state(dict.fromkeys(tensor_names(base.path)), str(base.path))
 
 
-def _kind_on_hub(model: str) -> str | None:
+def classes_of(folder: Path) -> Classes | None:
+    """What the class-conditional model of a folder is told; None of one that is told texts.
+
+    Raises:
+        UserError: it holds no pipeline of a known family, or its classes can't be read.
+    """
+    from erase.formats.folder import layout_of, read_json
+
+    told = layout_of(folder).classes
+    return told(lambda name: read_json(folder / name)) if told else None
+
+
+def classes_of_model(model: str) -> Classes | None:
+    """What a class-conditional model is told; None of one that is told texts.
+
+    Args:
+        model: as for ``kind_of``.
+
+    Raises:
+        UserError: there is no such model, it is of no known family, or the hub can't be asked.
+    """
+    from erase.formats.base import on_disk, open_base
+
+    source = on_disk(model)
+    if source is not None:
+        path = open_base(source, fetch=False).path
+        return classes_of(path) if path.is_dir() else None
+
+    def told(layout: Layout | None, read: Read) -> tuple[Classes | None]:
+        return (layout.classes(read) if layout and layout.classes else None,)
+
+    found = _on_hub(model, told)
+    if found is None:
+        raise UserError(
+            f"The hub can't be asked now for the classes of '{clipped(model)}': check the name and "
+            "the network."
+        )
+    return found[0]
+
+
+def _on_hub(model: str, look: Callable[[Layout | None, Read], T]) -> T | None:
+    """What is told by the configuration of a model on the hub; None where it can't be had."""
     from huggingface_hub import hf_hub_download
 
-    from erase.formats.folder import INDEX, read_json
-    from erase.formats.layouts import layouts
+    from erase.formats.folder import read_json
+    from erase.formats.layouts import INDEX, layouts
 
     with TemporaryDirectory() as place:
 
@@ -44,7 +93,6 @@ def _kind_on_hub(model: str) -> str | None:
             return read_json(Path(hf_hub_download(model, name, local_dir=place)))
 
         try:
-            layout = layouts().get(str(read(INDEX).get("_class_name")))
-            return layout.generation(read) if layout else ""
+            return look(layouts().get(str(read(INDEX).get("_class_name"))), read)
         except Exception:  # no network, no such model, or a gated one: said where it is opened
             return None

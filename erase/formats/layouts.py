@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args
 
@@ -16,10 +16,59 @@ Part = Literal["denoiser", "text_encoder"]
 """What an erasure may move of a pipeline: its denoiser, or its text encoders, all together."""
 PARTS: tuple[Part, ...] = get_args(Part)
 FAMILIES = "erase.diffusion.families"
+INDEX = "model_index.json"
+"""Says what a stock pipeline's folder holds."""
 _WEIGHTS = {
     "diffusers": "diffusion_pytorch_model.safetensors",
     "transformers": "model.safetensors",
 }
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a class-conditional model is told by number.
+
+    Attributes:
+        names: of the classes, all different, by their labels 0, 1, …
+        null: the label that stands for no class, which guidance starts from; None where there is
+            none.
+        sampling: settings of a recipe by which the model's own authors sample from it.
+    """
+
+    names: tuple[str, ...]
+    null: int | None
+    sampling: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """How a model is used without this package, for its card.
+
+    Attributes:
+        task: the hub's name of what it does.
+        tag: what else it is found by there.
+        code: lines of Python; ``{folder}`` is the model's place, ``{guidance}`` and ``{steps}`` are
+            what its images were made with, and ``{class}``, ``{label}`` and ``{null}`` are of a
+            class-conditional one.
+        exchanged: whether other programs load such models from single files, and edits of them as
+            adapters.
+    """
+
+    task: str
+    tag: str
+    code: tuple[str, ...]
+    exchanged: bool = True
+
+
+STOCK = Plain(
+    "text-to-image",
+    "stable-diffusion",
+    (
+        "from diffusers import DiffusionPipeline",
+        "",
+        'pipeline = DiffusionPipeline.from_pretrained("{folder}")',
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +82,10 @@ class Layout:
         check: refuses a model, which its second argument names, that can't be one of the family.
         options: what else the pipeline's class is given; is handed ``model_index.json``.
         denoiser: the network that forgets.
+        index: the file by which a folder of the family is known.
+        aliases: names of its networks' classes in older folders, with today's.
+        classes: what a class-conditional family's model is told; None of one that is told texts.
+        plain: how it is used without this package.
     """
 
     pipeline: str
@@ -41,6 +94,10 @@ class Layout:
     check: Callable[[Read, str], None]
     options: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     denoiser: str = "unet"
+    index: str = INDEX
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    classes: Callable[[Read], Classes] | None = None
+    plain: Plain = STOCK
 
     @property
     def tokenizers(self) -> tuple[str, ...]:

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from erase.formats.base import LICENCES, Base, open_base, quiet
 from erase.formats.folder import (
-    INDEX,
     NO_WEIGHT,
     canonical,
     components,
     copy_component,
     fitting,
+    index_of,
     layout_of,
+    read_index,
     read_json,
     read_state,
     settle_precision,
@@ -27,7 +28,8 @@ from erase.formats.folder import (
     write_states,
 )
 from erase.formats.foreign import erased_state
-from erase.formats.layouts import layouts
+from erase.formats.generation import classes_of
+from erase.formats.layouts import INDEX, layouts
 from erase.formats.tokenizers import open_tokenizer
 from erase.runtime.errors import UserError, clipped, reason
 from erase.runtime.files import whole_folder
@@ -104,13 +106,16 @@ def _assemble(
             built[name] = open_tokenizer(folder, name)
         # Built part by part: what else a folder names (a safety checker, an image encoder) is
         # never opened.
-        pipeline: DiffusionPipeline = getattr(diffusers, layout.pipeline)(
+        pipeline: Any = getattr(diffusers, layout.pipeline)(
             **built,
             scheduler=_open_scheduler(folder),
-            **layout.options(read_json(folder / INDEX)),
+            **layout.options(read_index(folder)),
         )
+    if classes := classes_of(folder):
+        pipeline.classes = classes
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    opened: DiffusionPipeline = pipeline
+    return opened
 
 
 def _open_scheduler(folder: Path) -> Any:
@@ -152,12 +157,14 @@ def save_model(base: Base, state: Mapping[str, Tensor], folder: Path) -> None:
     Raises:
         UserError: ``state`` does not fit the base, or the disk is full.
     """
-    with whole_folder(folder, INDEX) as part:
+    index = index_of(base.path) if base.path.is_dir() else INDEX
+    with whole_folder(folder, index or INDEX) as part:
         if base.path.is_dir():
-            new = layout_of(base.path).split(state)
+            layout = layout_of(base.path)
+            new = layout.split(state)
             for name in components(base.path):
                 copy_component(base.path / name, part / name, weights=name not in new)
-            for file in (INDEX, *LICENCES):
+            for file in dict.fromkeys((INDEX, layout.index, *LICENCES)):
                 if (base.path / file).is_file():
                     shutil.copyfile(base.path / file, part / file)
             before = {name: read_state(base.path, name) for name in new}

@@ -24,7 +24,6 @@ from torch import Tensor
 from erase.formats import How
 from erase.formats.base import Base
 from erase.formats.folder import (
-    INDEX,
     NO_WEIGHT,
     components,
     fitting,
@@ -36,7 +35,7 @@ from erase.formats.folder import (
     tokenizers,
 )
 from erase.formats.foreign import denoiser_beside, prediction_of
-from erase.formats.layouts import PARTS
+from erase.formats.layouts import INDEX, PARTS
 from erase.formats.original.config import V_MARK, VOCABULARY, ZERO_MARK, infer
 from erase.formats.original.keys import UNET
 from erase.formats.original.layout import from_original, to_original

@@ -57,12 +57,25 @@ def refuse_unsupported(
             raise _not_of_ours(source, "a block", block)
     if not isinstance(unet.get("sample_size"), int):
         raise _not_of_ours(source, "sample_size", unet.get("sample_size"))
+    check_schedule(scheduler, source)
+
+
+def check_schedule(scheduler: Mapping[str, Any], source: str) -> None:
+    """Refuses noise that does not come in discrete steps, and predictions of something else.
+
+    Args:
+        scheduler: its configuration.
+        source: what the model is called in messages.
+
+    Raises:
+        UserError: no noise schedule, or a prediction that is neither ε nor v.
+    """
     kind = scheduler.get("_class_name")
     continuous = scheduler.get("timestep_type") == "continuous" or scheduler.get("use_flow_sigmas")
     if continuous or not {"beta_schedule", "num_train_timesteps"} <= scheduler.keys():
         raise UserError(
             f"The scheduler of {source} ({kind}) has no noise schedule of discrete steps: give a "
-            "Stable Diffusion 1, 2 or XL model."
+            "model that was trained with one."
         )
     predicted = scheduler.get("prediction_type", "epsilon")
     if predicted not in PREDICTIONS:

@@ -57,6 +57,8 @@ class Needs:
         weighed: the setting of its own that weighs a role's term; at 0 the images are not needed.
         anchor: whether it needs the anchor's prompts c'.
         word: whether it must find the concept's word in its prompts.
+        text: what it does to the text of a prompt, as the end of a sentence that begins with its
+            name, where it can't do without one; empty where any prompt will do.
         loop: whether it trains step by step; a closed form has neither steps nor a mask.
         scope: the only scope that it can change; None leaves the choice.
         part: what it moves; the masks that are offered are a denoiser's.
@@ -69,6 +71,7 @@ class Needs:
     weighed: Mapping[Role, str] = field(default_factory=dict)
     anchor: bool = True
     word: bool = False
+    text: str = ""
     loop: bool = True
     scope: str | None = None
     part: Part = "denoiser"

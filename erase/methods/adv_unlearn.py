@@ -38,7 +38,13 @@ if TYPE_CHECKING:
     from erase.diffusion.text import Text
     from erase.unlearn.fit import Fit
 
-NEEDS = Needs(images=(), anchor=False, scope="text-layers", part="text_encoder")
+NEEDS = Needs(
+    images=(),
+    anchor=False,
+    text="trains the text encoder",
+    scope="text-layers",
+    part="text_encoder",
+)
 SPACE = {"lr": (0.1, 10.0), "gamma": [0.1, 0.3, 1.0], "steps": (0.3, 1.0)}
 
 

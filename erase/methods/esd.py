@@ -84,7 +84,8 @@ class Config:
 
 
 def check_model(config: Config, diffusion: Diffusion) -> None:
-    """See ``methods``: x_t's sampler."""
+    """See ``methods``: c_from, and x_t's sampler."""
+    diffusion.reader.ids([config.erase_from or ""])
     sampler = None if config.x_t_own_sampler else "ddim"
     remedy = "give --x-t-own-sampler false"
     diffusion.family.check_sampling(config.x_t_steps, sampler, "--x-t-steps", remedy)

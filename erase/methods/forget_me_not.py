@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from erase.unlearn.fit import Fit
 
 # The norm is one over the whole batch.
-NEEDS = Needs(images=("forget",), anchor=False, word=True, mean=False)
+NEEDS = Needs(
+    images=("forget",),
+    anchor=False,
+    word=True,
+    text="takes attention away from the tokens of a word",
+    mean=False,
+)
 SPACE = {"lr": (0.1, 10.0), "norm": ["plain", "squared"], "steps": (0.03, 1.0)}
 
 

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from erase.images.make import Samples
     from erase.unlearn.fit import Fit
 
-NEEDS = Needs(images=(), anchor=False, loop=False, scope="full", trains=False)
+NEEDS = Needs(
+    images=(),
+    anchor=False,
+    text="steers a prompt away from one of its words",
+    loop=False,
+    scope="full",
+    trains=False,
+)
 SPACE: dict[str, tuple[float, float]] = {}
 
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
     from erase.unlearn.fit import Fit
 
-NEEDS = Needs(images=("forget", "retain"), word=True)
+NEEDS = Needs(
+    images=("forget", "retain"), word=True, text="looks for embeddings that ask for a word"
+)
 SPACE = {
     "lr": (0.1, 10.0),
     "alpha": [0.5, 1.0, 2.0, 4.0],

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from erase.images.make import Samples
 
 __all__ = ["NEEDS", "SPACE", "Config", "check_model", "erase", "forwards", "maker"]
-NEEDS = Needs(images=(), anchor=False, loop=False, scope="full", trains=False)
+NEEDS = Needs(
+    images=(),
+    anchor=False,
+    text="steers a prompt away from one of its words",
+    loop=False,
+    scope="full",
+    trains=False,
+)
 SPACE = {
     "sld_scale": (0.1, 10.0),
     "sld_warmup": [0.0, 0.1, 0.2],

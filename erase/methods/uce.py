@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
     from erase.unlearn.fit import Fit
 
-NEEDS = Needs(images=(), loop=False, scope="xattn-kv")
+NEEDS = Needs(
+    images=(), loop=False, scope="xattn-kv", text="edits what cross-attention reads of a text"
+)
 SPACE = {"erase_scale": (0.1, 100.0), "lam": (0.01, 100.0)}
 
 

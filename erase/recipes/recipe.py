@@ -194,6 +194,8 @@ def default_recipe(model: str, concept: Concept | None = None) -> str:
     """
     if model == "mini":
         return "salun-mini"
+    if concept is not None and concept.classes:
+        return "salun-ddpm"
     published = None
     if concept is not None and concept.kind == "nudity":
         published = "salun-sd14-nudity"

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.eval.pages.phrases import interval, percent
+from erase.formats.layouts import STOCK, Plain
 from erase.methods import list_methods, load_method
+from erase.prompts.concept import CLASS
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_text
 
@@ -39,12 +41,18 @@ def write_card(folder: Path, run: Path, base: Base) -> None:
     Raises:
         UserError: ``run.json`` or ``report.json`` can't be read.
     """
+    from erase.formats.folder import index_of
+    from erase.formats.usage import usage
+
     facts = _read(run / "run.json")
     report = run / "report.json"
     found = _read(report) if report.exists() else {}
     # Of several concepts, each has a report of its own.
     reports = {c["concept"]["name"]: c for c in found.get("concepts", ())} or {"": found}
-    write_text(folder / "README.md", card(facts, base.title, licence(base), reports, base.hub))
+    erased = [name.removeprefix(CLASS) for name in str(facts.get("concept")).split(" + ")]
+    here = index_of(folder) is not None
+    use = usage(folder, FOLDER, facts.get("recipe", {}), erased) if here else STOCK
+    write_text(folder / "README.md", card(facts, base.title, licence(base), reports, base.hub, use))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -72,6 +80,7 @@ def card(
     terms: Mapping[str, str],
     reports: Mapping[str, Mapping[str, Any]],
     hub: bool = False,
+    use: Plain = STOCK,
 ) -> str:
     """The card's text, with the front matter that the hub reads.
 
@@ -81,6 +90,7 @@ def card(
         terms: licence entries of the base's card.
         reports: as in ``report.json``, by concept; {} before an evaluation.
         hub: whether ``base`` is a hub id.
+        use: how the model is used without this package.
     """
     recipe = facts.get("recipe", {})
     method = recipe.get("method", "unknown")
@@ -88,8 +98,8 @@ def card(
     front = [f"{k}: {v}" for k, v in terms.items()]
     if hub:
         front += [f"base_model: {base}", "base_model_relation: finetune"]
-    front += ["library_name: diffusers", "pipeline_tag: text-to-image"]
-    front += [f"tags: [stable-diffusion, concept-erasure, {method}]"]
+    front += ["library_name: diffusers", f"pipeline_tag: {use.task}"]
+    front += [f"tags: [{use.tag}, concept-erasure, {method}]"]
     stated = terms.get("license_link") or terms.get("license_name") or terms.get("license")
     how, still = f"with {method}", _unmoved(method)
     if method == "combined":
@@ -107,12 +117,10 @@ def card(
         "base's, in whatever format the edit is passed on.",
         "",
         "```python",
-        "from diffusers import DiffusionPipeline",
-        "",
-        f'pipeline = DiffusionPipeline.from_pretrained("{FOLDER}")',
+        *(line.replace("{folder}", FOLDER) for line in use.code),
         "```",
         "",
-        *_as_lora(method),
+        *(_as_lora(method) if use.exchanged else ()),
         "## Figures",
         "",
         *(line for name, report in reports.items() for line in _figures(report, name)),

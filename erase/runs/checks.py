@@ -9,7 +9,7 @@ from erase.methods import load_method
 from erase.runs.run import Run
 from erase.runs.wording import check_prompts, cut_off, training_prompts
 from erase.runtime import processes
-from erase.runtime.errors import UserError
+from erase.runtime.errors import UserError, clipped
 from erase.runtime.notes import note
 
 if TYPE_CHECKING:
@@ -20,15 +20,17 @@ def check(run: Run, diffusion: Diffusion) -> None:
     """Refuses what can't work with this model and these processes.
 
     Raises:
-        UserError: prompts that the model reads as the same or not to the end of what matters (see
-            ``wording.check_prompts``), a size the autoencoder can't take, a sampler that does not
-            suit the model, a batch that can't be shared out, or a prompt without the word that the
-            method looks for.
+        UserError: a method, a concept or a prompt of texts where the model is told classes, or no
+            null class there; prompts that it reads as the same or not to the end of what
+            matters (see ``wording.check_prompts``), a size that it can't make, a scope that it
+            hasn't, a sampler that does not suit it, a batch that can't be shared out, or a prompt
+            without the word that the method looks for.
     """
-    check_prompts(run, diffusion.text)
+    _check_reader(run, diffusion)
+    check_prompts(run, diffusion.reader)
     _check_batch(run)
     _check_images(run, diffusion)
-    if told := cut_off(diffusion.text, training_prompts(run)):
+    if told := cut_off(diffusion.reader, training_prompts(run)):
         note(told)
     needs = load_method(run.recipe.method).NEEDS
     if run.recipe.low_memory and not needs.mean:
@@ -46,11 +48,34 @@ def check(run: Run, diffusion: Diffusion) -> None:
                 )
 
 
+def _check_reader(run: Run, diffusion: Diffusion) -> None:
+    """Refuses a model that is told something else than the run is about; see ``check``."""
+    method, needs = run.recipe.method, load_method(run.recipe.method).NEEDS
+    if diffusion.reader.closed:
+        if needs.text:
+            raise UserError(
+                f"{method} {needs.text}, and {run.model} is told a class instead of a text: choose "
+                "another --recipe, such as salun-ddpm."
+            )
+        for target in run.targets:
+            if not target.concept.classes:
+                raise UserError(
+                    f"{run.model} is told a class instead of a text, and "
+                    f"'{clipped(target.concept.name)}' is a concept of texts: give --concept "
+                    "class:NAME."
+                )
+        # The null class too, and what describes the user's own images.
+        own = (prompt for prompts in training_prompts(run).values() for prompt in prompts)
+        diffusion.reader.ids(["", *own])
+    diffusion.scoped(run.recipe.scope, needs.part)
+
+
 def _check_images(run: Run, diffusion: Diffusion) -> None:
     """Refuses images that the model can't make; see ``check``."""
     size = run.recipe.size or diffusion.size
-    if size % diffusion.stride:
-        raise UserError(f"--size {size} is not divisible by {diffusion.stride}: choose another.")
+    multiple = diffusion.family.multiple
+    if size % multiple:
+        raise UserError(f"--size {size} is not divisible by {multiple}: choose another.")
     recipe = run.recipe
     diffusion.family.check_sampling(recipe.sampling_steps, recipe.sampler)
     if check_model := getattr(load_method(recipe.method), "check_model", None):

@@ -72,14 +72,15 @@ def memory_bytes(ready: Ready) -> float:
     assert diffusion is not None
     cpu = diffusion.device.type == "cpu"
     side = (recipe.size or diffusion.size) // diffusion.stride
-    denoiser, vae = _empty(diffusion.denoiser), _empty(diffusion.pipeline.vae)
+    denoiser, vae = _empty(diffusion.denoiser), diffusion.autoencoder
     passes = partial(denoiser_bytes, diffusion.family, denoiser)
     copies = CPU_COPIES if cpu else 1
     largest = 0.0
     if {"images", "base", "erased"} & set(ready.wanted):
         rows = recipe.sampling_batch * (2 if recipe.guidance_scale > 1 else 1)
         images = min(recipe.sampling_batch, at_once([recipe.size or diffusion.size] * 2))
-        largest = copies * max(passes(rows, side, False), decoder_bytes(vae, images, side))
+        decoded = decoder_bytes(_empty(vae), images, side) if vae is not None else 0
+        largest = copies * max(passes(rows, side, False), decoded)
     method = load_method(recipe.method)
     needs = method.NEEDS
     weights = weights_bytes(diffusion.part(needs.part))

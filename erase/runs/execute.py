@@ -274,7 +274,7 @@ def _tell_cut(run: Run, diffusion: Diffusion) -> None:
     """Says which prompts of the evaluation are cut off, besides those that ``check`` told of."""
     before = {prompt for each in training_prompts(run).values() for prompt in each}
     asked = [row.prompt for rows in requests(run).values() for row in rows]
-    if text := cut_off(diffusion.text, {"evaluation": [p for p in asked if p not in before]}):
+    if text := cut_off(diffusion.reader, {"evaluation": [p for p in asked if p not in before]}):
         note(text)
 
 

@@ -309,9 +309,13 @@ def model_of(named: str) -> str:
         UserError: a run that has no model yet.
     """
     run = Path(named)
-    if not (run / RECORD).is_file() or (run / "model_index.json").exists():
+    if not (run / RECORD).is_file():
         return named
-    if not (run / "model" / "model_index.json").is_file():
+    from erase.formats.folder import index_of
+
+    if index_of(run):
+        return named
+    if not index_of(run / "model"):
         raise UserError(f"The run {named} has no model yet: finish it, or name another model.")
     note(f"Using {run / 'model'}, the model that the run {named} made.")
     return str(run / "model")

@@ -9,7 +9,8 @@ from typing import Any
 
 from erase.eval.instruments.choice import Instruments
 from erase.methods import edits, load_method
-from erase.prompts.concept import Concept, load_concept, members
+from erase.prompts.classes import anchor_of, class_concept
+from erase.prompts.concept import CLASS, Concept, load_concept, members
 from erase.recipes.recipe import Recipe, default_recipe, load_recipe, make_recipe, recipe_for
 from erase.runs.checks import check_settings
 from erase.runs.folder import RECORD, read_facts
@@ -23,6 +24,51 @@ MAX_SEED = 2**63
 def family(model: str) -> str | None:
     """The family in which a model's short concept names are looked up."""
     return "mini" if model == "mini" else None
+
+
+def concept_of(name: str, model: str) -> Concept:
+    """What a name means with a model: a class of it, a concept or free text.
+
+    Raises:
+        UserError: see ``load_concept`` and ``class_concept``; a class of a model that is told
+            texts, or whose classes can't be had.
+    """
+    from erase.formats.generation import classes_of_model
+
+    told = None
+    # A model of the hub is not asked for what it is told where the name says it.
+    if name.startswith(CLASS) or Path(model).is_dir():
+        told = classes_of_model(model)
+    return class_concept(name, told.names) if told else load_concept(name, family(model))
+
+
+def own_sampling(model: str) -> Mapping[str, Any]:
+    """Settings by which a model's authors sample from it, where a class-conditional one states
+    them; errors as for ``formats.generation.classes_of_model``."""
+    from erase.formats.generation import classes_of_model
+
+    told = classes_of_model(model)
+    return told.sampling if told else {}
+
+
+def every_concept(model: str) -> list[Concept]:
+    """The concepts of a model's family, or its classes.
+
+    Raises:
+        UserError: it has neither.
+    """
+    home = family(model)
+    if home is not None:
+        return members(home)
+    from erase.formats.generation import classes_of_model
+
+    told = classes_of_model(model)
+    if told is None:
+        raise UserError(
+            "--concept all needs a family of concepts, or classes: it works with --model mini and "
+            "with models that are told classes."
+        )
+    return [class_concept(f"{CLASS}{name}", told.names) for name in told.names]
 
 
 def make_run(
@@ -50,10 +96,11 @@ def make_run(
             f"{len(wanted)} anchors were given for {len(typed)} concepts: give one for all, or one "
             "for each."
         )
-    concepts = [load_concept(name, family(model)) for name in typed]
+    concepts = [concept_of(name, model) for name in typed]
     if not isinstance(recipe, Recipe):
         name = recipe_for(recipe or _common_recipe(model, concepts), model)
-        recipe = load_recipe(name, overrides or {})
+        usual = own_sampling(model) if recipe is None and concepts[0].classes else {}
+        recipe = load_recipe(name, {**usual, **(overrides or {})})
     needed = load_method(recipe.method).NEEDS.anchor
     named = (model, "-".join(slug(one.name) for one in concepts), recipe.name)
     run = Run(
@@ -96,7 +143,7 @@ def _anchor(concept: Concept, given: str | None, needed: bool) -> str:
 
 
 def _target(concept: Concept, name: str, anchor: str, home: str | None) -> Target:
-    return Target(concept, load_concept(anchor, concept.family or home), (name, anchor))
+    return Target(concept, anchor_of(concept, anchor, home), (name, anchor))
 
 
 def check_edits(recipe: Recipe) -> None:
@@ -174,10 +221,8 @@ def each(run: Run, anchors: bool) -> list[Run]:
             kind, keep their own.
     """
     home = family(run.model)
-    if home is None:
-        raise UserError("--concept all needs a family of concepts: it works with --model mini.")
     runs = []
-    for concept in members(home):
+    for concept in every_concept(run.model):
         _, anchor, (_, typed) = run.targets[0]
         fits = anchor.kind in ("text", concept.kind) and anchor.name != concept.name
         if not anchors or not fits:

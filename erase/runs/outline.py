@@ -132,7 +132,8 @@ def long_told(runs: Sequence[Run], found: Rates, todo: Sequence[str]) -> str | N
         return None
     text = f"This is likely to take over an hour: about {duration(total)}."
     recipe, concept = run.recipe, run.targets[0].concept
-    if recipe.name != default_recipe(run.model, concept) or run.model == "mini":
+    alone = run.model == "mini" or bool(concept.classes)
+    if recipe.name != default_recipe(run.model, concept) or alone:
         return f"{text} Fewer images (--eval-retain and others) or --steps make it shorter."
     if recipe.name != GENERAL:
         general = replace(run, recipe=load_recipe(GENERAL))

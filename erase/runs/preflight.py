@@ -188,7 +188,8 @@ def _check_room(run: Run, wanted: Sequence[str], diffusion: Diffusion) -> None:
             f"{images} images of {side} × {side} px take about {_gib(needed)} on the disk of "
             f"{run.out}, which has {_gib(free)} left: lower --size or the number of images."
         )
-    layer = side**2 * int(diffusion.pipeline.vae.config.block_out_channels[0]) * 4
+    vae = diffusion.autoencoder
+    layer = side**2 * (3 if vae is None else int(vae.config.block_out_channels[0])) * 4
     total = device_memory(diffusion.device)
     if total is not None and 2 * layer > total:
         raise UserError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.eval.report.result import load_report, read_object
+from erase.formats.folder import index_of, read_index
 from erase.methods import edits, list_methods
 from erase.recipes.recipe import make_recipe, recipe_text
 from erase.runs.card import for_hub
@@ -125,7 +126,7 @@ def open_run(path: Path, unevaluated: bool = False) -> RunFolder:
         raise UserError(f"{path} is not a run folder (it has no {RECORD}): name one.")
     run = RunFolder.open(path)
     method = str(run.facts.get("recipe", {}).get("method"))
-    if not run.finished("train") or not (path / "model" / INDEX).is_file():
+    if not run.finished("train") or index_of(path / "model") is None:
         raise UserError(f"The run {path} has no finished model: 'erase run --out {path}' ends it.")
     if method in list_methods() and not edits(method):
         raise UserError(
@@ -252,9 +253,10 @@ def _files(run: RunFolder, repo: str) -> list[File]:
     model = run.path / "model"
     card = read_text(model / CARD, "The card")
     found = [File(CARD, for_hub(card, repo).encode())]
-    parts = [name for name, value in read_object(model / INDEX).items() if isinstance(value, list)]
+    parts = [name for name, value in read_index(model).items() if isinstance(value, list)]
+    index = index_of(model)
     for file in sorted(model.iterdir()):
-        if file.is_file() and (file.name == INDEX or file.name.startswith(LICENCES)):
+        if file.is_file() and (file.name == index or file.name.startswith(LICENCES)):
             found.append(_file(model, file))
     for name in sorted(name for name in parts if is_plain(name) and (model / name).is_dir()):
         for file in sorted((model / name).iterdir()):

@@ -168,7 +168,9 @@ class Run:
 
     def trained_prompts(self) -> frozenset[str]:
         """What is retained in training, as ``words.fold`` spells it: judging it would tell
-        nothing of what was not trained on."""
+        nothing of what was not trained on. Of classes none, since there are no other prompts."""
+        if all(target.concept.classes for target in self.targets):
+            return frozenset()
         own = self.sources.retain_folder
         told = captions(own, image_files(own)) if own else []
         return frozenset(fold(text) for text in (*self.retain_prompts(), *told) if text)

@@ -11,11 +11,11 @@ from erase.methods import load_method
 from erase.runtime.errors import UserError, clipped
 
 if TYPE_CHECKING:
-    from erase.diffusion.text import Text
+    from erase.diffusion.families import Reader
     from erase.runs.run import Run
 
 
-def check_prompts(run: Run, text: Text) -> None:
+def check_prompts(run: Run, reader: Reader) -> None:
     """Refuses concepts whose words the model would never read, or read as something else.
 
     Raises:
@@ -28,10 +28,10 @@ def check_prompts(run: Run, text: Text) -> None:
         name = clipped(target.concept.name)
         prompts, becomes = ([p[i] for p in target.pairs()] for i in (0, 1))
         for prompt in prompts:
-            _check_read(text, prompt, target.concept.word)
+            _check_read(reader, prompt, target.concept.word)
         for prompt in becomes if needs_anchor else ():
-            _check_read(text, prompt, target.anchor.word)
-        ours, theirs = text.ids(prompts), text.ids(becomes)
+            _check_read(reader, prompt, target.anchor.word)
+        ours, theirs = reader.ids(prompts), reader.ids(becomes)
         if any(c == a for c, a in zip(ours, theirs, strict=True)):
             raise UserError(
                 f"To the model, the anchor reads the same as the concept ('{name}'): choose "
@@ -44,10 +44,10 @@ def check_prompts(run: Run, text: Text) -> None:
         taken |= set(ours)
 
 
-def _check_read(text: Text, prompt: str, word: str) -> None:
-    if text.reads(prompt, word):
+def _check_read(reader: Reader, prompt: str, word: str) -> None:
+    if reader.reads(prompt, word):
         return
-    length = text.tokenizer.model_max_length
+    length = reader.length
     if word == prompt:
         raise UserError(
             f"'{clipped(prompt)}' is longer than the {length} tokens that the model reads of a "
@@ -75,14 +75,14 @@ def training_prompts(run: Run) -> dict[str, list[str]]:
     return found
 
 
-def cut_off(text: Text, prompts: Mapping[str, Iterable[str]]) -> str | None:
+def cut_off(reader: Reader, prompts: Mapping[str, Iterable[str]]) -> str | None:
     """What the model does not read to the end, in one sentence; None where it reads all.
 
     Args:
-        text: the model's.
+        reader: the model's.
         prompts: by what they are for.
     """
-    found = {kind: text.cut(dict.fromkeys(own)) for kind, own in prompts.items()}
+    found = {kind: reader.cut(dict.fromkeys(own)) for kind, own in prompts.items()}
     counts = [
         f"{len(own)} {kind} prompt{'s' if len(own) > 1 else ''}"
         for kind, own in found.items()
@@ -91,7 +91,7 @@ def cut_off(text: Text, prompts: Mapping[str, Iterable[str]]) -> str | None:
     if not counts:
         return None
     first = next(own[0] for own in found.values() if own)
-    length = text.tokenizer.model_max_length
+    length = reader.length
     return (
         f"the model reads only {length} tokens of a prompt; it cuts off the end of "
         f"{' and '.join(counts)}: '{clipped(first)}'"

@@ -19,10 +19,9 @@ from typing import Any
 
 from erase.diffusion.fingerprint import model_fingerprint
 from erase.methods import load_method
-from erase.prompts.concept import load_concept, members
 from erase.recipes.recipe import Recipe, as_dict, idle, load_recipe, recipe_for
 from erase.runs.folder import read_facts
-from erase.runs.make import family
+from erase.runs.make import concept_of, every_concept
 from erase.runs.run import slug
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
@@ -121,12 +120,10 @@ def _check_common(recipes: Sequence[Recipe]) -> None:
 def _full_names(concepts: Sequence[str], model: str) -> tuple[str, ...]:
     """The concepts by their full names, so that a cell is the same however its concept was called;
     those of the family for ``all``."""
-    names, home = tuple(concepts), family(model)
+    names = tuple(concepts)
     if names == ("all",):
-        if home is None:
-            raise UserError("--concepts all needs a family of concepts: it works with mini.")
-        names = tuple(c.name for c in members(home) if c.kind == "object")
-    full = [(name, load_concept(name, home)) for name in names]
+        names = tuple(c.name for c in every_concept(model) if c.kind in ("object", "class"))
+    full = [(name, concept_of(name, model)) for name in names]
     names = tuple(found.name if found.family else name for name, found in full)
     folders = [slug(name) for name in names]
     alike = [name for name, own in zip(names, folders, strict=True) if folders.count(own) > 1]

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from erase.methods import load_method
-from erase.prompts.concept import load_concept, members
+from erase.prompts.concept import members
 from erase.recipes.recipe import (
     Recipe,
     as_dict,
@@ -27,7 +27,7 @@ from erase.recipes.recipe import (
     recipe_text,
 )
 from erase.runs.costs import forwards, image_forwards, mask_forwards, training_forwards
-from erase.runs.make import family
+from erase.runs.make import concept_of, family
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
 from erase.study.compare import make_matrix
@@ -171,14 +171,14 @@ def tuning_matrix(
         raise UserError("No concepts to tune on were given: add --concepts.")
     own = [c.name for c in members(home, tuning=True)] if home else []
     chosen = list(concepts) or own
-    known = {load_concept(name, home).name for name in chosen if name != "all"}
+    known = {concept_of(name, model).name for name in chosen if name != "all"}
     if home and ("all" in chosen or known & {c.name for c in members(home)}):
         raise UserError(
             f"Results are reported on the concepts {', '.join(chosen)}: tune on others, such as "
             f"{', '.join(own)}."
         )
     for concept in chosen:
-        if common.instruments.judge is None and load_concept(concept, home).judge is None:
+        if common.instruments.judge is None and concept_of(concept, model).judge is None:
             raise UserError(
                 f"Trials can't be ranked without a judge that recognises '{concept}': add --judge."
             )

@@ -31,7 +31,7 @@ def draw_from(
         sampler = target.sampler
         if first.guidance is not None:
             sampler = replace(sampler, guidance=first.guidance)
-        own = c[slice(len(found), len(found) + len(group))].each(lambda x: x.to(model.dtype))
+        own = c[slice(len(found), len(found) + len(group))].to(model.dtype)
         found.extend(model.sample_from(own, [r.seed for r in group], sampler, first.size))
     return found
 

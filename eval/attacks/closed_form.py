@@ -20,6 +20,7 @@ from erase.diffusion.revival import revival
 from erase.eval.attacks import Found
 from erase.eval.attacks._drawing import draw_from
 from erase.eval.attacks._images import FRESH, draw, price, told
+from erase.eval.attacks._text import text_of
 from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def run(
     """See ``Attack``.
 
     Raises:
-        UserError: other weights were edited too, or none.
+        UserError: other weights were edited too, or the model is told no texts.
     """
+    text_of(model)
     own, before = (dict(m.denoiser.named_parameters()) for m in (model, base))
     moved = [name for name in own if not torch.equal(own[name], before[name])]
     if any(not name.endswith(ENDS) for name in moved):

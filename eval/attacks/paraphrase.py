@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from erase.eval.attacks import Found
 from erase.eval.attacks._images import FRESH, draw, told
+from erase.eval.attacks._text import text_of
 from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def run(
     """See ``Attack``; the paraphrases take turns.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or the model is told no texts.
     """
+    text_of(model)
     if not target.paraphrases:
         raise UserError(
             f"{target.concept.name} has no paraphrases: add a list of them to its file, or give "

@@ -14,6 +14,7 @@ import torch
 
 from erase.eval.attacks import Found
 from erase.eval.attacks._images import FRESH, draw, told
+from erase.eval.attacks._text import text_of
 from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ def run(
     """See ``Attack``.
 
     Raises:
-        UserError: the model's text encoders are the base's.
+        UserError: the model's text encoders are the base's, or it has none.
     """
+    text_of(model)
     if model is not base and not _differs(model, base):
         raise UserError("The model's text encoder is the base's own, so there is nothing to swap.")
     prompts = [row.prompt for row in target.rows]

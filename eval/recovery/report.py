@@ -103,10 +103,9 @@ def told_floor(facts: Mapping[str, Any]) -> str:
     """What the floor is, as a sentence."""
     if facts["floor"] is not None:
         return f"The floor is {facts['floor']}, a model that never knew it."
-    return (
-        "No model that never knew it was given: the floor is the base, asked by a name that no "
-        "model knows."
-    )
+    of_classes = facts["concept"]["kind"] == "class"
+    asked = "for no class" if of_classes else "by a name that no model knows"
+    return f"No model that never knew it was given: the floor is the base, asked {asked}."
 
 
 def write(found: Mapping[str, Any], folder: Path) -> None:

@@ -77,6 +77,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path, attack: Pat
         attacks=section(report["recovery"], attack) if report["recovery"] else None,
         export=f"{run.name or 'erased'}.safetensors",
         pipeline=_pipeline(run / "model" / "model_index.json"),
+        code=_code(run / "model", f"{place}/model", report),
     )
     return html
 
@@ -194,6 +195,17 @@ def _pipeline(index: Path) -> str | None:
     if not index.exists():
         return None
     return str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
+
+
+def _code(model: Path, place: str, report: Mapping[str, Any]) -> str | None:
+    """How a model is used that no pipeline opens by a prompt; None for one that is told texts."""
+    from erase.formats.folder import index_of
+    from erase.formats.usage import usage
+
+    if index_of(model) is None:
+        return None
+    found = usage(model, place, report["provenance"]["recipe"] or {}, [report["concept"]["word"]])
+    return None if found.exchanged else "\n".join(found.code)
 
 
 def _title(report: Mapping[str, Any]) -> str:

@@ -23,26 +23,31 @@ RETAINED = ("a radio", "a dog")
 
 
 def make_data(
-    d: Diffusion, *roles: Role, batch_size: int = 2, side: int | None = None
+    d: Diffusion,
+    *roles: Role,
+    batch_size: int = 2,
+    side: int | None = None,
+    pairs: tuple[tuple[str, str], ...] = PAIRS,
+    retained: tuple[str, ...] = RETAINED,
 ) -> TrainingData:
     """Five images of each role, their latents of the model's own size or of ``side``."""
     g = torch.Generator().manual_seed(1)
     side = side or d.size // d.stride
 
     def encoded() -> Encoded:
-        posterior = torch.randn(5, 2, 4, side, side, generator=g)
+        posterior = torch.randn(5, 2, d.channels, side, side, generator=g)
         posterior[:, 1] = 0.05
-        return Encoded(posterior, torch.arange(5) % 2)
+        return Encoded(posterior, torch.arange(5) % len(pairs))
 
     return TrainingData(
         diffusion=d,
         images={role: encoded() for role in roles},
-        pairs=PAIRS,
-        retain_prompts=RETAINED,
-        words=("church",) * 2,
-        c=embed_all(d, [c for c, _ in PAIRS]),
-        anchor_c=embed_all(d, [a for _, a in PAIRS]),
-        retain_c=embed_all(d, RETAINED),
+        pairs=pairs,
+        retain_prompts=retained,
+        words=("church",) * len(pairs),
+        c=embed_all(d, [c for c, _ in pairs]),
+        anchor_c=embed_all(d, [a for _, a in pairs]),
+        retain_c=embed_all(d, retained),
         empty_c=embed_all(d, [""]),
         batch_size=batch_size,
         seed=0,

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erase.methods import list_methods
+from erase.prompts.classes import class_concept
 from erase.prompts.concept import load_concept
 from erase.recipes.recipe import (
     Recipe,
@@ -70,6 +71,16 @@ def test_published_settings() -> None:
         assert how == ("lms", 100, 7.5)
 
 
+def test_published_settings_of_a_class_conditional_model() -> None:
+    """Its code weighs a sum over the values of a 32 px image by 0.001, beside a mean over them."""
+    recipe = as_dict(load_recipe("salun-ddpm"))
+    assert recipe["alpha"] == pytest.approx(0.001 * 3 * 32 * 32, abs=0.005)
+    # (1 + s)·e_c - s·e_∅ with s = 2, of which w is s and the guidance scale 1 + s.
+    assert (recipe["saliency_guidance"], recipe["guidance_scale"]) == (2, 3)
+    assert (recipe["steps"], recipe["batch_size"], recipe["lr"]) == (1000, 128, 1e-4)
+    assert (recipe["ratio"], recipe["target"], recipe["retain_target"]) == (0.5, "moving", "noise")
+
+
 def test_the_defaults_are_the_published_ones() -> None:
     recipe = as_dict(make_recipe("bare", {"method": "salun"}))
     assert recipe.items() >= PUBLISHED.items()
@@ -80,6 +91,7 @@ def test_default_recipe() -> None:
     assert default_recipe("mini", church) == default_recipe("mini", nudity) == "salun-mini"
     assert default_recipe("some/model", load_concept("a dog")) == "salun-sd"
     assert default_recipe("some/model") == "salun-sd"
+    assert default_recipe("some/model", class_concept("class:cat", ["cat"])) == "salun-ddpm"
 
 
 def test_what_was_published_for_stable_diffusion_1_is_no_default_of_others(

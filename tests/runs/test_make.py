@@ -10,10 +10,11 @@ import pytest
 
 from erase.eval.instruments.choice import Instruments
 from erase.eval.instruments.nudenet import Config
-from erase.runs.make import make_run, resume
+from erase.runs.make import each, every_concept, make_run, resume
 from erase.runs.plan import describe
 from erase.runs.run import Compute, Run, Sources
 from erase.runtime.errors import UserError
+from tests.tiny import CLASSES, tiny_class_unet
 
 
 def _left(run: Run) -> Path:
@@ -52,3 +53,31 @@ def test_another_recipe_takes_the_folders_that_it_has_a_use_for(tmp_path: Path) 
 def test_a_model_from_elsewhere_is_no_recipe_that_can_be_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no method 'included'"):
         make_run("mini", "church", overrides={"method": "included"}, out=tmp_path / "r")
+
+
+def test_what_a_model_is_told_decides_what_a_concept_may_be(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    model = str(tiny_class_unet(tmp_path / "unet", guidance=2.5))
+    run = make_run(model, "class:church", out=tmp_path / "r")
+    assert run.targets[0].named == ("class:church", "class:truck")
+    assert resume(_left(run)) == run
+    # The default recipe samples as the model's authors do, but for what is asked for.
+    recipe = run.recipe
+    assert (recipe.name, recipe.guidance_scale, recipe.sampling_steps) == ("salun-ddpm", 2.5, 100)
+    assert (
+        make_run(model, "class:owl", overrides={"guidance_scale": 4.0}).recipe.guidance_scale == 4
+    )
+    assert make_run(model, "class:owl", recipe="salun-ddpm").recipe.guidance_scale == 3
+    assert [c.word for c in every_concept(model)] == list(CLASSES)
+    assert [one.name for one in each(run, False)] == [f"class:{name}" for name in CLASSES]
+    for concept, message in (("church", "give class:NAME"), ("a church", "give class:NAME")):
+        with pytest.raises(UserError, match=message):
+            make_run(model, concept, "class:truck")
+    for other in ("mini", str(tiny_folder)):
+        with pytest.raises(UserError, match="only models that are told classes"):
+            make_run(other, "class:church")
+    with pytest.raises(UserError, match="needs a family of concepts, or classes"):
+        every_concept(str(tiny_folder))
+    with pytest.raises(UserError, match="hub can't be asked now for the classes of 'some/model'"):
+        make_run("some/model", "class:church")

@@ -7,7 +7,7 @@ A pipeline's class, which its ``model_index.json`` names, tells which family it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from erase.runtime.modules import modules
@@ -17,8 +17,53 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from erase.diffusion.conditioning import Conditioning
-    from erase.diffusion.text import Text
     from erase.formats.layouts import Layout
+
+
+class Reader(Protocol):
+    """What prompts are read by: text encoders, or a list of classes."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether prompts are the names of classes, or empty, and nothing else."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Tokens that are read of a prompt."""
+        ...
+
+    def embed(self, prompts: Sequence[str]) -> Conditioning:
+        """The prompts as the denoiser is told them.
+
+        Raises:
+            UserError: a prompt that it can't be told.
+        """
+        ...
+
+    def unconditional(self) -> Conditioning:
+        """∅, one row.
+
+        Raises:
+            UserError: the model knows none.
+        """
+        ...
+
+    def ids(self, prompts: Sequence[str]) -> Sequence[Hashable]:
+        """What is read of each prompt; errors as for ``embed``."""
+        ...
+
+    def cut(self, prompts: Iterable[str]) -> list[str]:
+        """The prompts that are not read to their end."""
+        ...
+
+    def reads(self, prompt: str, word: str) -> bool:
+        """Whether a word, wherever a prompt first says it, is read whole."""
+        ...
+
+    def facts(self) -> list[Any]:
+        """What decides how a prompt is read, besides weights, as JSON."""
+        ...
 
 
 class Family(Protocol):
@@ -46,8 +91,27 @@ class Family(Protocol):
         """
         ...
 
-    def text(self, device: torch.device) -> Text:
-        """The text encoders; what they make of prompts is wanted on ``device``."""
+    def reader(self, device: torch.device) -> Reader:
+        """What reads prompts; what is made of them is wanted on ``device``."""
+        ...
+
+    @property
+    def stride(self) -> int:
+        """Image px per px of x_0."""
+        ...
+
+    @property
+    def multiple(self) -> int:
+        """Of what an image's sides have to be a multiple, px."""
+        ...
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The posterior over x_0 of images (B, 3, H, W) in [-1, 1]: means and standard deviations
+        (B, C, h, w) each, in the denoiser's range."""
+        ...
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """Images (B, 3, H, W) of x_0 (B, C, h, w), about in [-1, 1]."""
         ...
 
     def times(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -102,8 +166,26 @@ class Family(Protocol):
         """
         ...
 
-    def prompts(self, c: Conditioning, empty: Conditioning | None) -> dict[str, Any]:
-        """What the pipeline is given in place of prompts; ``empty`` where it guides away."""
+    def denoise(
+        self,
+        sampler: Any,
+        noise: Tensor,
+        c: Conditioning,
+        empty: Conditioning | None,
+        *,
+        steps: int,
+        guidance: float,
+    ) -> Tensor:
+        """x_0 (B, C, h, w) from pure noise.
+
+        Args:
+            sampler: of ``sampler``.
+            noise: standard normal (B, C, h, w).
+            c: B rows.
+            empty: ∅, B rows, where it guides away.
+            steps: of the sampler.
+            guidance: classifier-free guidance scale; 1 is none.
+        """
         ...
 
 

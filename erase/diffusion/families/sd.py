@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from erase.diffusion.autoencoder import check_latents, decoded, posterior, stride
 from erase.diffusion.conditioning import Conditioning
-from erase.diffusion.samplers import check_sampling, make_sampler, training_schedule
+from erase.diffusion.discrete import Discrete
+from erase.diffusion.samplers import sampling
 from erase.diffusion.scopes import in_scope
 from erase.diffusion.text import Text
 from erase.formats.layouts import Layout, Read
 from erase.formats.supported import check_denoiser, refuse_unsupported
-from erase.runtime.errors import UserError
 
 NETWORKS: Mapping[str, tuple[str, str]] = {
     "unet": ("diffusers", "UNet2DConditionModel"),
@@ -60,57 +60,41 @@ def _read(encoders: Sequence[Any], ids: Sequence[Tensor], mask: Tensor | None) -
 
 
 @dataclass(frozen=True)
-class StableDiffusion:
-    """Its noise comes in discrete steps; it predicts the noise or the velocity."""
+class StableDiffusion(Discrete):
+    """It works in the latents of its autoencoder."""
 
-    pipeline: Any
     layout: ClassVar[Layout] = Layout(
         "StableDiffusionPipeline", NETWORKS, _generation, check_configs, _options
     )
     embeds: ClassVar[str | None] = None
 
-    @property
-    def timesteps(self) -> int:
-        """Number T of noise levels; t runs over 0 … T-1."""
-        return int(self.pipeline.scheduler.config.num_train_timesteps)
-
-    @cached_property
-    def schedule(self) -> Any:
-        """The noise schedule √ᾱ of training; the pipeline's sampler may scale x_t otherwise."""
-        return training_schedule(self.pipeline.scheduler.config)
-
     def check(self, source: str) -> None:
         """See ``Family``."""
         p = self.pipeline
         refuse_unsupported(p.unet.config, p.scheduler.config, source, added=self.embeds)
-        if p.vae.config.latents_mean is not None:
-            raise UserError(
-                f"{source} shifts its latents by a mean, which is not supported: give a model "
-                "that only scales them, like Stable Diffusion 1, 2 and XL."
-            )
+        check_latents(p.vae, source)
 
-    def text(self, device: torch.device) -> Text:
-        """See ``Family``."""
+    def reader(self, device: torch.device) -> Text:
+        """See ``Family``: the text encoder."""
         return Text([(self.pipeline.tokenizer, self.pipeline.text_encoder)], device, _read)
 
-    def times(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-        """t, uniform in [0, T)."""
-        return torch.randint(self.timesteps, tuple(shape), generator=generator)
+    @property
+    def stride(self) -> int:
+        """See ``Family``."""
+        return stride(self.pipeline.vae)
 
-    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε."""
-        x_t: Tensor = self.schedule.add_noise(x0, noise, t)
-        return x_t
+    @property
+    def multiple(self) -> int:
+        """See ``Family``; the U-Net itself takes any size."""
+        return self.stride
 
-    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """ε, or v = √ᾱ ε - √(1-ᾱ) x_0."""
-        kind = self.pipeline.scheduler.config.prediction_type
-        if kind == "epsilon":
-            return noise
-        if kind == "v_prediction":
-            v: Tensor = self.schedule.get_velocity(x0, noise, t)
-            return v
-        raise UserError(f"Models that predict '{kind}' are not supported: use epsilon or v.")
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Family``."""
+        return posterior(self.pipeline.vae, images)
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """See ``Family``."""
+        return decoded(self.pipeline.vae, x0)
 
     def predict(self, denoiser: nn.Module, x_t: Tensor, t: Tensor, c: Conditioning) -> Tensor:
         """See ``Family``."""
@@ -134,22 +118,32 @@ class StableDiffusion:
         """See ``Family``."""
         return in_scope(scope, name)
 
-    def sampler(self, name: str) -> Any:
-        """See ``Family``."""
-        return make_sampler(name, self.pipeline.scheduler.config)
-
-    def check_sampling(
+    def denoise(
         self,
+        sampler: Any,
+        noise: Tensor,
+        c: Conditioning,
+        empty: Conditioning | None,
+        *,
         steps: int,
-        sampler: str | None,
-        flag: str = "--sampling-steps",
-        remedy: str = "use another model",
-    ) -> None:
-        """See ``Family``."""
-        check_sampling(self.pipeline.scheduler, steps, sampler, flag, remedy)
+        guidance: float,
+    ) -> Tensor:
+        """See ``Family``: by the pipeline itself."""
+        height, width = (self.stride * side for side in noise.shape[-2:])
+        with sampling(self.pipeline, sampler) as pipeline:
+            x0: Tensor = pipeline(
+                **self.prompts(c, empty),
+                latents=noise,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                height=height,
+                width=width,
+                output_type="latent",
+            ).images
+        return x0
 
     def prompts(self, c: Conditioning, empty: Conditioning | None) -> dict[str, Any]:
-        """See ``Family``."""
+        """What the pipeline is given in place of prompts; ``empty`` where it guides away."""
         told = {"prompt_embeds": c.hidden}
         if empty is not None:
             told["negative_prompt_embeds"] = empty.hidden

@@ -52,7 +52,7 @@ class StableDiffusionXL(StableDiffusion):
     )
     embeds: ClassVar[str | None] = EMBEDS
 
-    def text(self, device: torch.device) -> Text:
+    def reader(self, device: torch.device) -> Text:
         """Both text encoders; ∅ is zeros in models that were trained so."""
         p = self.pipeline
         encoders = [(p.tokenizer, p.text_encoder), (p.tokenizer_2, p.text_encoder_2)]
@@ -61,8 +61,7 @@ class StableDiffusionXL(StableDiffusion):
 
     def added(self, x_t: Tensor, c: Conditioning, dtype: torch.dtype) -> dict[str, Tensor]:
         """The pooled text, and that x_t is the whole of an image of its own size."""
-        stride = 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)
-        height, width = (stride * side for side in x_t.shape[-2:])
+        height, width = (self.stride * side for side in x_t.shape[-2:])
         whole = torch.tensor([height, width, 0, 0, height, width])
         ids = whole.expand(len(c), -1).to(x_t.device, dtype)
         return {"text_embeds": c.added["pooled"].to(dtype), "time_ids": ids}

@@ -23,7 +23,7 @@ from erase.eval.recovery.report import Shown, report, write
 from erase.eval.recovery.witness import Witness, load_witness
 from erase.formats.base import open_base
 from erase.images.plan import plan
-from erase.prompts.concept import load_concept
+from erase.prompts.classes import anchor_of
 from erase.prompts.held_out import retain_rows
 from erase.runs.attacks.inquiry import Inquiry
 from erase.runs.attacks.targets import target_of
@@ -111,7 +111,7 @@ def open_bench(inquiry: Inquiry) -> Bench:
 
 def _setting(inquiry: Inquiry, device: torch.device) -> Setting:
     concept = inquiry.concept
-    anchor = load_concept(concept.anchor or "", concept.family)
+    anchor = anchor_of(concept, concept.anchor or "")
     rows = [
         *target_of(inquiry, "erased", _blind, text=False).rows,
         *plan(retain_rows(concept), 1000, "kept", "retain"),

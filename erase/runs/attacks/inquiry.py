@@ -11,8 +11,8 @@ from erase.eval.attacks import Size, list_attacks, load_attack
 from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.formats.base import never_knew
 from erase.images.request import Sampler
-from erase.prompts.concept import Concept, load_concept
-from erase.runs.make import family
+from erase.prompts.concept import Concept
+from erase.runs.make import concept_of
 from erase.runtime.errors import UserError, clipped, nearest
 from erase.runtime.tables import read_text
 
@@ -32,7 +32,8 @@ class Inquiry:
         sampler: how images are made.
         strength: of a model that is an edit of the base, such as a LoRA; None of a whole one.
         budget: what they may spend.
-        floor: a model that never knew the concept; None asks the base by a made-up name.
+        floor: a model that never knew the concept; None asks the base by a made-up name,
+            or for no class.
         seed: of the attacks' draws and of the images, >= 0; bounds have their own.
         out: folder of the results.
         batch: images at a time.
@@ -98,7 +99,7 @@ def make_inquiry(
         )
     if seed < 0:
         raise UserError(f"The seed {seed} is negative: give 0 or more.")
-    found = load_concept(concept, family(base))
+    found = concept_of(concept, base)
     names = tuple(dict.fromkeys(more.pop("attacks", ()) or list_attacks()))
     for name in names:
         load_attack(name)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from erase.eval.attacks import Judge, Target
 from erase.images.plan import plan
-from erase.prompts.concept import PROMPT_SEEDS, Concept, articles, load_concept
+from erase.prompts.classes import anchor_of
+from erase.prompts.concept import PROMPT_SEEDS, Concept, articles
 from erase.prompts.held_out import evaluation_rows, retain_rows
 from erase.prompts.prompt_set import SPACING, Row
 from erase.runtime.errors import UserError
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 SHOWN = 20
 """Pictures of the concept that an attacker has, and as many of other things."""
 UNKNOWN = "zorblax"
-"""A name that no model knows, where none is at hand that never knew the concept."""
+"""A name that no model knows, where none is at hand that never knew the concept; among classes
+the null class stands for it, which asks for none."""
 APART = 7_000_003
 """Between the images of one seed and the next."""
 SHOWN_SHIFT = 600_000_000
@@ -52,9 +54,10 @@ def target_of(inquiry: Inquiry, side: str, judge: Judge, text: bool) -> Target:
     if side == "ceiling" and text:
         asked = renamed(rows, word, "")
     elif side == "floor" and inquiry.floor is None:
-        concept = replace(concept, word=UNKNOWN)
-        asked, shown = renamed(rows, word, UNKNOWN), renamed(shown, word, UNKNOWN)
-        paraphrases = (UNKNOWN,) if paraphrases else ()
+        unknown = "" if concept.classes else UNKNOWN
+        concept = replace(concept, word=unknown)
+        asked, shown = renamed(rows, word, unknown), renamed(shown, word, unknown)
+        paraphrases = (unknown,) if paraphrases else ()
     return Target(
         concept=concept,
         rows=asked,
@@ -95,7 +98,7 @@ def other_word(concept: Concept) -> str:
         UserError: there is neither.
     """
     for name in (*concept.neighbours, *((concept.anchor,) if concept.anchor else ())):
-        found = load_concept(name, concept.family)
+        found = anchor_of(concept, name)
         if found.word != concept.word:
             return found.word
     raise UserError(
