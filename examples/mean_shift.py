@@ -49,5 +49,5 @@ def forwards(config: Config, steps: int, batch: int) -> float:
 
 def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
     """Rewrites the keys and values, in place."""
-    c, a = (diffusion.last_token([pair[i] for pair in data.pairs]).mean(0) for i in (0, 1))
+    c, a = (diffusion.text.last_token([pair[i] for pair in data.pairs]).mean(0) for i in (0, 1))
     fit.assign(diffusion.denoiser, lambda name, w0: shifted(w0, c, a, config.shift))

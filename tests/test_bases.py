@@ -135,7 +135,7 @@ def test_an_inversion_learns_for_every_text_encoder(base: Diffusion) -> None:
     data = make_data(base, "forget")
     same = invert(base, data, Search(steps=1, tokens=1, lr=1e-12, end=False))
     torch.testing.assert_close(same.c.hidden, data.c.hidden, rtol=1e-4, atol=1e-5)
-    assert torch.equal(same.tokens, base.token_positions([c for c, _ in PAIRS], "church"))
+    assert torch.equal(same.tokens, base.text.positions([c for c, _ in PAIRS], "church"))
     learnt = invert(base, data, Search(steps=3, tokens=1, lr=0.5, end=False))
     # The word stands at position 2: what comes before it never sees it.
     assert torch.equal(learnt.c.hidden[0, :2], same.c.hidden[0, :2])

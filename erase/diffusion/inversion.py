@@ -162,7 +162,7 @@ def slots_of(diffusion: Diffusion, prompts: Sequence[str], word: str, count: int
     """
     tokenizer = diffusion.text.tokenizer
     length = tokenizer.model_max_length
-    diffusion.token_positions(prompts, word)  # refuses prompts without it
+    diffusion.text.positions(prompts, word)  # refuses prompts without it
     own = tokenizer(word, add_special_tokens=False).input_ids
     pads = [t.pad_token_id for t, _ in diffusion.text.encoders]
     ids = [torch.full((len(prompts), length), pad) for pad in pads]

@@ -204,20 +204,6 @@ class Diffusion:
         """
         return self.reader.unconditional()
 
-    def last_token(self, prompts: Sequence[str]) -> Tensor:
-        """Hidden states (B, D) of the last token before end-of-text; of the start if empty."""
-        return self.text.last_token(prompts)
-
-    def token_positions(
-        self,
-        prompts: Sequence[str],
-        words: str | Sequence[str],
-        end: bool = False,
-        every_end: bool = False,
-    ) -> Tensor:
-        """Where the tokens of a word stand in each prompt, bool (B, 77); see ``Text.positions``."""
-        return self.text.positions(prompts, words, end, every_end)
-
     @torch.no_grad()
     def encode(self, images: NDArray[np.uint8]) -> Tensor:
         """The posterior over x_0, latents or the images themselves: means and standard deviations.

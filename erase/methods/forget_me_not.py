@@ -145,7 +145,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
         learnt = invert(diffusion, data, search)
         data, tokens = replace(data, c=learnt.c), learnt.tokens
     else:
-        tokens = diffusion.token_positions([c for c, _ in data.pairs], data.words, **ends)
+        tokens = diffusion.text.positions([c for c, _ in data.pairs], data.words, **ends)
 
     def step(index: int, part: slice) -> dict[str, Tensor]:
         b = data.draw("forget", index, part)

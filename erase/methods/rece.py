@@ -75,7 +75,7 @@ def forwards(config: Config, steps: int, batch: int) -> float:
 
 def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
     """Rewrites the keys and values of ``diffusion``'s cross-attention, in place."""
-    c, a = (diffusion.last_token([p[i] for p in data.pairs]) for i in (0, 1))
-    kept = diffusion.last_token(data.retain_prompts)
+    c, a = (diffusion.text.last_token([p[i] for p in data.pairs]) for i in (0, 1))
+    kept = diffusion.text.last_token(data.retain_prompts)
     found = edited(diffusion.scoped("xattn-kv"), c, a, kept, config)
     fit.assign(diffusion.denoiser, lambda name, w0: found[name])

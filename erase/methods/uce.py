@@ -91,8 +91,8 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     """Rewrites the keys and values of ``diffusion``'s cross-attention, in place."""
     import torch
 
-    c, a = (diffusion.last_token([p[i] for p in data.pairs]) for i in (0, 1))
-    kept = diffusion.last_token(data.retain_prompts)
+    c, a = (diffusion.text.last_token([p[i] for p in data.pairs]) for i in (0, 1))
+    kept = diffusion.text.last_token(data.retain_prompts)
 
     @torch.no_grad()
     def solution(name: str, w0: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def check(run: Run, diffusion: Diffusion) -> None:
             "does not split: lower --batch-size to save memory."
         )
     if needs.word:
-        diffusion.token_positions([c for c, _ in run.pairs()], run.words())
+        diffusion.text.positions([c for c, _ in run.pairs()], run.words())
         for concept in (target.concept for target in run.targets):
             if concept.kind == "text" and len(concept.word.split()) > 2:
                 note(

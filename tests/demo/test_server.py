@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -128,11 +129,20 @@ def test_who_ends_the_connection_ends_the_work(server: Server, show: Show) -> No
 
 
 def test_ctrl_c_ends_it(show: Show) -> None:
-    with Server("127.0.0.1", 0) as server:
-        timer = threading.Timer(0.2, _thread.interrupt_main)
-        timer.start()
-        server.run(show, "page")
-        address = server.server_address[:2]
+    # A shell's background jobs ignore it.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Server("127.0.0.1", 0) as server:
+
+            def interrupt() -> None:
+                assert request(server, "GET", "/")[0] == 200
+                _thread.interrupt_main()
+
+            threading.Thread(target=interrupt, daemon=True).start()
+            server.run(show, "page")
+            address = server.server_address[:2]
+    finally:
+        signal.signal(signal.SIGINT, handler)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
 

@@ -68,12 +68,12 @@ def test_loss_is_the_norm_over_all_layers_at_the_words_tokens() -> None:
 
 def test_tokens_of_a_word_are_found(tiny: Diffusion) -> None:
     prompts = ["a church", "golf flag by a church, church"]
-    found = tiny.token_positions(prompts, "church")
+    found = tiny.text.positions(prompts, "church")
     # 0 is start-of-text; the comma is a token of its own.
     assert [r.nonzero().flatten().tolist() for r in found] == [[2], [5, 7]]
-    with_end = tiny.token_positions(prompts, "Church", end=True)
+    with_end = tiny.text.positions(prompts, "Church", end=True)
     assert [r.nonzero().flatten().tolist() for r in with_end] == [[2, 3], [5, 7, 8]]
-    two = tiny.token_positions(prompts[1:], "golf flag")
+    two = tiny.text.positions(prompts[1:], "golf flag")
     assert two[0].nonzero().flatten().tolist() == [1, 2]
 
 
@@ -82,11 +82,11 @@ def test_every_end_is_marked_where_the_prompt_is_filled_up_with_it(
 ) -> None:
     """As the published code marks: all that equal the end, 72 + 5 of 77 for this prompt."""
     prompt = "a photo of a church"
-    assert int(tiny.token_positions([prompt], "church", True).sum()) == 1 + 1
-    found = tiny.token_positions([prompt], "church", True, True)[0]
+    assert int(tiny.text.positions([prompt], "church", True).sum()) == 1 + 1
+    found = tiny.text.positions([prompt], "church", True, True)[0]
     assert found.nonzero().flatten().tolist() == [5, *range(6, 77)]  # 72 positions
     second = Diffusion.load(str(tiny_sd2(tmp_path / "sd2")))  # fills up with "!"
-    found = second.token_positions([prompt], "church", True, True)[0]
+    found = second.text.positions([prompt], "church", True, True)[0]
     assert found.nonzero().flatten().tolist() == [5, 6]
     data = make_data(tiny, "forget")
     learnt = invert(tiny, data, Search(steps=1, tokens=3, lr=1e-3, end=True, every_end=True))
@@ -151,7 +151,7 @@ def test_the_published_settings_are_fmns_and_not_minis() -> None:
 
 def test_a_prompt_without_the_word_is_named(tiny: Diffusion) -> None:
     with pytest.raises(UserError, match="'radio' is not in the prompt 'a church'"):
-        tiny.token_positions(["a church"], "radio")
+        tiny.text.positions(["a church"], "radio")
 
 
 @pytest.mark.parametrize("norm", ["plain", "squared"])
@@ -161,7 +161,7 @@ def test_attention_on_the_word_falls(
 ) -> None:
     d: Diffusion = request.getfixturevalue(model)
     x_t, t = torch.randn(2, 4, 8, 8), torch.tensor([500, 20])
-    c, tokens = d.embed([c for c, _ in PAIRS]), d.token_positions([c for c, _ in PAIRS], "church")
+    c, tokens = d.embed([c for c, _ in PAIRS]), d.text.positions([c for c, _ in PAIRS], "church")
     before = loss(d.attention_probs(x_t, t, c), tokens, True).item()
     config = Config(norm=norm, end_token=False)  # type: ignore[arg-type]
     erase(d, make_data(d, "forget"), config, make_fit(d, "full", tmp_path, steps=15, lr=5e-3))
@@ -192,7 +192,7 @@ def test_an_inversion_that_learns_nothing_is_the_prompt(tiny: Diffusion) -> None
     data = make_data(tiny, "forget")
     found = invert(tiny, data, Search(steps=1, tokens=1, lr=1e-12, end=False))
     torch.testing.assert_close(found.c.hidden, data.c.hidden, rtol=1e-4, atol=1e-5)
-    assert torch.equal(found.tokens, tiny.token_positions([c for c, _ in PAIRS], "church"))
+    assert torch.equal(found.tokens, tiny.text.positions([c for c, _ in PAIRS], "church"))
 
 
 def test_a_word_that_is_said_twice_is_learnt_twice(tiny: Diffusion) -> None:
@@ -202,7 +202,7 @@ def test_a_word_that_is_said_twice_is_learnt_twice(tiny: Diffusion) -> None:
     data = replace(own, pairs=pairs, c=embed_all(tiny, prompts))
     same = invert(tiny, data, Search(steps=1, tokens=1, lr=1e-12, end=False))
     torch.testing.assert_close(same.c.hidden, data.c.hidden, rtol=1e-4, atol=1e-5)
-    assert torch.equal(same.tokens, tiny.token_positions(prompts, "church"))
+    assert torch.equal(same.tokens, tiny.text.positions(prompts, "church"))
     found = invert(tiny, data, Search(steps=3, tokens=2, lr=0.5, end=True))
     assert [r.nonzero().flatten().tolist() for r in found.tokens] == [[5, 6, 8, 9, 10], [2, 3, 4]]
     assert not torch.allclose(found.c.hidden[0, 8], same.c.hidden[0, 7])

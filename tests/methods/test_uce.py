@@ -57,8 +57,8 @@ def test_keys_and_values_answer_the_concept_as_the_anchor(
     erase(d, make_data(d), config, make_fit(d, "xattn-kv", tmp_path))
     changed = moved(before, d)
     assert changed == {n for n in before if ".attn2.to_k." in n or ".attn2.to_v." in n}
-    c, a = (d.last_token([p[i] for p in PAIRS]) for i in (0, 1))
-    kept = d.last_token(RETAINED)
+    c, a = (d.text.last_token([p[i] for p in PAIRS]) for i in (0, 1))
+    kept = d.text.last_token(RETAINED)
     for name in changed:
         w, w0 = d.denoiser.get_parameter(name), before[name]
         torch.testing.assert_close(c @ w.T, a @ w0.T, rtol=1e-2, atol=1e-3)
@@ -67,6 +67,6 @@ def test_keys_and_values_answer_the_concept_as_the_anchor(
 
 def test_the_last_token_stands_before_the_end(tiny: Diffusion) -> None:
     hidden = tiny.embed(["a church", "one golf flag", ""]).hidden
-    found = tiny.last_token(["a church", "one golf flag", ""])
+    found = tiny.text.last_token(["a church", "one golf flag", ""])
     # start, a, church, end; start, one, golf, flag, end; start, end
     assert torch.equal(found, torch.stack([hidden[0, 2], hidden[1, 3], hidden[2, 0]]))
