@@ -18,6 +18,7 @@ from erase.prompts.concept import load_concept
 from erase.recipes.recipe import as_dict, idle, load_recipe, recipe_for
 from erase.runtime.errors import UserError
 from tests.docs.pages import PAGES, commands, fenced, inline
+from tests.tiny import tiny_class_unet
 
 
 @cache
@@ -100,12 +101,14 @@ SMALL = {
 }
 """Settings that make a command quick."""
 ELSEWHERE = re.compile(
-    r"[A-Z]{3,}|sd\.safetensors|their|stabilityai|prompts\.csv|toml|other-words|imagenette|runs/dog|runs/ada"
+    r"[A-Z]{3,}|sd\.safetensors|^demo|their|stabilityai|prompts\.csv|toml|other-words|imagenette|runs/dog|runs/ada"
     r"|adv-unlearn|inversion|relearn|=0\.9|\ball\b|quick|random:|split\.json"
 )
-"""What needs files or a model that nobody has here, is meant to fail, or takes long at any size."""
+"""What needs files or a model that nobody has here, is meant to fail, takes long at any size, or
+serves a page until it is stopped."""
 MADE = {
     "attacks.md": ("church",),
+    "class-conditional.md": (),
     "classifiers.md": (),
     "comparing.md": (),
     "concepts.md": (),
@@ -164,6 +167,8 @@ def test_the_commands_for_the_bundled_model_run(
     monkeypatch.chdir(tmp_path)
     for name in MADE[page]:
         shutil.copytree(made / name, Path("runs") / name)
+    if page == "class-conditional.md":
+        tiny_class_unet(Path("path/to/model"))
     found = runs(PAGES[page])
     assert found
     for words in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -24,21 +25,45 @@ def rows(page: str) -> dict[str, list[str]]:
     return found
 
 
-def test_the_decision_table_repeats_the_results() -> None:
+SHARES = ("UA %", "IRA %", "CRA %", "FID[mini]")
+
+
+def measured() -> dict[str, dict[str, str]]:
+    """The table of ten objects: by recipe, its cells by column."""
     lines = PAGES["results.md"].read_text(encoding="utf-8").splitlines()
-    [heads] = [line for line in lines if "| seconds with images |" in line]
-    names = [cell.strip() for cell in heads.strip("|").split("|")]
-    measured = {
-        line.split("|")[1].strip(): [cell.strip() for cell in line.strip("|").split("|")]
-        for line in lines[lines.index(heads) :][:15]
-        if line.startswith("|")
-    }
-    columns = [names.index(n) for n in ("UA %", "IRA %", "CRA %", "FID[mini]")]
-    columns += [names.index("seconds with images"), names.index("weights moved %")]
-    told = {k: v for k, v in rows("choosing.md").items() if k in measured and len(k) > 3}
+    [first] = [i for i, line in enumerate(lines) if "| seconds with images |" in line]
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[first:][:15]]
+    return {cells[0]: dict(zip(table[0], cells, strict=True)) for cells in table[2:]}
+
+
+def test_the_decision_table_repeats_the_results() -> None:
+    told = {k: v for k, v in rows("choosing.md").items() if k in measured()}
     assert len(told) == 8
+    columns = (*SHARES, "seconds with images", "weights moved %")
     for recipe, cells in told.items():
-        assert cells == [measured[recipe][i].partition(" (")[0] for i in columns], recipe
+        assert cells == [measured()[recipe][c].partition(" (")[0] for c in columns], recipe
+
+
+def test_the_readme_is_short_and_repeats_the_results() -> None:
+    text = PAGES["README.md"].read_text(encoding="utf-8")
+    assert len(text.split()) <= 1000
+    told = {k: v for k, v in rows("README.md").items() if k in measured()}
+    assert {"base model", "salun-mini", "uce-mini", "esd-u-mini", "esd-x-mini"} == told.keys()
+    for recipe, cells in told.items():
+        assert cells == [measured()[recipe][c] for c in SHARES], recipe
+    seconds = (measured()[recipe]["seconds with images"] for recipe in ("uce-mini", "salun-mini"))
+    assert "UCE takes {} s, SalUn {} s.".format(*seconds) in text
+    stages = json.loads((ROOT / "benchmarks/measured/saliency-cpu.json").read_text())["stages"]
+    spent = sum(stages[stage]["seconds"] for stage in ("saliency", "mask", "masked step"))
+    assert f"| {spent:.0f} s | {stages['masked step']['peak_gb']:.1f} GB |" in text
+
+
+@pytest.mark.parametrize("page", ["README.md", "classifiers.md"])
+def test_the_gaps_of_classifiers_are_the_results(page: str) -> None:
+    text = PAGES[page].read_text(encoding="utf-8")
+    for recipe in ("salun-unseen", "salun"):
+        gap, interval = rows("results.md")[recipe][4].rstrip(")").split(" (")
+        assert re.search(rf"\b{gap}\b[^()]*\({interval}", text), recipe
 
 
 def test_every_public_name_is_shown_and_documented() -> None:
