@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from erase.eval.classifiers.gap import FOUR, MODEL, barely_forgotten
+from erase.eval.classifiers.metrics import bounds, compared
 from erase.eval.stats.repeated import Repeated, repeated, within
 
 Cell = Mapping[str, Any]
@@ -22,7 +24,8 @@ class Line:
     Attributes:
         name: of the recipe; ``untouched`` and ``Retrain`` for the two ends.
         four: UA, RA, TA and MIA, means over the seeds; of Retrain over the retrained models.
-        distances: those minus the retrained models' means.
+        others: what else metrics compare, by key, likewise; of their own figures without a group.
+        distances: both minus the retrained models' means.
         gap: of means over the seeds, from the means of the retrained models.
         mean_gap: mean over the seeds of the gap of each from the retrained models, on average over
             these; of Retrain, the floor.
@@ -34,6 +37,7 @@ class Line:
 
     name: str
     four: Mapping[str, Repeated]
+    others: Mapping[str, Repeated]
     distances: Mapping[str, float | None]
     gap: float | None
     mean_gap: Repeated
@@ -81,17 +85,34 @@ def _values(cells: Sequence[Cell], *path: str) -> list[float]:
     return found
 
 
+def _others(cells: Sequence[Cell], side: str) -> dict[str, Repeated]:
+    """What metrics compare, of one side."""
+    found = {}
+    for column in compared():
+        own = [
+            float(row["value"])
+            for cell in cells
+            for row in cell["figures"]
+            if (row["key"], row["side"], row["group"]) == (column.key, side, "")
+            and row["value"] is not None
+        ]
+        found[column.key] = within(
+            repeated(own, SEED), *bounds().get(column.key, (-math.inf, math.inf))
+        )
+    return found
+
+
 def _line(name: str, cells: Sequence[Cell], side: str, prefix: str) -> Line:
     four = {key: within(repeated(_values(cells, side, key), SEED), 0.0, 1.0) for key in FOUR}
+    others = _others(cells, side)
     retrained = {key: cells[0]["summary"]["retrain"][key]["value"] for key in FOUR}
+    retrained |= {key: value.value for key, value in _others(cells[:1], "retrain").items()}
     base = fmean(_values(cells, "base", "ua"))
     distances = {
-        key: None
-        if (own := four[key].value) is None or retrained[key] is None
-        else own - retrained[key]
-        for key in FOUR
+        key: None if value.value is None or retrained[key] is None else value.value - retrained[key]
+        for key, value in {**four, **others}.items()
     }
-    known = [abs(d) for d in distances.values() if d is not None]
+    known = [abs(d) for key in FOUR if (d := distances[key]) is not None]
     ua = four["ua"].value
     barely = (
         side == "unlearned"
@@ -108,6 +129,7 @@ def _line(name: str, cells: Sequence[Cell], side: str, prefix: str) -> Line:
     return Line(
         name,
         four,
+        others,
         distances,
         fmean(known) if len(known) == len(FOUR) else None,
         within(repeated(_values(cells, f"{prefix}mean_gap"), SEED)),
@@ -121,8 +143,25 @@ def _line(name: str, cells: Sequence[Cell], side: str, prefix: str) -> Line:
 def _retrain(cell: Cell) -> Line:
     own = cell["summary"]
     four = {key: Repeated(**own["retrain"][key]) for key in FOUR}
+    others = dict.fromkeys((column.key for column in compared()), Repeated())
+    for row in cell["figures"]:
+        if row["key"] in others and (row["side"], row["group"]) == ("retrain", ""):
+            others[row["key"]] = Repeated(
+                *(row[k] for k in ("value", "n", "low", "high", "reason"))
+            )
     floor = Repeated(**own["floor"])
-    return Line("Retrain", four, dict.fromkeys(FOUR, 0.0), None, floor, 1.0, None, False, floor.n)
+    return Line(
+        "Retrain",
+        four,
+        others,
+        dict.fromkeys([*FOUR, *others], 0.0),
+        None,
+        floor,
+        1.0,
+        None,
+        False,
+        floor.n,
+    )
 
 
 def note(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
@@ -10,15 +11,22 @@ from markupsafe import Markup
 from erase.eval.classifiers import plots
 from erase.eval.classifiers.comparison.compare import note
 from erase.eval.classifiers.gap import FOUR
+from erase.eval.classifiers.metrics import compared
 from erase.eval.classifiers.report.tables import points
 from erase.eval.classifiers.report.words import asked
+from erase.eval.figure import text
 from erase.eval.pages import phrases, table
 from erase.eval.pages.html import template
 from erase.eval.pages.table import Cell, Column, Row
 
+FIGURES = (
+    *(Column(key, key.upper(), "%") for key in FOUR),
+    *(replace(column, better=None) for column in compared()),
+)
+"""Of a model, each with its distance from Retrain's."""
 COLUMNS = (
     Column("name", "recipe"),
-    *(Column(key, key.upper(), "%") for key in FOUR),
+    *FIGURES,
     Column("mean_gap", "gap, points", better="down"),
     Column("more", "gap minus the first’s, points", better="down"),
     Column("gap", "gap of means, points", better="down"),
@@ -39,9 +47,17 @@ Result = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def columns(result: Result) -> list[Column]:
-    """Those that a result fills: one recipe has none to be compared with."""
-    paired = any(line["more"] for lines in result.values() for line in lines)
-    return [column for column in COLUMNS if paired or column.key != "more"]
+    """Those that a result fills: one recipe has none to be compared with, and not every forget set
+    has what a metric asks for."""
+    every = [line for lines in result.values() for line in lines]
+    empty = {
+        column.key
+        for column in compared()
+        if all(line["others"][column.key]["value"] is None for line in every)
+    }
+    if not any(line["more"] for line in every):
+        empty.add("more")
+    return [column for column in COLUMNS if column.key not in empty]
 
 
 def rows(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -52,17 +68,23 @@ def rows(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
         row: dict[str, Any] = {
             "name": Cell(line["name"], "barely forgotten" if line["barely"] else "")
         }
-        for key in FOUR:
-            far = line["distances"][key]
-            away = "" if end or far is None else phrases.points(far)
-            value = line["four"][key]["value"]
-            row[key] = Cell(phrases.DASH if value is None else phrases.number(value), away)
+        values = {**line["four"], **line["others"]}
+        for column in FIGURES:
+            far = None if end else line["distances"][column.key]
+            row[column.key] = _figure(column, values[column.key]["value"], far)
         row["mean_gap"] = points(line["mean_gap"])
         row["more"] = points(line["more"], sign=True) if line["more"] else Cell(phrases.DASH)
         row["gap"] = Cell(phrases.DASH if line["gap"] is None else f"{100 * line['gap']:.1f}")
         row["cost"] = Cell(phrases.DASH if line["cost"] is None else f"{100 * line['cost']:.1f}")
         found.append({**row, "css": "base"} if end else row)
     return found
+
+
+def _figure(column: Column, value: float | None, far: float | None) -> Cell:
+    """A value, and how far it is from Retrain's where that is told in points."""
+    kind = {"unit": column.unit, "digits": column.digits}
+    away = phrases.points(far) if far is not None and column.unit == "%" else ""
+    return Cell(phrases.DASH if value is None else text(kind, value), away)
 
 
 def markdown(result: Result) -> str:
@@ -78,7 +100,7 @@ def csv(result: Result) -> str:
     found: list[Row] = []
     for forget, lines in result.items():
         for line in lines:
-            own = {**line["four"], "mean_gap": line["mean_gap"]}
+            own = {**line["four"], **line["others"], "mean_gap": line["mean_gap"]}
             found += [
                 {"forget": forget, "recipe": line["name"], "figure": key}
                 | {end: value[end] for end in ("value", "n", "low", "high")}

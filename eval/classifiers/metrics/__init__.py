@@ -9,6 +9,7 @@ in every report, table and comparison. It offers
 and, where the default does not fit,
 
     RANK                                       where its figures stand among those of other metrics
+    COMPARED                                   the COLUMNS that comparisons show too
     BOUNDS                                     by key, the least and the most that a figure can be,
                                                to which intervals are cut; shares need none
 
@@ -42,6 +43,11 @@ def list_metrics() -> list[str]:
 def columns() -> list[Column]:
     """The figures that there may be, in order."""
     return [column for name in list_metrics() for column in _module(name).COLUMNS]
+
+
+def compared() -> list[Column]:
+    """The figures that stand in comparisons beside UA, RA, TA and MIA, in order."""
+    return [c for name in list_metrics() for c in getattr(_module(name), "COMPARED", ())]
 
 
 def bounds() -> dict[str, tuple[float, float]]:

@@ -24,7 +24,7 @@ NEAR = Column(
     "Neighbours' accuracy",
     "test samples nearest to what is forgotten that it gets right",
 )
-COLUMNS = (NEAR,)
+COLUMNS = COMPARED = (NEAR,)
 
 
 def measure(case: Case, side: Side, references: Sequence[Side]) -> list[Figure]:

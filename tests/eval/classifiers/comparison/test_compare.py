@@ -27,7 +27,14 @@ def spread(seed: int) -> dict[str, Any]:
     return {"n": 4, "counts": counts}
 
 
-def cell(recipe: str, seed: int, ua: float, mean_gap: float, cost: float = 0.2) -> dict[str, Any]:
+def cell(
+    recipe: str,
+    seed: int,
+    ua: float,
+    mean_gap: float,
+    cost: float = 0.2,
+    near: float | None = None,
+) -> dict[str, Any]:
     return {
         "recipe": recipe,
         "forget": "random:0.1",
@@ -51,7 +58,14 @@ def cell(recipe: str, seed: int, ua: float, mean_gap: float, cost: float = 0.2) 
             side: {part: spread(seed) for part in ("forget", "retain", "test")}
             for side in ("base", "unlearned", "retrain")
         },
-        "figures": [{"key": "cost_samples", "side": "unlearned", "value": cost}],
+        "figures": [
+            {"key": "cost_samples", "side": "unlearned", "group": "", "value": cost},
+            *(
+                {"key": "near", "side": side, "group": group, **value(x)}
+                for side, x in (("base", 0.9), ("unlearned", near), ("retrain", 0.8))
+                for group in ("", "truck")
+            ),
+        ],
     }
 
 
@@ -68,7 +82,8 @@ def test_lines_stand_between_the_untouched_model_and_retrain() -> None:
     assert list(lines) == ["untouched", "salun", "finetune", "Retrain"]
     salun = lines["salun"]
     assert salun["four"]["ua"]["value"] == pytest.approx(0.12) and salun["seeds"] == 3
-    assert salun["distances"] == pytest.approx({"ua": 0.02, "ra": 0.0, "ta": -0.02, "mia": 0.1})
+    far = {key: salun["distances"][key] for key in FOUR}
+    assert far == pytest.approx({"ua": 0.02, "ra": 0.0, "ta": -0.02, "mia": 0.1})
     assert salun["gap"] == pytest.approx((0.02 + 0.0 + 0.02 + 0.1) / 4)
     gap = salun["mean_gap"]
     # Student's t with two degrees of freedom is 4.3027; the deviation is 0.01.
@@ -126,3 +141,16 @@ def test_gaps_are_compared_with_the_first_recipes_by_seed() -> None:
     assert "+3.0 (−2.0 to +8.0)" in text and "Gaps minus salun's are paired by seed" in text
     alone = tables.markdown(compare(CELLS[:3]))
     assert "paired by seed" not in alone and "minus the first" not in alone
+
+
+def test_what_a_metric_compares_has_a_column_where_it_is_known() -> None:
+    known = [cell("salun", s, 0.1, 0.04, near=0.7 + s / 100) for s in range(3)]
+    lines = {line["name"]: line for line in compare(known)["random:0.1"]}
+    assert lines["salun"]["others"]["near"]["value"] == pytest.approx(0.71)
+    assert lines["salun"]["distances"]["near"] == pytest.approx(-0.09)
+    assert lines["salun"]["gap"] == pytest.approx((0.0 + 0.0 + 0.02 + 0.1) / 4)
+    text = tables.markdown(compare(known))
+    assert "neighbours %" in text and "| 71.0 (−9.0) |" in text
+    for each in known:
+        each["figures"] = each["figures"][:1]
+    assert "neighbours" not in tables.markdown(compare(known))
