@@ -37,7 +37,7 @@ def concept_of(name: str, model: str) -> Concept:
 
     told = None
     # A model of the hub is not asked for what it is told where the name says it.
-    if name.startswith(CLASS) or Path(model).is_dir():
+    if model and (name.startswith(CLASS) or Path(model).is_dir()):
         told = classes_of_model(model)
     return class_concept(name, told.names) if told else load_concept(name, family(model))
 

@@ -33,6 +33,7 @@ PINNED = {
     "negative-prompt-mini": "41889cd1b790",
     "rece": "2b3423a2e126",
     "rece-mini": "28b0f54cbea4",
+    "salun-ddpm": "f655009e4a05",
     "salun-mini": "199cd091e3a3",
     "salun-no-mask": "b1bc048d8f04",
     "salun-no-mask-mini": "a894c12a09f8",
