@@ -158,7 +158,8 @@ def _only(given: Any) -> str | None:
 
 def _settings(facts: dict[str, Any], base: str, concept: str) -> Recipe:
     """How images are made: as the run's evaluation made them, else by the base's recipe."""
-    from erase.recipes.recipe import default_recipe, load_recipe, make_recipe
+    from erase.recipes.choice import default_recipe
+    from erase.recipes.recipe import load_recipe, make_recipe
     from erase.runs.make import concept_of, own_sampling
 
     if facts:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.cli.options import strength_of
-from erase.recipes.recipe import Recipe, default_recipe, keys, load_recipe, make_recipe
+from erase.recipes.choice import default_recipe
+from erase.recipes.recipe import Recipe, keys, load_recipe, make_recipe
 from erase.runs.folder import read_facts
 from erase.runtime import processes
 from erase.runtime.errors import UserError

@@ -17,7 +17,8 @@ from erase.cli.listing import CATALOGUE
 from erase.cli.recipe_flags import add_recipe_values
 from erase.eval.report.requirements import KNOWN as REQUIRED
 from erase.methods import list_methods
-from erase.recipes.recipe import config_class, recipe_for
+from erase.recipes.choice import recipe_for
+from erase.recipes.recipe import config_class
 from erase.runs.folder import COMMANDS
 from erase.runs.manner import PREVIEW, TRACKERS
 

@@ -22,15 +22,8 @@ from erase.cli.options import (
 )
 from erase.eval.report.requirements import RequirementError, check_report, parse
 from erase.methods import list_methods
-from erase.recipes.recipe import (
-    Recipe,
-    as_dict,
-    default_recipe,
-    list_recipes,
-    load_recipe,
-    make_recipe,
-    recipe_for,
-)
+from erase.recipes.choice import default_recipe, recipe_for
+from erase.recipes.recipe import Recipe, as_dict, list_recipes, load_recipe, make_recipe
 from erase.runs.folder import COMMANDS, check_stages
 from erase.runtime import processes
 from erase.runtime.errors import UserError, nearest

@@ -18,7 +18,8 @@ from typing import Any
 from torch import Tensor
 
 from erase.formats.base import Base
-from erase.formats.folder import layout_of, read_json
+from erase.formats.configs import read_json
+from erase.formats.folder import layout_of
 from erase.formats.original.keys import rename, unet_table
 from erase.formats.original.layout import kind_of_folder
 from erase.formats.tensors import read_metadata, read_tensors, save_tensors, tensor_names

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from erase.formats.configs import indices, read_json, refuse_code
 from erase.formats.layouts import INDEX, Layout, Part, layouts
-from erase.formats.tensors import PICKLES, read_tensors, refuse_pointer, write_state
+from erase.formats.tensors import PICKLES, read_tensors, write_state
 from erase.runtime.errors import UserError, clipped, few, reason
 from erase.runtime.files import is_plain
 
@@ -30,8 +31,6 @@ _WEIGHT = re.compile(
 LIBRARIES = ("diffusers", "transformers")
 SAFETY_CHECKER = ("stable_diffusion", "StableDiffusionSafetyChecker")
 _WANTED = "pipeline of one of the supported families"
-_CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
-"""Entries of configurations by which libraries look for Python in a model's folder."""
 
 # The attention of autoencoders saved before diffusers 0.17, as in SD 1.4's own folder.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -94,47 +93,6 @@ def _component(folder: Path, name: str, value: list[Any]) -> tuple[str, str]:
     return pair[0], pair[1]
 
 
-def refuse_code(place: Path) -> None:
-    """Refuses a folder that brings Python, or whose configurations ask for some.
-
-    Raises:
-        UserError: it does, or a configuration can't be read.
-    """
-    for file in place.iterdir():
-        if file.suffix.lower() == ".py":
-            raise UserError(
-                f"{file} is Python code, which libraries may run when they open the model: "
-                "remove it, or give a model without any."
-            )
-        told = file.name.endswith("config.json") or file.name in _indices()
-        if told and not file.name.startswith("."):
-            refuse_request(read_json(file), str(file))
-
-
-def refuse_request(config: object, source: str) -> None:
-    """Refuses a configuration by which a library would look for Python of its own.
-
-    Raises:
-        UserError: it is one; ``source`` says whose.
-    """
-    asked = next((key for key in _keys(config) if key in _CODE), None)
-    if asked is not None:
-        raise UserError(
-            f"{source} asks for code of its own ('{asked}'), which is never run: remove the entry, "
-            "or give a model without it."
-        )
-
-
-def _keys(value: object) -> Iterator[str]:
-    """Every key, at any depth."""
-    if isinstance(value, dict):
-        yield from value
-        value = list(value.values())
-    if isinstance(value, list):
-        for inner in value:
-            yield from _keys(inner)
-
-
 def networks(folder: Path) -> tuple[str, ...]:
     """The components of a pipeline folder that have weights.
 
@@ -167,14 +125,9 @@ def read_parts(folder: Path, *parts: Part) -> dict[str, Tensor]:
     return layout.joined({component: read_state(folder, component) for component in own})
 
 
-def _indices() -> tuple[str, ...]:
-    """Every file by which a folder may be known, diffusers' own first."""
-    return tuple(dict.fromkeys((INDEX, *(layout.index for layout in layouts().values()))))
-
-
 def index_of(folder: Path) -> str | None:
     """The file that says what pipeline a folder holds; None where it holds none."""
-    return next((name for name in _indices() if (folder / name).is_file()), None)
+    return next((name for name in indices() if (folder / name).is_file()), None)
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -188,24 +141,6 @@ def read_index(folder: Path) -> dict[str, Any]:
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json").get("_class_name")
     parts = {component: list(pair) for component, pair in layout.networks.items()}
     return {"_class_name": layout.pipeline, **parts, "scheduler": ["diffusers", str(scheduler)]}
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file of a model.
-
-    Raises:
-        UserError: it can't be read, or is none.
-    """
-    try:
-        refuse_pointer(file)
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{file} can't be read ({reason(error)}): download the model again."
-        ) from error
-    if not isinstance(found, dict):
-        raise UserError(f"{file} does not hold a JSON object: download the model again.")
-    return found
 
 
 def weight_files(folder: Path) -> dict[str, Path]:

@@ -10,13 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.formats import format_of
-from erase.formats.folder import (
-    layout_of,
-    networks,
-    read_json,
-    read_state,
-    tokenizers,
-)
+from erase.formats.configs import read_json
+from erase.formats.folder import layout_of, networks, read_state, tokenizers
 from erase.formats.layouts import PARTS, part_of
 from erase.formats.tokenizers import open_tokenizer
 from erase.runtime.errors import UserError, clipped, nearest

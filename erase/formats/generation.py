@@ -46,7 +46,8 @@ def classes_of(folder: Path) -> Classes | None:
     Raises:
         UserError: it holds no pipeline of a known family, or its classes can't be read.
     """
-    from erase.formats.folder import layout_of, read_json
+    from erase.formats.configs import read_json
+    from erase.formats.folder import layout_of
 
     told = layout_of(folder).classes
     return told(lambda name: read_json(folder / name)) if told else None
@@ -84,7 +85,7 @@ def _on_hub(model: str, look: Callable[[Layout | None, Read], T]) -> T | None:
     """What is told by the configuration of a model on the hub; None where it can't be had."""
     from huggingface_hub import hf_hub_download
 
-    from erase.formats.folder import read_json
+    from erase.formats.configs import read_json
     from erase.formats.layouts import INDEX, layouts
 
     with TemporaryDirectory() as place:

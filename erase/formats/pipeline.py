@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from erase.formats.base import LICENCES, Base, open_base, quiet
+from erase.formats.configs import read_json
 from erase.formats.folder import (
     NO_WEIGHT,
     canonical,
@@ -21,7 +22,6 @@ from erase.formats.folder import (
     index_of,
     layout_of,
     read_index,
-    read_json,
     read_state,
     settle_precision,
     skeleton,

@@ -23,13 +23,13 @@ from torch import Tensor
 
 from erase.formats import How
 from erase.formats.base import Base
+from erase.formats.configs import read_json
 from erase.formats.folder import (
     NO_WEIGHT,
     components,
     fitting,
     layout_of,
     networks,
-    read_json,
     read_state,
     skeleton,
     tokenizers,

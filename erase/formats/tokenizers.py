@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from erase.formats.folder import components, read_json
+from erase.formats.configs import read_json
+from erase.formats.folder import components
 from erase.formats.tensors import refuse_pointer
 from erase.runtime.errors import UserError, clipped, reason
 

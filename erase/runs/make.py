@@ -11,7 +11,8 @@ from erase.eval.instruments.choice import Instruments
 from erase.methods import edits, load_method
 from erase.prompts.classes import anchor_of, class_concept
 from erase.prompts.concept import CLASS, Concept, load_concept, members
-from erase.recipes.recipe import Recipe, default_recipe, load_recipe, make_recipe, recipe_for
+from erase.recipes.choice import default_recipe, recipe_for
+from erase.recipes.recipe import Recipe, load_recipe, make_recipe
 from erase.runs.checks import check_settings
 from erase.runs.folder import RECORD, read_facts
 from erase.runs.run import OWN, ROLES, Compute, Run, Sources, Target, slug

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from erase.recipes.recipe import default_recipe, load_recipe
+from erase.recipes.choice import default_recipe
+from erase.recipes.recipe import load_recipe
 from erase.runs.estimate import HOUR, duration, seconds
 from erase.runs.preflight import Ready
 from erase.runs.rates import Rates, rates

@@ -19,7 +19,8 @@ from typing import Any
 
 from erase.diffusion.fingerprint import model_fingerprint
 from erase.methods import load_method
-from erase.recipes.recipe import Recipe, as_dict, idle, load_recipe, recipe_for
+from erase.recipes.choice import recipe_for
+from erase.recipes.recipe import Recipe, as_dict, idle, load_recipe
 from erase.runs.folder import read_facts
 from erase.runs.make import concept_of, every_concept
 from erase.runs.run import slug

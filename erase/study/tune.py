@@ -16,13 +16,13 @@ from typing import Any
 
 from erase.methods import load_method
 from erase.prompts.concept import members
+from erase.recipes.choice import recipe_for
 from erase.recipes.recipe import (
     Recipe,
     as_dict,
     keys,
     load_recipe,
     make_recipe,
-    recipe_for,
     recipe_start,
     recipe_text,
 )

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from erase.eval.instruments.spec import fetching, parse_spec
-from erase.formats.folder import refuse_code, refuse_request
+from erase.formats.configs import refuse_code, refuse_request
 from erase.runtime.errors import UserError, clipped, nearest
 from erase.runtime.files import digest, is_hidden, sha256
 from erase.runtime.notes import note

@@ -15,7 +15,8 @@ from jsonargparse import ArgumentParser
 from erase.cli.main import main
 from erase.cli.parser import build_parser
 from erase.prompts.concept import load_concept
-from erase.recipes.recipe import as_dict, idle, load_recipe, recipe_for
+from erase.recipes.choice import recipe_for
+from erase.recipes.recipe import as_dict, idle, load_recipe
 from erase.runtime.errors import UserError
 from tests.docs.pages import PAGES, commands, fenced, inline
 from tests.tiny import tiny_class_unet

@@ -441,7 +441,8 @@ def test_what_counts_as_nudity_belongs_to_the_matrix(tiny_folder: Path, tmp_path
 
 
 def test_names_stand_for_the_bundled_models_recipes() -> None:
-    from erase.recipes.recipe import list_recipes, recipe_for
+    from erase.recipes.choice import recipe_for
+    from erase.recipes.recipe import list_recipes
 
     for name in list_recipes():
         if name.endswith("-mini"):

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from erase.formats.folder import canonical, layout_of, read_json
+from erase.formats.configs import read_json
+from erase.formats.folder import canonical, layout_of
 from erase.formats.original.keys import (
     UNET,
     VAE,
