@@ -159,11 +159,10 @@ def _only(given: Any) -> str | None:
 def _settings(facts: dict[str, Any], base: str, concept: str) -> Recipe:
     """How images are made: as the run's evaluation made them, else by the base's recipe."""
     from erase.recipes.choice import default_recipe
-    from erase.recipes.recipe import load_recipe, make_recipe
+    from erase.recipes.recipe import load_recipe, recorded_recipe
     from erase.runs.make import concept_of, own_sampling
 
     if facts:
-        saved = dict(facts["recipe"])
-        return make_recipe(saved.pop("name"), saved)
+        return recorded_recipe(facts["recipe"])
     found = concept_of(concept, base)
     return load_recipe(default_recipe(base, found), own_sampling(base) if found.classes else {})

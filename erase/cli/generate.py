@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from erase.cli.options import strength_of
 from erase.recipes.choice import default_recipe
-from erase.recipes.recipe import Recipe, keys, load_recipe, make_recipe
+from erase.recipes.recipe import Recipe, keys, load_recipe, recorded_recipe
 from erase.runs.folder import read_facts
 from erase.runtime import processes
 from erase.runtime.errors import UserError
@@ -166,8 +166,7 @@ def _settings(options: Namespace, overrides: Mapping[str, Any], model: str, prom
 
     record = Path(model).parent / "run.json"
     if options.recipe is None and record.exists():
-        saved = dict(read_facts(record)["recipe"])
-        return make_recipe(saved.pop("name"), saved, overrides)
+        return recorded_recipe(read_facts(record)["recipe"], overrides)
     if options.recipe is None and (told := classes_of_model(model)):
         shown = class_concept(f"{CLASS}{told.names[0]}", told.names)
         return load_recipe(default_recipe(model, shown), {**told.sampling, **overrides})

@@ -26,6 +26,11 @@ def parser() -> ArgumentParser:
         action="store_true",
         help="open a pull request on a repository that exists, instead of changing it",
     )
+    add(
+        "--base-model",
+        metavar="OWNER/NAME",
+        help="hub id of the base model, for the card, where the run took it from a file or folder",
+    )
     add("--overwrite", action="store_true", help="replace what a repository of yours holds")
     add("--unevaluated", action="store_true", help="push a model of which UA was not measured")
     add("--yes", action="store_true", help="send without asking")
@@ -50,6 +55,7 @@ def run_push(chosen: Namespace) -> None:
             public=chosen.public,
             proposes=chosen.create_pr,
             overwrite=chosen.overwrite,
+            base=chosen.base_model,
         )
         if not parcel.files and not parcel.stale:
             print(f"{chosen.repo} holds all of it already: nothing was sent.")

@@ -24,7 +24,7 @@ from erase.eval.report.requirements import RequirementError, check_report, parse
 from erase.methods import list_methods
 from erase.recipes.choice import default_recipe, recipe_for
 from erase.recipes.recipe import Recipe, as_dict, list_recipes, load_recipe, make_recipe
-from erase.runs.folder import COMMANDS, check_stages
+from erase.runs.folder import COMMANDS, RECORD, check_stages, read_facts
 from erase.runtime import processes
 from erase.runtime.errors import UserError, nearest
 from erase.runtime.places import short
@@ -144,6 +144,7 @@ def _run(options: Namespace) -> tuple[Run, bool]:
     seed, out, model = options.seed, options.out, options.model
     before = resume(Path(out), concept, options.recipe) if out else None
     if before:
+        _refuse_unnamed(before)
         model = model or before.model
         concept = concept or [target.named[0] for target in before.targets]
         anchor = [target.named[1] for target in before.targets] if anchor is None else anchor
@@ -169,6 +170,17 @@ def _run(options: Namespace) -> tuple[Run, bool]:
     how = compute(options, before)
     run = replace(run, instruments=instruments(options, before), compute=how, shared=shared)
     return run, everything
+
+
+def _refuse_unnamed(before: Run) -> None:
+    """Refuses a folder whose model no recipe can make again."""
+    if before.recipe.method not in list_methods():
+        made = read_facts(before.out / RECORD).get("commands", [])
+        again = f" by its own command, '{made[0]}'," if made else ""
+        raise UserError(
+            f"{before.out} holds a model that no recipe makes ({before.recipe.method}): evaluate "
+            f"it{again} or measure its images with 'erase eval --images'."
+        )
 
 
 def _first(options: Namespace, model: str, anchor: str | list[str] | None) -> str:

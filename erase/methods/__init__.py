@@ -115,3 +115,8 @@ def load_method(name: str) -> Method:
 def list_methods() -> list[str]:
     """Names of the methods: the modules of ``erase.methods``."""
     return names(METHODS)
+
+
+def list_unnamed() -> list[str]:
+    """What makes models and no recipe can name: the modules ``_NAME``."""
+    return sorted(file.stem[1:] for file in METHODS.glob("_[a-z]*.py"))

@@ -29,12 +29,12 @@ class Config:
     Attributes:
         runs: names of the runs, in their order.
         overlap: share of the moved weights that more than one of them moved, in [0, 1].
-        models: their models' folders.
+        models: their models' folders; none where the sum is made already.
     """
 
     runs: str
     overlap: float
-    models: tuple[Path, ...] = field(metadata={"reads": "runs"})
+    models: tuple[Path, ...] = field(default=(), metadata={"reads": "runs"})
 
 
 class Sum(NamedTuple):

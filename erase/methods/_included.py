@@ -25,12 +25,12 @@ class Config:
 
     Attributes:
         file: its name, which is all that a report says of its place.
-        path: the place.
+        path: the place; none where it is read already.
         strength: see ``formats.foreign.included_state``.
     """
 
     file: str
-    path: Path = field(metadata={"reads": "included"})
+    path: Path = field(default=Path(), metadata={"reads": "included"})
     strength: float = 1.0
 
 

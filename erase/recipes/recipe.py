@@ -9,21 +9,17 @@ recipe's own values came out of one. A method's name stands for its defaults whe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from erase.methods import list_methods, load_method
+from erase.methods import list_methods, list_unnamed, load_method
 from erase.recipes.settings import Flag, flags_of, setting
 from erase.runtime.errors import UserError, clipped, nearest
 from erase.runtime.files import digest, identity, is_hidden
 from erase.runtime.tables import read_toml
-
-if TYPE_CHECKING:
-    pass
-
 
 RECIPES = Path(__file__).parent
 NOTES = ("about", "start")
@@ -183,13 +179,13 @@ def recipe_about(name: str) -> str:
     return str(read_toml(RECIPES / f"{name}.toml", "The recipe").get("about", ""))
 
 
-def config_class(method: str) -> type[Any]:
-    """The ``Config`` of a method.
+def config_class(method: str, methods: Sequence[str] | None = None) -> type[Any]:
+    """The ``Config`` of a method, one of ``methods``, or of ``list_methods()`` if not given.
 
     Raises:
-        UserError: unknown method.
+        UserError: it is none of them.
     """
-    methods = list_methods()
+    methods = methods or list_methods()
     if method not in methods:
         raise UserError(
             f"There is no method '{clipped(method)}'.{nearest(method, methods)} "
@@ -288,18 +284,35 @@ def _read(name_or_file: str) -> dict[str, Any]:
     )
 
 
-def make_recipe(
-    name: str, values: Mapping[str, object], overrides: Mapping[str, object] | None = None
+def recorded_recipe(
+    saved: Mapping[str, object], overrides: Mapping[str, object] | None = None
 ) -> Recipe:
-    """A recipe from its settings by name, checked; arguments and errors as for ``load_recipe``."""
+    """The recipe that a run's folder tells of, also of a model that no recipe can make; see
+    ``as_dict`` and ``load_recipe``."""
+    values = {k: v for k, v in saved.items() if k != "name"}
+    return make_recipe(str(saved["name"]), values, overrides, (*list_methods(), *list_unnamed()))
+
+
+def make_recipe(
+    name: str,
+    values: Mapping[str, object],
+    overrides: Mapping[str, object] | None = None,
+    methods: Sequence[str] | None = None,
+) -> Recipe:
+    """A recipe from its settings by name, checked; arguments and errors as for ``load_recipe``.
+    Its method is one of ``methods``, or of ``list_methods()`` where they are not given."""
     given = {**values, **(overrides or {})}
     method = given.pop("method", None)
     if not isinstance(method, str):
         raise UserError(f'The recipe {name} names no method: add method = "salun", for example.')
-    config = config_class(method)
+    config = config_class(method, methods)
     offered = {flag.name: flag for flag in flags(method)}
+    own = {f.name for f in fields(config)}
     checked: dict[str, Any] = {}
     for key, value in given.items():
+        if key in own and key not in offered:  # a fact that is told, not a setting
+            checked[key] = value
+            continue
         if key not in offered:
             raise UserError(
                 f"'{clipped(key)}' is not a setting of the method {method}.{nearest(key, offered)} "
@@ -309,7 +322,6 @@ def make_recipe(
         if overrides and key in overrides and isinstance(value, str):
             value = flag.parsed(value)
         checked[key] = flag.checked(value)
-    own = {f.name for f in fields(config)}
     general = {k: v for k, v in checked.items() if k not in own}
     needs = load_method(method).NEEDS
     if needs.scope:

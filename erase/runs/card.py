@@ -68,10 +68,16 @@ def licence(base: Base) -> dict[str, str]:
     file = base.path / "README.md"
     if not file.is_file():
         return {}
-    front = re.match(r"---\s*\n(.*?)\n---", file.read_text("utf-8", "replace"), re.DOTALL)
+    front = _front(file.read_text("utf-8", "replace"))
+    return {k: v for k, v in front.items() if k in LICENCE_KEYS}
+
+
+def _front(text: str) -> dict[str, str]:
+    """The entries of a card's front matter that stand in one line."""
+    front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
     lines = front[1].splitlines() if front else []
     pairs = (line.split(":", 1) for line in lines if ":" in line)
-    return {k: v.strip() for k, v in pairs if k in LICENCE_KEYS and v.strip()}
+    return {k: v.strip() for k, v in pairs if v.strip()}
 
 
 def card(
@@ -97,7 +103,7 @@ def card(
     concept, anchor = str(facts.get("concept")), str(facts.get("anchor"))
     front = [f"{k}: {v}" for k, v in terms.items()]
     if hub:
-        front += [f"base_model: {base}", "base_model_relation: finetune"]
+        front += _lineage(base)
     front += ["library_name: diffusers", f"pipeline_tag: {use.task}"]
     front += [f"tags: [{use.tag}, concept-erasure, {method}]"]
     stated = terms.get("license_link") or terms.get("license_name") or terms.get("license")
@@ -220,11 +226,24 @@ def _figure(found: Mapping[str, Any] | None) -> str:
     return text
 
 
-def for_hub(text: str, repo: str) -> str:
+def for_hub(text: str, repo: str, base: str | None = None) -> str:
     """A card for those who find the model on the hub.
 
     Args:
         text: of the card.
         repo: the model's name there, ``OWNER/NAME``.
+        base: hub id of the base where the card names none.
     """
+    if base is not None:
+        text = text.replace("---\n", "\n".join(["---", *_lineage(base), ""]), 1)
     return text.replace(FOLDER, repo)
+
+
+def base_of(text: str) -> str | None:
+    """The hub id of the base in a card's front matter; None where it names none."""
+    return _front(text).get("base_model")
+
+
+def _lineage(base: str) -> list[str]:
+    """What the hub draws its tree of models from."""
+    return [f"base_model: {base}", "base_model_relation: finetune"]

@@ -12,7 +12,7 @@ from erase.methods import edits, load_method
 from erase.prompts.classes import anchor_of, class_concept
 from erase.prompts.concept import CLASS, Concept, load_concept, members
 from erase.recipes.choice import default_recipe, recipe_for
-from erase.recipes.recipe import Recipe, load_recipe, make_recipe
+from erase.recipes.recipe import Recipe, load_recipe, recorded_recipe
 from erase.runs.checks import check_settings
 from erase.runs.folder import RECORD, read_facts
 from erase.runs.run import OWN, ROLES, Compute, Run, Sources, Target, slug
@@ -181,8 +181,7 @@ def resume(
     if not begun or (concept and concept not in (begun, facts.get("concept"))):
         return None
     if recipe is None:
-        saved = dict(facts["recipe"])
-        kept = make_recipe(saved.pop("name"), saved)
+        kept = recorded_recipe(facts["recipe"])
     forget, retain = (Path(at) if (at := given.get(f"{r}_folder")) else None for r in ROLES[:2])
     sources = Sources(forget, retain, given.get("retain"), given.get("neighbours"))
     run = make_run(

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from erase.eval.report.result import load_report, read_object
 from erase.formats.folder import index_of, read_index
 from erase.methods import edits, list_methods
-from erase.recipes.recipe import make_recipe, recipe_text
-from erase.runs.card import for_hub
+from erase.recipes.recipe import recipe_text, recorded_recipe
+from erase.runs.card import base_of, for_hub
 from erase.runs.folder import RECORD, RunFolder
 from erase.runtime.errors import UserError, few, reason
 from erase.runtime.files import is_plain, sha256
@@ -95,6 +95,7 @@ class Parcel:
         held: how many it has already.
         stale: files there of another model or its report, which go.
         left: names of files in the model's folder that stay here.
+        based: whether the card names the base model by its hub id.
     """
 
     repo: str
@@ -105,6 +106,7 @@ class Parcel:
     held: int
     stale: Sequence[str]
     left: Sequence[str]
+    based: bool
 
     @property
     def size(self) -> int:
@@ -155,6 +157,7 @@ def pack(
     public: bool = False,
     proposes: bool = False,
     overwrite: bool = False,
+    base: str | None = None,
 ) -> Parcel:
     """Looks at what the hub holds, and says what would be sent; nothing is.
 
@@ -164,14 +167,22 @@ def pack(
         public: whether anybody may see it.
         proposes: open a pull request on a repository that exists, instead of changing it.
         overwrite: replace what the repository holds.
+        base: hub id of the base model, where the run took it from a file.
 
     Raises:
-        UserError: a bad name, no token, no network, or a repository that holds other files, does
-            not exist though it should, or is not as public as ``public`` says.
+        UserError: a bad name, a base that the card names already, no token, no network, or a
+            repository that holds other files, does not exist though it should, or is not as public
+            as ``public`` says.
     """
     if repo.count("/") != 1:
         raise UserError(NAMELESS.format(repo))
-    files = _files(run, repo)
+    card = read_text(run.path / "model" / CARD, "The card")
+    known = base_of(card)
+    if base is not None and known is not None:
+        raise UserError(f"The card names the base already, {known}: leave out --base-model.")
+    if base is not None and base.count("/") != 1:
+        raise UserError(NAMELESS.format(base))
+    files = _files(run, for_hub(card, repo, base))
     there = _look(repo)
     if proposes and there is None:
         raise UserError(
@@ -198,7 +209,7 @@ def pack(
     here = (file for file in sorted(model.rglob("*")) if file.is_file())
     left = [path for file in here if (path := file.relative_to(model).as_posix()) not in own]
     exists = there is not None
-    return Parcel(repo, public, exists, proposes, new, len(held), stale, left)
+    return Parcel(repo, public, exists, proposes, new, len(held), stale, left, bool(known or base))
 
 
 def send(parcel: Parcel) -> str:
@@ -238,6 +249,9 @@ def told(parcel: Parcel) -> str:
         lines.append(f"Removed there: {', '.join(parcel.stale)}.")
     if parcel.left:
         lines.append(f"Left out of model/: {', '.join(parcel.left)}.")
+    if not parcel.based:
+        lines.append("The card names no base_model, since the base was not one of the hub's: "
+                     "--base-model OWNER/NAME adds it.")  # fmt: skip
     lines.append(f"Never sent: {NEVER}.")
     return "\n".join(lines)
 
@@ -248,11 +262,10 @@ def amount(size: int) -> str:
     return f"{max(size, 100) / {'GB': 1e9, 'MB': 1e6, 'kB': 1e3}[unit]:.1f} {unit}"
 
 
-def _files(run: RunFolder, repo: str) -> list[File]:
+def _files(run: RunFolder, card: str) -> list[File]:
     """Everything that is sent, by its place in the repository."""
     model = run.path / "model"
-    card = read_text(model / CARD, "The card")
-    found = [File(CARD, for_hub(card, repo).encode())]
+    found = [File(CARD, card.encode())]
     parts = [name for name, value in read_index(model).items() if isinstance(value, list)]
     index = index_of(model)
     for file in sorted(model.iterdir()):
@@ -265,9 +278,8 @@ def _files(run: RunFolder, repo: str) -> list[File]:
     if run.finished("eval"):
         for place in (run.path, *sorted((run.path / "concepts").glob("*"))):
             found += [_file(run.path, place / n) for n in REPORTS if (place / n).is_file()]
-    settings = dict(run.facts["recipe"])
-    if settings.get("method") in list_methods():
-        recipe = make_recipe(str(settings.pop("name")), settings)
+    recipe = recorded_recipe(run.facts["recipe"])
+    if recipe.method in list_methods():
         heading = f"How the model was made: erase run --recipe {RECIPE}, seed {run.facts['seed']}"
         found.append(File(RECIPE, recipe_text(recipe, heading).encode()))
     return found

@@ -194,7 +194,7 @@ class Mask:
                 "that model, or make a mask for this one."
             )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Writes safetensors: a uint8 tensor per parameter; ``shapes``, ``provenance`` and, where
         they are not all, ``names`` as JSON.
 
@@ -216,13 +216,13 @@ class Mask:
             header[name] = {"dtype": "U8", "shape": [len(bits)], "data_offsets": [start, end]}
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
-        with atomic(path) as part, part.open("wb") as file:
+        with atomic(Path(path)) as part, part.open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for bits in self.bits.values():
                 file.write(bits.cpu().numpy().data)
 
     @classmethod
-    def load(cls, path: Path) -> Mask:
+    def load(cls, path: str | Path) -> Mask:
         """Reads a file that ``save`` wrote.
 
         Raises:

@@ -38,6 +38,17 @@ def text_of(model: Diffusion) -> Text:
     return text
 
 
+def reads_otherwise(model: Diffusion, base: Diffusion) -> bool:
+    """Whether a model's text encoders are not the base's."""
+    for name, network in model.networks.items():
+        if not name.startswith("text_encoder"):
+            continue
+        own, other = network.state_dict(), base.networks[name].state_dict()
+        if any(key in other and not torch.equal(own[key], other[key]) for key in own):
+            return True
+    return False
+
+
 def typed(text: Text) -> Mapping[int, str]:
     """The tokens that someone can type, with their words, by id.
 

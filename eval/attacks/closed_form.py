@@ -20,7 +20,7 @@ from erase.diffusion.revival import revival
 from erase.eval.attacks import Found
 from erase.eval.attacks._drawing import draw_from
 from erase.eval.attacks._images import FRESH, draw, price, told
-from erase.eval.attacks._text import text_of
+from erase.eval.attacks._text import reads_otherwise, text_of
 from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run(
     text_of(model)
     own, before = (dict(m.denoiser.named_parameters()) for m in (model, base))
     moved = [name for name in own if not torch.equal(own[name], before[name])]
-    if any(not name.endswith(ENDS) for name in moved):
+    if any(not name.endswith(ENDS) for name in moved) or reads_otherwise(model, base):
         raise UserError(
             "The closed form holds for models of which cross-attention's keys and values alone "
             "were edited."

@@ -10,11 +10,9 @@ import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from erase.eval.attacks import Found
 from erase.eval.attacks._images import FRESH, draw, told
-from erase.eval.attacks._text import text_of
+from erase.eval.attacks._text import reads_otherwise, text_of
 from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +46,7 @@ def run(
         UserError: the model's text encoders are the base's, or it has none.
     """
     text_of(model)
-    if model is not base and not _differs(model, base):
+    if model is not base and not reads_otherwise(model, base):
         raise UserError("The model's text encoder is the base's own, so there is nothing to swap.")
     prompts = [row.prompt for row in target.rows]
     rows = told(target.rows, prompts, FRESH if random else 0)
@@ -61,13 +59,3 @@ def swapped(model: Diffusion, base: Diffusion) -> Diffusion:
     names = [name for name in model.networks if name.startswith("text_encoder")]
     pipeline.register_modules(**{name: base.networks[name] for name in names})
     return replace(model, pipeline=pipeline)
-
-
-def _differs(model: Diffusion, base: Diffusion) -> bool:
-    for name, network in model.networks.items():
-        if not name.startswith("text_encoder"):
-            continue
-        own, other = network.state_dict(), base.networks[name].state_dict()
-        if any(key in other and not torch.equal(own[key], other[key]) for key in own):
-            return True
-    return False

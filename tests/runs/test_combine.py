@@ -53,11 +53,19 @@ def test_one_model_judged_for_each_concept(
     assert "church + radio;" in card and "no longer equal the base's" in card
     facts = json.loads((out / "run.json").read_text())
     assert facts["recipe"]["overlap"] == 1.0
+    # What reads a run's folder reads this one, though no recipe can make it.
+    again = resume(out)
+    assert again is not None and again.recipe.method == "combined"
+    assert [target.concept.word for target in again.targets] == ["a church", "a radio"]
+    asked = ["--prompt", "a church", "--out", str(tmp_path / "images"), "--device", "cpu"]
+    main(["generate", "--model", str(out / "model"), *asked])
+    said = refused(capsys, "--out", out, command="eval")
+    assert "no recipe makes (combined)" in said and "'erase combine church radio --out both" in said
 
 
-def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *argv: object, command: str = "combine") -> str:
     with pytest.raises(SystemExit) as stop:
-        main(["combine", *map(str, argv), "--device", "cpu"])
+        main([command, *map(str, argv), "--device", "cpu"])
     assert stop.value.code == 2
     [line] = [x for x in capsys.readouterr().err.splitlines() if x.startswith("erase: ")][-1:]
     return line

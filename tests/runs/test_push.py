@@ -111,9 +111,10 @@ def connect_anew() -> None:
         reset_sessions()
 
 
-def sent(run: Path, repo: str = REPO, **how: bool) -> str:
-    unevaluated = how.pop("unevaluated", False)
-    return send(pack(open_run(run, unevaluated), repo, **how))
+def sent(
+    run: Path, repo: str = REPO, *, unevaluated: bool = False, base: str | None = None, **how: bool
+) -> str:
+    return send(pack(open_run(run, unevaluated), repo, base=base, **how))
 
 
 def refused(act: Callable[[], object]) -> str:
@@ -171,6 +172,20 @@ def test_the_card_is_the_hubs(run: Path, hub: Hub) -> None:
     assert hub.cards[0].splitlines()[:3] == [
         "license: openrail", "base_model: owner/base", "base_model_relation: finetune"
     ]  # fmt: skip
+
+
+def test_a_base_from_a_file_is_named_on_request(run: Path, hub: Hub) -> None:
+    assert "names the base already, owner/base" in refused(lambda: sent(run, base="o/other"))
+    facts = json.loads((run / "run.json").read_text())
+    put(run, "model/README.md", card(facts, "base.safetensors", LICENCE, {"": REPORT}))
+    assert "--base-model OWNER/NAME adds it" in told(pack(open_run(run), REPO))
+    assert "no name that a model may have" in refused(lambda: sent(run, base="base.safetensors"))
+    assert "base_model" not in told(pack(open_run(run), REPO, base="owner/base"))
+    sent(run, base="owner/base")
+    assert sorted(hub.cards[0].splitlines()[:3]) == [
+        "base_model: owner/base", "base_model_relation: finetune", "license: openrail"
+    ]  # fmt: skip
+    assert hub.repos[REPO].files["README.md"].decode().count("\n---\n") == 1
 
 
 def test_nothing_is_sent_before_the_user_agreed(

@@ -10,7 +10,7 @@ from typing import Any
 
 from erase.eval.classifiers.gap import FOUR, MODEL, barely_forgotten
 from erase.eval.classifiers.metrics import bounds, compared
-from erase.eval.stats.repeated import Repeated, repeated, within
+from erase.eval.stats.repeated import FEWEST, Repeated, repeated, too_few, within
 
 Cell = Mapping[str, Any]
 """The content of a ``cell.json``: a run's summary and figures with its recipe, forget set, seed."""
@@ -172,8 +172,9 @@ def note(lines: Sequence[Mapping[str, Any]]) -> str:
         if any(line["more"] for line in lines)
         else ""
     )
+    few = f" No interval: {too_few(seeds, SEED)}." if seeds < FEWEST else ""
     return (
         f"Means over {seeds} seed{'s' if seeds != 1 else ''}, of Retrain over {models} {MODEL}"
         f"{'s' if models != 1 else ''}; with each figure its distance from Retrain's, in points. "
-        f"Retrain's gap is the floor, the distance of two {MODEL}s.{paired}"
+        f"Retrain's gap is the floor, the distance of two {MODEL}s.{paired}{few}"
     )

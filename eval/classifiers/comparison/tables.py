@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from erase.eval.classifiers import plots
-from erase.eval.classifiers.comparison.compare import note
+from erase.eval.classifiers.comparison.compare import SEED, note
 from erase.eval.classifiers.gap import FOUR
 from erase.eval.classifiers.metrics import compared
 from erase.eval.classifiers.report.tables import points
@@ -18,6 +18,7 @@ from erase.eval.figure import text
 from erase.eval.pages import phrases, table
 from erase.eval.pages.html import template
 from erase.eval.pages.table import Cell, Column, Row
+from erase.eval.stats.repeated import too_few
 
 FIGURES = (
     *(Column(key, key.upper(), "%") for key in FOUR),
@@ -72,12 +73,19 @@ def rows(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
         for column in FIGURES:
             far = None if end else line["distances"][column.key]
             row[column.key] = _figure(column, values[column.key]["value"], far)
-        row["mean_gap"] = points(line["mean_gap"])
-        row["more"] = points(line["more"], sign=True) if line["more"] else Cell(phrases.DASH)
+        row["mean_gap"] = points(_once(line["mean_gap"], lines))
+        more = line["more"]
+        row["more"] = points(_once(more, lines), sign=True) if more else Cell(phrases.DASH)
         row["gap"] = Cell(phrases.DASH if line["gap"] is None else f"{100 * line['gap']:.1f}")
         row["cost"] = Cell(phrases.DASH if line["cost"] is None else f"{100 * line['cost']:.1f}")
         found.append({**row, "css": "base"} if end else row)
     return found
+
+
+def _once(found: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """A figure without the reason that ``note`` gives for all lines."""
+    known = found["reason"] == too_few(lines[0]["seeds"], SEED) and found["value"] is not None
+    return {**found, "reason": None} if known else found
 
 
 def _figure(column: Column, value: float | None, far: float | None) -> Cell:

@@ -59,11 +59,14 @@ def test_an_edit_of_keys_and_values_is_undone(edited: Diffusion, base: Diffusion
     assert apart[0].max() <= 2 < apart[1].max()
 
 
+@pytest.mark.parametrize("part", ["denoiser", "text encoder"])
 def test_the_closed_form_is_refused_where_more_was_edited(
-    edited: Diffusion, base: Diffusion
+    part: str, edited: Diffusion, base: Diffusion
 ) -> None:
+    [(_, encoder)] = edited.text.encoders
+    network = edited.denoiser if part == "denoiser" else encoder
     with torch.no_grad():
-        next(iter(edited.denoiser.parameters())).add_(1)
+        next(iter(network.parameters())).add_(1)
     with pytest.raises(UserError, match="keys and values alone"):
         closed_form.run(edited, base, target(), closed_form.Settings(), False, generator(0))
 

@@ -154,3 +154,11 @@ def test_what_a_metric_compares_has_a_column_where_it_is_known() -> None:
     for each in known:
         each["figures"] = each["figures"][:1]
     assert "neighbours" not in tables.markdown(compare(known))
+
+
+def test_what_one_seed_can_not_say_is_said_once() -> None:
+    text = tables.markdown(compare([CELLS[0], CELLS[3]]))
+    assert text.count("1 seed, an interval needs 3") == 1 and "| salun | " in text
+    several = tables.markdown(compare(CELLS))  # one recipe alone lacks seeds: its row says so
+    [row] = [line for line in several.splitlines() if "an interval needs 3" in line]
+    assert row.startswith("| finetune")
