@@ -16,7 +16,7 @@ ARGS ?=
 space := $(subst ,, )
 OUT ?= runs/$(subst /,-,$(subst $(space),-,$(CONCEPT)))
 
-.PHONY: help install erase classifier test test-slow check docs format clean
+.PHONY: help install erase classifier test test-slow check docs release format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo 'make test        the tests (make test-slow: the long ones)'
 	@echo 'make check       style and types'
 	@echo 'make docs        the documentation, site/index.html; a warning or a dead link is an error'
+	@echo 'make release     all of a release but its upload, from a clean checkout'
 	@echo 'make format      fix the style'
 	@echo 'make clean       remove what was built and installed (runs/ stays)'
 
@@ -77,6 +78,22 @@ check: $(DEVELOPED)
 docs: $(DEVELOPED)
 	$(BIN)/python -m sphinx -q -W --keep-going docs site
 	@echo 'site/index.html'
+
+# All that must hold before an upload, the cheapest first.
+release: VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+release: $(DEVELOPED)
+	@test -z "$$(git status --porcelain)" || { echo 'There are changes: commit them first.'; exit 2; }
+	@grep -Eq '^## $(VERSION) - [0-9]{4}(-[0-9]{2}){2}$$' CHANGELOG.md || \
+	  { echo 'CHANGELOG.md has no date for $(VERSION): write "## $(VERSION) - YYYY-MM-DD".'; exit 2; }
+	$(MAKE) check docs test test-slow
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv build/bare
+	build/bare/bin/python -m pip install dist/erase_diffusion-$(VERSION)-py3-none-any.whl
+	cd build && bare/bin/erase --version && bare/bin/erase list recipes
+	rm -rf build
+	@echo 'dist/ is ready. Left to do: git tag v$(VERSION), push it, and $(BIN)/twine upload dist/*'
 
 format: $(DEVELOPED)
 	$(BIN)/ruff check --fix .

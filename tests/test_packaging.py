@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ LIGHT = (
     "erase.prompts.prompt_set",
     "erase.prompts",
 )
+META = ("pyproject.toml", "README.md", "MANIFEST.in", "CHANGELOG.md", "CITATION.cff")
 HEAVY = ("torch", "diffusers", "transformers", "torchvision", "matplotlib", "scipy")
 
 
@@ -240,7 +242,7 @@ def test_a_wheel_carries_everything_and_runs_from_anywhere(tmp_path: Path) -> No
     ignored = shutil.ignore_patterns(".*", "build", "__pycache__", "*.egg-info")
     for name in ("erase", *FOLDERS.values()):
         shutil.copytree(ROOT / name, source / name, ignore=ignored, dirs_exist_ok=True)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+    for name in (*META, "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source)
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
     subprocess.run([*build, "-w", wheels, source], check=True)
@@ -266,3 +268,18 @@ def test_a_wheel_carries_everything_and_runs_from_anywhere(tmp_path: Path) -> No
     counts = python(code, tmp_path)
     here = python(code.replace(str(target), str(ROOT)), tmp_path)
     assert counts == here
+    archives = [sys.executable, "-m", "build", "-q", "--sdist", "--no-isolation", "-o", wheels]
+    subprocess.run([*archives, source], check=True)
+    (archive,) = wheels.glob("erase_diffusion-*.tar.gz")
+    with tarfile.open(archive) as tar:
+        held = [member.name.partition("/")[2] for member in tar if member.isfile()]
+    own = {f"{folder}/{f.relative_to(ROOT / folder).as_posix()}"
+           for folder in FOLDERS.values() for f in files(ROOT / folder)}  # fmt: skip
+    assert own <= set(held) and {"LICENSE", "NOTICE", "CHANGELOG.md", "CITATION.cff"} <= set(held)
+    assert {name.partition("/")[0] for name in held} - {*FOLDERS.values()} == {
+        "CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in", "NOTICE", "PKG-INFO", "README.md",
+        "erase_diffusion.egg-info", "pyproject.toml", "setup.cfg",
+    }  # fmt: skip
+    # No pictures of runs, and nothing that was left behind.
+    ends = {Path(name).suffix for name in (*held, *names)}
+    assert not ends & {".png", ".jpg", ".pyc", ".part", ".pt", ".log"}
