@@ -33,7 +33,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
 	@echo 'Installing PyTorch, diffusers and the other dependencies into $(VENV): on Linux 6.6 GB, 3.4 GB'
-	@echo 'of it CUDA. README.md says how to leave CUDA out on a machine without a GPU.'
+	@echo 'of it CUDA. docs/quickstart.md says how to leave CUDA out on a machine without a GPU.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --editable .
 	@touch $@

@@ -26,16 +26,19 @@ DETERMINISTIC: Mapping[str, Any] = {
 }
 """Flags of every command that computes."""
 BUDGETS = ("quick", "full", "published")
-BUDGET = "what each attack may spend, on 20, 60 or 142 images a side (default: quick)"
+BUDGET = (
+    "how much each attack may spend; also sets the images per side: quick 20, full 60, published "
+    "142 (default: quick)"
+)
 FLOOR = (
-    "a model that never knew the concept (default: the bundled one where there is one, else the "
-    "base, asked by a made-up name, or for no class)"
+    "a model that never knew the concept (default: the bundled never-CONCEPT where there is one, "
+    "else the base, asked by a made-up name or for no class)"
 )
 
 STRENGTH: Mapping[str, Any] = {
     "type": float,
-    "help": "of a model that is a LoRA, a LyCORIS file, a delta or the like: 0 for the base, 1 for "
-    "the whole edit (default: 1)",
+    "help": "how much of an edit (LoRA, LyCORIS file, delta) to apply: 0 is the base, 1 the whole "
+    "edit (default: 1)",
 }
 
 
@@ -101,7 +104,7 @@ def add_attacks(parser: ArgumentParser) -> None:
         "--attacks",
         type=str,
         action="append",
-        help='by commas, see "erase list attacks", or "all" (default: none)',
+        help='comma-separated names from "erase list attacks", or "all" (default: none)',
     )
     add("--budget", choices=BUDGETS, help=BUDGET)
     add("--floor", type=str, help=f"{FLOOR}; {{concept}} stands for the concept's name")

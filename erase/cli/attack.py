@@ -35,7 +35,7 @@ def parser() -> ArgumentParser:
         "--attacks",
         type=str,
         action="append",
-        help='by commas, see "erase list attacks" (default: all)',
+        help='comma-separated names from "erase list attacks" (default: all)',
     )
     add(
         "--budget",
@@ -49,7 +49,7 @@ def parser() -> ArgumentParser:
         help=FLOOR,
     )
     add("--paraphrases", type=str, help="prompts in other words, one a line (default: its own)")
-    add("--seed", type=int, default=1, help="random seed, >= 0; the bounds' is 0 (default: 1)")
+    add("--seed", type=int, default=1, help="random seed, >= 0; bounds always use 0 (default: 1)")
     add(
         "--out",
         type=str,

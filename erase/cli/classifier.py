@@ -55,7 +55,7 @@ def _run_parser() -> ArgumentParser:
         "--retrains",
         type=int,
         default=RETRAINS,
-        help=f"models to retrain, of which the floor has an interval (default: {RETRAINS})",
+        help=f"how many models to retrain; the floor's interval is over them (default: {RETRAINS})",
     )
     add("--shared", type=str, help=SHARED)
     add("--overwrite", action="store_true", help="redo the stages whose inputs changed")

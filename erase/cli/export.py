@@ -38,7 +38,7 @@ def parser(exporting: bool) -> ArgumentParser:
         add(
             "--format",
             choices=tuple(every),
-            help=f"of the file that is written or unpacked. {told} (default: a whole model, in "
+            help=f"format to write or unpack. {told} (default: a whole model, in "
             "the format that the target's name says)",
         )
         add("--delta", action="store_true", help="the same as --format delta")

@@ -68,7 +68,7 @@ def build_parser(
         only: the command whose flags are wanted, which a thousand others would keep waiting; None
             for all.
     """
-    text = "Erase a concept from a text-to-image diffusion model, and prove it."
+    text = "Erase a concept from a diffusion model, and show what was erased and what was damaged."
     parser = Parser(text, "erase COMMAND [options]", version("erase-diffusion"))
     commands = parser.add_subcommands(dest="command", required=True)
     for name, (told, make) in _commands(about, exporting).items():
@@ -257,8 +257,8 @@ def _add_images(parser: ArgumentParser) -> None:
     add(
         "--metrics",
         type=str,
-        help="with --images: comma-separated subset of classifier,clip_score,fidelity,lpips,nudity "
-        "(default: those that the other flags imply)",
+        help='with --images: comma-separated names from "erase list metrics" (default: those that '
+        "the other flags imply)",
     )
 
 

@@ -37,7 +37,11 @@ class Config:
     """The negative prompt."""
 
     negative: str | None = field(
-        default=None, metadata={"help": "what images are steered away from", "optional": True}
+        default=None,
+        metadata={
+            "help": "text that images are steered away from; the concept's word if not given",
+            "optional": True,
+        },
     )
 
 

@@ -6,8 +6,8 @@ base's did to the concept; each round finds it and edits it away too:
     c*  = (λ_1·I + Σ WᵀW)⁻¹ (Σ WᵀW0) c
     W'  = argmin e·Σ‖W'·c* - W0·a‖² + p·Σ_j‖W'·c_j - W0·c_j‖² + λ·‖W' - W‖²
 
-The first round is UCE's with c itself. As there, embeddings are those of the last token before
-end-of-text.
+UCE's edit with c itself comes first and is not counted among the rounds. As there, embeddings are
+those of the last token before end-of-text.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class Config(uce.Config):
     """RECE's own settings, beside UCE's."""
 
     rounds: int = field(
-        default=3, metadata={"help": "edits of what the one before left open", "min": 0}
+        default=3,
+        metadata={"help": "rounds after UCE's edit, against what the last left", "min": 0},
     )
     revival_lam: float = field(
-        default=0.1, metadata={"help": "weight λ_1 of a small embedding c*", "above": 0.0}
+        default=0.1, metadata={"help": "weight λ_1 that keeps c* small", "above": 0.0}
     )
 
 

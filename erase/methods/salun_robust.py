@@ -1,4 +1,4 @@
-"""SalUn that stays erased: the masked fine-tune with embeddings that work against it.
+"""SalUn with adversarial embeddings: the masked fine-tune, and embeddings that work against it.
 
 A bank of embeddings v_j stands for the concept's word. Each step moves them towards bringing the
 concept back, while the salient weights learn to answer them as the anchor too:
@@ -50,13 +50,13 @@ class Config:
     beta: float = field(
         default=1.0, metadata={"help": "weight β of the loss on adversarial prompts", "min": 0.0}
     )
-    bank: int = field(default=8, metadata={"help": "adversarial embeddings v_j", "min": 1})
+    bank: int = field(default=8, metadata={"help": "how many embeddings v_j", "min": 1})
     bank_tokens: int = field(
         default=1, metadata={"help": "tokens that each of them stands for", "min": 1}
     )
     bank_place: Literal["word", "before"] = field(
         default="word",
-        metadata={"help": "where they stand: for the concept's word, or before the prompt"},
+        metadata={"help": "where they stand: in place of the concept's word, or before the prompt"},
     )
     bank_lr: float = field(
         default=5e-3, metadata={"help": "learning rate of the embeddings", "above": 0.0}

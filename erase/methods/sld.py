@@ -52,13 +52,17 @@ class Config(Negative):
     sld_warmup: float = field(
         default=0.2,
         metadata={
-            "help": "share δ of the steps before it counts (published: 10 of 50)",
+            "help": "share δ of the steps before safety guidance starts (published: 10 of 50)",
             "min": 0.0,
             "max": 0.9,
         },
     )
     sld_threshold: float = field(
-        default=0.01, metadata={"help": "threshold λ below which it counts", "min": 0.0}
+        default=0.01,
+        metadata={
+            "help": "threshold λ: guides where ε(c) - ε(S) is below it",
+            "min": 0.0,
+        },
     )
     sld_momentum: float = field(default=0.3, metadata={"help": "momentum scale s_m", "min": 0.0})
     sld_beta: float = field(

@@ -36,7 +36,7 @@ EVAL: Mapping[str, Any] = {"stage": "eval"}
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every setting of a run; the defaults are SalUn's for Stable Diffusion 1.4.
+    """Every setting of a run. The defaults are a fallback; published settings are in recipe files.
 
     Attributes:
         name: of the recipe file.
@@ -84,9 +84,9 @@ class Recipe:
         "noxattn-no-norms",
     ] = setting(
         "full",
-        "layers that the mask is drawn from: all; cross-attention (ESD's x); its keys and values "
-        "(x-strict); all but cross-attention (u); u without output layers and time embedding; all "
-        "without norms (2025); u without norms (2025)",
+        "layers that the mask is drawn from: all; cross-attention (esd-x); its keys and values "
+        "(esd-x-strict); all but cross-attention; those without output layers and time embedding "
+        "(esd-u); all, or all but cross-attention, without norms (esd-2025)",
         stage="mask",
     )
     ratio: float = setting(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +16,7 @@ from jsonargparse import ArgumentParser
 
 from erase.cli.main import main
 from erase.cli.parser import build_parser
-from erase.prompts.concept import load_concept
+from erase.prompts.concept import Concept, load_concept
 from erase.recipes.choice import recipe_for
 from erase.recipes.recipe import as_dict, idle, load_recipe
 from erase.runtime.errors import UserError
@@ -84,11 +86,18 @@ def test_the_files_that_pages_print_are_read(
     monkeypatch.chdir(tmp_path)
     people = "prompt,person\na photo of Ada Lovelace,ada_lovelace\na photo of Alan Turing,turing\n"
     Path("people.csv").write_text(people)
-    ada, judged = fenced(PAGES["concepts.md"], "toml")
+    ada, judged, every = fenced(PAGES["concepts.md"], "toml")
     for text in (ada, judged):
         Path("concept.toml").write_text(text)
         found = load_concept("concept.toml")
         assert found.kind == "person" and "a photo of Ada Lovelace" in found.prompts()
+    Path("concept.toml").write_text(every)
+    assert "a noto drawing of a church" in load_concept("concept.toml").prompts()
+    known = {f.name for f in fields(Concept)} - {"name", "classes"}
+    assert tomllib.loads(every).keys() == known | {"slot"}
+    Path("canvas.csv").write_text("prompt,style,object\nA Dogs image in Photo style.,Photo,Dogs\n")
+    Path("concept.toml").write_text(fenced(PAGES["protocols.md"], "toml")[0])
+    assert load_concept("concept.toml").word == "Van Gogh"
     [mine] = fenced(PAGES["comparing.md"], "toml")
     Path("mine.toml").write_text(mine)
     assert load_recipe("mine.toml").steps == 300
