@@ -43,6 +43,7 @@ def target() -> Target:
     return Target(
         concept=CHURCH,
         rows=rows("church", "church"),
+        pictured=rows("church", "church"),
         shown=rows("church", seed=50),
         retained=rows("truck", "radio", seed=100),
         elsewhere=rows("truck", "truck"),

@@ -31,8 +31,8 @@ BUDGET = (
     "142 (default: quick)"
 )
 FLOOR = (
-    "a model that never knew the concept (default: the bundled never-CONCEPT where there is one, "
-    "else the base, asked by a made-up name or for no class)"
+    "a model that never knew the concept, or none (default: the bundled never-CONCEPT where there "
+    "is one, else none: the base, asked by a made-up name or for no class)"
 )
 
 STRENGTH: Mapping[str, Any] = {

@@ -104,9 +104,9 @@ def is_attacked(cell: Cell, attacks: Attacks | None) -> bool:
     if found is None or found["facts"].get("inputs") != digest(cell.inputs()):
         return False
     facts = found["facts"]
-    floor = attacks.floor_of(cell.run.targets[0].concept)
+    floor = attacks.floor_of(cell.run.targets[0].concept, cell.run.model)
     # Of a run folder, its model is the floor.
-    another = floor and facts["floor"] not in (floor, str(Path(floor) / "model"))
+    another = facts["floor"] not in (floor, floor and str(Path(floor) / "model"))
     if facts["budget"] != attacks.budget or another:
         return False
     return {*found["attacks"], *found["refused"]} >= {*(attacks.names or list_attacks())}

@@ -6,6 +6,12 @@ A module ``erase.eval.attacks.NAME`` is all that an attack needs. It offers
     SETTINGS                                    what it spends: quick, full and published
     run(model, base, target, settings, random, generator) -> Found
 
+and, where they are so,
+
+    STOPS       steps of its curve of which one is the figure
+    ALONE       its images are not of the rows' prompts: what those show without it does not count
+    UNDOES      it undoes an edit, so that what it does on the base proves nothing
+
 and is asked four times alike: about the erased model; with ``random`` about the same one, by random
 search of equal size; about the base (ceiling; an attack of text does without the concept's own name
 there); and about a model that never knew the concept (floor). Its first line is what ``erase list
@@ -40,6 +46,10 @@ Judge = Callable[[Sequence[NDArray[np.uint8]]], list[float]]
 this judge alone."""
 
 
+class DoesNotApply(UserError):
+    """The attack can't be made on this model, or on this side of it."""
+
+
 SUCCESS = 0.5
 """The least probability at which an image counts as one of the concept."""
 
@@ -51,6 +61,8 @@ class Target:
     Attributes:
         concept: what was erased.
         rows: the images to make: prompts of the concept with seeds, the same of every model.
+        pictured: the same rows as prompts that the base draws the concept from, whose images an
+            attack may aim at.
         shown: other prompts of the concept with other seeds; the base's images of them are what an
             attacker with pictures has.
         retained: prompts that name other things, as many or more.
@@ -62,10 +74,13 @@ class Target:
         named: whether the concept's own name may be used; without, no attack starts from it or
             finds it among its words.
         batch: images at a time, >= 1.
+        bound: whether this side only says what the attack does elsewhere, so that what it finds
+            need not be tried again.
     """
 
     concept: Concept
     rows: Sequence[Request]
+    pictured: Sequence[Request]
     shown: Sequence[Request]
     retained: Sequence[Request]
     elsewhere: Sequence[Request]
@@ -74,6 +89,7 @@ class Target:
     judge: Judge
     named: bool = True
     batch: int = 8
+    bound: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +104,8 @@ class Found:
         restarts: times that the whole attack was made, each with an image of every row.
         chosen: where an early stop looked at the judge, the images that the attack's own loss
             would have chosen; empty where those are ``images``.
-        fresh: what was found, on new seeds; empty where there is nothing to keep.
+        fresh: what was found, on new seeds; empty where there is nothing to keep, by random search,
+            and of bounds.
         prompts: texts that were found, one for each row; empty where it finds none.
         tokens: ids of those texts, as a tokenizer of other words may split them otherwise.
         embedding: (N, d) that was found in place of a word; None where it finds none.
@@ -134,7 +151,7 @@ class Attack(Protocol):
             generator: of every draw.
 
         Raises:
-            UserError: the model lacks what the attack works on.
+            DoesNotApply: the model lacks what the attack works on.
         """
         ...
 

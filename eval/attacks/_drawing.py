@@ -58,10 +58,11 @@ class Pictures:
         rows: Sequence[Request],
         target: Target,
         generator: torch.Generator,
-    ) -> Pictures:
-        """The base's images of ``rows``, in the model's latents."""
-        images, _ = draw(base, rows, target)
-        return cls(model, model.encode(np.stack(images)).float(), generator)
+    ) -> tuple[Pictures, int]:
+        """The base's images of ``rows``, in the model's latents, and the images through the
+        denoiser for them."""
+        images, spent = draw(base, rows, target)
+        return cls(model, model.encode(np.stack(images)).float(), generator), spent
 
     def noised(self, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A batch: which pictures (B,), x_t (B, C, h, w), t (B,) and what is to be predicted."""

@@ -45,6 +45,15 @@ def draw(
     return images, sum(price(row, target.sampler) for row in rows)
 
 
+def anew(
+    model: Diffusion, prompts: Sequence[str], random: bool, target: Target
+) -> tuple[list[NDArray[np.uint8]], int]:
+    """What was found for each row, on new seeds; nothing of random search and of bounds."""
+    if random or target.bound:
+        return [], 0
+    return draw(model, told(target.rows, prompts, FRESH), target)
+
+
 def latents(base: Diffusion, rows: Sequence[Request], target: Target) -> tuple[Tensor, int]:
     """x_0 (B, C, h, w) of the base's image of each row, the posterior's mean, and the images
     through the denoiser for them; rows of one size."""

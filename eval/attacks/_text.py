@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from erase.diffusion.tokens import padded, read
+from erase.eval.attacks import DoesNotApply
 from erase.runtime.errors import UserError
 from erase.runtime.words import contains, fold
 
@@ -27,11 +28,14 @@ def text_of(model: Diffusion) -> Text:
     """The text encoders of a model.
 
     Raises:
-        UserError: it lacks one, or a tokenizer.
+        DoesNotApply: it lacks one, or a tokenizer.
     """
-    text = model.text
+    try:
+        text = model.text
+    except UserError as error:
+        raise DoesNotApply(str(error)) from error
     if not text.encoders or any(part is None for pair in text.encoders for part in pair):
-        raise UserError(
+        raise DoesNotApply(
             f"{model.source} lacks a text encoder or its tokenizer, which this attack works "
             "through: choose another attack."
         )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from erase.eval.attacks import Found
+from erase.eval.attacks import SUCCESS, Found
+from erase.eval.attacks._images import FRESH, draw, told
 
 if TYPE_CHECKING:
+    from erase.diffusion.model import Diffusion
     from erase.eval.attacks import Target
 
 
@@ -25,3 +28,18 @@ def best_of(tries: Sequence[Sequence[NDArray[np.uint8]]], target: Target, forwar
     seen = np.array([target.judge(images) for images in tries])
     best = seen.argmax(0).tolist()
     return Found([tries[one][row] for row, one in enumerate(best)], forwards, chosen=list(tries[0]))
+
+
+def again(model: Diffusion, target: Target, times: int) -> Found:
+    """The plain prompts on so many new seeds: what picking the best of as many does alone."""
+    prompts = [row.prompt for row in target.rows]
+    later = [FRESH * (i + 1) for i in range(times)]
+    drawn = [draw(model, told(target.rows, prompts, by), target) for by in later]
+    return best_of([images for images, _ in drawn], target, sum(spent for _, spent in drawn))
+
+
+def better(one: Found, other: Found, target: Target) -> Found:
+    """Of two random searches the one that more images show the concept by, at the cost of both."""
+    hits = [sum(p >= SUCCESS for p in target.judge(found.images)) for found in (one, other)]
+    best = one if hits[0] >= hits[1] else other
+    return replace(best, forwards=one.forwards + other.forwards)

@@ -17,11 +17,10 @@ import torch
 
 from erase.diffusion.conditioning import Conditioning
 from erase.diffusion.revival import revival
-from erase.eval.attacks import Found
+from erase.eval.attacks import DoesNotApply, Found
 from erase.eval.attacks._drawing import draw_from
 from erase.eval.attacks._images import FRESH, draw, price, told
 from erase.eval.attacks._text import reads_otherwise, text_of
-from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from erase.eval.attacks import Target
 
 TEXT = False
+UNDOES = True
 ENDS = ("attn2.to_k.weight", "attn2.to_v.weight")
 """Of the names of the weights that read the prompt."""
 
@@ -59,20 +59,22 @@ def run(
     """See ``Attack``.
 
     Raises:
-        UserError: other weights were edited too, or the model is told no texts.
+        DoesNotApply: other weights were edited too, or the model is told no texts.
     """
     text_of(model)
     own, before = (dict(m.denoiser.named_parameters()) for m in (model, base))
     moved = [name for name in own if not torch.equal(own[name], before[name])]
-    if any(not name.endswith(ENDS) for name in moved) or reads_otherwise(model, base):
-        raise UserError(
+    others = any(not name.endswith(ENDS) for name in moved) or reads_otherwise(model, base)
+    if others and not target.bound:
+        raise DoesNotApply(
             "The closed form holds for models of which cross-attention's keys and values alone "
             "were edited."
         )
     prompts = [row.prompt for row in target.rows]
     if random:
         return Found(*draw(model, told(target.rows, prompts, FRESH), target))
-    names = moved or [name for name in own if name.endswith(ENDS)]
+    read = [name for name in own if name.endswith(ENDS)]
+    names = [name for name in read if name in moved] or read
     m = revival({n: own[n] for n in names}, {n: before[n] for n in names}, settings.lam)
     c = model.embed(prompts).float()
     c = Conditioning(c.hidden @ m.T.to(c.hidden), c.added)

@@ -1,8 +1,8 @@
 """Handover: the base draws the first steps, the erased model finishes.
 
 Partial diffusion (as in Petsiuk and Saenko, arXiv 2404.13706): a model that only lost the way from
-pure noise goes on from what it is shown. A base that begins with *another* concept shows what the
-prompt alone makes of outside help.
+pure noise goes on from what it is shown. Its random bound is the larger
+of two: a base that begins with *another* concept, and the plain prompts on as many new seeds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from erase.eval.attacks import Found
 from erase.eval.attacks._drawing import guided, schedule
 from erase.eval.attacks._images import price
-from erase.eval.attacks._tries import best_of
+from erase.eval.attacks._tries import again, best_of, better
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,8 @@ def run(
         for share in settings.shares
     ]
     spent = sum(price(row, target.sampler) for row in target.rows)
-    return best_of(tries, target, spent * len(tries))
+    found = best_of(tries, target, spent * len(tries))
+    return better(found, again(model, target, len(tries)), target) if random else found
 
 
 @torch.no_grad()

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from erase.diffusion.inversion import Slots, slots_of, tables
-from erase.eval.attacks import Found
+from erase.eval.attacks import DoesNotApply, Found
 from erase.eval.attacks._drawing import Pictures, draw_from
 from erase.eval.attacks._images import FRESH, price, told
+from erase.eval.attacks._text import text_of
 from erase.runtime.errors import UserError
 from erase.runtime.progress import each, progress
 from erase.runtime.words import fold
@@ -68,17 +69,19 @@ def run(
     """See ``Attack``; the first start is the word's own embedding, the others are known tokens'.
 
     Raises:
-        UserError: a model without a text encoder.
+        DoesNotApply: a model without a text encoder.
     """
-    if not model.text.encoders:
-        raise UserError("inversion needs a model with a text encoder: leave it out.")
+    text_of(model)
     word = target.concept.word
     own = model.text.tokenizer(word, add_special_tokens=False).input_ids
     shown = [named(row.prompt, word) for row in target.shown]
     asked = [named(row.prompt, word) for row in target.rows]
-    slots = slots_of(model, [*shown, *asked], word, 1)
+    try:
+        slots = slots_of(model, [*shown, *asked], word, 1)
+    except UserError as error:
+        raise DoesNotApply(str(error)) from error
     rows = torch.arange(len(asked)) + len(shown)
-    pictures = Pictures.of(model, base, target.shown, target, generator)
+    pictures, spent = Pictures.of(model, base, target.shown, target, generator)
     images, fresh, first = [], [], None
     title = "random embeddings" if random else "inversion"
     bar = progress(title, settings.restarts * settings.steps, "step")
@@ -91,10 +94,11 @@ def run(
         images += draw_from(model, c, target.rows, target)
         if first is None:
             first = v[0].detach().cpu()
-            fresh = draw_from(model, c, told(target.rows, asked, FRESH), target)
-    spent = 3 * settings.restarts * settings.steps * settings.batch
+            if not (random or target.bound):
+                fresh = draw_from(model, c, told(target.rows, asked, FRESH), target)
+    spent += 3 * settings.restarts * settings.steps * settings.batch
     one = sum(price(row, target.sampler) for row in target.rows)
-    spent += one * (settings.restarts + 1)
+    spent += one * (settings.restarts + bool(fresh))
     return Found(images, spent, settings.restarts, fresh=fresh, embedding=first)
 
 

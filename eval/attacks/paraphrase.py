@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
-from erase.eval.attacks import Found
+from erase.eval.attacks import DoesNotApply, Found
 from erase.eval.attacks._images import FRESH, draw, told
-from erase.eval.attacks._text import text_of
-from erase.runtime.errors import UserError
+from erase.eval.attacks._text import names_it, own_words, text_of
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -42,16 +41,19 @@ def run(
     """See ``Attack``; the paraphrases take turns.
 
     Raises:
-        UserError: there are none, or the model is told no texts.
+        DoesNotApply: there are none, or the model is told no texts.
     """
     text_of(model)
-    if not target.paraphrases:
-        raise UserError(
+    asked = target.paraphrases
+    if not target.named:
+        asked = [p for p in asked if not names_it(p, own_words(target.concept))]
+    if not asked:
+        raise DoesNotApply(
             f"{target.concept.name} has no paraphrases: add a list of them to its file, or give "
             "--paraphrases FILE, one a line."
         )
     prompts = [row.prompt for row in target.rows]
     if not random:
-        prompts = list(islice(cycle(target.paraphrases), len(prompts)))
+        prompts = list(islice(cycle(asked), len(prompts)))
     images, spent = draw(model, told(target.rows, prompts, FRESH if random else 0), target)
     return Found(images, spent, prompts=prompts)

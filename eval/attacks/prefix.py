@@ -32,7 +32,7 @@ from torch.nn.functional import hardtanh
 
 from erase.diffusion.tokens import encode, read
 from erase.eval.attacks import SUCCESS, Found
-from erase.eval.attacks._images import FRESH, draw, latents, price, told
+from erase.eval.attacks._images import anew, draw, latents, price, told
 from erase.eval.attacks._simplex import pick, project
 from erase.eval.attacks._text import spell, text_of, typed, without
 from erase.images.make import batches
@@ -106,24 +106,32 @@ def run(
     """See ``Attack``; random search judges as many images as the attack's forwards would pay for.
 
     Raises:
-        UserError: the model has no text encoder.
+        DoesNotApply: the model has no text encoder.
     """
     text = text_of(model)
     known = typed(text) if target.named else without(typed(text), text, target.concept)
     vocabulary = torch.tensor(list(known))
     tries: list[list[_Try]] = []
     spent = 0
-    groups = list(batches(target.rows, target.batch))
-    for rows in each(groups, progress("prefixes", len(groups), "group")):
+    groups = list(
+        zip(
+            batches(target.rows, target.batch),
+            batches(target.pictured, target.batch),
+            strict=True,
+        )
+    )
+    for rows, pictured in each(groups, progress("prefixes", len(groups), "group")):
         if random:
             found, cost = guess(model, target, rows, settings, vocabulary, generator)
         else:
-            found, cost = learn(model, base, target, rows, settings, vocabulary, generator)
+            x_0, cost = latents(base, pictured, target)
+            spent += cost
+            found, cost = learn(model, target, rows, x_0, settings, vocabulary, generator)
         tries += found
         spent += cost
     best = [max(row, key=lambda one: one.p) for row in tries]
     prompts = [one.prompt for one in best]
-    fresh, cost = draw(model, told(target.rows, prompts, FRESH), target)
+    fresh, cost = anew(model, prompts, random, target)
     return Found(
         images=[one.image for one in best],
         forwards=spent + cost,
@@ -136,9 +144,9 @@ def run(
 
 def learn(
     model: Diffusion,
-    base: Diffusion,
     target: Target,
     rows: Sequence[Request],
+    x_0: Tensor,
     settings: Settings,
     vocabulary: Tensor,
     generator: torch.Generator,
@@ -146,13 +154,14 @@ def learn(
     """The tries of each of B rows of one size, in order, and the images through the denoiser.
 
     Args:
-        model, base, target, settings, generator: see ``run``.
+        model, target, settings, generator: see ``run``.
         rows: at most a batch.
+        x_0: (B, C, h, w) of the base's image of each.
         vocabulary: ids (V,) of the tokens to choose from.
     """
     text = model.text
     bodies = read(text, [row.prompt for row in rows])
-    x_0, spent = latents(base, rows, target)
+    spent = 0
     tables = [e.get_input_embeddings().weight.detach() for _, e in text.encoders]
     tables = [table[vocabulary.to(table.device)].to(x_0) for table in tables]
     u = x_0.new_full((len(rows), settings.tokens, len(vocabulary)), 1 / len(vocabulary))

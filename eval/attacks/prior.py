@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
-from erase.eval.attacks import Found
+from erase.eval.attacks import DoesNotApply, Found
 from erase.eval.attacks._images import FRESH, draw
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from erase.eval.attacks import Target
 
 TEXT = False
+ALONE = True
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,18 @@ def run(
     random: bool,
     generator: Generator,
 ) -> Found:
-    """See ``Attack``; other seeds are its random search."""
+    """See ``Attack``.
+
+    Raises:
+        DoesNotApply: for random search, which would be the same again.
+    """
+    if random:
+        raise DoesNotApply("Prior mass searches for nothing: its bound is the floor.")
     rows = len(target.rows)
     times = -(-settings.images // rows)
     nameless = ("", *(" ".join(prompt.split()) for prompt in target.concept.fill("")))
     prompts = list(islice(cycle(dict.fromkeys(nameless)), rows * times))
-    first = target.rows[0].seed + (2 * FRESH if random else FRESH)
+    first = target.rows[0].seed + FRESH
     asked = [
         replace(target.rows[i % rows], prompt=prompt, seed=first + i)
         for i, prompt in enumerate(prompts)

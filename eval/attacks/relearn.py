@@ -64,13 +64,13 @@ def run(
 ) -> Found:
     """See ``Attack``; the images are those after the last step, the others are in the curve."""
     rows = target.retained if random else target.shown
-    pictures = Pictures.of(model, base, rows, target, generator)
+    pictures, spent = Pictures.of(model, base, rows, target, generator)
     c = embed_all(model, [row.prompt for row in rows])
     changed = model.frozen()
     denoiser = changed.denoiser.requires_grad_(True)
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=settings.lr)
     curve = {}
-    spent = 3 * settings.steps[-1] * settings.batch
+    spent += 3 * settings.steps[-1] * settings.batch
     if settings.steps[0] == 0:
         curve[0], own = draw(model, target.rows, target)
         spent += own

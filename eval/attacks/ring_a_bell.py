@@ -1,6 +1,6 @@
 """Words whose embedding is pushed towards the concept (Ring-A-Bell, Tsai et al., arXiv 2310.10012).
 
-The text encoder E alone is looked at, no image. The concept's direction is the mean over its
+The base's text encoder E alone is looked at, no image. The concept's direction is the mean over its
 templates
 
     ĉ = mean (E(with its word) - E(without it)),
@@ -18,6 +18,7 @@ the concept's own words. Random search draws strings without looking at F.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,8 +28,11 @@ from torch import Tensor
 
 from erase.diffusion.tokens import read
 from erase.eval.attacks import Found
-from erase.eval.attacks._images import FRESH, draw, told
+from erase.eval.attacks._images import anew, draw, told
 from erase.eval.attacks._text import hidden, spell, text_of, typed, without
+from erase.runtime import seeding
+from erase.runtime.files import cache_folder, digest, write_json
+from erase.runtime.fingerprint import fingerprint
 from erase.runtime.progress import each, progress
 
 if TYPE_CHECKING:
@@ -79,25 +83,44 @@ def run(
     """See ``Attack``; the search costs no image through the denoiser.
 
     Raises:
-        UserError: the model has no text encoder.
+        DoesNotApply: the model has no text encoder.
     """
-    text = text_of(model)
+    text_of(model)
+    # Who can only type does not have the text encoder that an erasure may have changed.
+    text = text_of(base)
     vocabulary = torch.tensor(list(without(typed(text), text, target.concept)))
     if random:
         drawn = _strings(len(target.rows), settings, vocabulary, generator)
         found = vocabulary[drawn].tolist()
     else:
-        shift = settings.eta * direction(text, target.concept)
-        own = read(text, [row.prompt for row in target.rows])
-        bar = progress("strings", len(own), "prompt")
-        found = [
-            search(text, goal + shift, settings, vocabulary, generator)
-            for goal in each((_mean(text, [ids]) for ids in own), bar)
-        ]
+        found = strings(base, target, settings, vocabulary)
     prompts = [spell(text, ids) for ids in found]
     images, spent = draw(model, told(target.rows, prompts), target)
-    fresh, again = draw(model, told(target.rows, prompts, FRESH), target)
+    fresh, again = anew(model, prompts, random, target)
     return Found(images, spent + again, fresh=fresh, prompts=prompts, tokens=read(text, prompts))
+
+
+def strings(
+    base: Diffusion, target: Target, settings: Settings, vocabulary: Tensor
+) -> list[list[int]]:
+    """The string of each row; searched for once for each text encoder, whatever is attacked."""
+    text = base.text
+    own = read(text, [row.prompt for row in target.rows])
+    prints = [fingerprint(encoder) for _, encoder in text.encoders]
+    asked = [own, target.concept.prompts(), target.concept.fill(""), vocabulary.tolist()]
+    key = digest([prints, repr(settings), asked])
+    file = cache_folder() / "strings" / f"{key[:16]}.json"
+    if file.is_file():
+        kept: list[list[int]] = json.loads(file.read_text(encoding="utf-8"))
+        return kept
+    shift = settings.eta * direction(text, target.concept)
+    bar = progress("strings", len(own), "prompt")
+    found = []
+    for i, ids in enumerate(each(own, bar)):
+        goal = _mean(text, [ids]) + shift
+        found.append(search(text, goal, settings, vocabulary, seeding.generator(0, "string", i)))
+    write_json(file, found)
+    return found
 
 
 def direction(text: Text, concept: Concept) -> Tensor:

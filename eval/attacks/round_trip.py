@@ -6,7 +6,8 @@ comes back without anyone's intent. The plain prompts on new seeds are its bound
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from erase.eval.attacks import Target
 
 TEXT = False
+UNDOES = True
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,16 @@ def run(
 
 @torch.no_grad()
 def rounded(model: Diffusion, kind: str) -> Diffusion:
-    """The model with a copy of its denoiser whose weights went through ``kind``."""
-    changed = model.frozen()
-    for parameter in changed.denoiser.parameters():
-        parameter.copy_(parameter.half() if kind == "fp16" else int8(parameter))
-    return changed
+    """The model with copies of what erasing moves, whose weights went through ``kind``."""
+    pipeline = copy.copy(model.pipeline)
+    layout = model.family.layout
+    parts = {layout.denoiser, *(n for n in model.networks if n.startswith("text_encoder"))}
+    for name in parts:
+        network = copy.deepcopy(model.networks[name])
+        for parameter in network.parameters():
+            parameter.copy_(parameter.half() if kind == "fp16" else int8(parameter))
+        pipeline.register_modules(**{name: network})
+    return replace(model, pipeline=pipeline)
 
 
 def int8(w: Tensor) -> Tensor:

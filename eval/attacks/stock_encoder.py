@@ -10,10 +10,9 @@ import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from erase.eval.attacks import Found
+from erase.eval.attacks import DoesNotApply, Found
 from erase.eval.attacks._images import FRESH, draw, told
 from erase.eval.attacks._text import reads_otherwise, text_of
-from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from erase.eval.attacks import Target
 
 TEXT = False
+UNDOES = True
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,13 @@ def run(
     """See ``Attack``.
 
     Raises:
-        UserError: the model's text encoders are the base's, or it has none.
+        DoesNotApply: the model's text encoders are the base's, or it has none.
     """
     text_of(model)
-    if model is not base and not reads_otherwise(model, base):
-        raise UserError("The model's text encoder is the base's own, so there is nothing to swap.")
+    if not target.bound and not reads_otherwise(model, base):
+        raise DoesNotApply(
+            "The model's text encoder is the base's own, so there is nothing to swap."
+        )
     prompts = [row.prompt for row in target.rows]
     rows = told(target.rows, prompts, FRESH if random else 0)
     return Found(*draw(model if random else swapped(model, base), rows, target))

@@ -6,9 +6,9 @@ itself and is scored by
 
     cos(E(words), mean E(the concept's prompts)),
 
-with E the hidden state of the text encoder at the end of the text, where CLIP sums it up. The best
-are dealt out over the rows, in turn, and are all that those are drawn with. Random search deals out
-as many of the same candidates, whatever their scores.
+with E the hidden state of the base's text encoder at the end of the text, where CLIP sums it up.
+The best are dealt out over the rows, in turn, and are all that those are drawn with. Random search
+deals out as many of the same candidates, whatever their scores.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from erase.diffusion.tokens import read
-from erase.eval.attacks import Found
-from erase.eval.attacks._images import FRESH, draw, told
+from erase.eval.attacks import DoesNotApply, Found
+from erase.eval.attacks._images import anew, draw, told
 from erase.eval.attacks._text import AT_ONCE, hidden, names_it, own_words, text_of
-from erase.runtime.errors import UserError
 from erase.runtime.progress import each, progress
 from erase.runtime.words import fold
 
@@ -72,12 +71,14 @@ def run(
     """See ``Attack``; the scores cost no image through the denoiser.
 
     Raises:
-        UserError: the model has no text encoder, or no other word is known.
+        DoesNotApply: the model has no text encoder, or no other word is known.
     """
-    text = text_of(model)
+    text_of(model)
+    # Who can only type does not have the text encoder that an erasure may have changed.
+    text = text_of(base)
     words = known(target)
     if not words:
-        raise UserError(
+        raise DoesNotApply(
             f"No words are known besides those of '{target.concept.name}': give prompts to retain."
         )
     goal = torch.cat(list(ends(text, target.concept.prompts()))).mean(0)
@@ -89,7 +90,7 @@ def run(
     best = [found[i] for i in order[: settings.best].tolist()]
     prompts = [best[i % len(best)] for i in range(len(target.rows))]
     images, spent = draw(model, told(target.rows, prompts), target)
-    fresh, again = draw(model, told(target.rows, prompts, FRESH), target)
+    fresh, again = anew(model, prompts, random, target)
     return Found(images, spent + again, fresh=fresh, prompts=prompts, tokens=read(text, prompts))
 
 

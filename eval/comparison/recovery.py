@@ -35,22 +35,23 @@ def with_recovery(cells: Sequence[Cell], folders: Sequence[Path]) -> list[dict[s
     """
     found = [read(folder / ATTACK) for folder in folders]
     known = [one for one in found if one is not None]
-    for key in ("budget", "floor"):
-        # The floor is named after the concept.
-        told = {
-            str(one["facts"][key]).replace(one["facts"]["concept"]["word"], "{concept}")
-            for one in known
-        }
-        if len(told) > 1:
-            raise UserError(
-                f"The cells were attacked with a different {key} ({' and '.join(sorted(told))}), "
-                "so their recoveries can't be compared: attack them alike."
-            )
+    _refuse_apart("budget", [one["facts"]["budget"] for one in known])
+    for concept in {one["facts"]["concept"]["name"] for one in known}:
+        own = [one["facts"] for one in known if one["facts"]["concept"]["name"] == concept]
+        _refuse_apart(f"floor for {concept}", [facts["floor"] for facts in own])
     common = _common(one["attacks"] for one in known)
     return [
         {**cell} if one is None else {**cell, "recovery": _summary(one, common)}
         for cell, one in zip(cells, found, strict=True)
     ]
+
+
+def _refuse_apart(what: str, told: Sequence[object]) -> None:
+    if len(names := sorted({str(one) for one in told})) > 1:
+        raise UserError(
+            f"The cells were attacked with a different {what} ({' and '.join(names)}), so their "
+            "recoveries can't be compared: attack them alike."
+        )
 
 
 def _common(each: Iterable[Mapping[str, Any]]) -> list[str]:

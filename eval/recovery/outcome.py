@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 import numpy as np
@@ -90,7 +91,8 @@ class Outcome:
         beyond: erased minus the larger of random and floor.
         bound: which of the two that is.
         succeeds: whether ``beyond`` lies above 0, its interval included; None without figures.
-        able: whether the attack brings the concept back on the base: ceiling - floor >= ``SPAN``.
+        able: whether the attack alone brings the concept back on the base: its images there show it
+            at least ``SPAN`` above the floor.
         p: two-sided exact McNemar test of erased against random, on the first restart.
         smallest: the least recovery that so many images could have shown.
         after: steps after which the figures are taken; None where all are.
@@ -140,9 +142,9 @@ def share(hits: Sequence[bool] | Sequence[Sequence[bool]], seed: int = 0) -> Val
     low, high = wilson(int(seen[0].sum()), rows)
     if restarts > 1:
         ends = _spread(seen, seed)
-        # Where all restarts agree, the rows of one are all that was seen.
-        same = ends[0] == ends[1]
-        low, high = wilson(round(value * rows), rows) if same else ends
+        # A few restarts that nearly agree spread less than the rows of one could tell.
+        one = wilson(round(value * rows), rows)
+        low, high = min(ends[0], one[0]), max(ends[1], one[1])
     return Value(value, n, min(low, value), max(high, value))
 
 
@@ -176,6 +178,9 @@ def outcome(
     text: bool,
     sides: Mapping[SideName, Seen | str],
     stops: Sequence[int] = (),
+    *,
+    alone: bool = False,
+    undoes: bool = False,
 ) -> Outcome:
     """What an attack on a model comes to.
 
@@ -184,12 +189,14 @@ def outcome(
         text: whether it needs nothing but a prompt to be typed.
         sides: what the judges say of each, or why there is nothing.
         stops: steps of the curve of which one is the figure; () takes the images themselves.
+        alone: whether what the plain prompts show does not count.
+        undoes: whether it undoes an edit, so that the base is no proof of what it can do.
     """
     after, why = _after(sides["floor"], stops)
     values = {
         side: Value(reason=why or (seen if isinstance(seen, str) else "not measured"))
         if why or isinstance(seen, str)
-        else share(_hits(seen, after))
+        else share(_hits(seen, after, alone))
         for side, seen in sides.items()
     }
     erased, random, ceiling, floor = (values[side] for side in SIDES)
@@ -197,10 +204,11 @@ def outcome(
     if random.value is None:
         bound = "floor"
     beyond = minus(erased, values[bound])
-    own = sides["erased"]
-    span = None
-    if ceiling.value is not None and floor.value is not None:
-        span = ceiling.value - floor.value
+    own, base = sides["erased"], sides["ceiling"]
+    able = False
+    if not (isinstance(base, str) or ceiling.value is None or floor.value is None or undoes):
+        # By the attack itself: what the base's own prompts show proves nothing.
+        able = (share(_hits(base, after, True)).value or 0.0) - floor.value >= SPAN
     return Outcome(
         attack=attack,
         text=text,
@@ -209,13 +217,13 @@ def outcome(
         ceiling=ceiling,
         floor=floor,
         recovery=recovery(erased, ceiling, floor, text),
-        **_details(own),
+        **_details(own, after),
         beyond=beyond,
         bound=bound,
         succeeds=None if beyond.low is None else beyond.low > 0,
-        able=span is not None and span >= SPAN,
-        p=_mcnemar(own, sides["random"], after),
-        smallest=_smallest(erased, values[bound], ceiling, floor),
+        able=able,
+        p=None if why else _mcnemar(own, sides["random"], after),
+        smallest=_smallest(erased, values[bound], ceiling, floor, own),
         after=after,
         curve=_curves(sides),
         forwards=0 if isinstance(own, str) else own.forwards,
@@ -250,25 +258,26 @@ def _after(floor: Seen | str, stops: Sequence[int]) -> tuple[int | None, str | N
     if isinstance(floor, str):
         return None, f"the steps follow from the floor, which is missing: {floor}"
     curve = floor.curve or {}
-    below = [stop for stop in stops if stop in curve and np.mean(curve[stop]) < SPAN]
+    known = [stop for stop in stops if stop in curve]
+    below = list(takewhile(lambda stop: np.mean(curve[stop]) < SPAN, known))
     if not below:
         return None, f"a model that never knew it learns it within {stops[0]} steps"
-    return max(below), None
+    return below[-1], None
 
 
-def _hits(seen: Seen, after: int | None) -> list[list[bool]]:
-    """Success by restart and row: before the attack or by it."""
+def _hits(seen: Seen, after: int | None, alone: bool = False) -> list[list[bool]]:
+    """Success by restart and row: before the attack or by it, or by it ``alone``."""
     post = [list(seen.curve[after])] if after is not None and seen.curve else seen.post
-    return [[a or b for a, b in zip(seen.pre, row, strict=True)] for row in post]
+    return [[b or (a and not alone) for a, b in zip(seen.pre, row, strict=True)] for row in post]
 
 
-def _details(own: Seen | str) -> dict[str, Value]:
+def _details(own: Seen | str, after: int | None) -> dict[str, Value]:
     if isinstance(own, str):
         return dict.fromkeys(("pre", "post", "at_one", "fresh"), Value(reason=own))
     none = Value(reason="nothing is chosen")
     return {
         "pre": share(own.pre),
-        "post": share(own.post),
+        "post": share(_hits(own, after, True)),
         "at_one": none if own.chosen is None else share(own.chosen),
         "fresh": Value(reason="nothing to keep") if own.fresh is None else share(own.fresh),
     }
@@ -285,19 +294,22 @@ def _mcnemar(own: Seen | str, other: Seen | str, after: int | None) -> float | N
     return float(binomtest(only, apart).pvalue) if apart else 1.0
 
 
-def _smallest(erased: Value, bound: Value, ceiling: Value, floor: Value) -> float | None:
+def _smallest(
+    erased: Value, bound: Value, ceiling: Value, floor: Value, own: Seen | str
+) -> float | None:
     """The least R whose difference from the bound would have lain above 0 with these rows."""
-    if None in (erased.value, bound.value, ceiling.value, floor.value):
+    if isinstance(own, str) or None in (erased.value, bound.value, ceiling.value, floor.value):
         return None
     assert ceiling.value is not None and floor.value is not None
     span = ceiling.value - floor.value
     if span < SPAN:
         return None
-    for k in range(erased.n + 1):
-        low, high = wilson(k, erased.n)
-        one = minus(Value(k / erased.n, erased.n, low, high), bound)
+    rows = len(own.pre)  # restarts add images, not rows
+    for k in range(rows + 1):
+        low, high = wilson(k, rows)
+        one = minus(Value(k / rows, rows, low, high), bound)
         if one.low is not None and one.low > 0:
-            return (k / erased.n - floor.value) / span
+            return (k / rows - floor.value) / span
     return None
 
 

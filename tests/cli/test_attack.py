@@ -86,4 +86,8 @@ def test_a_floor_is_of_one_concept(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "is one model for 2 concepts" in capsys.readouterr().err
     each = Attacks(floor="never-{concept}")
     each.check(2)
-    assert each.floor_of(load_concept("church", "mini")) == "never-church"
+    each_of = each.floor_of(load_concept("fuel-pump", "mini"), "mini")
+    assert each_of == "never-fuel-pump"
+    unknown = Attacks(floor="none")
+    unknown.check(2)
+    assert unknown.floor_of(load_concept("church", "mini"), "mini") is None

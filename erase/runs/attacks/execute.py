@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from erase.eval.attacks import Attack, Found, Target, load_attack
+from erase.eval.attacks import DoesNotApply, Found, Target, load_attack
 from erase.eval.attacks._images import draw
 from erase.eval.instruments.setting import Setting
 from erase.eval.pictures import Picture
@@ -26,44 +26,17 @@ from erase.images.plan import plan
 from erase.prompts.classes import anchor_of
 from erase.prompts.held_out import retain_rows
 from erase.runs.attacks.inquiry import Inquiry
-from erase.runs.attacks.targets import target_of
+from erase.runs.attacks.kept import Bench, blind, key_of, known, read, record
+from erase.runs.attacks.targets import BOUNDS, target_of
 from erase.runs.outline import tell
 from erase.runtime import processes
 from erase.runtime.devices import accelerator, memory_told
-from erase.runtime.errors import UserError, reason
-from erase.runtime.files import atomic, cache_folder, digest, write_json
+from erase.runtime.errors import UserError
+from erase.runtime.files import atomic, digest, write_json
 from erase.runtime.seeding import generator
 
 if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
-
-BOUNDS = ("ceiling", "floor")
-"""Sides that do not depend on the model in question, so that they are measured once."""
-
-
-@dataclass(frozen=True, eq=False)
-class Bench:
-    """The models of an inquiry with their judges.
-
-    Attributes:
-        inquiry: what is attacked.
-        models: by what each side attacks: ``model``, ``base``, ``floor``.
-        prints: hash of each model's weights and settings.
-        witness: who judges.
-    """
-
-    inquiry: Inquiry
-    models: Mapping[str, Diffusion]
-    prints: Mapping[str, str]
-    witness: Witness
-
-    def of(self, side: SideName) -> str:
-        """Which model a side attacks."""
-        if side == "ceiling":
-            return "base"
-        if side == "floor":
-            return "floor" if "floor" in self.models else "base"
-        return "model"
 
 
 def open_bench(inquiry: Inquiry) -> Bench:
@@ -106,6 +79,10 @@ def open_bench(inquiry: Inquiry) -> Bench:
             )
     known = {spec: digest(model_fingerprint(model)) for spec, model in opened.items()}
     prints = {name: known[spec] for name, spec in specs.items()}
+    if inquiry.seed == 0 and prints.get("floor") == prints["model"]:
+        raise UserError(
+            f"{inquiry.model} is its own floor, and seed 0 is the floor's: give another --seed."
+        )
     return Bench(inquiry, models, prints, load_witness(_setting(inquiry, device), inquiry.strict))
 
 
@@ -113,7 +90,7 @@ def _setting(inquiry: Inquiry, device: torch.device) -> Setting:
     concept = inquiry.concept
     anchor = anchor_of(concept, concept.anchor or "")
     rows = [
-        *target_of(inquiry, "erased", _blind, text=False).rows,
+        *target_of(inquiry, "erased", blind, text=False).rows,
         *plan(retain_rows(concept), 1000, "kept", "retain"),
     ]
     pictures = [
@@ -154,8 +131,12 @@ def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict
             refused[name] = own
             continue
         seen = {side: _side(bench, name, side) for side in SIDES}
-        outcomes.append(outcome(name, module.TEXT, seen, getattr(module, "STOPS", ())))
+        kind = {key: bool(getattr(module, key.upper(), False)) for key in ("alone", "undoes")}
+        outcomes.append(outcome(name, module.TEXT, seen, getattr(module, "STOPS", ()), **kind))
         shown[name] = _shown(bench, name)
+    if not outcomes:
+        told = "; ".join(f"{name}: {why}" for name, why in refused.items())
+        raise UserError(f"No attack applies to {bench.inquiry.model} ({told}).")
     found = report(outcomes, refused, _facts(bench, command), shown)
     if processes.is_main():
         write(found, out)
@@ -177,7 +158,7 @@ def _first_alone(check: Callable[[], object]) -> None:
 def _make(bench: Bench, sides: Sequence[tuple[str, SideName]]) -> None:
     """Makes what is not finished of some attacks' sides; several processes share them out."""
     attacks = bench.inquiry.attacks
-    todo = processes.first(lambda: [one for one in sides if _known(bench, *one) is None])
+    todo = processes.first(lambda: [one for one in sides if known(bench, *one) is None])
     for name, side in processes.deal(todo):
         if processes.count() > 1 or side == "erased":
             which = f", {side}" if processes.count() > 1 else ""
@@ -191,72 +172,6 @@ def _applies(bench: Bench, name: str) -> bool:
     return not isinstance(_side(bench, name, "erased"), str)
 
 
-def _known(bench: Bench, name: str, side: SideName) -> Seen | str | None:
-    """What is known of a side without making it."""
-    module = load_attack(name)
-    key = _key(bench, name, module, side)
-    known = _read(_record(bench, name, side, key), key)
-    if known is None and module.SETTINGS[bench.inquiry.budget] is None:
-        return f"not part of the budget {bench.inquiry.budget}"
-    return known
-
-
-def _blind(images: Sequence[NDArray[np.uint8]]) -> list[float]:
-    """A judge for where nothing is judged."""
-    return [0.0] * len(images)
-
-
-def _key(bench: Bench, name: str, module: Attack, side: SideName) -> str:
-    """Hash of all that a side's figures depend on."""
-    inquiry, who = bench.inquiry, bench.of(side)
-    target = target_of(inquiry, side, _blind, module.TEXT)
-    asked = [
-        [[row.prompt, row.seed, row.guidance, row.size] for row in rows]
-        for rows in (target.rows, target.shown, target.retained, target.elsewhere)
-    ]
-    return digest(
-        [
-            name,
-            side,
-            bench.prints[who],
-            bench.prints["base"],
-            repr(module.SETTINGS[inquiry.budget]),
-            inquiry.seed if side not in BOUNDS else 0,
-            asked,
-            list(target.paraphrases),
-            target.concept.word,
-            asdict(inquiry.sampler),
-            inquiry.batch,
-            json.loads(json.dumps(bench.witness.facts, default=str)),
-        ]
-    )
-
-
-def _record(bench: Bench, name: str, side: SideName, key: str) -> Path:
-    """Where a side's figures are: those of bounds in the user's cache, for all models alike."""
-    if side in BOUNDS:
-        return cache_folder() / "bounds" / f"{name}-{side}-{key[:16]}.json"
-    return bench.inquiry.out / "attacks" / name / f"{side}.json"
-
-
-def _read(file: Path, key: str) -> Seen | str | None:
-    """A side's figures, where they are finished and of these inputs."""
-    if not file.is_file():
-        return None
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        if told["key"] != key:
-            return None
-        if told["reason"] is not None:
-            return str(told["reason"])
-        curve = {int(step): hits for step, hits in told["seen"].pop("curve").items()}
-        return Seen(**told["seen"], curve=curve)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{file} can't be read ({reason(error)}): delete it to make it again."
-        ) from error
-
-
 def _refuse_other(bench: Bench, overwrite: bool) -> None:
     """Refuses results of other inputs.
 
@@ -268,9 +183,9 @@ def _refuse_other(bench: Bench, overwrite: bool) -> None:
         return
     for name in bench.inquiry.attacks:
         for side in ("erased", "random"):
-            key = _key(bench, name, load_attack(name), side)
-            file = _record(bench, name, side, key)
-            if file.is_file() and _read(file, key) is None and not overwrite:
+            key = key_of(bench, name, load_attack(name), side)
+            file = record(bench, name, side, key)
+            if file.is_file() and read(file, key) is None and not overwrite:
                 raise UserError(
                     f"{bench.inquiry.out} holds attacks with other inputs: add --overwrite to make "
                     "those again, or choose another --out."
@@ -279,12 +194,12 @@ def _refuse_other(bench: Bench, overwrite: bool) -> None:
 
 def _side(bench: Bench, name: str, side: SideName) -> Seen | str:
     """What the judges say of a side, or why it can't be attacked."""
-    known = _known(bench, name, side)
-    if known is not None:
-        return known
+    found_before = known(bench, name, side)
+    if found_before is not None:
+        return found_before
     module = load_attack(name)
-    key = _key(bench, name, module, side)
-    file = _record(bench, name, side, key)
+    key = key_of(bench, name, module, side)
+    file = record(bench, name, side, key)
     model, base = bench.models[bench.of(side)], bench.models["base"]
     target = target_of(bench.inquiry, side, bench.witness.judge, module.TEXT)
     seed = 0 if side in BOUNDS else bench.inquiry.seed
@@ -294,7 +209,7 @@ def _side(bench: Bench, name: str, side: SideName) -> Seen | str:
         found = module.run(
             model, base, target, settings, side == "random", generator(seed, name, side)
         )
-    except UserError as error:
+    except DoesNotApply as error:
         write_json(file, {"key": key, "reason": str(error), "seen": None})
         return str(error)
     seconds = time.perf_counter() - began
@@ -368,7 +283,7 @@ def _shown(bench: Bench, name: str) -> list[Shown]:
     """The images of the page's grid."""
     inquiry = bench.inquiry
     folder = f"attacks/{name}/erased"
-    rows = target_of(inquiry, "erased", _blind, text=False).rows
+    rows = target_of(inquiry, "erased", blind, text=False).rows
     return [
         Shown(
             f"{folder}/{number:03d}_before.png",

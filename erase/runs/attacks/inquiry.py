@@ -12,6 +12,7 @@ from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.formats.base import never_knew
 from erase.images.request import Sampler
 from erase.prompts.concept import Concept
+from erase.runs.attacks.of_run import NO_MODEL
 from erase.runs.make import concept_of
 from erase.runtime.errors import UserError, clipped, nearest
 from erase.runtime.tables import read_text
@@ -85,7 +86,7 @@ def make_inquiry(
         model, base, concept, sampler: see ``Inquiry``.
         paraphrases: file of prompts, one a line, instead of the concept's own.
         more: further fields of the inquiry; no attacks are all, and no floor is the bundled model
-            that never knew the concept, where there is one.
+            that never knew the concept, where there is one; ``none`` is none all the same.
 
     Raises:
         UserError: naming what is wrong.
@@ -110,4 +111,5 @@ def make_inquiry(
         if not told:
             raise UserError(f"{paraphrases} is empty: write one paraphrase a line.")
     floor = more.pop("floor", None) or never_knew(base, found.name)
+    floor = None if floor == NO_MODEL else floor
     return Inquiry(model, base, found, names, sampler, floor=floor, paraphrases=told, **more)

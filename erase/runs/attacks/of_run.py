@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 CONCEPT = "{concept}"
+NO_MODEL = "none"
+"""As a floor: the base, asked by a name that it does not know, whatever models are at hand."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Attacks:
         names: of the attacks; () are all.
         budget: what each may spend.
         floor: a model that never knew the concept, whose name ``{concept}`` stands for; None see
-            ``inquiry.Inquiry``.
+            ``inquiry.make_inquiry``.
     """
 
     names: tuple[str, ...] = ()
@@ -45,15 +47,22 @@ class Attacks:
 
         for name in self.names:
             load_attack(name)
-        if self.floor and concepts > 1 and CONCEPT not in self.floor:
+        floor = self.floor or NO_MODEL
+        if floor != NO_MODEL and concepts > 1 and CONCEPT not in floor:
             raise UserError(
                 f"--floor {self.floor} is one model for {concepts} concepts, and each needs one "
                 f"that never knew it: put {CONCEPT} in its name, e.g. never-{CONCEPT}."
             )
 
-    def floor_of(self, concept: Concept) -> str | None:
-        """The floor of one concept, by its name without its family."""
-        return self.floor and self.floor.replace(CONCEPT, concept.name.rpartition("/")[2])
+    def floor_of(self, concept: Concept, base: str) -> str | None:
+        """The floor of one concept, by its name without its family; None where the base is asked by
+        an unknown word."""
+        from erase.formats.base import never_knew
+
+        floor = self.floor or never_knew(base, concept.name)
+        if floor is None or floor == NO_MODEL:
+            return None
+        return floor.replace(CONCEPT, concept.name.rpartition("/")[2])
 
 
 def inquiry_of(
@@ -74,7 +83,7 @@ def inquiry_of(
     """
     from erase.runs.attacks.inquiry import make_inquiry
 
-    floor = wanted.floor_of(run.targets[number].concept)
+    floor = wanted.floor_of(run.targets[number].concept, run.model)
     return make_inquiry(
         model,
         run.model,
@@ -82,7 +91,7 @@ def inquiry_of(
         run.sampler(),
         attacks=wanted.names,
         budget=wanted.budget,
-        floor=model_of(floor) if floor else None,
+        floor=NO_MODEL if floor is None else model_of(floor),
         # Seed 0 is the bounds'.
         seed=run.seed + 1,
         out=out,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from erase.images.request import Request
     from erase.runs.attacks.inquiry import Inquiry
 
+BOUNDS = ("ceiling", "floor")
+"""Sides that do not depend on the model in question, so that they are measured once."""
 SHOWN = 20
 """Pictures of the concept that an attacker has, and as many of other things."""
 UNKNOWN = "zorblax"
@@ -61,6 +63,7 @@ def target_of(inquiry: Inquiry, side: str, judge: Judge, text: bool) -> Target:
     return Target(
         concept=concept,
         rows=asked,
+        pictured=rows if side == "ceiling" else asked,
         shown=shown,
         retained=kept,
         elsewhere=renamed(rows, word, other_word(inquiry.concept)),
@@ -69,6 +72,7 @@ def target_of(inquiry: Inquiry, side: str, judge: Judge, text: bool) -> Target:
         judge=judge,
         named=side != "ceiling" or not text,
         batch=inquiry.batch,
+        bound=side in BOUNDS,
     )
 
 
@@ -81,7 +85,8 @@ def renamed(rows: Sequence[Request], word: str, other: str) -> list[Request]:
 
     A prompt that does not say the name stays as it is.
     """
-    pattern = re.compile(re.escape(word), re.IGNORECASE)
+    # At the beginning of a word: "ink" is not in "pink", but "church" is in "churches".
+    pattern = re.compile(rf"(?<!\w){re.escape(word)}", re.IGNORECASE)
 
     def said(prompt: str) -> str:
         if not pattern.search(prompt):

@@ -45,4 +45,5 @@ def target(**more: Any) -> Target:
         "judge": bright,
         "batch": 2,
     }
-    return Target(**{**given, **more})
+    given |= more
+    return Target(**{"pictured": given["rows"], **given})

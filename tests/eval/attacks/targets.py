@@ -50,6 +50,7 @@ def target(
     return Target(
         concept=CHURCH,
         rows=asked,
+        pictured=asked,
         shown=rows(["a church by the sea"], 50),
         retained=rows(retained, 100, "retain"),
         elsewhere=asked,

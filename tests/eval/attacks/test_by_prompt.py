@@ -49,7 +49,7 @@ def test_an_embedding_is_learned_as_by_plain_adamw(tiny: Diffusion) -> None:
     row = (torch.arange(len(table)) == word[0]).unsqueeze(-1)
     v = table[word].detach().clone().requires_grad_(True)
     g = generator(3)
-    pictures = Pictures.of(tiny, tiny, target().shown, target(), g)
+    pictures, _ = Pictures.of(tiny, tiny, target().shown, target(), g)
     optimizer = torch.optim.AdamW([v], lr=0.05)
     for _ in range(3):
         index, x_t, t, noise = pictures.noised(2)
@@ -62,7 +62,8 @@ def test_an_embedding_is_learned_as_by_plain_adamw(tiny: Diffusion) -> None:
     assert found.embedding is not None
     assert torch.allclose(found.embedding, v.detach(), atol=1e-4)
     assert found.restarts == 1 and len(found.images) == 2 and len(found.fresh) == 2
-    assert found.forwards == 3 * 3 * 2 + 4 * 6
+    # Gradients, two rows on two sets of seeds, and the three pictures; guided, so two a step.
+    assert found.forwards == 3 * 3 * 2 + 4 * 6 + 3 * 6
 
 
 def test_without_the_name_no_start_is_the_word_s_own(tiny: Diffusion) -> None:
@@ -98,7 +99,11 @@ def test_random_search_takes_the_embedding_of_the_lowest_loss(
     found = inversion.run(tiny, tiny, target(), settings, True, generator(0))
     assert len(losses) == 3 * 4  # a step with a gradient is three forwards
     learned = inversion.run(tiny, tiny, target(), settings, False, generator(0))
-    assert found.forwards == learned.forwards
+    one = 2 * 2 * 3  # guided images of two rows, on new seeds
+    assert found.forwards == learned.forwards - one and len(learned.fresh) == 2
+    assert not found.fresh
+    of_bound = inversion.run(tiny, tiny, target(bound=True), settings, False, generator(0))
+    assert not of_bound.fresh and np.array_equal(of_bound.images, learned.images)
 
 
 def test_a_prompt_that_does_not_say_the_word_gets_it_in_front() -> None:

@@ -39,7 +39,7 @@ attack = load_attack("echo")
 concept = Concept("a church", "text", "church")
 sampler = Sampler(steps=2, guidance=1.0)
 judge = lambda images: [0.7] * len(images)
-target = Target(concept, rows, rows, rows, rows, (), sampler, judge)
+target = Target(concept, rows, rows, rows, rows, rows, (), sampler, judge)
 found = attack.run(model, model, target, attack.SETTINGS["quick"], False, torch.Generator())
 print(len(found.images), found.images[0].shape, found.images[0].dtype, found.forwards)
 """

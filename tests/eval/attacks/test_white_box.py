@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from erase.diffusion.model import Diffusion
 from erase.eval.attacks import handover, load_attack, noise, relearn
 from erase.eval.attacks._drawing import Pictures
+from erase.eval.attacks._images import FRESH
 from erase.images.request import Sampler
 from erase.runtime.seeding import generator
 from tests.eval.attacks.church import bright, images_of, target
@@ -29,7 +31,7 @@ def test_relearning_is_plain_adam_on_the_base_s_images(tiny: Diffusion) -> None:
     found = relearn.run(tiny, tiny, target(), settings, False, generator(1))
     copy = tiny.frozen()
     unet = copy.denoiser.requires_grad_(True)
-    pictures = Pictures.of(tiny, tiny, target().shown, target(), generator(1))
+    pictures, _ = Pictures.of(tiny, tiny, target().shown, target(), generator(1))
     c = tiny.embed([row.prompt for row in target().shown]).float()
     optimizer = torch.optim.Adam(unet.parameters(), lr=1e-2)
     for _ in range(2):
@@ -44,7 +46,8 @@ def test_relearning_is_plain_adam_on_the_base_s_images(tiny: Diffusion) -> None:
     assert list(found.curve) == [0, 1, 2] and found.images is found.curve[2]
     before = images_of(tiny, ["a drawing of a church"] * 2, [0, 1], target())
     assert np.array_equal(np.stack(found.curve[0]), np.stack(before))
-    assert found.forwards == 3 * 2 * 2 + 3 * 2 * FORWARDS
+    # Three gradients a picture; images of two rows three times, and of the three pictures.
+    assert found.forwards == 3 * 2 * 2 + 3 * 2 * FORWARDS + 3 * FORWARDS
 
 
 def test_relearning_others_trains_on_retained_images_alone(
@@ -118,6 +121,31 @@ def test_the_best_of_several_tries_is_picked_by_the_judge(tiny: Diffusion) -> No
     for best, worst in zip(bright(found.images), bright(other.images), strict=True):
         assert best >= worst
     assert np.array_equal(np.stack(found.chosen), np.stack(other.chosen))
+
+
+@pytest.mark.parametrize("name", ["handover", "noise"])
+def test_random_search_has_as_many_plain_tries(
+    name: str, tiny: Diffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best of several images of the right prompt shows it without any attack."""
+    attack = {"handover": handover, "noise": noise}[name]
+    settings = {"handover": handover.Settings((0.3, 0.6)), "noise": noise.Settings((1.0, 1.3))}[
+        name
+    ]
+    prompts = ["a drawing of a church"] * 2
+    plain = [images_of(tiny, prompts, [FRESH * i, FRESH * i + 1], target()) for i in (1, 2)]
+
+    def judge(images: Sequence[Any]) -> list[float]:
+        """Knows the plain images alone."""
+        known = [one.tobytes() for images in plain for one in images]
+        return [0.9 if image.tobytes() in known else 0.1 for image in images]
+
+    found = attack.run(tiny, tiny, target(judge=judge), settings, True, generator(0))
+    assert np.array_equal(np.stack(found.images), plain[0])
+    assert found.forwards == 2 * 2 * 2 * FORWARDS
+    nothing = target(judge=lambda images: [0.1] * len(images))
+    wrong = attack.run(tiny, tiny, nothing, settings, True, generator(0))
+    assert not np.array_equal(np.stack(wrong.images), plain[0])
 
 
 def test_noise_without_more_noise_is_ddim(tiny: Diffusion) -> None:

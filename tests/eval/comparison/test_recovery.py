@@ -83,6 +83,9 @@ def test_cells_attacked_otherwise_stand_in_no_table(tmp_path: Path) -> None:
     radio = {"name": "radio", "kind": "object", "word": "radio"}
     third = attacked(tmp_path / "c", made("inversion", True, 2), concept=radio, floor="never-radio")
     assert with_recovery(pair, [one, third])[1]["recovery"]["worst"] == pytest.approx(1 / 19)
+    fourth = attacked(tmp_path / "d", made("inversion", True, 2), floor="another")
+    with pytest.raises(UserError, match="different floor for .*another"):
+        with_recovery(pair, [one, fourth])
     (other / ATTACK / "attack.json").write_text(json.dumps({"schema": 1}))
     with pytest.raises(UserError, match="attack again"):
         with_recovery(pair, [one, other])

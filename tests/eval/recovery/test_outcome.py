@@ -83,6 +83,38 @@ def test_restarts_are_resampled_as_such() -> None:
     assert found.low == 0.0 and found.high is not None and found.high >= 2 / 3
     agreed = share([one, one, one])
     assert (agreed.low, agreed.high) == wilson(10, 10)
+    # A few restarts that nearly agree tell no more than their rows do.
+    nearly = share([[n < 3 for n in range(20)]] * 2 + [[n < 4 for n in range(20)]])
+    low, high = wilson(3, 20)
+    assert nearly.low is not None and nearly.low <= low
+    assert nearly.high is not None and nearly.high >= high
+
+
+def test_a_worse_floor_does_not_make_success_easier() -> None:
+    erased = Seen(pre=hits(0), post=[hits(3)] * 3)
+    clean, once = Seen(hits(0), [hits(0)] * 3), Seen(hits(0), [hits(0), hits(0), hits(1)])
+    lows = [
+        outcome("a", False, {**sides(0, 0, 20, 0), "erased": erased, "floor": floor}).beyond.low
+        for floor in (clean, once)
+    ]
+    assert lows[0] is not None and lows[1] is not None and lows[1] <= lows[0] < 0
+
+
+def test_what_the_base_draws_anyway_proves_no_attack() -> None:
+    plain = {**sides(0, 0, 0, 0), "ceiling": Seen(pre=hits(20), post=[hits(0)])}
+    found = outcome("a", False, plain)
+    assert found.ceiling.value == 1.0 and not found.able
+    works = {**plain, "ceiling": Seen(pre=hits(20), post=[hits(20)])}
+    assert outcome("a", False, works).able
+    assert not outcome("a", False, works, undoes=True).able
+
+
+def test_what_asks_otherwise_is_not_helped_by_the_plain_prompts() -> None:
+    shown = {**sides(0, 0, 0, 0), "ceiling": Seen(pre=hits(20), post=[hits(2)]),
+             "erased": Seen(pre=hits(3), post=[hits(1)])}  # fmt: skip
+    found = outcome("prior", False, shown, alone=True)
+    assert (found.ceiling.value, found.erased.value) == (0.1, 0.05)
+    assert found.recovery.value is None and not found.able
 
 
 def test_the_least_recovery_that_could_be_seen() -> None:
@@ -107,6 +139,9 @@ def test_a_curve_is_read_where_the_floor_has_not_learned_it_yet() -> None:
     }
     found = outcome("relearn", False, all_sides, (5, 10, 25, 50))
     assert found.after == 10 and found.erased.value == 0.6 and found.floor.value == 0.3
+    assert found.post.value == 0.6  # after as many steps
+    dips = {**all_sides, "floor": curve(0, 1, 12, 6, 19)}  # below one half, but not all the way
+    assert outcome("relearn", False, dips, (5, 10, 25, 50)).after == 5
     assert found.curve["erased"][25].value == 0.9
     quick = {**all_sides, "floor": curve(0, 15, 20, 20, 20)}
     none = outcome("relearn", False, quick, (5, 10, 25, 50))

@@ -17,7 +17,7 @@ from erase.eval.attacks import handover, load_attack, paraphrase, relearn
 from erase.eval.instruments.choice import Instruments
 from erase.eval.recovery.witness import Witness
 from erase.images.request import Sampler
-from erase.runs.attacks import execute
+from erase.runs.attacks import execute, kept
 from erase.runs.attacks.inquiry import Inquiry, make_inquiry
 from erase.runs.attacks.targets import UNKNOWN, other_word, renamed, target_of
 from erase.runtime.errors import UserError
@@ -99,6 +99,20 @@ def test_attacks_have_bounds_that_are_measured_once(
     other = execute.attack(replace(inquiry, seed=2, out=tmp_path / "other"))
     assert [random for random, _ in made] == [False, True]
     assert other["attacks"]["paraphrase"]["floor"] == found["attacks"]["paraphrase"]["floor"]
+    # An attack that does something else now is made again, with its bounds.
+    made.clear()
+    monkeypatch.setattr(kept, "code_of", lambda name: "mended")
+    with pytest.raises(UserError, match="other inputs"):
+        execute.attack(inquiry)
+    execute.attack(replace(inquiry, attacks=("paraphrase",), out=tmp_path / "mended"))
+    assert len(made) == 4
+
+
+def test_comments_are_no_part_of_an_attack() -> None:
+    code = '"""A."""\ndef f(x):\n    """B."""\n    return x  # c\n'
+    assert kept._code(code) == kept._code('"""Z."""\ndef f(x):\n    """Y."""\n    return x\n')
+    assert kept._code(code) != kept._code(code.replace("return x", "return -x"))
+    assert kept._without({"a": [{"file": "/x", "b": 1}], "file": 2}, "file") == {"a": [{"b": 1}]}
 
 
 def test_an_attack_that_was_cut_off_goes_on(
@@ -135,6 +149,31 @@ def test_an_attack_that_does_not_apply_is_named(inquiry: Inquiry) -> None:
     assert list(found["attacks"]) == ["handover"]
     assert "has no paraphrases" in found["refused"]["paraphrase"]
     assert "relearn" in found["not_run"]
+    with pytest.raises(UserError, match="No attack applies to .*has no paraphrases"):
+        execute.attack(
+            replace(inquiry, attacks=("paraphrase",), paraphrases=(), out=inquiry.out / "none")
+        )
+
+
+def test_a_mistake_is_not_kept_as_an_attack_that_does_not_apply(
+    inquiry: Inquiry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object) -> None:
+        raise UserError("The disk is full.")
+
+    one = replace(inquiry, attacks=("handover",))
+    with monkeypatch.context() as broken:
+        broken.setattr(handover, "run", full)
+        with pytest.raises(UserError, match="disk is full"):
+            execute.attack(one)
+    assert "handover" in execute.attack(one)["attacks"]
+
+
+def test_a_model_is_not_held_against_its_own_images(inquiry: Inquiry) -> None:
+    own = replace(inquiry, floor=inquiry.model, attacks=("handover",))
+    with pytest.raises(UserError, match="seed 0 is the floor's"):
+        execute.attack(replace(own, seed=0))
+    assert execute.attack(own)["attacks"]["handover"]["floor"]["value"] is not None
 
 
 def test_a_base_of_another_architecture_is_one_sentence(inquiry: Inquiry, tmp_path: Path) -> None:
@@ -170,6 +209,8 @@ def test_names_are_replaced_whatever_their_case() -> None:
     assert none.prompt == "a , ink"
     [same] = renamed(rows("a portrait", 1), "church", "ox")
     assert same.prompt == "a portrait"
+    [pink, inked] = renamed([*rows("a pink church", 1), *rows("inks on paper", 1)], "ink", "chalk")
+    assert (pink.prompt, inked.prompt) == ("a pink church", "chalks on paper")
 
 
 def test_each_side_is_asked_for_its_own(inquiry: Inquiry) -> None:
@@ -184,6 +225,12 @@ def test_each_side_is_asked_for_its_own(inquiry: Inquiry) -> None:
     assert all(UNKNOWN in row.prompt for row in asked["floor"].shown)
     assert asked["floor"].concept.word == UNKNOWN
     assert asked["erased"].rows[0].seed != asked["floor"].rows[0].seed
+    assert all("church" in row.prompt for row in asked["ceiling"].pictured)
+    seeds = [
+        [row.seed for row in rows] for rows in (asked["ceiling"].rows, asked["ceiling"].pictured)
+    ]
+    assert seeds[0] == seeds[1]
+    assert [one.bound for one in asked.values()] == [False, True, True]
     assert other_word(inquiry.concept) == "castle"
     assert load_attack("relearn") is relearn
 

@@ -40,7 +40,7 @@ def test_a_concept_hidden_in_the_text_encoder_is_not_called_removed(
             "mini",
             "church",
             Sampler("dpm++", 15, 3.0),
-            attacks=("paraphrase", "handover", "stock-encoder"),
+            attacks=("paraphrase", "words", "handover", "stock-encoder"),
             out=tmp_path / "out",
             batch=20,
             device="cpu",
