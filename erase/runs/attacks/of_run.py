@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.eval.recovery import ATTACK
+from erase.runs.attacks import NO_MODEL
 from erase.runs.folder import RunFolder, model_of
 from erase.runtime.errors import UserError
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 
 CONCEPT = "{concept}"
-NO_MODEL = "none"
-"""As a floor: the base, asked by a name that it does not know, whatever models are at hand."""
 
 
 @dataclass(frozen=True)
