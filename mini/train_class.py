@@ -101,7 +101,8 @@ def train(work: Path, seed: int, steps: int = STEPS, without: str | None = None)
         value: Tensor = (weight * (predicted - noise).square().mean((1, 2, 3))).mean()
         return value
 
-    optimise("class", unet, loss, steps=steps, lr=1.5e-3, work=work, seed=seed, ema=0.998)
+    stage = f"class-{seed}" if without is None else f"never-{without}-{seed}"
+    optimise(stage, unet, loss, steps=steps, lr=1.5e-3, work=work, seed=seed, ema=0.998)
     return unet.eval()
 
 
@@ -111,7 +112,7 @@ def export(unet: Any, folder: Path) -> None:
     unet.half().save_pretrained(folder / "unet")
     build_scheduler().save_pretrained(folder / "scheduler")
     settle_precision(folder)
-    classes = {"classes": list(world.OBJECT_LABELS), "null": NULL}
+    classes = {"classes": list(world.OBJECT_LABELS), "null": NULL, "guidance": 3.0, "steps": 50}
     (folder / "classes.json").write_text(json.dumps(classes, indent=2) + "\n")
 
 

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from erase.diffusion.inversion import slots_of, tables
 from erase.diffusion.tokens import padded, read
 from erase.runtime import processes
 from erase.runtime.errors import UserError, clipped
+from erase.runtime.progress import each, progress
 from erase.runtime.seeding import generator
 
 if TYPE_CHECKING:
     from erase.diffusion.conditioning import Conditioning
+    from erase.diffusion.data import TrainingData
     from erase.diffusion.model import Diffusion
 
 Place = Literal["word", "before"]
@@ -102,9 +105,12 @@ class Bank:
         found = []
         known = [cast(Tensor, table.weight).detach().float() for table in tables(self.diffusion)]
         drawn = torch.randint(len(known[0]), (search.tokens,), generator=g).tolist()
-        word = [self.own[i % len(self.own)] for i in range(search.tokens)]
+        # Each stands for its share of the word's tokens, or, beyond them, repeats one.
+        n, own = search.tokens, self.own
+        shares = [own[i::n] or [own[i % len(own)]] for i in range(n)]
         for table in known:
-            start = table[word if search.place == "word" else drawn]
+            word = torch.stack([table[share].mean(0) for share in shares])
+            start = word if search.place == "word" else table[drawn]
             noise = torch.randn(start.shape, generator=g).to(start)
             found.append((start + search.spread * table.std() * noise).requires_grad_(True))
         return found
@@ -146,6 +152,29 @@ class Bank:
             for x, new in zip(self.v[j], self._start(j, turn), strict=True):
                 x.data.copy_(new)
                 self.adam.state.pop(x, None)
+
+    def learn(self, j: int, model: Diffusion, data: TrainingData, steps: int) -> None:
+        """Moves v_j to what a model still draws: argmin_v E‖ε - ε_θ(x_t|c[v])‖², by Adam.
+
+        Args:
+            j: which.
+            model: whose denoiser is asked; it learns nothing.
+            data: forget images, with the prompts that the embeddings stand in.
+            steps: of Adam, with an optimizer of its own.
+        """
+        adam = torch.optim.Adam(self.v[j], lr=self.search.lr)
+        which = torch.full((data.batch_size,), j)
+        bar = progress(f"embedding {j + 1}", steps, "step")
+        for index in each(range(steps), bar):
+            # A few embeddings: every process learns them all.
+            b = data.draw("forget", index, purpose=f"search-{j}")
+            predicted = model.predict(b.x_t, b.t, self.embed(b.prompt, which))
+            slopes = torch.autograd.grad(mse_loss(predicted, b.target), self.v[j])
+            for x, slope in zip(self.v[j], slopes, strict=True):
+                x.grad = slope
+            adam.step()
+        adam.zero_grad()
+        processes.average([x.data for x in self.v[j]])  # where devices round apart
 
     def state_dict(self) -> dict[str, Any]:
         """The embeddings and Adam's moments."""

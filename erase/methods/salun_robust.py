@@ -12,6 +12,15 @@ last term is for embeddings before the prompt: it forbids the shortcut that an o
 anchor. The saliency is summed over c and the embeddings that the bank starts from. See SalUn (Fan
 et al., arXiv 2310.12508) for the rest, Receler (Huang et al., arXiv 2311.17717) and AdvUnlearn
 (Zhang et al., arXiv 2405.15234) for adversarial prompts.
+
+With ``search_steps`` the embeddings are found before the training and stay where they are, one
+after the other on what is left by a short remapping of c and those before it, which starts from the
+base each time; so does the training (the search of STEREO, Srivatsan et al., arXiv 2408.16807):
+
+    v_j = argmin_v E‖ε - ε_θj(x_t|c[v])‖²
+
+With ``relearn_every`` each m-th step adds the gradient of the first term a step of relearning
+ahead, at θ - τ·M⊙∇E‖ε - ε_θ(x_t|c)‖², to first order.
 """
 
 from __future__ import annotations
@@ -19,15 +28,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from erase.methods import Needs
+from erase.methods import Needs, salun
 from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from erase.diffusion.adversarial import Bank
     from erase.diffusion.conditioning import Conditioning
-    from erase.diffusion.data import TrainingData
+    from erase.diffusion.data import Noised, TrainingData
     from erase.diffusion.model import Diffusion
     from erase.unlearn.fit import Fit
 
@@ -47,6 +58,13 @@ class Config:
     """The method's own settings."""
 
     alpha: float = field(default=1.0, metadata={"help": "weight α of the retain loss", "min": 0.0})
+    target: Literal["frozen", "moving"] = field(
+        default="frozen",
+        metadata={
+            "help": "model that answers the anchor prompt: a frozen copy of the base, or the one "
+            "in training",
+        },
+    )
     beta: float = field(
         default=1.0, metadata={"help": "weight β of the loss on adversarial prompts", "min": 0.0}
     )
@@ -84,6 +102,41 @@ class Config:
             "min": 0.0,
         },
     )
+    search_steps: int = field(
+        default=0,
+        metadata={
+            "help": "steps of each embedding's search before the training, in which they then stay "
+            "as they are; 0 moves them in the training",
+            "unit": "steps",
+            "min": 0,
+        },
+    )
+    search_erase: int = field(
+        default=100,
+        metadata={
+            "help": "steps of the remapping on which each embedding is searched",
+            "unit": "steps",
+            "min": 1,
+            "needs": "search_steps",
+        },
+    )
+    relearn_every: int = field(
+        default=0,
+        metadata={
+            "help": "every how many steps the concept is erased a step of relearning ahead too; 0 "
+            "for never",
+            "unit": "steps",
+            "min": 0,
+        },
+    )
+    relearn_rate: float = field(
+        default=1.0,
+        metadata={
+            "help": "length τ of that step, times the gradient",
+            "above": 0.0,
+            "needs": "relearn_every",
+        },
+    )
 
 
 def check(config: Config, concepts: int) -> None:
@@ -102,9 +155,17 @@ def check(config: Config, concepts: int) -> None:
 
 def forwards(config: Config, steps: int, batch: int) -> float:
     """See ``methods.Method``: three branches with a gradient, a backward pass for v, and three
-    without; one of each more with prefixes on what is retained."""
+    without; one of each more with prefixes on what is retained. Relearning takes two branches with
+    a gradient. A search takes SalUn's for each remapping and one with a gradient for each
+    embedding, and leaves v's backward pass and its aim out of the training."""
     each = 3 * 3.0 + 2.0 + 3.0 + (4.0 if config.prefix_retain else 0.0)
-    return each * batch * steps
+    before = 0.0
+    if config.search_steps:
+        each -= 3.0
+        before = config.bank * (8.0 * config.search_erase + 3.0 * config.search_steps)
+    if config.relearn_every:
+        each += 6.0 / config.relearn_every
+    return batch * (each * steps + before)
 
 
 def rows(config: Config, batch: int) -> int:
@@ -129,21 +190,32 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     from torch.nn.functional import mse_loss
 
     frozen, bank = diffusion.frozen(), _bank(diffusion, data, config)
-    size = data.batch_size
+    size, moving = data.batch_size, not config.search_steps
+    if not moving:
+        _search(frozen, data, config, fit, bank)
+    relearned = _relearning(diffusion, data, config, fit)
 
     def step(index: int, part: slice) -> dict[str, Tensor]:
         b, r = data.batch(index, part)
         which = bank.which(index, size)[part]
-        anchor = data.anchor_c[b.prompt]
+        known = [(b.x_t, b.t, data.anchor_c[b.prompt]), (r.x_t, r.t, r.c)]
+        if moving:
+            known.append((b.x_t, b.t, b.c))
         with torch.no_grad():
-            a, revived, kept = frozen.predict_each(
-                (b.x_t, b.t, anchor), (b.x_t, b.t, b.c), (r.x_t, r.t, r.c)
-            )
-        asked = [(b.x_t, b.t, b.c), (b.x_t, b.t, bank.embed(b.prompt, which)), (r.x_t, r.t, r.c)]
+            a, kept, *revived = frozen.predict_each(*known)
+            if config.target == "moving":
+                a = diffusion.predict(b.x_t, b.t, data.anchor_c[b.prompt])
+        ahead = None
+        if config.relearn_every and (index + 1) % config.relearn_every == 0:
+            ahead = relearned(index, b, a)  # before anything else reads the weights
+        asked = [(b.x_t, b.t, b.c), (r.x_t, r.t, r.c)]
         if config.prefix_retain:
             asked.append((r.x_t, r.t, bank.embed(r.prompt + len(data.pairs), which)))
-        e_c, e_v, e_r, *e_p = diffusion.predict_each(*asked)
-        bank.push((e_v - revived).square().flatten(1).mean(1).sum() / size)
+        e_c, e_r, *e_p = diffusion.predict_each(*asked)
+        # By itself: v's backward pass goes through no other rows.
+        e_v = diffusion.predict(b.x_t, b.t, bank.embed(b.prompt, which))
+        for wanted in revived:
+            bank.push((e_v - wanted).square().flatten(1).mean(1).sum() / size)
         forget, attacked = mse_loss(e_c, a), config.beta * mse_loss(e_v, a)
         retain = config.alpha * mse_loss(e_r, kept)
         for e in e_p:
@@ -151,9 +223,11 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
                 same = frozen.predict(r.x_t, r.t, data.retain_c[r.prompt])
             retain = retain + config.prefix_retain * mse_loss(e, same)
         whole = forget + attacked + retain
+        if ahead is not None:
+            whole = whole + ahead
         return {"loss": whole, "forget": forget + attacked, "retain": retain}
 
-    fit(diffusion.denoiser, step, bank)
+    fit(diffusion.denoiser, step, bank if moving else None)
 
 
 def _bank(diffusion: Diffusion, data: TrainingData, config: Config) -> Bank:
@@ -171,3 +245,93 @@ def _bank(diffusion: Diffusion, data: TrainingData, config: Config) -> Bank:
     if config.bank_place == "before":
         prompts += data.retain_prompts
     return Bank(diffusion, prompts, data.words[0], search, data.seed)
+
+
+def _search(base: Diffusion, data: TrainingData, config: Config, fit: Fit, bank: Bank) -> None:
+    """Finds the bank's embeddings one after the other; they learn nothing more afterwards."""
+    for j in range(config.bank):
+        bank.learn(j, _remapped(base, data, config, fit, bank, j), data, config.search_steps)
+    for row in bank.v:
+        for v in row:
+            v.requires_grad_(False)
+
+
+def _remapped(
+    base: Diffusion, data: TrainingData, config: Config, fit: Fit, bank: Bank, known: int
+) -> Diffusion:
+    """The base after a short SalUn on c and the first ``known`` embeddings, which take turns among
+    the rows of a batch."""
+    from dataclasses import replace
+
+    import torch
+
+    from erase.diffusion.conditioning import where
+
+    model, size = base.frozen(), data.batch_size
+
+    def step(index: int, part: slice) -> dict[str, Tensor]:
+        b, r = data.batch(index, part)
+        turn = (torch.arange(size) % (known + 1))[part]
+        with torch.no_grad():
+            c = where(turn == known, b.c, bank.embed(b.prompt, turn))
+        forget, retain = salun.loss(
+            model,
+            replace(b, c=c),
+            data.anchor_c[b.prompt],
+            r,
+            alpha=config.alpha,
+            anchor_model=base,
+            retain_model=base,
+        )
+        return {"loss": forget + retain, "forget": forget, "retain": retain}
+
+    short = replace(
+        fit,
+        settings=replace(fit.settings, steps=config.search_erase),
+        # Removed with the training's own, and told apart by its key.
+        folder=fit.folder / "checkpoints" / f"search-{known}",
+        key=f"{fit.key}/search-{known}",
+        masters={},
+        watch=None,
+        title=f"remapping {known + 1}",
+    )
+    short(model.denoiser, step)
+    return model
+
+
+def _relearning(
+    diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit
+) -> Callable[[int, Noised, Tensor], Tensor]:
+    """What makes a step's further term, of its number, its images and ε_0(x_t|c')."""
+    from functools import lru_cache, partial
+
+    from torch.nn.functional import mse_loss
+
+    from erase.unlearn.ahead import elsewhere, gradients
+    from erase.unlearn.mask import unpack
+
+    size = data.batch_size
+
+    def denoising(index: int, part: slice) -> Tensor:
+        b = data.draw("forget", index, part, purpose="relearn")
+        return mse_loss(diffusion.predict(b.x_t, b.t, b.c), b.target) * len(b.t) / size
+
+    @lru_cache(maxsize=1)  # all parts of a step go as far
+    def ahead(index: int) -> dict[str, Tensor]:
+        """-τ·M⊙g by weight. Every process takes the whole batch, as many rows at a time as of its
+        own."""
+        params = {n: p for n, p in diffusion.denoiser.named_parameters() if p.requires_grad}
+        width = len(range(size)[fit.parts[0]])
+        parts = [slice(start, start + width) for start in range(0, size, width)]
+        by = gradients(params, [partial(denoising, index, part) for part in parts])
+        for name, slope in by.items():
+            bits = fit.mask.bits[name].to(slope.device)
+            slope.masked_fill_(~unpack(bits, slope.shape), 0.0).mul_(-config.relearn_rate)
+        return by
+
+    def relearned(index: int, b: Noised, a: Tensor) -> Tensor:
+        by = ahead(index)
+        params = {n: p for n, p in diffusion.denoiser.named_parameters() if n in by}
+        return elsewhere(params, by, lambda: mse_loss(diffusion.predict(b.x_t, b.t, b.c), a))
+
+    return relearned

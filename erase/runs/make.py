@@ -100,7 +100,7 @@ def make_run(
     concepts = [concept_of(name, model) for name in typed]
     if not isinstance(recipe, Recipe):
         name = recipe_for(recipe or _common_recipe(model, concepts), model)
-        usual = own_sampling(model) if recipe is None and concepts[0].classes else {}
+        usual = own_sampling(model) if concepts[0].classes else {}
         recipe = load_recipe(name, {**usual, **(overrides or {})})
     needed = load_method(recipe.method).NEEDS.anchor
     named = (model, "-".join(slug(one.name) for one in concepts), recipe.name)

@@ -68,6 +68,8 @@ def _erasing(run: Run, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     shared = {"model": dict(model), "seed": run.seed, "pairs": [list(p) for p in run.pairs()]}
     if len(run.targets) > 1:
         shared["concepts"] = len(run.targets)
+    found = _found(run)
+    summed = found if run.recipe.mask == "saliency" else {}
     return {
         "images": {
             **shared,
@@ -75,14 +77,22 @@ def _erasing(run: Run, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
             **{k: v for k, v in _read(run, "images").items() if k not in unused},
             **folders,
         },
-        "mask": {**shared, **_read(run, "mask")},
+        "mask": {**shared, **_read(run, "mask"), **summed},
         "train": {
             **shared,
             "method": run.recipe.method,
+            **({"words": found["words"]} if found else {}),
             **_read(run, "train"),
             **own_settings(run.recipe),
         },
     }
+
+
+def _found(run: Run) -> dict[str, Any]:
+    """What decides further prompts that a method finds; {} where it finds none."""
+    if not hasattr(load_method(run.recipe.method), "found"):
+        return {}
+    return {"method": run.recipe.method, "words": list(run.words()), **own_settings(run.recipe)}
 
 
 def describe(run: Run, model: Mapping[str, str], device: str) -> dict[str, Any]:

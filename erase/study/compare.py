@@ -22,7 +22,7 @@ from erase.methods import load_method
 from erase.recipes.choice import recipe_for
 from erase.recipes.recipe import Recipe, as_dict, idle, load_recipe
 from erase.runs.folder import read_facts
-from erase.runs.make import concept_of, every_concept
+from erase.runs.make import concept_of, every_concept, own_sampling
 from erase.runs.run import slug
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
@@ -97,7 +97,8 @@ def _overridden(name: str, model: str, overrides: Mapping[str, Any]) -> Recipe:
     spared = {} if "eval_neighbours" in overrides else {"eval_neighbours": 0}
     found = recipe_for(name, model)
     plain = load_recipe(found)
-    offered = {k: v for k, v in overrides.items() if k in as_dict(plain)}
+    wanted = {**own_sampling(model), **overrides}
+    offered = {k: v for k, v in wanted.items() if k in as_dict(plain)}
     # What decides whether others have an effect comes first.
     switches = {"mask", *load_method(plain.method).NEEDS.weighed.values()}
     unused = idle(as_dict(load_recipe(found, {k: v for k, v in offered.items() if k in switches})))

@@ -153,7 +153,7 @@ class Fit:
         bar = progress(self.title, settings.steps, "step", done=start)
         began = time.perf_counter() - (float(rows[-1]["seconds"]) if rows else 0.0)
         for index in each(range(start, settings.steps), bar):
-            figures = self._gradients(step, index)
+            figures = self._gradients(step, index, optimizer.moving)
             if not all(map(math.isfinite, figures.values())):
                 raise UserError(self._diverged(f"The loss is not finite at step {index + 1}"))
             for group in optimizer.optimizer.param_groups:
@@ -174,7 +174,9 @@ class Fit:
             if (index + 1) % settings.checkpoint_every == 0 or index + 1 == settings.steps:
                 self._save(optimizer, index + 1, rows, moving, beside)
 
-    def _gradients(self, step: Step, index: int) -> dict[str, float]:
+    def _gradients(
+        self, step: Step, index: int, moving: Sequence[nn.Parameter]
+    ) -> dict[str, float]:
         """Leaves the step's gradients on the weights, and returns its means over all images."""
         from accelerate.utils import AutocastKwargs
 
@@ -192,7 +194,8 @@ class Fit:
                 total[name] = total[name] + share if name in total else share
             if not bool(torch.isfinite(values["loss"].detach())):
                 break
-            self.accelerator.backward(values["loss"] / len(self.parts))
+            # Of these alone: what learns beside them has gradients of its own.
+            self.accelerator.backward(values["loss"] / len(self.parts), inputs=list(moving))
         told = torch.stack(list(total.values()))
         processes.average([told])
         return dict(zip(total, told.tolist(), strict=True))

@@ -88,6 +88,11 @@ class MaskedOptimizer:
             take = partial(self._take, name)
             self._hooks.append(parameter.register_post_accumulate_grad_hook(take))
 
+    @property
+    def moving(self) -> list[nn.Parameter]:
+        """The parameters that a step moves."""
+        return list(self._params.values())
+
     def close(self) -> None:
         """Lets go of the parameters, whose gradients are theirs again."""
         for hook in self._hooks:

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch.nn.functional import mse_loss
 
+from erase.diffusion.adversarial import Bank
+from erase.diffusion.conditioning import where
 from erase.diffusion.model import Diffusion
 from erase.methods import salun_robust
 from erase.runtime.errors import UserError
@@ -54,18 +56,17 @@ def test_it_moves_the_denoiser_and_never_the_text_encoder(tiny: Diffusion, tmp_p
     assert all(p.grad is None for p in encoder.parameters())
 
 
+@pytest.mark.parametrize("more", [{}, {"relearn_every": 2}])
 def test_a_run_that_was_cut_off_ends_with_the_same_bits(
-    tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    more: Any, tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = salun_robust.Config(bank=2, bank_restart=2)
+    config = salun_robust.Config(bank=2, bank_restart=2, **more)
     whole, cut, again = copied(tiny), copied(tiny), copied(tiny)
     given = {"steps": 5, "checkpoint_every": 2}
     erase(whole, tmp_path / "whole", config, **given)
 
     class Stop(Exception):
         pass
-
-    from erase.diffusion.adversarial import Bank
 
     update = Bank.update
 
@@ -83,8 +84,10 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bits(
     assert losses(tmp_path / "whole") == losses(tmp_path / "cut")
 
 
-def test_parts_of_a_batch_are_the_batch(tiny: Diffusion, tmp_path: Path) -> None:
-    config, whole, parts = salun_robust.Config(bank=2), copied(tiny), copied(tiny)
+@pytest.mark.parametrize("every", [0, 1])
+def test_parts_of_a_batch_are_the_batch(every: int, tiny: Diffusion, tmp_path: Path) -> None:
+    config = salun_robust.Config(bank=2, relearn_every=every)
+    whole, parts = copied(tiny), copied(tiny)
     erase(whole, tmp_path / "whole", config, optimizer="sgd", lr=1e-2)
     data = make_data(parts, "forget", "retain")
     fit = make_fit(parts, "full", tmp_path / "parts", optimizer="sgd", lr=1e-2)  # type: ignore[arg-type]
@@ -93,6 +96,116 @@ def test_parts_of_a_batch_are_the_batch(tiny: Diffusion, tmp_path: Path) -> None
     assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "parts"), rel=1e-4)
     for a, b in zip(whole.denoiser.parameters(), parts.denoiser.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_the_embeddings_hear_of_nothing_but_what_they_bring_back(
+    tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they move by is ∇_v ‖ε_θ(x_t|c[v]) - ε_0(x_t|c)‖², without any of L's own gradient."""
+    config, seen, update = salun_robust.Config(bank=2, beta=3.0), [], Bank.update
+
+    def looked_at(self: Bank, index: int) -> None:
+        seen.append([row[0].grad for row in self.v])
+        update(self, index)
+
+    monkeypatch.setattr(Bank, "update", looked_at)
+    erase(copied(tiny), tmp_path, config, steps=1)
+    data = make_data(tiny, "forget", "retain")
+    bank, (b, _) = salun_robust._bank(tiny, data, config), data.batch(0)
+    with torch.no_grad():
+        aim = tiny.predict(b.x_t, b.t, b.c)
+    e_v = tiny.predict(b.x_t, b.t, bank.embed(b.prompt, torch.arange(2)))
+    wanted = torch.autograd.grad((e_v - aim).square().mean(), [row[0] for row in bank.v])
+    assert all(float(slope.abs().max()) > 0 for slope in wanted)
+    for found, slope in zip(seen[0], wanted, strict=True):
+        torch.testing.assert_close(found, slope, rtol=1e-4, atol=1e-8)
+
+
+def test_relearning_adds_a_gradient_from_a_step_ahead(tiny: Diffusion, tmp_path: Path) -> None:
+    """SGD's first step differs by lr·M⊙∇L(θ - τ·M⊙∇L_DM(θ)), and no other weight moves."""
+    data, rate, lr = make_data(tiny, "forget", "retain"), 2.0, 1e-2
+    mask, ends = make_fit(tiny, "full", tmp_path).mask.random(0.5, 0), []
+    for every in (0, 1):
+        model = copied(tiny)
+        config = salun_robust.Config(bank=2, relearn_every=every, relearn_rate=rate)
+        fit = make_fit(model, "full", tmp_path / str(every), steps=1, lr=lr, optimizer="sgd")  # type: ignore[arg-type]
+        salun_robust.erase(model, data, config, replace(fit, mask=mask))
+        ends.append(weights(model))
+    ahead, (b, _) = copied(tiny), data.batch(0)
+    n = data.draw("forget", 0, purpose="relearn")
+    params = dict(ahead.denoiser.requires_grad_(True).named_parameters())
+    relearned = mse_loss(ahead.predict(n.x_t, n.t, n.c), n.target)
+    slopes = torch.autograd.grad(relearned, list(params.values()))
+    with torch.no_grad():
+        a = tiny.predict(b.x_t, b.t, data.anchor_c[b.prompt])
+        for (name, p), slope in zip(params.items(), slopes, strict=True):
+            p.sub_(rate * slope * mask.dense(name))
+    forget = mse_loss(ahead.predict(b.x_t, b.t, b.c), a)
+    slopes = torch.autograd.grad(forget, list(params.values()))
+    before = weights(tiny)
+    for name, slope in zip(params, slopes, strict=True):
+        own = mask.dense(name)
+        wanted = ends[0][name] - lr * slope * own
+        torch.testing.assert_close(ends[1][name], wanted, rtol=1e-4, atol=1e-7, msg=name)
+        assert torch.equal(ends[1][name][~own], before[name][~own])
+    plain, more = (losses(tmp_path / str(every))[0] for every in (0, 1))
+    assert more - plain == pytest.approx(float(forget.detach()), rel=1e-3)
+
+
+def test_a_search_before_the_training_by_hand(tiny: Diffusion, tmp_path: Path) -> None:
+    """v_1 is Adam's first step on what SGD's first step from the base has left; the next remapping
+    begins at the base again, on v_1 and c in turn."""
+    config = salun_robust.Config(
+        bank=2, bank_lr=0.1, bank_spread=0.2, search_steps=1, search_erase=1
+    )
+    data, before, lr = make_data(tiny, "forget", "retain"), weights(tiny), 1e-2
+    bank, start = (salun_robust._bank(tiny, data, config) for _ in range(2))
+    fit = make_fit(tiny, "full", tmp_path, lr=lr, optimizer="sgd")  # type: ignore[arg-type]
+    salun_robust._search(tiny, data, config, fit, bank)
+    assert not moved(before, tiny) and not any(row[0].requires_grad for row in bank.v)
+    model, (b, _) = copied(tiny), data.batch(0)
+    own = list(model.denoiser.requires_grad_(True).parameters())
+    with torch.no_grad():
+        a = tiny.predict(b.x_t, b.t, data.anchor_c[b.prompt])
+    # What is retained pulls nowhere before the first step.
+    slopes = torch.autograd.grad(mse_loss(model.predict(b.x_t, b.t, b.c), a), own)
+    with torch.no_grad():
+        for p, slope in zip(own, slopes, strict=True):
+            p.sub_(lr * slope)
+    n = data.draw("forget", 0, purpose="search-0")
+    e = model.predict(n.x_t, n.t, start.embed(n.prompt, torch.tensor([0, 0])))
+    [slope] = torch.autograd.grad(mse_loss(e, n.target), start.v[0])
+    wanted = start.v[0][0].detach() - 0.1 * slope / (slope.abs() + 1e-8)
+    torch.testing.assert_close(bank.v[0][0], wanted, rtol=1e-3, atol=1e-3)
+    turn = torch.tensor([0, 1])
+    c = where(turn == 1, b.c, bank.embed(b.prompt, turn))
+    with torch.no_grad():
+        first = float(mse_loss(tiny.predict(b.x_t, b.t, c), a))
+    assert losses(tmp_path / "checkpoints" / "search-1")[0] == pytest.approx(first, rel=1e-4)
+
+
+def test_a_search_that_was_cut_off_goes_on(
+    tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = salun_robust.Config(bank=2, search_steps=1, search_erase=2)
+    whole, cut, again = copied(tiny), copied(tiny), copied(tiny)
+    erase(whole, tmp_path / "whole", config, steps=2)
+    learn = Bank.learn
+
+    class Stop(Exception):
+        pass
+
+    def stopping(self: Bank, j: int, *given: Any) -> None:
+        if j:
+            raise Stop
+        learn(self, j, *given)
+
+    monkeypatch.setattr(Bank, "learn", stopping)
+    with pytest.raises(Stop):
+        erase(cut, tmp_path / "cut", config, steps=2)
+    monkeypatch.setattr(Bank, "learn", learn)
+    erase(again, tmp_path / "cut", config, steps=2)
+    assert not moved(weights(whole), again)
 
 
 def test_what_it_can_not_do_is_one_sentence() -> None:

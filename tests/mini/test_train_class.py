@@ -42,7 +42,8 @@ def test_it_opens_in_plain_diffusers(tmp_path: Path, capsys: pytest.CaptureFixtu
     [file] = (folder / "unet").glob("*.safetensors")
     assert {value.dtype for value in load_file(file).values()} == {torch.float16}
     facts = json.loads((folder / "classes.json").read_text())
-    assert facts == {"classes": list(world.OBJECT_LABELS), "null": 12}
+    assert facts["classes"] == list(world.OBJECT_LABELS) and facts["null"] == 12
+    assert (facts["guidance"], facts["steps"]) == (3.0, 50)
     assert unet.config["num_class_embeds"] == 13
     assert DDIMScheduler.from_pretrained(folder / "scheduler").config["beta_end"] == 0.02
 

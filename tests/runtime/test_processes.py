@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from erase.diffusion.losses import saliency_losses
 from erase.diffusion.model import Diffusion
 from erase.diffusion.scopes import scoped
 from erase.formats.folder import read_state
+from erase.methods import salun_robust
 from erase.runs.make import make_run
 from erase.runs.stages import training_data
 from erase.runtime import processes
@@ -32,9 +35,9 @@ from erase.unlearn.mask import Mask, unpack
 from erase.unlearn.saliency import accumulate
 
 RUN = (
-    "run --concept mini/church --forget-images 6 --retain-images 6 --steps 3 --batch-size 4 "
-    "--saliency-batch 2 --sampling-steps 2 --sampling-batch 2 --eval-forget 4 --eval-retain 9 "
-    "--eval-neighbours 2 --eval-general 2 --eval-empty 2 --device cpu "
+    "run --recipe salun-robust --concept mini/church --forget-images 6 --retain-images 6 --steps 3 "
+    "--batch-size 4 --saliency-batch 2 --sampling-steps 2 --sampling-batch 2 --eval-forget 4 "
+    "--eval-retain 9 --eval-neighbours 2 --eval-general 2 --eval-empty 2 --device cpu "
     # Adam would turn the rounding of a gradient near zero into a whole step.
     "--checkpoint-every 2 --optimizer sgd --lr 0.05"
 ).split()
@@ -43,7 +46,7 @@ RUN = (
 def settings(argv: list[str]) -> dict[str, str]:
     """The recipe values among a command's flags."""
     given = {k[2:].replace("-", "_"): v for k, v in zip(argv[1::2], argv[2::2], strict=True)}
-    return {k: v for k, v in given.items() if k not in ("concept", "device")}
+    return {k: v for k, v in given.items() if k not in ("concept", "device", "recipe")}
 
 
 def launch(
@@ -114,11 +117,17 @@ def test_the_mask_is_the_same(runs: tuple[Path, Path], tiny_folder: Path) -> Non
     total = sum(a.numel() for a, _ in pairs)
     assert sum(int((a != b).sum()) for a, b in pairs) <= max(1e-5 * total, 2)
     # They differ at the threshold alone, which is found here once more, with the saliency itself.
-    run = make_run(str(tiny_folder), "mini/church", overrides=settings(RUN), out=runs[0])
+    more = settings(RUN)
+    run = make_run(
+        str(tiny_folder), "mini/church", recipe="salun-robust", overrides=more, out=runs[0]
+    )
     diffusion = Diffusion.load(str(tiny_folder))
     data = training_data(run, diffusion)
     r = run.recipe
-    losses = saliency_losses(diffusion, data, w=r.saliency_guidance, batch=r.saliency_batch, seed=0)
+    # Over the bank's embeddings too.
+    banked = replace(data, c=salun_robust.found(diffusion, data, r.config))
+    how = {"w": r.saliency_guidance, "batch": r.saliency_batch, "seed": 0}
+    losses = chain.from_iterable(saliency_losses(diffusion, own, **how) for own in (data, banked))
     saliency = accumulate(scoped(diffusion.denoiser, r.scope), losses)
     flat = torch.cat([saliency[name].flatten() for name in one.shapes if name in saliency])
     threshold = float(flat.sort(descending=True).values[one.count - 1])

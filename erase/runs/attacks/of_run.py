@@ -57,11 +57,13 @@ class Attacks:
         """The floor of one concept, by its name without its family; None where the base is asked by
         an unknown word."""
         from erase.formats.base import never_knew
+        from erase.prompts.concept import CLASS
 
         floor = self.floor or never_knew(base, concept.name)
         if floor is None or floor == NO_MODEL:
             return None
-        return floor.replace(CONCEPT, concept.name.rpartition("/")[2])
+        own = concept.name.rpartition("/")[2].removeprefix(CLASS)
+        return floor.replace(CONCEPT, own)
 
 
 def inquiry_of(
