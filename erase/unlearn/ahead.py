@@ -6,7 +6,7 @@ counts as fixed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ def elsewhere(
                 p.add_(by[name].to(p))
         value = loss()
         # Here, and not later: activations that are computed again read the weights once more.
-        slopes = torch.autograd.grad(value, own, allow_unused=True)
+        slopes: Sequence[Tensor | None] = torch.autograd.grad(value, own, allow_unused=True)
     finally:
         with torch.no_grad():
             for p, before in zip(own, kept, strict=True):
