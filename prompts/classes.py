@@ -13,13 +13,14 @@ CLASS_AXIS = "object"
 """Column of the labels of classes, on which judges recognise them."""
 
 
-def class_concept(name: str, classes: Sequence[str]) -> Concept:
+def class_concept(name: str, classes: Sequence[str], judge: str | None = None) -> Concept:
     """A class of a model as a concept; it becomes the class after it where no anchor is given, as
     published for SalUn.
 
     Args:
         name: ``class:church``.
         classes: that the model is told, by label.
+        judge: default judge.
 
     Raises:
         UserError: no class, or none of the model's.
@@ -45,6 +46,7 @@ def class_concept(name: str, classes: Sequence[str]) -> Concept:
         label=word,
         retain=tuple(c for c in classes if c != word),
         anchor=f"{CLASS}{after}" if after != word else None,
+        judge=judge,
         classes=tuple(classes),
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from erase.eval.metrics import METRICS, list_metrics
 
-MODELS = {"-mini": "mini", "-ddpm": "class-conditional"}
+MODELS = {"-mini": "mini", "-mini-class": "mini-class", "-ddpm": "class-conditional"}
 """What recipes are for, by the ends of their names."""
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Heads, and rows of as many texts."""

@@ -22,7 +22,7 @@ from erase.cli.options import (
 )
 from erase.eval.report.requirements import RequirementError, check_report, parse
 from erase.methods import list_methods
-from erase.recipes.choice import default_recipe, recipe_for
+from erase.recipes.choice import default_recipe, is_bundled, recipe_for
 from erase.recipes.recipe import Recipe, as_dict, list_recipes, load_recipe, make_recipe
 from erase.runs.folder import COMMANDS, RECORD, check_stages, read_facts
 from erase.runtime import processes
@@ -238,7 +238,7 @@ def _recipe_of(method: str, model: str) -> str | None:
     """The recipe that a method stands for; None for that of the default one."""
     if load_recipe(default_recipe(model)).method == method:
         return None
-    every = [name for name in list_recipes() if not name.endswith("-mini")]
+    every = [name for name in list_recipes() if not is_bundled(name)]
     own = [name for name in every if load_recipe(name).method == method]
     if len(own) > 1:
         raise UserError(

@@ -24,7 +24,7 @@ from erase.formats.layouts import INDEX, Part
 from erase.formats.supported import PREDICTIONS
 from erase.formats.tensors import FILES, refuse_pointer
 from erase.runtime.errors import UserError, clipped, nearest, reason
-from erase.runtime.files import bundled, cache_folder, digest, identity, whole_folder
+from erase.runtime.files import MODELS, bundled, cache_folder, digest, identity, whole_folder
 
 MINI = "mini"
 NEVER = "never-"
@@ -56,7 +56,7 @@ class Base:
     @property
     def title(self) -> str:
         """A name that others may read: hub id, or the last part of a local path."""
-        known = self.hub or self.spec in (MINI, *list_never())
+        known = self.hub or self.spec in (*MODELS, *list_never())
         return self.spec if known else self.path.resolve().name
 
     def denoiser_state(self) -> dict[str, Tensor]:
@@ -92,7 +92,7 @@ def open_base(spec: str, fetch: bool = True) -> Base:
     """Finds a model; one from the hub is downloaded, or taken from the hub's cache.
 
     Args:
-        spec: ``mini``, ``never-church`` (the bundled model, trained without it), a hub id
+        spec: ``mini``, ``mini-class``, ``never-church`` (mini, trained without it), a hub id
             ``OWNER/NAME``, a diffusers folder, a single file (``.safetensors``, ``.ckpt``),
             ``FILE@FOLDER`` for a file of unusual size whose configuration is that of a diffusers
             folder, or ``FILE@epsilon`` and ``FILE@v_prediction`` for one that does not say what it
@@ -102,12 +102,13 @@ def open_base(spec: str, fetch: bool = True) -> Base:
     Raises:
         UserError: there is no such model.
     """
-    if spec == MINI:
-        folder = mini_folder()
-        if not (folder / INDEX).is_file():
+    if spec in MODELS:
+        folder = bundled(MODELS[spec])
+        if not folder.is_dir():
+            script = "train" if spec == MINI else "train_class"
             raise UserError(
-                "The bundled model is missing: install the package with its data, or make it "
-                "with 'python -m erase.mini.train'."
+                f"The model {spec} is missing: install the package with its data, or make it with "
+                f"'python -m erase.mini.{script}'."
             )
         return Base(spec, folder)
     if spec in list_never():
@@ -133,7 +134,7 @@ def open_base(spec: str, fetch: bool = True) -> Base:
         return Base(spec, _download(spec, fetch), hub=True)
     raise UserError(
         f"There is no model '{spec}': give mini, a diffusers folder, a .safetensors file or a hub "
-        f"id (owner/name).{nearest(spec, [MINI, *list_never()])}"
+        f"id (owner/name).{nearest(spec, [*MODELS, *list_never()])}"
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.runtime.errors import UserError
+from erase.runtime.files import MODELS
 
 if TYPE_CHECKING:
     from erase.formats import Target
@@ -48,14 +49,14 @@ def export(
         UserError: nothing there, a target that exists, or options that don't go together.
     """
     from erase.formats import How, targets
-    from erase.formats.base import MINI, Base, open_base
+    from erase.formats.base import Base, open_base
 
     goal = Path(target)
     if goal.exists() and not overwrite:
         raise UserError(f"{goal} exists: add --overwrite or choose another target.")
     suffix = goal.suffix if any(goal.suffix == form.WRITES for form in targets()) else ""
     model = Base(source, Path(source))
-    if source == MINI or not model.path.exists():
+    if source in MODELS or not model.path.exists():
         model = open_base(source)
     form = _chosen(kind, suffix, model)
     if form.WHOLE and model.path.is_dir() == (not suffix):

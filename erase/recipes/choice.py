@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from erase.recipes.recipe import list_recipes
 from erase.runtime.errors import UserError, clipped
+from erase.runtime.files import MODELS
 
 if TYPE_CHECKING:
     from erase.prompts.concept import Concept
@@ -20,8 +21,9 @@ def default_recipe(model: str, concept: Concept | None = None) -> str:
         UserError: what was published for a concept may be its recipe or not, since the model is not
             here and the hub can't be asked. A guess would be another recipe once it is.
     """
-    if model == "mini":
-        return "salun-mini"
+    own = f"salun-{model}"
+    if model in MODELS and own in list_recipes():
+        return own
     if concept is not None and concept.classes:
         return "salun-ddpm"
     published = None
@@ -46,8 +48,13 @@ def default_recipe(model: str, concept: Concept | None = None) -> str:
 def recipe_for(name: str, model: str) -> str:
     """The recipe that ``name`` stands for with this model.
 
-    The bundled model learns at rates that would wreck Stable Diffusion, and the reverse: with it,
+    A bundled model learns at rates that would wreck Stable Diffusion, and the reverse: with mini,
     ``esd-x`` stands for ``esd-x-mini`` where there is such a recipe.
     """
-    own = f"{name}-mini"
-    return own if model == "mini" and own in list_recipes() else name
+    own = f"{name}-{model}"
+    return own if model in MODELS and own in list_recipes() else name
+
+
+def is_bundled(recipe: str) -> bool:
+    """Whether a recipe is for a bundled model, by the end of its name."""
+    return recipe.endswith(tuple(f"-{model}" for model in MODELS))

@@ -17,6 +17,7 @@ from erase.runs.checks import check_settings
 from erase.runs.folder import RECORD, read_facts
 from erase.runs.run import OWN, ROLES, Compute, Run, Sources, Target, slug
 from erase.runtime.errors import UserError
+from erase.runtime.files import MODELS
 
 MAX_SEED = 2**63
 """Seeds of runs lie below: what torch's generators and every reader of run.json hold exactly."""
@@ -38,9 +39,12 @@ def concept_of(name: str, model: str) -> Concept:
 
     told = None
     # A model of the hub is not asked for what it is told where the name says it.
-    if model and (name.startswith(CLASS) or Path(model).is_dir()):
+    if model and (name.startswith(CLASS) or Path(model).is_dir() or model in MODELS):
         told = classes_of_model(model)
-    return class_concept(name, told.names) if told else load_concept(name, family(model))
+    if told is None:
+        return load_concept(name, family(model))
+    # Its classes are the drawn world's objects, which the bundled judges tell apart.
+    return class_concept(name, told.names, judge="mini" if model in MODELS else None)
 
 
 def own_sampling(model: str) -> Mapping[str, Any]:
@@ -69,7 +73,7 @@ def every_concept(model: str) -> list[Concept]:
             "--concept all needs a family of concepts, or classes: it works with --model mini and "
             "with models that are told classes."
         )
-    return [class_concept(f"{CLASS}{name}", told.names) for name in told.names]
+    return [concept_of(f"{CLASS}{name}", model) for name in told.names]
 
 
 def make_run(
@@ -100,7 +104,9 @@ def make_run(
     concepts = [concept_of(name, model) for name in typed]
     if not isinstance(recipe, Recipe):
         name = recipe_for(recipe or _common_recipe(model, concepts), model)
-        usual = own_sampling(model) if concepts[0].classes else {}
+        # Recipes of the package were written for other models; a user's own says what it wants.
+        told = bool(concepts[0].classes) and not name.endswith(".toml")
+        usual = own_sampling(model) if told else {}
         recipe = load_recipe(name, {**usual, **(overrides or {})})
     needed = load_method(recipe.method).NEEDS.anchor
     named = (model, "-".join(slug(one.name) for one in concepts), recipe.name)

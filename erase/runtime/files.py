@@ -170,6 +170,10 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(shared) / "erase"
 
 
+MODELS = {"mini": "model", "mini-class": "class"}
+"""The bundled models by name, with their folders; the second is told classes."""
+
+
 def bundled(name: str) -> Path:
-    """Where a folder of the bundled weights lies, or would lie: ``model`` or ``judges``."""
+    """Where a folder of the bundled weights lies, or would lie: ``judges``, or a model's."""
     return Path(str(files("erase.mini"))) / "weights" / name

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.eval.pictures import Picture
+from erase.runtime.files import MODELS
 
 if TYPE_CHECKING:
     import torch
@@ -50,3 +51,8 @@ class Setting:
     detector: Detector | None = None
     whole: bool = False
     fetch: bool = True
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a bundled model makes the images, or they are of its world."""
+        return self.model in MODELS or self.concept.family == "mini"

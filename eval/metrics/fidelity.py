@@ -296,6 +296,6 @@ def build(setting: Setting) -> FidelityMetric:
         from erase.eval.instruments.features import load_extractor
 
         extractor = load_extractor(spec, setting.device, fetch=setting.fetch)
-    elif extractor is None and "mini" in (setting.model, setting.concept.family):
+    elif extractor is None and setting.drawn:
         extractor = mini_extractor(setting.device)
     return FidelityMetric(extractor, setting.store)

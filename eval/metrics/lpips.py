@@ -145,7 +145,7 @@ def build(setting: Setting) -> Lpips:
         UserError: a network that can't be opened.
     """
     spec = setting.instruments.lpips
-    if spec is None and "mini" in (setting.model, setting.concept.family):
+    if spec is None and setting.drawn:
         spec = "mini"
     if spec in BACKBONES and not setting.fetch:  # published, and not a file
         spec = None

@@ -69,7 +69,9 @@ def load_witness(setting: Setting, strict: str | None = None) -> Witness:
         more = " Give --judge, such as torchvision:resnet50." if found.reason == NO_JUDGE else ""
         raise UserError(f"Whether {setting.concept.word} comes back can't be judged: {why}.{more}")
     first = judges[target.axis]
-    mini = setting.instruments.judge == "mini" and target.axis == "object"
+    # The strict judge has seen sharp drawings alone, and no small ones.
+    small = bool(setting.concept.classes)
+    mini = setting.instruments.judge == "mini" and target.axis == "object" and not small
     spec = strict or (
         MINI_STRICT.format(bundled("judges") / "strict.safetensors") if mini else None
     )

@@ -20,7 +20,7 @@ from erase.formats.base import Base, open_base
 from erase.formats.folder import read_state
 from erase.formats.pipeline import load_pipeline, merged, save_model
 from erase.runtime.errors import UserError
-from tests.tiny import import_single_file, tiny_sd, tiny_single_file
+from tests.tiny import import_single_file, tiny_class_unet, tiny_sd, tiny_single_file
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
@@ -509,3 +509,14 @@ def test_a_denoiser_that_never_knew_a_concept_is_a_model_with_the_bundled_rest()
 def test_the_name_of_a_model_that_is_nearly_there() -> None:
     with pytest.raises(UserError, match="Did you mean 'never-church'"):
         base.open_base("never-chruch")
+
+
+def test_a_bundled_model_that_is_told_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "bundled", lambda name: tmp_path / name)
+    with pytest.raises(UserError, match=r"mini-class is missing.*erase\.mini\.train_class"):
+        open_base("mini-class")
+    folder = tiny_class_unet(tmp_path / "class")
+    found = open_base("mini-class")
+    assert (found.title, found.path) == ("mini-class", folder)

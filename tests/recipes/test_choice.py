@@ -7,7 +7,7 @@ import pytest
 
 from erase.prompts.classes import class_concept
 from erase.prompts.concept import load_concept
-from erase.recipes.choice import default_recipe
+from erase.recipes.choice import default_recipe, is_bundled, recipe_for
 from erase.runtime.errors import UserError
 from tests.tiny import tiny_sd2, tiny_sdxl, tiny_single_file
 
@@ -17,7 +17,10 @@ def test_default_recipe() -> None:
     assert default_recipe("mini", church) == default_recipe("mini", nudity) == "salun-mini"
     assert default_recipe("some/model", load_concept("a dog")) == "salun-sd"
     assert default_recipe("some/model") == "salun-sd"
-    assert default_recipe("some/model", class_concept("class:cat", ["cat"])) == "salun-ddpm"
+    cat = class_concept("class:cat", ["cat"])
+    assert default_recipe("some/model", cat) == default_recipe("mini-class", cat) == "salun-ddpm"
+    assert recipe_for("esd-u", "mini") == "esd-u-mini" and is_bundled("esd-u-mini")
+    assert recipe_for("esd-u", "mini-class") == "esd-u" and not is_bundled("esd-u")
 
 
 def test_what_was_published_for_stable_diffusion_1_is_no_default_of_others(

@@ -14,6 +14,7 @@ from erase.runs.make import each, every_concept, make_run, resume
 from erase.runs.plan import describe
 from erase.runs.run import Compute, Run, Sources
 from erase.runtime.errors import UserError
+from erase.study.compare import make_matrix
 from tests.tiny import CLASSES, tiny_class_unet
 
 
@@ -62,13 +63,19 @@ def test_what_a_model_is_told_decides_what_a_concept_may_be(
     run = make_run(model, "class:church", out=tmp_path / "r")
     assert run.targets[0].named == ("class:church", "class:truck")
     assert resume(_left(run)) == run
-    # The default recipe samples as the model's authors do, but for what is asked for.
+    # The package's recipes sample as the model's authors do, but for what is asked for.
     recipe = run.recipe
     assert (recipe.name, recipe.guidance_scale, recipe.sampling_steps) == ("salun-ddpm", 2.5, 100)
     assert (
         make_run(model, "class:owl", overrides={"guidance_scale": 4.0}).recipe.guidance_scale == 4
     )
-    assert make_run(model, "class:owl", recipe="salun-ddpm").recipe.guidance_scale == 3
+    assert make_run(model, "class:owl", recipe="salun-ddpm").recipe.guidance_scale == 2.5
+    assert make_run(model, "class:owl", recipe="esd-all").recipe.guidance_scale == 2.5
+    mine = tmp_path / "mine.toml"
+    mine.write_text('method = "salun"\nguidance_scale = 5.0\n')
+    assert make_run(model, "class:owl", recipe=str(mine)).recipe.guidance_scale == 5
+    [compared] = make_matrix(model, ["esd-all"], ["class:owl"], [0], tmp_path / "m").recipes
+    assert compared.guidance_scale == 2.5
     assert [c.word for c in every_concept(model)] == list(CLASSES)
     assert [one.name for one in each(run, False)] == [f"class:{name}" for name in CLASSES]
     for concept, message in (("church", "give class:NAME"), ("a church", "give class:NAME")):
