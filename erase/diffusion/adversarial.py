@@ -77,7 +77,7 @@ class Bank:
         self.own: list[int] = diffusion.text.tokenizer(word, add_special_tokens=False).input_ids
         self.mask: Tensor | None = None
         if search.place == "word":
-            slots = slots_of(diffusion, prompts, word, search.tokens)
+            slots = slots_of(diffusion, prompts, word, search.tokens, "--bank-tokens")
             self.ids, self.places = list(slots.ids), slots.places
         else:
             placed = [self.own[0]] * search.tokens

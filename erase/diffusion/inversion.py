@@ -106,7 +106,9 @@ def invert(diffusion: Diffusion, data: TrainingData, search: Search) -> Inversio
         UserError: a prompt without the word, or too long with the learnt tokens.
     """
     word = data.words[0]
-    slots = slots_of(diffusion, [c for c, _ in data.pairs], word, search.tokens)
+    slots = slots_of(
+        diffusion, [c for c, _ in data.pairs], word, search.tokens, "--inversion-tokens"
+    )
     own = diffusion.text.tokenizer(word, add_special_tokens=False).input_ids
     learnt = _starts(tables(diffusion), own, search, data.seed)
     decay = 0.01 if search.weight_decay is None else search.weight_decay
@@ -154,8 +156,10 @@ def _starts(
     return [v.requires_grad_(True) for v in learnt]
 
 
-def slots_of(diffusion: Diffusion, prompts: Sequence[str], word: str, count: int) -> Slots:
-    """Prompts with ``count`` embeddings in the place of a word.
+def slots_of(
+    diffusion: Diffusion, prompts: Sequence[str], word: str, count: int, flag: str = ""
+) -> Slots:
+    """Prompts with ``count`` embeddings in the place of a word; ``flag`` is what sets how many.
 
     Raises:
         UserError: a prompt without the word, or too long with so many.
@@ -183,7 +187,7 @@ def slots_of(diffusion: Diffusion, prompts: Sequence[str], word: str, count: int
         if len(row) > length:
             raise UserError(
                 f"The prompt '{clipped(prompt)}' has {len(row)} tokens with the learned ones, but "
-                f"the text encoder takes {length}: shorten it, or give fewer --inversion-tokens."
+                f"the text encoder takes {length}: shorten it{flag and f', or give fewer {flag}'}."
             )
         for padded in ids:
             padded[i, : len(row)] = torch.tensor(row)
