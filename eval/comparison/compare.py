@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from erase.eval.comparison.columns import UNPAIRED, columns_of
-from erase.eval.comparison.recovery import BOUNDS, WORST, attacks_of, bound, verdicts
+from erase.eval.comparison.recovery import BOUNDS, WORST, attacks_of, verdicts
 from erase.eval.figure import Cell, CellColumn
 from erase.eval.stats.intervals import Mean, bootstrap, pooled
 from erase.runtime.errors import UserError
@@ -155,7 +155,8 @@ def under_attack(cells: Sequence[Cell], names: Sequence[str]) -> list[dict[str, 
             found.append((name, verdicts(own), {**figures, WORST.key: _mean(own, WORST)}))
     once = {c["concept"]: c for c in cells if c.get("recovery")}
     for side, title in BOUNDS.items():
-        figures = {a.key: _mean(list(once.values()), bound(a.key, side)) for a in attacks}
+        of_side = attacks_of(list(once.values()), side)
+        figures = {a.key: _mean(list(once.values()), a) for a in of_side}
         found.append((title, "", figures))
     return [
         {
@@ -207,7 +208,7 @@ def paired(cells: Sequence[Cell], first: str, second: str) -> dict[str, Any]:
     by = {name: by_place(cells, name) for name in (first, second)}
     common = sorted(set(by[first]) & set(by[second]))
     found: dict[str, Any] = {"first": first, "second": second, "cells": len(common)}
-    columns = {c.key: c for c in columns_of(cells)}
+    columns = {c.key: c for c in (*columns_of(cells), *attacks_of(cells))}
     for key in (key for key in columns if key not in UNPAIRED):
         groups: dict[str, list[float]] = {}
         for place in common:

@@ -11,13 +11,18 @@ from typing import Any
 from markupsafe import Markup
 
 from erase.eval.comparison.columns import MAKING, UNPAIRED, columns, harmonic
-from erase.eval.comparison.lead import ENDS, FEW, RULE, SHARES, lead
+from erase.eval.comparison.lead import FEW, RULE, SHARES, lead
 from erase.eval.comparison.recovery import ABOUT, WORST
-from erase.eval.comparison.tables import RECIPE, attack_table, figures
+from erase.eval.comparison.tables import (
+    RECIPE,
+    attack_differences,
+    attack_table,
+    differences,
+    figures,
+)
 from erase.eval.figure import CellColumn
 from erase.eval.pages import phrases, plots, table
 from erase.eval.pages.html import data_uri, spread, template
-from erase.eval.pages.table import Cell
 from erase.eval.pictures import Picture, read_pictures
 
 CONCEPTS_SHOWN, FORGET_SHOWN, RETAIN_SHOWN = 5, 4, 4
@@ -80,7 +85,8 @@ def render(
         attacks=attack_table(result),
         attack_note=ABOUT,
         kept=_kept(result),
-        pairs=_pairs(result, paired),
+        pairs=differences(result, paired),
+        attack_pairs=attack_differences(result),
         forests=_forests(result),
         maps=heat_maps(result),
         grids=grids(result, folders),
@@ -120,35 +126,6 @@ def _kept(result: Mapping[str, Any]) -> Markup | None:
     if not any(r["figures"].get(WORST.key) for r in result["rows"]):
         return None
     return Markup(plots.trade_off(result["rows"], plots.HARMONIC, plots.WORST, "kept"))
-
-
-def _pairs(result: Mapping[str, Any], shown: Sequence[CellColumn]) -> list[dict[str, Any]]:
-    """The differences of the first recipe to every other."""
-    found = []
-    for pair in result["paired"]:
-        cells = f"{pair['cells']} cell{'' if pair['cells'] == 1 else 's'}"
-        row: dict[str, Any] = {"against": Cell(pair["second"], cells)}
-        for column in shown:
-            value = pair.get(column.key)
-            if value is None:
-                row[column.key] = Cell(phrases.DASH)
-                continue
-            text, low, high = (
-                _signed(column.scaled(value[k]), column.places) for k in ("value", *ENDS)
-            )
-            note = phrases.span(low, high, " to ") if value["groups"] > 1 else ""
-            better = (value["value"] > 0) is (column.better == "up")
-            tone = "better" if better else "worse"
-            told = column.better and phrases.clear(value, FEW)
-            row[column.key] = Cell(text, note, tone if told else "")
-        found.append(row)
-    return found
-
-
-def _signed(value: float, digits: int) -> str:
-    """With its sign, but for what prints as nought."""
-    text = f"{value:+.{digits}f}"
-    return text.replace("-", phrases.MINUS) if float(text) else text[1:]
 
 
 def _forests(result: Mapping[str, Any]) -> list[tuple[str, Markup]]:

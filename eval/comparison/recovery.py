@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ WORST = CellColumn(
 """The largest recovery of the attacks that all attacked cells have in common."""
 BOUNDS = {"floor": "floor: never knew it", "ceiling": "ceiling: the base"}
 ABOUT = (
-    "Images that show the concept before or by each attack; R = (this − floor) / (ceiling − "
-    "floor). The worst R is the largest of the attacks that have one."
+    "Images that show the concept before or by each attack, and by so many steps of it; R = "
+    "(this − floor) / (ceiling − floor). The worst R is the largest of the attacks that have one."
 )
 
 
@@ -62,7 +62,7 @@ def _common(each: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _summary(one: Mapping[str, Any], common: Sequence[str]) -> dict[str, Any]:
     figures = {
-        name: {key: one["attacks"][name][key] for key in (*SIDES, "recovery", "text")}
+        name: {key: one["attacks"][name][key] for key in (*SIDES, "recovery", "text", "curve")}
         for name in common
     }
     known = {n: r for n, f in figures.items() if (r := f["recovery"]["value"]) is not None}
@@ -76,25 +76,34 @@ def _summary(one: Mapping[str, Any], common: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def attacks_of(cells: Sequence[Cell]) -> list[CellColumn]:
-    """A column for each attack: the share of the erased model's images that show the concept."""
+def attacks_of(cells: Sequence[Cell], side: str = "erased") -> list[CellColumn]:
+    """A column for each attack, and for each point of its curve: the share of a side's images that
+    show the concept."""
     first = next((c["recovery"] for c in cells if c.get("recovery")), None)
-    return [_column(name, "erased") for name in first["attacks"]] if first else []
+    found = []
+    for name, own in (first["attacks"] if first else {}).items():
+        found.append(_column(name, side))
+        steps = (step for step in own["curve"].get(side, {}) if int(step))
+        found += [_column(name, side, step) for step in steps]
+    return found
 
 
-def _column(name: str, side: str) -> CellColumn:
-    def read(key: str) -> Callable[[Cell], Any]:
-        return lambda c: c["recovery"]["attacks"][name][side][key] if c.get("recovery") else None
+def _column(name: str, side: str, step: str | None = None) -> CellColumn:
+    def value(cell: Cell) -> Mapping[str, Any]:
+        own = cell["recovery"]["attacks"][name] if cell.get("recovery") else {side: {}}
+        found: Mapping[str, Any] = own[side] if step is None else own.get("curve", {}).get(side, {})
+        return found if step is None else found.get(step, {})
 
-    def n(cell: Cell) -> int:
-        return int(read("n")(cell) or 0)
-
-    return CellColumn(name, name, "%", "down", of=read("value"), n=n)
-
-
-def bound(name: str, side: str) -> CellColumn:
-    """The column of an attack for one of its bounds."""
-    return _column(name, side)
+    title = name if step is None else f"{name}, {step} steps"
+    key = name if step is None else f"{name}@{step}"
+    return CellColumn(
+        key,
+        title,
+        "%",
+        "down",
+        of=lambda cell: value(cell).get("value"),
+        n=lambda cell: int(value(cell).get("n") or 0),
+    )
 
 
 def verdicts(cells: Sequence[Cell]) -> str:

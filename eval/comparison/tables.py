@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from erase.eval.comparison.columns import COSTS, UNPAIRED, columns, columns_of
+from erase.eval.comparison.lead import ENDS, FEW
 from erase.eval.comparison.recovery import ABOUT, WORST, attacks_of
 from erase.eval.figure import CellColumn
 from erase.eval.pages import table
-from erase.eval.pages.phrases import DASH, missing, span
+from erase.eval.pages.phrases import DASH, MINUS, clear, missing, span
 
 
 def absent(row: Mapping[str, Any], column: CellColumn) -> str:
@@ -40,6 +41,7 @@ def figures(row: Mapping[str, Any], shown: Sequence[CellColumn]) -> dict[str, An
 
 
 RECIPE = table.Column("recipe", "recipe")
+AGAINST = table.Column("against", "against")
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -67,9 +69,53 @@ def attack_table(result: Mapping[str, Any]) -> tuple[list[table.Column], list[ta
     return [RECIPE, *shown], rows
 
 
+def attack_differences(result: Mapping[str, Any]) -> tuple[list[table.Column], list[table.Row]]:
+    """Columns and rows of how the first recipe differs from each other under attack; none where
+    two were not attacked."""
+    shown = attacks_of(result["cells"])
+    held = {**result, "paired": [p for p in result["paired"] if any(p.get(c.key) for c in shown)]}
+    return [AGAINST, *shown], differences(held, shown)
+
+
+def differences(result: Mapping[str, Any], shown: Sequence[CellColumn]) -> list[dict[str, Any]]:
+    """The differences of the first recipe to every other."""
+    found = []
+    for pair in result["paired"]:
+        cells = f"{pair['cells']} cell{'' if pair['cells'] == 1 else 's'}"
+        row: dict[str, Any] = {"against": table.Cell(pair["second"], cells)}
+        for column in shown:
+            value = pair.get(column.key)
+            if value is None:
+                row[column.key] = table.Cell(DASH)
+                continue
+            text, low, high = (
+                _signed(column.scaled(value[k]), column.places) for k in ("value", *ENDS)
+            )
+            note = span(low, high, " to ") if value["groups"] > 1 else ""
+            better = (value["value"] > 0) is (column.better == "up")
+            tone = "better" if better else "worse"
+            told = column.better and clear(value, FEW)
+            row[column.key] = table.Cell(text, note, tone if told else "")
+        found.append(row)
+    return found
+
+
+def _signed(value: float, digits: int) -> str:
+    """With its sign, but for what prints as nought."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", MINUS) if float(text) else text[1:]
+
+
 def _under_attack(result: Mapping[str, Any]) -> str:
     columns, rows = attack_table(result)
-    return f"\n{table.markdown(columns, rows)}\n{ABOUT}\n" if rows else ""
+    if not rows:
+        return ""
+    text = f"\n{table.markdown(columns, rows)}\n{ABOUT}\n"
+    columns, rows = attack_differences(result)
+    if not rows:
+        return text
+    first = result["rows"][0]["recipe"]
+    return f"{text}\n{first} minus the other, in points:\n\n{table.markdown(columns, rows)}\n"
 
 
 def latex(result: Mapping[str, Any]) -> str:

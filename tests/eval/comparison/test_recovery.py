@@ -11,7 +11,7 @@ import pytest
 from erase.eval.comparison.compare import compare
 from erase.eval.comparison.page import render
 from erase.eval.comparison.recovery import WORST, with_recovery
-from erase.eval.comparison.tables import attack_table, csv, markdown
+from erase.eval.comparison.tables import attack_differences, attack_table, csv, markdown
 from erase.eval.recovery import ATTACK
 from erase.eval.recovery.report import report, write
 from erase.runtime.errors import UserError
@@ -49,7 +49,17 @@ def test_the_worst_recovery_is_of_the_attacks_that_all_have(cells: list[dict[str
     assert by["b"]["recovery"]["value"] == pytest.approx(7 / 19) and by["c"].get("recovery") is None
     assert result["paired"][0]["recovery"]["value"] == pytest.approx(-6 / 19)
     columns, rows = attack_table(result)
-    assert [c.title for c in columns] == ["recipe", "worst R", "inversion", "relearn"]
+    titles = ["recipe", "worst R", "inversion", "relearn", "relearn, 5 steps", "relearn, 25 steps"]
+    assert [c.title for c in columns] == titles
+    assert [rows[0][f"relearn@{step}"].text for step in (5, 25)] == ["0.0", "5.0"]
+    assert [rows[3][f"relearn@{step}"].text for step in (5, 25)] == ["50.0", "100.0"]
+    # Paired by concept and seed: 2 of 20 minus 8 of 20.
+    [against, *shown], [pair] = attack_differences(result)
+    assert against.title == "against" and [c.title for c in shown] == titles[2:]
+    assert (pair["against"].text, pair["inversion"].text, pair["relearn@5"].text) == (
+        "b", "\u221230.0", "0.0"
+    )  # fmt: skip
+    assert "a minus the other, in points" in markdown(result)
     told = [(row["recipe"].text, row["inversion"].text) for row in rows]
     assert told == [
         ("a", "10.0"),
