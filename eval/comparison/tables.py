@@ -74,7 +74,7 @@ def attack_differences(result: Mapping[str, Any]) -> tuple[list[table.Column], l
     two were not attacked."""
     shown = attacks_of(result["cells"])
     held = {**result, "paired": [p for p in result["paired"] if any(p.get(c.key) for c in shown)]}
-    return [AGAINST, *shown], differences(held, shown)
+    return [AGAINST, *shown], [*differences(held, shown)]
 
 
 def differences(result: Mapping[str, Any], shown: Sequence[CellColumn]) -> list[dict[str, Any]]:
