@@ -37,9 +37,7 @@ def compare(options: Namespace, command: str) -> None:
         _common(options),
         options.include or [],
     )
-    matrix = replace(matrix, attacks=attacks_of(options))
-    if matrix.attacks is not None:
-        matrix.attacks.check(len(matrix.concepts))
+    matrix = _attacked(matrix, options)
     failed = _run_matrix(matrix, options)
     if failed is not None:
         print(summarise(matrix, command))
@@ -63,12 +61,21 @@ def tune(options: Namespace, command: str) -> None:
         overrides=recipe_values(options),
         common=_common(options),
     )
+    matrix = _attacked(matrix, options)
     failed = _run_matrix(matrix, options)
     if failed is not None:
         text = conclude(recipe, matrix, command)
         summarise(matrix, command)
         print(f"{text}\n{matrix.out / 'compare.html'}")
         _name_failed(failed)
+
+
+def _attacked(matrix: Matrix, options: Namespace) -> Matrix:
+    """The matrix with the attacks that are asked for."""
+    found = replace(matrix, attacks=attacks_of(options))
+    if found.attacks is not None:
+        found.attacks.check(len(found.concepts))
+    return found
 
 
 def _common(options: Namespace) -> Common:

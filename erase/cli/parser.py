@@ -378,6 +378,7 @@ def _tune_parser(text: str) -> ArgumentParser:
         "making the training images; one with a gradient counts three times (default: 12000)",
     )
     _add_matrix_flags(parser, "runs/tune-RECIPE")
+    add_attacks(parser)
     return parser
 
 

@@ -35,6 +35,8 @@ from erase.study.matrix import USUAL, Common, Matrix
 
 SLACK = 0.01
 """Trials whose harmonic mean is at most this much below the best are told apart by their FID."""
+KEPT = 0.01
+"""Trials under attack may lose this much of the base's IRA and CRA."""
 SEED = 1000
 """Of the tuning runs and of the draws: a seed that no table has."""
 UNASKED = ("eval_neighbours", "eval_general", "eval_empty")
@@ -207,6 +209,34 @@ def best(scores: Sequence[Mapping[str, float | None]]) -> int:
     return min(near, key=lambda i: float(scores[i]["fid"] or 0))
 
 
+def best_under_attack(
+    scores: Sequence[Mapping[str, float | None]], base: Mapping[str, float | None]
+) -> int:
+    """Index of the best trial under attack: of those that keep IRA and CRA within ``KEPT`` of the
+    base's, or else of those that keep most, the one of which least comes back.
+
+    Args:
+        scores: ``recovery``, ``ira`` and ``cra`` of each trial, fractions.
+        base: the base's ``ira`` and ``cra``.
+
+    Raises:
+        UserError: no attack has a recovery.
+    """
+    if any(s["recovery"] is None for s in scores):
+        raise UserError(
+            "The attacks have no recovery on these concepts, so trials can't be ranked by it: give "
+            "others with --attacks, or leave them out."
+        )
+
+    def lost(score: Mapping[str, float | None]) -> float:
+        pairs = [(base[key], score[key]) for key in ("ira", "cra")]
+        return max((b - a for b, a in pairs if a is not None and b is not None), default=0.0)
+
+    most = max(KEPT, min(map(lost, scores)))
+    kept = [i for i, score in enumerate(scores) if lost(score) <= most]
+    return min(kept, key=lambda i: float(scores[i]["recovery"] or 0))
+
+
 def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
     """Chooses among the finished trials; writes ``tune.{json,md}`` and the chosen recipe.
 
@@ -221,39 +251,19 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
     Raises:
         UserError: a trial has no finished cell, or UA was not measured.
     """
-    from erase.eval.comparison.columns import columns
-    from erase.eval.comparison.compare import read_cells, row
+    from erase.eval.comparison.compare import base_row
 
-    rows, measured = [], []
-    for trial in matrix.recipes:
-        own = [c for c in matrix.cells if c.recipe.name == trial.name]
-        done = [c.file for c in own if c.finished() is not None]
-        if len(done) == len(own):
-            found = read_cells(done)
-            measured += found
-            rows.append((trial, row(trial.name, found)))
-    if not rows:
-        raise UserError("No trial was finished: fix what the messages report and tune again.")
+    rows, measured = _finished(matrix)
     figures = [{k: f and f["value"] for k, f in r["figures"].items()} for _, r in rows]
     if any(f["harmonic"] is None for f in figures):
         raise UserError("UA was not measured, so trials can't be ranked: add --judge.")
-    winner = best(figures)
-    varied = list(load_method(recipe.method).SPACE)
-    columned = ("ua", "ira", "cra", "harmonic", "fid")
-    shown = {c.key: c.title for c in columns({"cells": measured}) if c.key in columned}
-    heads = ["trial", *varied, "forwards", "with images", *shown.values()]
+    if matrix.attacks is None:
+        winner = best(figures)
+    else:
+        unmoved = {k: f and f["value"] for k, f in base_row(measured)["figures"].items()}
+        winner = best_under_attack(figures, unmoved)
     share = max(map(image_forwards, matrix.recipes)) / len(matrix.recipes)
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for number, ((trial, _), values) in enumerate(zip(rows, figures, strict=True)):
-        settings = as_dict(trial)
-        entries = [trial.name + (" ←" if number == winner else "")]
-        entries += [str(settings[key]) for key in varied]
-        entries += [f"{forwards(trial):.0f}", f"{forwards(trial) + share:.0f}"]
-        for key in shown:
-            value, scale = values[key], 1 if key == "fid" else 100
-            entries.append("" if value is None else f"{scale * value:.{2 if scale == 1 else 1}f}")
-        lines.append("| " + " | ".join(entries) + " |")
-    table = "\n".join(lines) + "\n"
+    table = _table([trial for trial, _ in rows], figures, winner, share, measured)
     kept = {key: getattr(recipe, key) for key in keys("eval")}
     chosen = replace(rows[winner][0], name=recipe.name, **kept)
     heading = f"Chosen from {len(rows)} trials on {', '.join(matrix.concepts)} by\n{command}"
@@ -265,3 +275,52 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
         {"command": command, "chosen": as_dict(chosen), "trials": [r for _, r in rows]},
     )
     return f"{table}\nThe chosen settings are in {file}."
+
+
+def _finished(matrix: Matrix) -> tuple[list[tuple[Recipe, dict[str, Any]]], list[dict[str, Any]]]:
+    """The trials of which every cell is finished, with their figures, and those cells.
+
+    Raises:
+        UserError: there are none.
+    """
+    from erase.eval.comparison.compare import read_cells, row
+    from erase.eval.comparison.recovery import with_recovery
+
+    rows, measured = [], []
+    for trial in matrix.recipes:
+        own = [c for c in matrix.cells if c.recipe.name == trial.name]
+        done = [c.file for c in own if c.finished() is not None]
+        if len(done) == len(own):
+            found = with_recovery(read_cells(done), [file.parent for file in done])
+            measured += found
+            rows.append((trial, row(trial.name, found)))
+    if not rows:
+        raise UserError("No trial was finished: fix what the messages report and tune again.")
+    return rows, measured
+
+
+def _table(
+    made: Sequence[Recipe],
+    figures: Sequence[Mapping[str, float | None]],
+    winner: int,
+    share: float,
+    measured: Sequence[Mapping[str, Any]],
+) -> str:
+    """The trials as Markdown, ``winner`` marked; each is charged a ``share`` of the images."""
+    from erase.eval.comparison.columns import columns
+
+    varied = list(load_method(made[0].method).SPACE)
+    columned = ("ua", "ira", "cra", "harmonic", "fid", "recovery")
+    shown = {c.key: c.title for c in columns({"cells": measured}) if c.key in columned}
+    heads = ["trial", *varied, "forwards", "with images", *shown.values()]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for number, (trial, values) in enumerate(zip(made, figures, strict=True)):
+        settings = as_dict(trial)
+        entries = [trial.name + (" ←" if number == winner else "")]
+        entries += [str(settings[key]) for key in varied]
+        entries += [f"{forwards(trial):.0f}", f"{forwards(trial) + share:.0f}"]
+        for key in shown:
+            value, scale = values[key], 1 if key == "fid" else 100
+            entries.append("" if value is None else f"{scale * value:.{2 if scale == 1 else 1}f}")
+        lines.append("| " + " | ".join(entries) + " |")
+    return "\n".join(lines) + "\n"

@@ -20,6 +20,7 @@ from erase.prompts.concept import Concept, load_concept
 from erase.recipes.choice import recipe_for
 from erase.recipes.recipe import as_dict, idle, load_recipe
 from erase.runtime.errors import UserError
+from erase.study.compare import _include as included
 from tests.docs.pages import PAGES, commands, fenced, inline
 from tests.tiny import tiny_class_unet
 
@@ -43,6 +44,8 @@ def parsed(words: Sequence[str]) -> None:
         for name in (given or "").split(","):
             if name and not re.search(r"\.toml|NAME", name) and words[0] != "classifier":
                 load_recipe(recipe_for(name, model))
+    for text in chosen.get("include") or ():
+        assert included(text)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from erase.recipes.recipe import (
 )
 from erase.runs.costs import forwards, image_forwards
 from erase.runtime.errors import UserError
-from erase.study.tune import best, trials, tuning_matrix
+from erase.study.tune import best, best_under_attack, trials, tuning_matrix
 from tests.methods.data import fit_for, make_data
 from tests.study.test_compare import small
 
@@ -225,6 +226,19 @@ def test_the_best_trial() -> None:
     assert best([score(0.955, 1.0), score(0.96, 3.0), score(0.9, 0.1)]) == 0
     assert best([score(0.955, None), score(0.96, None)]) == 1
     assert best([score(0.0, 9.0), score(0.0, 2.0)]) == 1
+
+
+def test_the_best_trial_under_attack() -> None:
+    def score(recovery: float | None, ira: float, cra: float | None = 0.9) -> dict[str, Any]:
+        return {"recovery": recovery, "ira": ira, "cra": cra}
+
+    base = {"ira": 0.99, "cra": 0.9}
+    assert best_under_attack([score(0.4, 0.99), score(0.2, 0.985), score(0.1, 0.95)], base) == 1
+    # Where none keeps so much, those that keep most.
+    assert best_under_attack([score(0.1, 0.5), score(0.9, 0.8), score(0.8, 0.8)], base) == 2
+    assert best_under_attack([score(0.3, 0.99, None), score(0.5, 1.0)], base) == 0
+    with pytest.raises(UserError, match="no recovery on these concepts"):
+        best_under_attack([score(None, 0.9)], base)
 
 
 def test_a_search_end_to_end(
