@@ -23,8 +23,8 @@ import torch
 HERE = Path(__file__).parent
 MEASURED = HERE / "measured"
 PROGRAMS = {
-    "cpu": ("mask", "saliency", "eval", "salun", "sizes"),
-    "cuda": ("salun", "classifier"),
+    "cpu": ("mask", "saliency", "eval", "salun", "robust", "sizes"),
+    "cuda": ("salun", "robust", "classifier"),
 }
 
 

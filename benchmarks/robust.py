@@ -1,0 +1,102 @@
+"""What adversarial embeddings cost beside SalUn: ``python -m benchmarks.robust``.
+
+SD 1.4's published configuration with random weights, full scope: seconds and peak memory of a
+training step of ``salun`` with frozen targets, and of ``salun_robust``, a process for each.
+On a CPU at 8 × 8 latents in fp32, on a GPU (``--device cuda``) at 64 × 64 in bf16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.saliency import peak_gb
+from benchmarks.salun import random_mask, stable_diffusion
+from erase.diffusion.data import Encoded, TrainingData, embed_all
+from erase.diffusion.model import Diffusion
+from erase.methods import load_method
+from erase.runtime.devices import accelerator
+from erase.unlearn.fit import Fit, Settings
+
+METHODS: dict[str, dict[str, Any]] = {
+    "salun": {"target": "frozen", "retain_target": "frozen", "alpha": 1.0},
+    "salun_robust": {},
+}
+STEPS = 3
+"""Of which the first is not timed."""
+
+
+def random_data(diffusion: Diffusion, side: int, batch: int) -> TrainingData:
+    """Latents of random pictures, ``side`` × ``side``."""
+    g = torch.Generator().manual_seed(0)
+    images = {
+        role: Encoded(
+            torch.randn(2 * batch, 2, 4, side, side, generator=g).to(diffusion.device),
+            torch.zeros(2 * batch, dtype=torch.long),
+        )
+        for role in ("forget", "retain")
+    }
+    concept, anchor, retained = "a photo of a church", "a photo of a truck", "a photo of a radio"
+    c, anchor_c, retain_c = (embed_all(diffusion, [p]) for p in (concept, anchor, retained))
+    return TrainingData(
+        diffusion=diffusion,
+        images=images,  # type: ignore[arg-type]
+        pairs=((concept, anchor),),
+        retain_prompts=(retained,),
+        words=("church",),
+        c=c,
+        anchor_c=anchor_c,
+        retain_c=retain_c,
+        empty_c=diffusion.unconditional().float(),
+        batch_size=batch,
+        seed=0,
+    )
+
+
+def measure(name: str, device: str, batch: int, tiny: bool) -> dict[str, float]:
+    """Seconds of a step, and peak memory in 10^9 bytes, of one method in this process."""
+    diffusion = Diffusion.load("mini", device) if tiny else stable_diffusion(device)
+    side = 16 if tiny else 8 if device == "cpu" else 64
+    data = random_data(diffusion, side, batch)
+    method = load_method(name)
+    with tempfile.TemporaryDirectory() as place:
+        acc = accelerator(device, "fp32" if device == "cpu" else "bf16", deterministic=False)
+        settings = Settings(steps=STEPS, lr=1e-5, checkpoint_every=1000)
+        fit = Fit(settings, random_mask(diffusion), Path(place), acc)
+        method.erase(diffusion, data, method.Config(**METHODS[name]), fit)
+        rows = [json.loads(row) for row in (Path(place) / "train.jsonl").read_text().splitlines()]
+    seconds = (rows[-1]["seconds"] - rows[0]["seconds"]) / (STEPS - 1)
+    memory = peak_gb() if device == "cpu" else torch.cuda.max_memory_allocated() / 1e9
+    return {"seconds": seconds, "peak_gb": memory}
+
+
+def main() -> None:
+    """Prints a line for people and a line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=8, help="images of each role a step")
+    parser.add_argument("--tiny", action="store_true", help="the bundled model instead")
+    parser.add_argument("--method", choices=tuple(METHODS), help="this one, in this process")
+    args = parser.parse_args()
+    if args.method:
+        print(json.dumps(measure(args.method, args.device, args.batch, args.tiny)))
+        return
+    found = {}
+    for name in METHODS:
+        command = [sys.executable, "-m", "benchmarks.robust", *sys.argv[1:], "--method", name]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        found[name] = json.loads(done.stdout.splitlines()[-1])
+    for name, own in found.items():
+        print(f"{name}: {own['seconds']:.1f} s a step, peak {own['peak_gb']:.1f} GB")
+    print(json.dumps({"batch": args.batch, "methods": found}))
+
+
+if __name__ == "__main__":
+    main()
