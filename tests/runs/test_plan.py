@@ -75,3 +75,16 @@ def test_which_settings_a_stage_reads() -> None:
     assert set(keys("images")) == sampling | {f"{r}_images" for r in ("forget", "retain", "anchor")}
     assert set(keys("mask")) & set(keys("train")) == {"low_memory"}
     assert "checkpoint_every" not in keys("images", "mask", "train", "base", "erased", "eval")
+
+
+def test_a_saliency_over_found_prompts_reads_what_finds_them() -> None:
+    def inputs(recipe: str, **given: object) -> dict[str, str]:
+        run = make_run("mini", "church", recipe=recipe, seed=3, overrides=given)
+        return make_plan(run, MODEL).digests()
+
+    plain, wider = inputs("salun-robust-mini"), inputs("salun-robust-mini", bank_spread=0.9)
+    assert plain["mask"] != wider["mask"] and plain["images"] == wider["images"]
+    # Without a saliency no prompt is found for one.
+    control = "salun-robust-random-mask-mini"
+    assert inputs(control)["mask"] == inputs(control, bank_spread=0.9)["mask"]
+    assert inputs("salun-mini")["mask"] == inputs("salun-mini", alpha=2.0)["mask"]
