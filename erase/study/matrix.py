@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from erase.eval.instruments.choice import UNNAMED, Instruments
+from erase.formats.base import list_never, open_base
 from erase.methods import load_method
 from erase.recipes.recipe import Recipe, as_dict, files_read, keys
 from erase.runs.attacks.of_run import Attacks
@@ -175,9 +176,12 @@ def _runs(matrix: Matrix) -> Iterator[tuple[str, int, Recipe]]:
                     continue
                 text = pattern.replace("{concept}", slug(concept)).replace("{seed}", str(seed))
                 path, strength = _place(text)
+                told = path.name
+                if text in list_never():
+                    path = open_base(text).path
                 if not path.exists():
                     raise UserError(f"There is no model {text}: fix --include {name}={pattern}.")
-                yield concept, seed, _included(matrix, name, path, strength)
+                yield concept, seed, _included(matrix, name, told, path, strength)
 
 
 def _place(text: str) -> tuple[Path, float]:
@@ -194,9 +198,9 @@ def _place(text: str) -> tuple[Path, float]:
     return Path(file), strength
 
 
-def _included(matrix: Matrix, name: str, path: Path, strength: float) -> Recipe:
+def _included(matrix: Matrix, name: str, told: str, path: Path, strength: float) -> Recipe:
     """The recipe of a model that others erased: whose it is, and how its images are made."""
-    config = load_method("included").Config(path.name, path, strength)
+    config = load_method("included").Config(told, path, strength)
     shared = {key: getattr(matrix.recipes[0], key) for key in COMMON}
     return Recipe(name=name, method="included", config=config, mask="none", **shared)
 
