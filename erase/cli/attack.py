@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import ArgumentParser, Namespace
 
 from erase.cli.arguments import BUDGET, BUDGETS, DETERMINISTIC, DEVICE, FLOOR, STRENGTH, Parser
-from erase.cli.options import names, strength_of
+from erase.cli.options import at_strength, names, strength_of
 from erase.eval.recovery import ATTACK
 from erase.runs.folder import model_of, read_facts
 from erase.runtime import processes
@@ -92,7 +92,7 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
     if chosen.batch is not None and chosen.batch < 1:
         raise UserError(f"--batch is {chosen.batch}: give at least 1.")
     own = _place(Path(chosen.model), given, concept) if facts else None
-    out = Path(chosen.out) if chosen.out else own or _apart(chosen.model, concept)
+    out = Path(chosen.out) if chosen.out else own or _apart(chosen.model, concept, strength)
     inquiry = make_inquiry(
         model,
         model_of(base),
@@ -136,10 +136,10 @@ def _place(run: Path, given: Mapping[str, Any], concept: str) -> Path | None:
     return run / "concepts" / found.places()[named.index(concept)] / ATTACK
 
 
-def _apart(model: str, concept: str) -> Path:
+def _apart(model: str, concept: str, strength: float | None) -> Path:
     from erase.runs.run import slug
 
-    return Path("runs") / f"attack-{slug(Path(model).name)}-{slug(concept)}"
+    return Path("runs") / f"attack-{slug(Path(model).name)}{at_strength(strength)}-{slug(concept)}"
 
 
 def _only(given: Any) -> str | None:

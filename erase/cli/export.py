@@ -72,7 +72,7 @@ def run_export(chosen: Namespace) -> None:
             kind="delta" if chosen.delta else chosen.format,
             dtype=chosen.dtype,
             base=chosen.base,
-            run_base=base_of(chosen.source),
+            origin=base_of(chosen.source),
             options={name: chosen[name] for name in named if chosen[name] is not None},
             overwrite=chosen.overwrite,
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase.cli.options import strength_of
+from erase.cli.options import at_strength, strength_of
 from erase.recipes.choice import default_recipe
 from erase.recipes.recipe import Recipe, keys, load_recipe, recorded_recipe
 from erase.runs.folder import read_facts
@@ -108,7 +108,8 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     per_prompt = _count(options, 1)
     asked = plan(prompts.rows, per_prompt * len(prompts.rows), prompts.name, "retain")
     asked.sort(key=lambda r: (r.guidance or -1.0, tuple(side or 0 for side in r.size or ())))
-    out = Path(options.out or f"runs/{slug(options.model or model)}-{slug(prompts.name)}")
+    named = f"{slug(options.model or model)}{at_strength(options.strength)}"
+    out = Path(options.out or f"runs/{named}-{slug(prompts.name)}")
     ours = (out / PLAN).exists()
     if out.is_dir() and any(out.iterdir()) and not ours:
         raise UserError(f"--out {out} holds other files: choose another folder.")

@@ -118,6 +118,11 @@ def strength_of(model: str, base: str | None, strength: float | None) -> float |
     return 1.0 if strength is None else strength
 
 
+def at_strength(strength: float | None) -> str:
+    """What tells the folders of an edit's strengths apart; nothing for a whole edit."""
+    return "" if strength in (None, 1.0) else f"-at-{strength:g}".replace(".", "-")
+
+
 def names(given: Sequence[str] | None) -> list[str]:
     """Names by commas, as in a CSV file: one that holds a comma stands in double quotes."""
     rows = csv.reader(given or [], skipinitialspace=True)

@@ -154,7 +154,12 @@ def applied(path: Path, base: Base) -> dict[str, Tensor]:
             raise UserError(_foreign(path, key, known))
         for end, change in _changes(path, key, own).items():
             name = f"{known[key]}.{end}"  # which a file may call by two names
-            if name not in state or change.numel() != state[name].numel():
+            # Of a convolution either form will do; a transposed matrix would fit by its size alone.
+            flat = change.flatten(1).shape if change.ndim > 1 else change.shape
+            own_shape = state[name].flatten(1).shape if name in state and change.ndim > 1 else None
+            if name not in state or (
+                flat != own_shape if own_shape else change.numel() != state[name].numel()
+            ):
                 raise UserError(
                     f"{path} does not fit the base model: its '{clipped(key)}' has another shape. "
                     "Give the model that it was made from."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from erase.runtime.errors import UserError
 from erase.runtime.files import MODELS
@@ -16,6 +16,21 @@ if TYPE_CHECKING:
 DTYPES = {"keep": None, "fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 
 
+class Origin(NamedTuple):
+    """What a run says that its model was erased from; None where there is no run.
+
+    Attributes:
+        source: as the user called it.
+        fingerprint: of its denoiser.
+    """
+
+    source: str | None = None
+    fingerprint: str | None = None
+
+
+UNKNOWN = Origin()
+
+
 def export(
     source: str,
     target: str,
@@ -23,7 +38,7 @@ def export(
     kind: str | None = None,
     dtype: str = "keep",
     base: str | None = None,
-    run_base: str | None = None,
+    origin: Origin = UNKNOWN,
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> str:
@@ -38,7 +53,7 @@ def export(
             model.
         dtype: of a file's weights: ``keep``, ``fp16``, ``bf16`` or ``fp32``.
         base: the model that the erased one was made from, or belongs to.
-        run_base: the same as the source's run knows it, for formats that can't do without.
+        origin: the same as the source's run knows it, for formats that can't do without.
         options: the format's own, by name.
         overwrite: replace an existing target.
 
@@ -68,9 +83,23 @@ def export(
         raise UserError(
             "--dtype has no effect on a folder, which keeps the file's own: leave it out."
         )
-    known = base or (None if form.WHOLE else run_base)
+    known = base or (None if form.WHOLE else origin.source)
     own = _options(form, options or {})
-    return form.write(model, goal, How(DTYPES[dtype], open_base(known) if known else None, own))
+    opened = open_base(known) if known else None
+    # A delta may well be for the base in another precision; an adapter is what was learned.
+    if opened is not None and origin.fingerprint and form.KIND in ("lora", "lycoris"):
+        _check_origin(source, opened, origin.fingerprint)
+    return form.write(model, goal, How(DTYPES[dtype], opened, own))
+
+
+def _check_origin(source: str, base: Base, known: str) -> None:
+    from erase.runtime.fingerprint import fingerprint_state
+
+    if fingerprint_state(base.denoiser_state()) != known:
+        raise UserError(
+            f"{source} was not erased from {base.spec}, whose weights are others: give --base the "
+            "model that its run was made from."
+        )
 
 
 def _chosen(kind: str | None, suffix: str, model: Base) -> Target:

@@ -70,12 +70,17 @@ def erased_state(path: Path, base: Base, strength: float = 1.0) -> dict[str, Ten
     _check(path, found, before)
     if form.WHOLE and (lost := sorted(before.keys() - found.keys())):
         raise UserError(f"{path} lacks the weight '{lost[0]}': give the complete model.")
-    return {
+    state = {
         name: _mixed(_unrounded(found[name], value), value, strength)
         if name in found and strength != 0
         else value.float()
         for name, value in before.items()
     }
+    if not all(value.isfinite().all() for value in state.values()):
+        raise UserError(
+            f"At the strength {strength:g} weights of {path} are not finite: give one near 1."
+        )
+    return state
 
 
 def _mixed(theirs: Tensor, ours: Tensor, strength: float) -> Tensor:
@@ -95,7 +100,7 @@ def _unrounded(theirs: Tensor, ours: Tensor) -> Tensor:
 def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> None:
     if not found:
         raise UserError(f"{path} holds no weights: give an erased model.")
-    if all("lora" in name.lower() for name in found):
+    if all("lora" in name.removeprefix("lora_unet_").lower() for name in found):
         raise UserError(
             f"{path} is a LoRA whose layers are not named as in kohya's ('lora_unet_…'): convert "
             "it, or merge it into the base and give the complete model."
@@ -111,11 +116,15 @@ def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]
                 f"{path} does not fit the base model: '{name}' is {tuple(value.shape)} there and "
                 f"{tuple(before[name].shape)} here. Give a model that was erased from this base."
             )
-        if not value.isfinite().all():
-            raise UserError(
-                f"{path} has weights that are not finite, in '{clipped(name)}': its training went "
-                "wrong, or the file is damaged."
-            )
+        _check_finite(str(path), name, value)
+
+
+def _check_finite(model: str, name: str, value: Tensor) -> None:
+    if not value.isfinite().all():
+        raise UserError(
+            f"{model} has weights that are not finite, in '{clipped(name)}': its training went "
+            "wrong, or the file is damaged."
+        )
 
 
 def before_and_after(
@@ -138,20 +147,26 @@ def before_and_after(
     if model.path.is_file() and not (text and format_of(model.path).WHOLE):
         after = (erased_state if text else included_state)(model.path, base)
         return base.state(*{*map(part_of, after)}), after
+    apart = f"A {what} needs two models of the same architecture: give the model's own base."
+    if _shapes(base.state(*PARTS[:1])) != _shapes(model.state(*PARTS[:1])):
+        raise UserError(apart)
     beside = others(model, base)
     if lost := [name for name in beside if not text or part_of(name) != "text_encoder"]:
         held = "the denoiser and text encoders" if text else "the denoiser"
+        also = all(part_of(name) == "text_encoder" for name in lost)
         raise UserError(
             f"A {what} holds only {held}, but the {lost[0]} of {model.spec} differs from that of "
-            f"{base.spec}: export the whole model, with --format single."
+            f"{base.spec}: export the whole model, with --format single"
+            f"{', or --format delta' if also else ''}."
         )
     parts = PARTS if beside else PARTS[:1]
     before, after = base.state(*parts), model.state(*parts)
     if _shapes(before) != _shapes(after):
-        raise UserError(
-            f"A {what} needs two models of the same architecture: give the model's own base."
-        )
-    return before, after
+        raise UserError(apart)
+    for name, value in after.items():
+        _check_finite(model.spec, name, value)
+    # What a folder's precision rounded off has not moved.
+    return before, {name: _unrounded(value, before[name]) for name, value in after.items()}
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -205,6 +220,9 @@ def _others(ours: _Parts, theirs: _Parts) -> list[str]:
         if name != own and (name not in found or not _same(before[name], found[name]))
     ]
     for name in tokenizers(place):
+        if not (other / name).is_dir():
+            differ.append(name)
+            continue
         alike = _contents(place / name) == _contents(other / name)  # opening them takes longer
         if not alike and _words(place, name) != _words(other, name):
             differ.append(name)

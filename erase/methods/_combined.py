@@ -29,7 +29,7 @@ class Config:
     Attributes:
         runs: names of the runs, in their order.
         overlap: share of the moved weights that more than one of them moved, in [0, 1].
-        models: their models' folders; none where the sum is made already.
+        models: their denoisers' folders; none where the sum is made already.
     """
 
     runs: str
@@ -58,7 +58,7 @@ def forwards(config: Config, steps: int, batch: int) -> float:
 
 def add(base: Mapping[str, Tensor], edits: Sequence[Mapping[str, Tensor]]) -> Sum:
     """Adds edits up. A weight that one of them moved takes its very value from there; where several
-    moved it, their differences from the base are summed in fp32.
+    moved it, their differences from the base are summed in fp64.
 
     Args:
         base: θ0 by name.
@@ -70,13 +70,15 @@ def add(base: Mapping[str, Tensor], edits: Sequence[Mapping[str, Tensor]]) -> Su
     moved = shared = 0
     for name, value in base.items():
         old = value.float()
-        total, times = old, torch.zeros_like(old, dtype=torch.uint8)
+        last, times = old, torch.zeros_like(old, dtype=torch.uint8)
+        total = old.double()
         for edit in edits:
             new = edit[name].float()
             own = new != old
-            total = torch.where(own, torch.where(times > 0, total + (new - old), new), total)
+            total += new.double() - old.double()
+            last = torch.where(own, new, last)
             times += own
-        state[name] = total
+        state[name] = torch.where(times > 1, total.float(), last)
         moved += int((times > 0).sum())
         shared += int((times > 1).sum())
     return Sum(state, moved, shared)
@@ -92,5 +94,5 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     from erase.formats.folder import read_parts
 
     base = open_base(diffusion.source).denoiser_state()
-    state = add(base, [read_parts(folder, "denoiser") for folder in config.models]).state
+    state = add(base, [read_parts(folder.parent, "denoiser") for folder in config.models]).state
     fit.assign(diffusion.denoiser, lambda name, _: state[name])

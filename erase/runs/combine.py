@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from erase.eval.instruments.choice import Instruments
+from erase.formats.folder import layout_of
 from erase.methods import list_methods, load_method
 from erase.recipes.recipe import Recipe, keys
 from erase.runs.evaluation import requests
 from erase.runs.folder import RECORD, model_of, read_facts
 from erase.runs.make import make_run, resume
 from erase.runs.run import Compute, Run, Sources
-from erase.runtime.errors import UserError
+from erase.runtime.errors import UserError, few
 from erase.runtime.notes import note
 from erase.runtime.words import fold
 
@@ -41,19 +43,44 @@ def make_combination(
     runs = [_opened(Path(folder)) for folder in folders]
     check_bases(folders)
     first = runs[0]
-    models = tuple(Path(model_of(folder)) for folder in folders)
-    retained = {run.sources.retain for run in runs}
+    # Their denoisers alone: cards are written anew.
+    found = [Path(model_of(folder)) for folder in folders]
+    models = tuple(model / layout_of(model).denoiser for model in found)
     run = make_run(
         first.model,
         [target.named[0] for run in runs for target in run.targets],
         [target.named[1] for run in runs for target in run.targets],
         _recipe(runs, models, _overlap(first.model, models, overlap)),
         out=out,
-        sources=Sources(retain=retained.pop() if len(retained) == 1 else None),
+        sources=Sources(retain=_common(runs, "retain"), neighbours=_common(runs, "neighbours")),
     )
-    run = replace(run, instruments=first.instruments, compute=compute)
+    run = replace(run, instruments=_instruments(runs), compute=compute)
     _check_held_out(run, runs)
     return run
+
+
+def _common(runs: Sequence[Run], key: str) -> str | None:
+    """What all runs were given; where they differ, each concept's own, which is told."""
+    values = {getattr(run.sources, key) for run in runs}
+    if len(values) == 1:
+        return cast("str | None", values.pop())
+    told = few(sorted(str(value) for value in values if value is not None))
+    note(f"The runs were given different --{key} ({told}): each concept's own stands here.")
+    return None
+
+
+def _instruments(runs: Sequence[Run]) -> Instruments:
+    """Those of the first run, and of each further one what none before it named."""
+    found = runs[0].instruments
+    # A judge of one run does not stand in the place of another concept's own.
+    without = [run for run in runs if not run.instruments.judge]
+    own = any(target.concept.judge for run in without for target in run.targets)
+    kept = ("judge",) if own else ()
+    for run in runs[1:]:
+        named = {k: v for k, v in vars(run.instruments).items() if v is not None}
+        more = {k: v for k, v in named.items() if getattr(found, k) is None and k not in kept}
+        found = replace(found, **more)
+    return found
 
 
 def _opened(folder: Path) -> Run:
@@ -100,10 +127,18 @@ def _overlap(base: str, models: Sequence[Path], overlap: Overlap) -> float:
     """
     from erase.formats.base import open_base
     from erase.formats.folder import read_parts
+    from erase.runtime.fingerprint import fingerprint_state
 
-    states = [read_parts(folder, "denoiser") for folder in models]
+    state = open_base(base).denoiser_state()
+    recorded = read_facts(models[0].parent.parent / RECORD).get("model", {}).get("fingerprint", {})
+    if fingerprint_state(state) != recorded.get("denoiser"):
+        raise UserError(
+            f"{base} is not the model any more that the runs were erased from: put the old one "
+            "back."
+        )
+    states = [read_parts(folder.parent, "denoiser") for folder in models]
     added: Any = load_method("combined")
-    found = added.add(open_base(base).denoiser_state(), states)
+    found = added.add(state, states)
     share = found.shared / found.moved if found.moved else 0.0
     told = (
         f"{found.shared:,} of {found.moved:,} moved weights ({100 * share:.1f}\u00a0%) were moved "
@@ -121,10 +156,15 @@ def _recipe(runs: Sequence[Run], models: Sequence[Path], share: float) -> Recipe
     first = runs[0]
     for run in runs[1:]:
         other = [key for key in common if getattr(run.recipe, key) != getattr(first.recipe, key)]
-        other += [] if run.instruments == first.instruments else ["its judges"]
+        mine = _instruments(runs)
+        if any(v not in (None, getattr(mine, k)) for k, v in vars(run.instruments).items()):
+            other.append("its judges")
         if other:
             note(f"{run.out} was evaluated otherwise ({', '.join(other)}): as {first.out} here.")
-    names = " + ".join(run.out.name for run in runs)
+    names = " + ".join(
+        f"{run.out.name} ({run.recipe.method}, recipe {run.recipe.name}, seed {run.seed})"
+        for run in runs
+    )
     return Recipe(
         name="combined",
         method="combined",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from erase.formats.export import UNKNOWN, Origin
 from erase.runtime import processes
 from erase.runtime.errors import UserError, clipped, nearest, reason
 from erase.runtime.files import digest, write_json
@@ -321,13 +322,13 @@ def model_of(named: str) -> str:
     return str(run / "model")
 
 
-def base_of(model: str) -> str | None:
-    """What a run's model was erased from, as the run was told; None for any other model."""
+def base_of(model: str) -> Origin:
+    """What a run's model was erased from, as the run was told; nothing of any other model."""
     record = Path(model).parent / RECORD
     if not Path(model).is_dir() or not record.is_file():
-        return None
-    source = read_facts(record).get("model", {}).get("source")
-    return None if source is None else str(source)
+        return UNKNOWN
+    told = read_facts(record).get("model", {})
+    return Origin(told.get("source"), (told.get("fingerprint") or {}).get("denoiser"))
 
 
 def _is_record(stage: object) -> bool:

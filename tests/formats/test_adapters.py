@@ -17,6 +17,7 @@ from erase.formats.foreign import included_state
 from erase.formats.tensors import read_metadata, save_tensors
 from erase.runtime.errors import UserError
 from tests.published import SD2_UNET, SDXL_UNET
+from tests.tiny import tiny_sd
 
 LOADERS = Path(__file__).parent / "loaders"
 
@@ -112,6 +113,35 @@ def test_strength(tiny_folder: Path, tmp_path: Path) -> None:
     assert torch.equal(none.view(torch.int32), own.view(torch.int32))
     torch.testing.assert_close(half, own + 0.5)
     assert torch.equal(all_, own + 1)
+
+
+@pytest.mark.parametrize("s", [0, 0.5, 0.75, 1, -1])
+def test_the_strength_of_a_base_in_half_precision(s: float, tmp_path: Path) -> None:
+    base = open_base(str(tiny_sd(tmp_path / "b", dtype=torch.float16)))
+    file = tmp_path / "x.safetensors"
+    save_file({"lora_unet_conv_in.diff": torch.full((32, 4, 3, 3), 1e-5)}, file)
+    got = included_state(file, base, s)
+    own = {name: value.float() for name, value in base.denoiser_state().items()}
+    moved = own["conv_in.weight"] + s * 1e-5
+    torch.testing.assert_close(got["conv_in.weight"], moved, rtol=0, atol=1e-7)
+    still = [name for name in own if s == 0 or name != "conv_in.weight"]
+    assert all(torch.equal(got[n].view(torch.int32), own[n].view(torch.int32)) for n in still)
+    with pytest.raises(UserError, match="At the strength 1e\\+39 weights"):
+        included_state(file, base, 1e39)
+
+
+def test_a_matrix_the_wrong_way_round_does_not_fit(tiny_folder: Path, tmp_path: Path) -> None:
+    base, file = open_base(str(tiny_folder)), tmp_path / "x.safetensors"
+    state = base.denoiser_state()
+    wide = next(n.removesuffix(".weight") for n in state if n.endswith("ff.net.2.weight"))
+    shape = state[f"{wide}.weight"].shape
+    assert shape[0] != shape[1]
+    key = f"lora_unet_{wide.replace('.', '_')}.diff"
+    save_file({key: torch.ones(shape)}, file)
+    assert included_state(file, base)
+    save_file({key: torch.ones(shape[::-1])}, file)
+    with pytest.raises(UserError, match="has another shape"):
+        included_state(file, base)
 
 
 def test_metadata_are_in_order(tmp_path: Path) -> None:

@@ -12,8 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from erase.cli.main import main
 from erase.diffusion.model import Diffusion
+from erase.formats.base import open_base
 from erase.formats.export import export
+from erase.formats.pipeline import save_model
 from erase.runtime.errors import UserError
+from erase.runtime.fingerprint import fingerprint_state
+from tests.tiny import tiny_sdxl
 
 
 def unet(folder: Path) -> dict[str, torch.Tensor]:
@@ -136,3 +140,54 @@ def test_command(erased: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         main(["export", str(run), str(tmp_path / "d.safetensors"), "--delta", "--format", "lora"])
     assert "can't be combined" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["lora", "lycoris"])
+def test_an_edit_is_not_written_against_another_base(
+    kind: str, erased: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All but the denoiser is alike, as in Stable Diffusion 1.4 and 1.5."""
+    run, foreign = tmp_path / "run", tmp_path / "foreign"
+    shutil.copytree(erased, run / "model")
+    state = open_base(str(tiny_folder)).denoiser_state()
+    told = {"source": str(tiny_folder), "fingerprint": {"denoiser": fingerprint_state(state)}}
+    (run / "run.json").write_text(json.dumps({"stages": {}, "model": told}))
+    save_model(open_base(str(tiny_folder)), {k: v + 0.1 for k, v in state.items()}, foreign)
+    argv = ["export", str(run), str(tmp_path / "x.safetensors"), "--format", kind]
+    with pytest.raises(SystemExit) as stop:
+        main([*argv, "--base", str(foreign)])
+    assert stop.value.code == 2
+    assert "was not erased from" in capsys.readouterr().err
+    main([*argv, "--base", str(tiny_folder)])
+    assert (tmp_path / "x.safetensors").is_file()
+
+
+def test_models_that_no_edit_leads_between(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    def refused(source: Path, base: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            export(str(source), str(tmp_path / "x.safetensors"), kind="lora", base=str(base))
+        return str(caught.value)
+
+    assert "same architecture" in refused(tiny_folder, tiny_sdxl(tmp_path / "xl"))
+    assert "same architecture" in refused(tmp_path / "xl", tiny_folder)
+    shutil.copytree(erased, tmp_path / "broken")
+    file = tmp_path / "broken/unet/diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    next(iter(state.values())).fill_(float("nan"))
+    save_file(state, file, {"format": "pt"})
+    assert "weights that are not finite" in refused(tmp_path / "broken", tiny_folder)
+
+
+def test_what_a_folders_precision_rounded_off_has_not_moved(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """A folder in half precision whose one weight was erased, beside a base in full."""
+    before = open_base(str(tiny_folder)).denoiser_state()
+    half = {name: value.half() for name, value in before.items()}
+    half["conv_in.weight"] = half["conv_in.weight"] + 1
+    shutil.copytree(tiny_folder, tmp_path / "half")
+    save_file(half, tmp_path / "half/unet/diffusion_pytorch_model.safetensors", {"format": "pt"})
+    said = export(
+        str(tmp_path / "half"), str(tmp_path / "x.safetensors"), kind="lora", base=str(tiny_folder)
+    )
+    assert "for 1 layer," in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ import torch
 from filelock import FileLock
 
 from erase.cli.main import main
+from erase.eval.instruments.choice import Instruments
 from erase.formats.base import open_base
 from erase.formats.folder import read_parts
 from erase.methods._combined import add
+from erase.runs.combine import _common, _instruments
 from erase.runs.evaluation import requests
 from erase.runs.make import resume
+from erase.runs.run import Sources
 
 QUICK = (
     "--recipe uce --sampling-steps 1 --sampling-batch 8 --size 16 --eval-forget 1 --eval-retain 1 "
@@ -50,7 +54,11 @@ def test_one_model_judged_for_each_concept(
         assert report["concept"]["name"] == f"a {word}"
     card = (out / "model/README.md").read_text()
     assert "“a church + a radio” was erased from `tiny` by adding up the edits of the runs" in card
-    assert "church + radio;" in card and "no longer equal the base's" in card
+    made = "(uce, recipe uce, seed 0)"
+    assert f"church {made} + radio {made};" in card and "no longer equal the base's" in card
+    # Their cards are written anew when they are judged again; the sum is the same.
+    (runs[0] / "model/README.md").write_text("another card")
+    main(["combine", *map(str, runs), "--out", str(out), "--device", "cpu"])
     facts = json.loads((out / "run.json").read_text())
     assert facts["recipe"]["overlap"] == 1.0
     # What reads a run's folder reads this one, though no recipe can make it.
@@ -61,6 +69,28 @@ def test_one_model_judged_for_each_concept(
     main(["generate", "--model", str(out / "model"), *asked])
     said = refused(capsys, "--out", out, command="eval")
     assert "no recipe makes (combined)" in said and "'erase combine church radio --out both" in said
+
+
+def kept_of(run: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((run / "run.json").read_text())
+    return found
+
+
+def test_a_judge_of_one_run_serves_those_without(runs: list[Path], tmp_path: Path) -> None:
+    """Whichever run is named first."""
+    church, radio = (resume(folder) for folder in runs)
+    assert church is not None and radio is not None
+    judged = replace(radio, instruments=Instruments(judge="timm:x@y.pth", clip="c"))
+    for pair in ([church, judged], [judged, church]):
+        assert _instruments(pair).judge == "timm:x@y.pth" and _instruments(pair).clip == "c"
+    [target] = church.targets
+    mine = target._replace(concept=replace(target.concept, judge="mini"))
+    own = replace(church, targets=(mine,))
+    assert _instruments([own, judged]).judge is None and _instruments([own, judged]).clip == "c"
+    assert _common([church, radio], "retain") is None
+    other = replace(church, sources=Sources(retain="a.csv", neighbours="n.csv"))
+    assert _common([other, other], "neighbours") == "n.csv"
+    assert _common([other, radio], "retain") is None
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: object, command: str = "combine") -> str:
@@ -87,6 +117,12 @@ def test_mistakes(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixtur
 
     changed(model={**facts["model"], "fingerprint": {"denoiser": "0"}, "source": "elsewhere"})
     assert "from different bases" in refused(capsys, church, other, "--out", out)
+    lost = {**facts["model"], "fingerprint": {"denoiser": "0"}}
+    for run in (church, other):
+        kept = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps({**kept, "model": lost}))
+    assert "is not the model any more" in refused(capsys, church, other, "--out", out)
+    (church / "run.json").write_text(json.dumps({**kept_of(church), "model": facts["model"]}))
     changed(recipe={**facts["recipe"], "method": "combined"})
     assert "was not made by a method" in refused(capsys, church, other, "--out", out)
     changed(recipe={**facts["recipe"], "method": "adv_unlearn"})
