@@ -218,8 +218,10 @@ def _download(spec: str, fetch: bool) -> Path:
                 f"The model '{spec}' has no weights on the hub that can be opened (safetensors or "
                 f"PyTorch's own, in full or as {' or '.join(VARIANTS)}): choose another."
             )
-    with suppress(Exception):  # without a card, the licence is stated as unknown
-        hf_hub_download(spec, "README.md", local_files_only=not fetch)
+    # Without a card, the licence is stated as unknown; a card may name a file of terms.
+    for name in ("README.md", *LICENCES):
+        with suppress(Exception):
+            hf_hub_download(spec, name, local_files_only=not fetch)
     return folder
 
 

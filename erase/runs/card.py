@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from erase.eval.pages.phrases import interval, percent
@@ -226,16 +227,21 @@ def _figure(found: Mapping[str, Any] | None) -> str:
     return text
 
 
-def for_hub(text: str, repo: str, base: str | None = None) -> str:
+def for_hub(
+    text: str, repo: str, base: str | None = None, terms: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """A card for those who find the model on the hub.
 
     Args:
         text: of the card.
         repo: the model's name there, ``OWNER/NAME``.
         base: hub id of the base where the card names none.
+        terms: licence entries of that base's card, for a card without any.
     """
     if base is not None:
-        text = text.replace("---\n", "\n".join(["---", *_lineage(base), ""]), 1)
+        stated = _front(text).keys() & {*LICENCE_KEYS}
+        told = [] if stated else [f"{key}: {value}" for key, value in terms.items()]
+        text = text.replace("---\n", "\n".join(["---", *told, *_lineage(base), ""]), 1)
     return text.replace(FOLDER, repo)
 
 

@@ -19,7 +19,7 @@ from erase.eval.report.result import load_report, read_object
 from erase.formats.folder import index_of, read_index
 from erase.methods import edits, list_methods
 from erase.recipes.recipe import recipe_text, recorded_recipe
-from erase.runs.card import base_of, for_hub
+from erase.runs.card import LICENCE_KEYS, base_of, for_hub
 from erase.runs.folder import RECORD, RunFolder
 from erase.runtime.errors import UserError, few, reason
 from erase.runtime.files import is_plain, sha256
@@ -182,7 +182,8 @@ def pack(
         raise UserError(f"The card names the base already, {known}: leave out --base-model.")
     if base is not None and base.count("/") != 1:
         raise UserError(NAMELESS.format(base))
-    files = _files(run, for_hub(card, repo, base))
+    terms = {} if base is None else _terms_of(base)
+    files = _files(run, for_hub(card, repo, base, terms))
     there = _look(repo)
     if proposes and there is None:
         raise UserError(
@@ -296,6 +297,19 @@ def _file(folder: Path, file: Path) -> File:
         return File(path, file)
     text = json.dumps(content | changed, indent=2, ensure_ascii=False) + "\n"
     return File(path, text.encode())
+
+
+def _terms_of(base: str) -> dict[str, str]:
+    """The licence entries of a base's card on the hub.
+
+    Raises:
+        UserError: there is no such model, or the hub can't be asked.
+    """
+    found = _look(base)
+    if found is None:
+        raise UserError(f"The hub has no {base}, or none that you may see: check --base-model.")
+    told = found.card_data.to_dict() if found.card_data else {}
+    return {key: str(told[key]) for key in LICENCE_KEYS if told.get(key)}
 
 
 def _look(repo: str) -> ModelInfo | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from erase.cli.main import main
 from erase.formats.base import open_base
 from erase.formats.delta import save_delta
+from erase.formats.export import export
 from erase.formats.foreign import included_state
 from erase.formats.pipeline import save_model
 from erase.formats.single_file import export_single_file
@@ -194,10 +195,13 @@ def test_in_a_comparison(tiny_folder: Path, tmp_path: Path) -> None:
         )
 
     pattern = f"their-esd={tmp_path}/theirs/{{concept}}.safetensors"
-    matrix = make([pattern, f"base={tiny_folder}"], seeds=2)
+    lora = tmp_path / "lora.safetensors"
+    export(str(models["folder"]), str(lora), kind="lora", base=str(tiny_folder))
+    included = [pattern, f"base={tiny_folder}", f"half-a-lora={lora}@0.5"]
+    matrix = make(included, seeds=2)
     found = matrix.cells
     # One model stands for all seeds: its images are the same.
-    assert [c.recipe.name for c in found] == ["uce", "their-esd", "base", "uce"]
+    assert [c.recipe.name for c in found] == ["uce", "their-esd", "base", "half-a-lora", "uce"]
     assert run_matrix(matrix) == []
     facts = {c.recipe.name: c.finished() for c in found}
     ours, base = facts["their-esd"], facts["base"]
@@ -223,7 +227,11 @@ def test_in_a_comparison(tiny_folder: Path, tmp_path: Path) -> None:
         "uce",
         "their-esd",
         "base",
+        "half-a-lora",
     }
+    weaker = facts["half-a-lora"]
+    assert weaker is not None and weaker["settings"]["strength"] == 0.5
+    assert weaker["moved"] >= ours["moved"]  # of a layer that moved every weight does
     # At another strength it is another row, and so is its cell.
     half = make([f"half={tmp_path}/theirs/{{concept}}.safetensors@0.5"]).cells[1]
     assert (half.recipe.config.strength, half.recipe.config.file) == (0.5, "church.safetensors")

@@ -73,3 +73,15 @@ def test_mistakes(tiny_folder: Path, tmp_path: Path) -> None:
         export(base, file, kind="lycoris", base=base, dtype="fp16")
     with pytest.raises(UserError, match="equals its base"):
         export(base, file, kind="lycoris", base=base)
+
+
+def test_diffusers_refuses_it(tiny_folder: Path, tmp_path: Path) -> None:
+    """As its help and the documentation say; a user would otherwise think that it was loaded."""
+    from diffusers import DiffusionPipeline
+
+    edited(tiny_folder, tmp_path / "erased")
+    file = tmp_path / "x.safetensors"
+    export(str(tmp_path / "erased"), str(file), kind="lycoris", base=str(tiny_folder))
+    pipeline = DiffusionPipeline.from_pretrained(tiny_folder)
+    with pytest.raises(Exception, match="diff|lora|LoRA"):
+        pipeline.load_lora_weights(str(file))

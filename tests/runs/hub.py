@@ -22,12 +22,13 @@ INLINE = 10_000
 
 @dataclass
 class Repo:
-    """A repository: files by path, those of pull requests apart."""
+    """A repository: files by path, those of pull requests apart, and its card's front matter."""
 
     private: bool
     files: dict[str, bytes] = field(default_factory=lambda: {".gitattributes": b"*.safetensors\n"})
     large: set[str] = field(default_factory=set)
     proposed: dict[str, bytes] = field(default_factory=dict)
+    card: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -94,7 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
             return
         siblings = [_sibling(name, data, name in repo.large) for name, data in repo.files.items()]
-        self._say(200, {"id": name, "private": repo.private, "siblings": siblings})
+        told = {"id": name, "private": repo.private, "siblings": siblings, "cardData": repo.card}
+        self._say(200, told)
 
     def do_PUT(self) -> None:
         oid = self._ask("PUT").removeprefix("/upload/")

@@ -180,12 +180,18 @@ def test_a_base_from_a_file_is_named_on_request(run: Path, hub: Hub) -> None:
     put(run, "model/README.md", card(facts, "base.safetensors", LICENCE, {"": REPORT}))
     assert "--base-model OWNER/NAME adds it" in told(pack(open_run(run), REPO))
     assert "no name that a model may have" in refused(lambda: sent(run, base="base.safetensors"))
+    assert "check --base-model" in refused(lambda: sent(run, base="owner/base"))
+    hub.repos["owner/base"] = Repo(private=False, card={"license": "mit"})
     assert "base_model" not in told(pack(open_run(run), REPO, base="owner/base"))
     sent(run, base="owner/base")
     assert sorted(hub.cards[0].splitlines()[:3]) == [
         "base_model: owner/base", "base_model_relation: finetune", "license: openrail"
     ]  # fmt: skip
     assert hub.repos[REPO].files["README.md"].decode().count("\n---\n") == 1
+    # A card without a licence has the base's.
+    put(run, "model/README.md", card(facts, "base.safetensors", {}, {"": REPORT}))
+    sent(run, base="owner/base", overwrite=True)
+    assert hub.cards[-1].splitlines()[:2] == ["license: mit", "base_model: owner/base"]
 
 
 def test_nothing_is_sent_before_the_user_agreed(
