@@ -308,8 +308,8 @@ def _terms_of(base: str) -> dict[str, str]:
     found = _look(base)
     if found is None:
         raise UserError(f"The hub has no {base}, or none that you may see: check --base-model.")
-    told = found.card_data.to_dict() if found.card_data else {}
-    return {key: str(told[key]) for key in LICENCE_KEYS if told.get(key)}
+    told = {key: getattr(found.card_data, key, None) for key in LICENCE_KEYS}
+    return {key: str(value) for key, value in told.items() if value}
 
 
 def _look(repo: str) -> ModelInfo | None:
