@@ -65,7 +65,9 @@ class Target(Format, Protocol):
     """A format that models are exported to.
 
     One that has options states them as ``Options``, a frozen dataclass that checks itself: each
-    field is a flag of ``erase export``, with its ``help`` in the metadata.
+    field is a flag of ``erase export``, with its ``help`` in the metadata. One with
+    ``LEARNED = True`` holds what was learned, for the very base of the run; a delta may also be for
+    that base in another precision.
 
     Attributes:
         WRITES: suffix of such a target; "" for a folder.

@@ -154,12 +154,7 @@ def applied(path: Path, base: Base) -> dict[str, Tensor]:
             raise UserError(_foreign(path, key, known))
         for end, change in _changes(path, key, own).items():
             name = f"{known[key]}.{end}"  # which a file may call by two names
-            # Of a convolution either form will do; a transposed matrix would fit by its size alone.
-            flat = change.flatten(1).shape if change.ndim > 1 else change.shape
-            own_shape = state[name].flatten(1).shape if name in state and change.ndim > 1 else None
-            if name not in state or (
-                flat != own_shape if own_shape else change.numel() != state[name].numel()
-            ):
+            if name not in state or not _fits(change, state[name]):
                 raise UserError(
                     f"{path} does not fit the base model: its '{clipped(key)}' has another shape. "
                     "Give the model that it was made from."
@@ -167,6 +162,13 @@ def applied(path: Path, base: Base) -> dict[str, Tensor]:
             before = found.get(name, state[name].float())
             found[name] = before + change.reshape(state[name].shape)
     return found
+
+
+def _fits(change: Tensor, weight: Tensor) -> bool:
+    """Whether a change is of a weight's shape, a convolution's in either form; a transposed matrix
+    would fit by its size alone."""
+    flat = [x.flatten(1) if x.ndim > 1 else x.flatten() for x in (change, weight)]
+    return flat[0].shape == flat[1].shape
 
 
 def _known(layers: Layers, names: Iterable[str]) -> dict[str, str]:

@@ -86,8 +86,7 @@ def export(
     known = base or (None if form.WHOLE else origin.source)
     own = _options(form, options or {})
     opened = open_base(known) if known else None
-    # A delta may well be for the base in another precision; an adapter is what was learned.
-    if opened is not None and origin.fingerprint and form.KIND in ("lora", "lycoris"):
+    if opened is not None and origin.fingerprint and getattr(form, "LEARNED", False):
         _check_origin(source, opened, origin.fingerprint)
     return form.write(model, goal, How(DTYPES[dtype], opened, own))
 

@@ -28,6 +28,7 @@ from erase.runtime.words import counted
 NAME = "LoRA"
 ENDS = (".safetensors",)
 WHOLE = False
+LEARNED = True
 WRITES, KIND = ".safetensors", "lora"
 HELP = "an approximation of what differs from --base, for every program"
 

@@ -24,6 +24,7 @@ from erase.runtime.words import counted
 NAME = "LyCORIS file"
 ENDS = (".safetensors",)
 WHOLE = False
+LEARNED = True
 WRITES, KIND = ".safetensors", "lycoris"
 HELP = "all that differs from --base, for A1111, Forge and ComfyUI, not for diffusers"
 

@@ -153,11 +153,11 @@ def _overlap(base: str, models: Sequence[Path], overlap: Overlap) -> float:
 def _recipe(runs: Sequence[Run], models: Sequence[Path], share: float) -> Recipe:
     """Images as the first run's evaluation made them."""
     common = keys("base", "eval")
-    first = runs[0]
+    first, judged_by = runs[0], _instruments(runs)
     for run in runs[1:]:
         other = [key for key in common if getattr(run.recipe, key) != getattr(first.recipe, key)]
-        mine = _instruments(runs)
-        if any(v not in (None, getattr(mine, k)) for k, v in vars(run.instruments).items()):
+        named = vars(run.instruments).items()
+        if any(value not in (None, getattr(judged_by, key)) for key, value in named):
             other.append("its judges")
         if other:
             note(f"{run.out} was evaluated otherwise ({', '.join(other)}): as {first.out} here.")

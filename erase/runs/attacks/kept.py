@@ -72,7 +72,13 @@ def key_of(bench: Bench, name: str, module: Attack, side: SideName) -> str:
     target = target_of(inquiry, side, blind, module.TEXT)
     asked = [
         [[row.prompt, row.seed, row.guidance, row.size] for row in rows]
-        for rows in (target.rows, target.shown, target.retained, target.elsewhere)
+        for rows in (
+            target.rows,
+            target.pictured,
+            target.shown,
+            target.retained,
+            target.elsewhere,
+        )
     ]
     return digest(
         [
