@@ -23,6 +23,7 @@ from erase.formats.base import Base
 from erase.formats.foreign import before_and_after
 from erase.runtime.errors import UserError
 from erase.runtime.fingerprint import fingerprint_state
+from erase.runtime.progress import each, progress
 from erase.runtime.words import counted
 
 NAME = "LoRA"
@@ -68,7 +69,7 @@ def write(model: Base, target: Path, how: How) -> str:
     dtype = getattr(torch, how.dtype) if how.dtype else torch.float32
     tensors: dict[str, Tensor] = {}
     total = lost = 0.0
-    for name, old in before.items():
+    for name, old in each(before.items(), progress("layers", len(before), "weight")):
         change = after[name].float() - old.float()
         energy = float(change.double().square().sum())
         total += energy

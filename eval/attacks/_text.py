@@ -44,10 +44,8 @@ def text_of(model: Diffusion) -> Text:
 
 def reads_otherwise(model: Diffusion, base: Diffusion) -> bool:
     """Whether a model's text encoders are not the base's."""
-    for name, network in model.networks.items():
-        if not name.startswith("text_encoder"):
-            continue
-        own, other = network.state_dict(), base.networks[name].state_dict()
+    for name in model.family.layout.part("text_encoder"):
+        own, other = (m.networks[name].state_dict() for m in (model, base))
         if any(key in other and not torch.equal(own[key], other[key]) for key in own):
             return True
     return False

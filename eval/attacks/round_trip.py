@@ -66,8 +66,7 @@ def rounded(model: Diffusion, kind: str) -> Diffusion:
     """The model with copies of what erasing moves, whose weights went through ``kind``."""
     pipeline = copy.copy(model.pipeline)
     layout = model.family.layout
-    parts = {layout.denoiser, *(n for n in model.networks if n.startswith("text_encoder"))}
-    for name in parts:
+    for name in (layout.denoiser, *layout.part("text_encoder")):
         network = copy.deepcopy(model.networks[name])
         for parameter in network.parameters():
             parameter.copy_(parameter.half() if kind == "fp16" else int8(parameter))

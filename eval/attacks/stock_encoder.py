@@ -58,6 +58,6 @@ def run(
 def swapped(model: Diffusion, base: Diffusion) -> Diffusion:
     """The model with the base's text encoders."""
     pipeline = copy.copy(model.pipeline)
-    names = [name for name in model.networks if name.startswith("text_encoder")]
+    names = model.family.layout.part("text_encoder")
     pipeline.register_modules(**{name: base.networks[name] for name in names})
     return replace(model, pipeline=pipeline)

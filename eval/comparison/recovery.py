@@ -16,10 +16,11 @@ WORST = CellColumn(
     "recovery", "worst R", "%", "down", of=lambda c: (c.get("recovery") or {}).get("worst")
 )
 """The largest recovery of the attacks that all attacked cells have in common."""
-BOUNDS = {"floor": "floor: never knew it", "ceiling": "ceiling: the base"}
+BOUNDS = {"floor": "floor", "ceiling": "ceiling: the base"}
 ABOUT = (
     "Images that show the concept before or by each attack, and by so many steps of it; R = "
-    "(this − floor) / (ceiling − floor). The worst R is the largest of the attacks that have one."
+    "(this − floor) / (ceiling − floor). The worst R is the largest of the attacks that have one. The "
+    "floor is a model that never knew the concept, or the base asked by a made-up name."
 )
 
 

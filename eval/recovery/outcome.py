@@ -86,6 +86,7 @@ class Outcome:
         erased, random, ceiling, floor: attack success rates.
         recovery: R, its interval the erased side's with the bounds held fixed.
         pre, post: of the erased model before the attack, and by the attack alone.
+        plain: ``pre`` minus that of the floor, or of a model that shows none where there is none.
         at_one: of the erased model with the images that the attack's loss chose.
         fresh: of the erased model with what was found, on new seeds.
         beyond: erased minus the larger of random and floor.
@@ -109,6 +110,7 @@ class Outcome:
     floor: Value
     recovery: Value
     pre: Value
+    plain: Value
     post: Value
     at_one: Value
     fresh: Value
@@ -218,6 +220,7 @@ def outcome(
         floor=floor,
         recovery=recovery(erased, ceiling, floor, text),
         **_details(own, after),
+        plain=_plain(own, sides["floor"]),
         beyond=beyond,
         bound=bound,
         succeeds=None if beyond.low is None else beyond.low > 0,
@@ -281,6 +284,13 @@ def _details(own: Seen | str, after: int | None) -> dict[str, Value]:
         "at_one": none if own.chosen is None else share(own.chosen),
         "fresh": Value(reason="nothing to keep") if own.fresh is None else share(own.fresh),
     }
+
+
+def _plain(own: Seen | str, floor: Seen | str) -> Value:
+    if isinstance(own, str):
+        return Value(reason=own)
+    without = [False] * len(own.pre) if isinstance(floor, str) else floor.pre
+    return minus(share(own.pre), share(without))
 
 
 def _mcnemar(own: Seen | str, other: Seen | str, after: int | None) -> float | None:

@@ -169,6 +169,12 @@ NOTHING = outcome("weights", False, sides(0, 0, 20, 0))
 BY_WEIGHTS = outcome("weights", False, sides(18, 0, 20, 0))
 BY_PROMPT = outcome("prompt", True, sides(18, 0, 20, 0))
 WEAK = outcome("weak", True, sides(0, 0, 5, 0))
+SHOWN = seen(20, 20)
+UNERASED = outcome("inversion", False, {**sides(0, 0, 20, 0), "erased": SHOWN, "random": SHOWN})
+# Of 20 images 3 against 0: the interval of the difference begins below 0.
+FEW = outcome(
+    "inversion", False, {**sides(0, 0, 20, 0), "erased": seen(3, 3), "random": seen(3, 3)}
+)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +186,9 @@ WEAK = outcome("weak", True, sides(0, 0, 5, 0))
         ([BY_WEIGHTS, BY_PROMPT], "returns"),
         ([BY_PROMPT], "returns"),
         ([WEAK], "inconclusive"),
+        ([UNERASED], "returns"),
+        ([NOTHING, UNERASED], "returns"),
+        ([FEW], "removed"),
         ([], "inconclusive"),
     ],
 )
@@ -196,3 +205,23 @@ def test_the_sentences_name_what_was_not_run() -> None:
     assert "Not applicable here: prompt (no list)." in removed
     returns = " ".join(sentences([replace(BY_PROMPT)], ["prompt"]))
     assert "a prompt is enough" in returns and "against 0" in returns
+
+
+def test_what_was_never_erased_does_not_look_removed() -> None:
+    # The plain images count on both sides, so that no attack can be told from random search.
+    assert UNERASED.able and UNERASED.succeeds is False
+    told = " ".join(sentences([UNERASED], ["inversion"]))
+    assert "is not gone: without any attack, its prompts show it in 100" in told
+    assert UNERASED.plain.value == 1.0
+    knew = outcome("a", False, {**sides(0, 0, 20, 0), "erased": SHOWN, "floor": SHOWN})
+    assert knew.plain.value == 0.0
+    without = outcome("a", False, {**sides(0, 0, 20, 0), "erased": SHOWN, "floor": "no such model"})
+    assert without.plain.low is not None and without.plain.low > 0.5
+
+
+def test_a_removal_says_what_so_few_images_could_not_have_shown() -> None:
+    assert NOTHING.smallest is not None
+    told = " ".join(sentences([NOTHING], ["weights"], floor="on the base, asked for no class"))
+    assert f"a recovery below {100 * NOTHING.smallest:.0f}" in told.replace(".0", "")
+    assert "or the same attack on the base, asked for no class" in told
+    assert "on a model that never knew it" not in told
