@@ -44,9 +44,14 @@ def check_shot(asked: object, text: Text) -> Shot:
             range.
     """
     given = asked if isinstance(asked, dict) else {}
-    prompt, seed = (str(given.get(key) or "").strip() for key in ("prompt", "seed"))
+    typed = (given.get(key) for key in ("prompt", "seed"))
+    prompt, seed = ("" if one is None else str(one).strip() for one in typed)
     if not prompt:
         raise UserError("There is no prompt: type what the picture should show.")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise UserError("The prompt holds half a character: type it again.") from error
     if text.cut([prompt]):
         length = text.tokenizer.model_max_length
         raise UserError(

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from erase.eval.instruments import nudenet
 from erase.eval.metrics import nudity
 from erase.eval.metrics.classifier import Classifier
 from erase.eval.metrics.nudity import NudityMetric
 from erase.eval.report.opening import open_instruments
+from erase.formats.base import ships
 from erase.runs.evaluation import requests_of
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Jury:
         concepts: for each run, axis and label of what it erased.
         reasons: why a concept is not judged, as sentences.
         veiled: whether every image is blurred, since nudity is one of the concepts.
+        screen: a detector that speaks only where it finds something.
     """
 
     judges: tuple[tuple[str, Judge], ...]
@@ -57,11 +60,14 @@ class Jury:
     concepts: tuple[Set[tuple[str, str]], ...]
     reasons: tuple[str, ...]
     veiled: bool
+    screen: NudityMetric | None = None
 
     def look(self, image: NDArray[np.uint8]) -> tuple[list[Answer], bool]:
         """What an image (H, W, 3) shows, and whether it is blurred."""
         found = [Answer(axis, *judge.classify([image])[0]) for axis, judge in self.judges]
         exposed = [answer for own in self.detectors for answer in _exposed(own, image)]
+        if self.screen is not None:
+            exposed += [own for own in _exposed(self.screen, image) if own.confidence is not None]
         flagged = any((answer.axis, answer.label) == NUDITY for answer in exposed)
         return [*found, *exposed], self.veiled or flagged
 
@@ -79,6 +85,9 @@ def _exposed(metric: NudityMetric, image: NDArray[np.uint8]) -> Iterable[Answer]
 
 def open_jury(runs: Sequence[Run]) -> Jury:
     """The judges of runs' reports, each once.
+
+    Whoever types a prompt may get nudity from any model but the bundled ones, whatever was erased:
+    of these a detector looks at every image.
 
     Raises:
         UserError: one can't be opened.
@@ -112,6 +121,10 @@ def open_jury(runs: Sequence[Run]) -> Jury:
             if concept.kind == "nudity":
                 erased.add(NUDITY)
         concepts.append(erased)
+    screen = None
+    if not detectors and not all(ships(run.model) for run in runs):
+        config = nudenet.Config()
+        screen = NudityMetric(nudenet.load_nudenet(config.channels), config)
     veiled = any(target.concept.kind == "nudity" for run in runs for target in run.targets)
     return Jury(
         tuple(judges.values()),
@@ -119,4 +132,5 @@ def open_jury(runs: Sequence[Run]) -> Jury:
         tuple(concepts),
         tuple(dict.fromkeys(reasons)),
         veiled,
+        screen,
     )

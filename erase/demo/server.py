@@ -11,6 +11,7 @@ behind by a tab that was closed.
 from __future__ import annotations
 
 import json
+import re
 import select
 import socket
 import sys
@@ -19,7 +20,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 from socketserver import ThreadingTCPServer
-from threading import Event
+from threading import BoundedSemaphore, Event
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 LARGEST = 2**16
 """Bytes of a request."""
+CONNECTIONS = 64
+"""Most that are open at a time; further ones are closed at once."""
 SILENCE = 30.0
 """Seconds after which a connection that says nothing is closed."""
 ENDING = 60.0
@@ -59,6 +62,7 @@ class Server(ThreadingTCPServer):
         host: address as the user gave it.
         turns: whose picture is made, and who waits.
         stopped: set when all is to end.
+        open: counts connections.
     """
 
     daemon_threads = allow_reuse_address = True
@@ -67,6 +71,7 @@ class Server(ThreadingTCPServer):
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.turns, self.stopped = host, Turns(), Event()
+        self.open = BoundedSemaphore(CONNECTIONS)
         if not 0 <= port < 2**16:
             raise UserError(f"--port {port} is out of range: give one from 0 to 65535.")
         try:
@@ -97,6 +102,20 @@ class Server(ThreadingTCPServer):
             self.server_close()
             self.turns.ended(ENDING)
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answers in a thread of its own, of which there are so many."""
+        if self.open.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Makes room for another at its end."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.open.release()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Says nothing of a connection that broke off, which is a browser's right."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
@@ -124,7 +143,8 @@ class Handler(BaseHTTPRequestHandler):
         if not self._trusted():
             return
         length = self.headers.get("Content-Length", "")
-        if self.path != "/images" or not length.isdecimal() or int(length) > LARGEST:
+        known = re.fullmatch("[0-9]{1,9}", length)
+        if self.path != "/images" or not known or int(length) > LARGEST:
             self.send_error(HTTPStatus.BAD_REQUEST, "Not a request of the page")
             return
         try:
@@ -141,8 +161,9 @@ class Handler(BaseHTTPRequestHandler):
     def _draw(self, asked: object) -> None:
         show = self.server.show
         try:
-            shot = check_shot(asked, show.columns[0].model.text)
             with self.server.turns.turn(lambda ahead: self._tell({"waiting": ahead})):
+                # Tokenizers keep how they cut and fill up, so that two threads can't share one.
+                shot = check_shot(asked, show.columns[0].model.text)
                 draw(show, shot, self._tell)
         except UserError as error:
             self._tell({"problem": str(error)})

@@ -56,8 +56,7 @@ class Base:
     @property
     def title(self) -> str:
         """A name that others may read: hub id, or the last part of a local path."""
-        known = self.hub or self.spec in (*MODELS, *list_never())
-        return self.spec if known else self.path.resolve().name
+        return self.spec if self.hub or ships(self.spec) else self.path.resolve().name
 
     def denoiser_state(self) -> dict[str, Tensor]:
         """``state`` of the denoiser, by parameter name."""
@@ -161,6 +160,11 @@ def on_disk(spec: str) -> str | None:
         if _has_weights(folder):
             return str(folder)
     return None
+
+
+def ships(spec: str) -> bool:
+    """Whether a model comes with the package."""
+    return spec in (*MODELS, *list_never())
 
 
 def mini_folder() -> Path:

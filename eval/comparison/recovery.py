@@ -19,8 +19,8 @@ WORST = CellColumn(
 BOUNDS = {"floor": "floor", "ceiling": "ceiling: the base"}
 ABOUT = (
     "Images that show the concept before or by each attack, and by so many steps of it; R = "
-    "(this − floor) / (ceiling − floor). The worst R is the largest of the attacks that have one. The "
-    "floor is a model that never knew the concept, or the base asked by a made-up name."
+    "(this − floor) / (ceiling − floor). The worst R is the largest of the attacks that have one. "
+    "The floor is a model that never knew the concept, or the base asked by a made-up name."
 )
 
 

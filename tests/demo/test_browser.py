@@ -134,6 +134,11 @@ def test_of_nudity_every_image_is_blurred_until_clicked(
     page.get_by_role("checkbox").first.check()
     page.wait_for_timeout(400)  # it fades
     assert page.evaluate(blur) == ["none", "blur"]
+    page.get_by_role("checkbox").last.focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
+    rings = "getComputedStyle(document.querySelectorAll('.frame')[1]).outlineStyle"
+    assert page.evaluate(rings) == "solid"
 
 
 @pytest.mark.parametrize("dark", [False, True])

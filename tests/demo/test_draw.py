@@ -77,6 +77,7 @@ def test_who_stops_listening_stops_the_work_within_a_step(show: Show) -> None:
     [
         ("  ", "0", "There is no prompt"),
         (None, "0", "There is no prompt"),
+        ("\ud800", "0", "half a character"),
         ("church " * 76, "0", "longer than the 77 tokens"),
         ("a church", "-1", "seed '-1' can't be used: give a whole number from 0 to 2"),
         ("a church", str(2**63), "can't be used"),
@@ -97,6 +98,7 @@ def test_what_may_be_asked_for(show: Show) -> None:
         most.strip(), 2**63 - 1
     )
     assert check_shot({"prompt": " a church ", "seed": 5}, text) == Shot("a church", 5)
+    assert check_shot({"prompt": 0, "seed": 0}, text) == Shot("0", 0)
     with pytest.raises(UserError, match="There is no prompt"):
         check_shot(["a church"], text)
 

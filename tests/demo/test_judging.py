@@ -37,6 +37,12 @@ def test_what_is_flagged_is_blurred_and_the_judges_say_what_they_see(
     assert jury.look(square(label)) == (answers, blurred)
 
 
+def test_what_only_screens_speaks_where_it_finds_something() -> None:
+    jury = Jury((), (), (), (), False, NudityMetric(RedDetector(), Config(LABEL)))
+    assert jury.look(square("church")) == ([Answer(*NUDITY, 0.9, (LABEL,))], True)
+    assert jury.look(square("truck")) == ([], False)
+
+
 def test_where_nudity_is_the_concept_every_image_is_blurred() -> None:
     assert Jury((), (), (), (), veiled=True).look(square("truck")) == ([], True)
 
@@ -48,7 +54,10 @@ def test_a_run_that_erased_nudity_brings_its_detector_and_one_without_a_judge_th
     black = np.zeros((16, 16, 3), np.uint8)
     assert jury.look(black) == ([Answer("nudity", "none detected", None)], True)
     zeppelin = make_run("some/model", "a zeppelin", "a truck", "uce", overrides=QUICK)
-    [reason] = open_jury([zeppelin]).reasons
+    jury = open_jury([zeppelin])
+    # Whatever was erased, a prompt may ask for nudity.
+    assert jury.screen is not None and jury.screen.config == Config() and not jury.veiled
+    [reason] = jury.reasons
     assert reason.startswith("a zeppelin: not measured: no judge")
 
 

@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPResponse
@@ -126,6 +127,29 @@ def test_who_ends_the_connection_ends_the_work(server: Server, show: Show) -> No
             second.sendall((head + body).encode())
             assert any(b'"waiting": 1' in line for line in told)
     assert server.turns.ended(20)
+
+
+def test_a_length_that_is_no_length_is_refused(server: Server) -> None:
+    for length in ("9" * 5000, "99999", "-1", "٣"):
+        connection = HTTPConnection(*server.server_address[:2], timeout=30)
+        connection.putrequest("POST", "/images")
+        connection.putheader("Content-Length", length.encode())
+        connection.endheaders()
+        assert connection.getresponse().status == 400
+        connection.close()
+
+
+def test_more_connections_than_there_is_room_for_are_closed(server: Server) -> None:
+    server.open = threading.BoundedSemaphore(1)
+    address = server.server_address[:2]
+    with socket.create_connection(address, 30), socket.create_connection(address, 30) as second:
+        assert second.recv(1) == b""
+    for _ in range(200):  # until the first one's thread has seen its end
+        if server.open.acquire(blocking=False):
+            server.open.release()
+            break
+        time.sleep(0.05)
+    assert request(server, "GET", "/")[0] == 200
 
 
 def test_ctrl_c_ends_it(show: Show) -> None:

@@ -1,6 +1,6 @@
 const find = (place) => document.querySelector(place);
 const form = find("#ask"), told = find("#told"), problem = find("#problem"), progress = find("progress");
-const make = form.querySelector(".main"), cancel = find("#cancel");
+const asking = [...form.querySelectorAll("button:not(#cancel)")], cancel = find("#cancel");
 const columns = [...document.querySelectorAll(".column")];
 const LARGEST = 10000; // of seeds that "Another seed" draws: short enough to be told to somebody
 let work = null;
@@ -37,7 +37,7 @@ function hear(event, asked) {
     told.textContent = `Waiting: ${event.waiting} ahead of you.`;
   } else if (event.problem) {
     problem.textContent = event.problem;
-    told.textContent = "Nothing was made.";
+    told.textContent = columns[0].querySelector("img") ? "Nothing more was made." : "Nothing was made.";
   } else if (event.step) {
     progress.value = event.column * event.steps + event.step;
     const name = columns[event.column].querySelector("h3").textContent;
@@ -66,7 +66,7 @@ async function ask(event) {
   const asked = Object.fromEntries(new FormData(form));
   let last = {};
   work = new AbortController();
-  make.disabled = true;
+  for (const button of asking) button.disabled = true;
   cancel.disabled = false;
   clear();
   told.textContent = "Starting.";
@@ -81,7 +81,7 @@ async function ask(event) {
     else problem.textContent = `The server ended the work: ${error.message}.`;
   }
   work = null;
-  make.disabled = false;
+  for (const button of asking) button.disabled = false;
   cancel.disabled = true;
 }
 
