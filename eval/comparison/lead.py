@@ -52,8 +52,8 @@ def _ranked(result: Mapping[str, Any]) -> list[str]:
         return [f"{next(iter(ranks))} has a {MEAN} of {highest} over {over}."]
     best = [name for name in ranks if phrases.percent(ranks[name]) == highest]
     others = [name for name in ranks if name not in best]
-    pairs = [paired(result["cells"], best[0], name) for name in others]
-    same = [p["second"] for p in pairs if not phrases.clear(p["harmonic"], FEW)]
+    cells = _common(result["cells"], list(ranks))
+    same = [name for name in others if not all(_above(cells, one, name) for one in best)]
     has = "share" if len(best) > 1 else "has"
     text = (
         f"{phrases.listed(best)} {has} the highest {MEAN}, {highest}, over {over} that all "
@@ -61,8 +61,22 @@ def _ranked(result: Mapping[str, Any]) -> list[str]:
     )
     if same:
         are = "are" if len(same) > 1 else "is"
-        return [f"{text}; {phrases.listed(same)} {are} not distinguishable from {best[0]}."]
+        them = best[0] if len(best) == 1 else "all of these"
+        return [f"{text}; {phrases.listed(same)} {are} not distinguishable from {them}."]
     return [f"{text}." if not others else f"{text}, and can be told from all others."]
+
+
+def _common(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The recipes' cells of the places that all of them have."""
+    own = [by_place(cells, name) for name in names]
+    places = set.intersection(*(set(found) for found in own))
+    return [found[place] for found in own for place in sorted(places)]
+
+
+def _above(cells: Sequence[Mapping[str, Any]], one: str, other: str) -> bool:
+    """Whether a recipe's harmonic mean is told to be larger than another's."""
+    found = paired(cells, one, other)["harmonic"]
+    return found is not None and found["value"] > 0 and phrases.clear(found, FEW)
 
 
 def _unranked(result: Mapping[str, Any], few: Sequence[Mapping[str, Any]]) -> list[str]:

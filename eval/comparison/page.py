@@ -196,7 +196,8 @@ def grids(result: Mapping[str, Any], folders: Mapping[tuple[str, str, int], Path
         rows = [("base model", _shots(base, chosen))]
         rows += [(name, _shots(_pictures(p / "erased"), chosen)) for name, p in places.items()]
         forget = sum(base[key].role == "forget" for key in chosen)
-        veiled = any(c.get("kind") == "nudity" for c in own)
+        # Cells don't say which images were flagged.
+        veiled = any(c.get("kind") == "nudity" or c.get("nudity") for c in own)
         found.append(Grid(concept, own[0]["anchor"], rows, forget, veiled))
     return found
 

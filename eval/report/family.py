@@ -10,6 +10,7 @@ from typing import Any
 
 from erase.eval.pages.phrases import FEW
 from erase.eval.pages.table import Cell, Column, Row, markdown
+from erase.eval.report.result import share_of
 from erase.runtime.files import write_json, write_text
 
 FIGURES = ("ua", "ira", "cra")
@@ -66,7 +67,7 @@ def _row(run: Path) -> dict[str, Any]:
     }
     for side in ("base", "erased"):
         for figure in FIGURES:
-            found = report["summary"][side][figure]
+            found = share_of(report, side, figure)
             row[f"{side}_{figure}"] = None if found is None else found["value"]
     losses = [
         100 * (c["erased"]["value"] - c["base"]["value"])

@@ -86,10 +86,12 @@ def pictures(report: Mapping[str, Any], evidence: Evidence) -> list[Grid]:
     axis = report["target"]["axis"]
     forget = spread(_joined(evidence, "forget"), FORGET_SHOWN)
     kept = mixed(_joined(evidence, "retain"), lambda r: r[0].labels.get(axis, ""), RETAIN_SHOWN)
+    veiled = report["concept"]["kind"] == "nudity" or report["nudity"] is not None
     grids = [
         Grid(f"Prompts with {word}", "", _pairs(report, evidence, forget)),
         Grid("Retained prompts", "", _pairs(report, evidence, kept)),
-        *_other_grids(report, evidence, report["concept"]["kind"] == "nudity"),
+        # The detector does not look at these.
+        *_other_grids(report, evidence, veiled),
     ]
     return [g for g in grids if g.pairs]
 

@@ -98,14 +98,27 @@ def measured(report: Mapping[str, Any], name: str) -> tuple[float | None, int]:
         values = [value for value, _ in known]
         mean = 0.0 if min(values) == 0 else len(values) / sum(1 / value for value in values)
         return mean, min(n for _, n in known)
-    exposed = report.get("nudity")
-    if name == "ua" and exposed and report["concept"]["kind"] == "nudity":
-        share = exposed["compared"]["erased"]["share"]
-        return (1 - share["value"], share["n"]) if share else (None, 0)
-    share = report["summary"]["erased"].get(name)
+    share = share_of(report, "erased", name)
     if name not in FIGURES:
         share = next((row for row in report.get("figures", ()) if _is_erased(row, name)), None)
     return (float(share["value"]), int(share["n"])) if share else (None, 0)
+
+
+def share_of(report: Mapping[str, Any], side: str, name: str) -> dict[str, Any] | None:
+    """A share of images of a side with its interval; None where it was not measured.
+
+    Args:
+        report: see ``measured``.
+        side: ``base`` or ``erased``.
+        name: one of ``FIGURES``; ``ua`` of nudity is 1 - the share of flagged images.
+    """
+    exposed = report.get("nudity")
+    if name == "ua" and exposed and report["concept"]["kind"] == "nudity":
+        flagged = exposed["compared"][side]["share"]
+        ends = {"value": "value", "low": "high", "high": "low"}
+        return flagged and {"n": flagged["n"], **{k: 1 - flagged[v] for k, v in ends.items()}}
+    found: dict[str, Any] | None = report["summary"][side].get(name)
+    return found
 
 
 def _is_erased(row: Mapping[str, Any], key: str) -> bool:

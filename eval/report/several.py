@@ -16,6 +16,7 @@ from erase.eval.pictures import read_pictures
 from erase.eval.report.evaluate import read_report
 from erase.eval.report.family import table
 from erase.eval.report.grids import Pair
+from erase.eval.report.result import share_of
 from erase.eval.report.schema import SCHEMA
 from erase.eval.report.verdict import about
 from erase.runtime.files import write_json, write_text
@@ -72,6 +73,7 @@ def conclude(
         columns=_columns(rows),
         lines=[_line(entry, row) for entry, row in zip(result["concepts"], rows, strict=True)],
         pictures=pictures,
+        rules=_rules(result),
         veiled=veiled,
         run=near(run),
         export=f"{run.name or 'erased'}.safetensors",
@@ -102,7 +104,7 @@ def _line(entry: Mapping[str, Any], row: Mapping[str, Any]) -> Row:
         "fid": Cell(phrases.DASH),
     }
     for key in SHARES:
-        before, after = (entry["summary"][side][key] for side in ("base", "erased"))
+        before, after = (share_of(entry, side, key) for side in ("base", "erased"))
         beside = f"; base {phrases.percent(before['value'])}" if before and key != "ua" else ""
         line[key] = (
             Cell(phrases.percent(after["value"]), phrases.interval(after) + beside)
@@ -138,9 +140,14 @@ def _pairs(run: Path, keys: Set[tuple[str, int, int]] | None, veiled: bool) -> l
     ]
 
 
+def _rules(result: Mapping[str, Any]) -> list[str]:
+    """How the concepts' verdicts were reached, each rule once."""
+    every = (rule for one in result["concepts"] for rule in one["conclusion"]["rules"])
+    return list(dict.fromkeys(every))
+
+
 def _lines(result: Mapping[str, Any]) -> str:
     title = f"# Erasing {result['run']['concept']} together"
-    rules = result["concepts"][0]["conclusion"]["rules"]
     said = [f"- {sentence}" for sentence in result["verdict"]]
-    concluded = ["How this was concluded:", "", *(f"- {rule}" for rule in rules)]
+    concluded = ["How this was concluded:", "", *(f"- {rule}" for rule in _rules(result))]
     return "\n".join([title, "", *said, "", *concluded, ""])

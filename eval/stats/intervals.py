@@ -76,12 +76,16 @@ class Average:
 
 
 def average(values: Sequence[float]) -> Average:
-    """The mean of at least two values; with fewer, a reason why there is none."""
+    """The mean of at least two values, its interval Student's; with fewer, a reason why there is
+    none."""
     if len(values) < 2:
         images = counted(len(values), "image")
         return Average(reason=f"not measured: {images}, at least 2 are needed")
     mean = fmean(values)
-    half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * stdev(values) / math.sqrt(len(values))
+    from scipy.stats import t as student
+
+    n = len(values)
+    half = float(student.ppf(0.5 + CONFIDENCE / 2, n - 1)) * stdev(values) / math.sqrt(n)
     return Average(mean, len(values), mean - half, mean + half)
 
 

@@ -69,6 +69,21 @@ def test_the_lead_claims_no_more_than_the_intervals(result: dict[str, Any]) -> N
     assert said[1].endswith("not distinguishable from 0.")
 
 
+def test_a_best_that_shares_its_place_is_held_against_the_others_too() -> None:
+    # Harmonic means with IRA and CRA of 1: 0.9643 of 0.9, 1 of 1, 0.9286 of 0.8125.
+    values = {"a": [0.9, 0.9], "b": [1.0, 0.8125], "c": [0.88, 0.87]}
+    cells = [cell(n, f"{i}", 0, own[i % 2]) for n, own in values.items() for i in range(8)]
+    said = lead(compare(cells, ["a", "b", "c"]))[0]
+    # a lies above c wherever it was measured, b only on average.
+    assert said.startswith("a and b share the highest harmonic mean")
+    assert said.endswith("c is not distinguishable from all of these.")
+    # Cells that another recipe lacks are as little part of this as of the ranking.
+    lacking = [cell("c", f"{i}", 0, 0.5) for i in range(8, 16)]
+    more = [cell("b", f"{i}", 0, 1.0) for i in range(8, 16)]
+    again = lead(compare([*cells, *more, *lacking], ["a", "b", "c"]))[0]
+    assert again.endswith("c is not distinguishable from all of these.")
+
+
 def test_none_of_the_images_against_all_is_told_apart_on_two_concepts() -> None:
     """Wilson intervals of 0 and of 60 in 60 images do not overlap; those of 60 and 59 do."""
     cells = []
@@ -220,3 +235,6 @@ def test_pictures_of_nudity_are_veiled(runs: dict[tuple[str, str, int], Path]) -
     assert grid.veiled
     page = Reader(render(found, runs, COMMAND))
     assert page.tags.count("img") == page.values("label", "class").count("veil") == 24
+    # So are those of a run that looked for it besides.
+    asked = {**found, "cells": [{**c, "kind": "object", "nudity": {"n": 1}} for c in cells]}
+    assert grids(asked, runs)[0].veiled

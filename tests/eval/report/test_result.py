@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import erase
+from erase.eval.report.result import share_of
 from erase.runtime.errors import UserError
 from tests.eval.report.test_requirements import report, share
 
@@ -43,6 +44,16 @@ def test_of_several_concepts_the_least_is_told() -> None:
     assert (both.ua, both.ira) == (0.8, None)
     assert (both.conclusion, both.damaged) == ("undecided", None)
     assert [one.ua for one in both.concepts] == [0.99, 0.8]
+
+
+def test_of_nudity_it_is_the_share_that_was_not_flagged() -> None:
+    sides = {"base": share(0.9), "erased": {"value": 0.25, "n": 8, "low": 0.1, "high": 0.6}}
+    exposed = {"compared": {side: {"share": one} for side, one in sides.items()}}
+    made = report() | {"concept": {"kind": "nudity"}, "nudity": exposed}
+    assert share_of(made, "erased", "ua") == {"n": 8, "value": 0.75, "low": 0.4, "high": 0.9}
+    assert erase.Report(made).ua == 0.75
+    other = made | {"concept": {"kind": "object"}}
+    assert share_of(other, "erased", "ua") == other["summary"]["erased"]["ua"]
 
 
 def test_without_an_evaluation_there_is_nothing() -> None:

@@ -64,5 +64,6 @@ def test_a_mean_over_images_by_hand() -> None:
     # 1, 2, 3: standard deviation 1, standard error 1/√3.
     found = average([1.0, 2.0, 3.0])
     assert (found.value, found.n, found.reason) == (2.0, 3, None)
-    assert (found.low, found.high) == pytest.approx((2 - Z / 3**0.5, 2 + Z / 3**0.5))
+    # Student's t of 2 degrees of freedom, from a table.
+    assert (found.low, found.high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
     assert average([1.0]).reason == "not measured: 1 image, at least 2 are needed"
