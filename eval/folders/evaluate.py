@@ -256,6 +256,14 @@ def _notes(folders: Sequence[Mapping[str, Any]]) -> list[str]:
         for key, own in folder.items():
             if isinstance(own, Mapping) and own.get("warning"):
                 found[f"{folder['name']}, {key}: {own['warning']}"] = None
+    fids = [fid for folder in folders if (fid := (folder.get("fidelity") or {}).get("fid"))]
+    counts = sorted({fid["n"] for fid in fids})
+    if len(counts) > 1:
+        found[
+            f"{fids[0]['name']} is of {counts[0]:,} images in one folder and of {counts[-1]:,} in "
+            "another: it falls with their number whatever they show, so compare KID, or folders of "
+            "as many images."
+        ] = None
     return list(found)
 
 

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from erase.eval.figure import figure
+from erase.eval.folders.evaluate import _notes
 from erase.eval.folders.tables import columns
 from erase.eval.folders.words import conclusion, counted, facts_of, heading, plain_path
 from erase.eval.metrics.nudity import COLUMNS, named
@@ -54,6 +55,16 @@ def test_a_change_is_told_beside_the_base_which_comes_last() -> None:
     said = conclusion(both)
     assert [text.split(":")[0] for text in (said[0], said[2])] == ["erased", "pics"]
     assert said[1] == "That is −12.5 points compared with pics (−30.0 to +10.0; 8 pairs)."
+
+
+def test_a_fid_of_fewer_images_is_told_to_be_another_figure() -> None:
+    def folder(n: int) -> dict[str, Any]:
+        fid = {"name": "FID[mini]", "value": 1.0, "n": n}
+        return {"name": f"{n}", "figures": [], "fidelity": {"fid": fid, "warning": None}}
+
+    [said] = _notes([folder(1000), folder(100), {"name": "c", "figures": [], "fidelity": None}])
+    assert said.startswith("FID[mini] is of 100 images in one folder and of 1,000 in another")
+    assert _notes([folder(100), folder(100)]) == []
 
 
 def test_facts_are_lines_that_a_person_reads() -> None:
