@@ -121,7 +121,8 @@ def test_pairs_are_joined_by_case_and_prompt_and_measured_once(tmp_path: Path) -
     (found,) = metric.score(rows)
     # |10-10| = 0 and |12-10| = 2: mean 1, standard error 1.
     assert (found.value, found.n) == (1.0, 2)
-    assert found.high == pytest.approx(1 + 1.959964)
+    # Student's t of 1 degree of freedom, from a table.
+    assert found.high == pytest.approx(1 + 12.706205)
     assert found.note == "2 pairs" and metric.measure(erased, base) == rows == [0.0, 2.0]
     assert distance.seen == 2
 
