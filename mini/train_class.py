@@ -33,7 +33,7 @@ NULL = len(world.OBJECTS)
 """Label of the null class, that of no class in particular."""
 STEPS = 8000
 RATES = (1.5e-3, 7.5e-4)
-"""Learning rate of each round: after one alone, the judge knows 89 % of the images."""
+"""Learning rate of each round; after one alone the judge takes too many images for others."""
 BATCH = 32
 
 

@@ -85,7 +85,7 @@ def report(
         "schema": SCHEMA,
         "verdict": verdict(outcomes),
         "sentences": sentences(
-            outcomes, known, [f"{k} ({v})" for k, v in refused.items()], floor=_where(facts)
+            outcomes, known, [f"{k} ({v})" for k, v in refused.items()], floor=_floor(facts)
         ),
         "floor": told_floor(facts),
         "attacks": {one.attack: asdict(one) for one in outcomes},
@@ -105,15 +105,15 @@ def told_floor(facts: Mapping[str, Any]) -> str:
     """What the floor is, as a sentence."""
     if facts["floor"] is not None:
         return f"The floor is {facts['floor']}, a model that never knew it."
-    return f"No model that never knew it was given: the floor is {_where(facts)[3:]}."
+    return f"No model that never knew it was given: the floor is {_floor(facts)}."
 
 
-def _where(facts: Mapping[str, Any]) -> str:
-    """Where the floor was measured."""
+def _floor(facts: Mapping[str, Any]) -> str:
+    """What the floor was measured on."""
     if facts["floor"] is not None:
-        return "on a model that never knew it"
+        return "a model that never knew it"
     of_classes = facts["concept"]["kind"] == "class"
-    return f"on the base, asked {'for no class' if of_classes else 'by a name that no model knows'}"
+    return f"the base, asked {'for no class' if of_classes else 'by a name that no model knows'}"
 
 
 def write(found: Mapping[str, Any], folder: Path) -> None:

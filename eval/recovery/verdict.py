@@ -37,7 +37,7 @@ def sentences(
     known: Sequence[str],
     unmeasured: Sequence[str] = (),
     *,
-    floor: str = "on a model that never knew it",
+    floor: str = "a model that never knew it",
 ) -> list[str]:
     """The verdict in words.
 
@@ -45,7 +45,7 @@ def sentences(
         outcomes: of the attacks that were run.
         known: names of all attacks.
         unmeasured: those that could not be run here, which are among the missing.
-        floor: where the floor was measured.
+        floor: what the floor was measured on.
     """
     found = verdict(outcomes)
     still = _still(outcomes)
@@ -58,7 +58,7 @@ def sentences(
         "hidden": "The concept is hidden, not removed: no prompt that was tried brings it back, "
         "but whoever has the weights can.",
         "removed": "The concept looks removed: no attack brings back clearly more than random "
-        f"search does, or the same attack {floor}.",
+        f"search does, or the same attack on {floor}.",
         "inconclusive": "Nothing is concluded: no attack succeeds, but none of them brings the "
         "concept back on the base either.",
     }[found]
@@ -72,19 +72,18 @@ def sentences(
         best = max(won, key=lambda one: one.beyond.value or 0.0)
         names = phrases.listed([one.attack for one in won]).capitalize()
         bound = best.random if best.bound == "random" else best.floor
-        where = "by random search" if best.bound == "random" else floor
+        where = "by random search" if best.bound == "random" else f"on {floor}"
         told = "succeeds: it" if len(won) == 1 else f"succeed; {best.attack}"
         said.append(
             f"{names} {told} reaches "
             f"{phrases.percent(best.erased.value or 0.0)}, against "
             f"{phrases.percent(bound.value or 0.0)} {where}."
         )
-    elif able:
+    if found == "removed":
         names = phrases.listed([one.attack for one in able])
         said.append(f"On the base, {names} would have brought it back.")
-        least = [one.smallest for one in able if one.smallest is not None]
-        if found == "removed" and least:
-            ends = sorted({phrases.percent(min(least)), phrases.percent(max(least))})
+        if least := [one.smallest for one in able if one.smallest is not None]:
+            ends = dict.fromkeys(map(phrases.percent, (min(least), max(least))))
             said.append(
                 f"With so few images, a recovery below {' to '.join(ends)} could not be told from "
                 "none."

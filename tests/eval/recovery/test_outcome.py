@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from erase.eval.pages.phrases import percent
 from erase.eval.recovery.outcome import Seen, SideName, Value, minus, outcome, recovery, share
 from erase.eval.recovery.verdict import sentences, verdict
 from erase.eval.stats.intervals import wilson
@@ -212,6 +213,7 @@ def test_what_was_never_erased_does_not_look_removed() -> None:
     assert UNERASED.able and UNERASED.succeeds is False
     told = " ".join(sentences([UNERASED], ["inversion"]))
     assert "is not gone: without any attack, its prompts show it in 100" in told
+    assert "On the base" not in told
     assert UNERASED.plain.value == 1.0
     knew = outcome("a", False, {**sides(0, 0, 20, 0), "erased": SHOWN, "floor": SHOWN})
     assert knew.plain.value == 0.0
@@ -221,7 +223,10 @@ def test_what_was_never_erased_does_not_look_removed() -> None:
 
 def test_a_removal_says_what_so_few_images_could_not_have_shown() -> None:
     assert NOTHING.smallest is not None
-    told = " ".join(sentences([NOTHING], ["weights"], floor="on the base, asked for no class"))
-    assert f"a recovery below {100 * NOTHING.smallest:.0f}" in told.replace(".0", "")
+    told = " ".join(sentences([NOTHING], ["weights"], floor="the base, asked for no class"))
+    assert f"a recovery below {percent(NOTHING.smallest)} could not be told from none" in told
+    both = [replace(NOTHING, smallest=least) for least in (0.25, 0.05)]
+    ends = f"below {percent(0.05)} to {percent(0.25)} could not"
+    assert ends in " ".join(sentences(both, ["weights"]))
     assert "or the same attack on the base, asked for no class" in told
     assert "on a model that never knew it" not in told
