@@ -131,15 +131,20 @@ class ClassUNet(ClassConditional):
         return x0
 
     def sampler(self, name: str) -> Any:
-        """See ``Family``; DDIM clips x_0 to ±1, as pixels are, unless the model says otherwise."""
+        """See ``Family``; x_0 is clipped to ±1, as pixels are, unless the model says otherwise.
+
+        DPM-Solver++ needs it most, whose first steps divide by next to no signal; there it is
+        called thresholding, with nothing but 1 to threshold at.
+        """
         import diffusers
 
         config = self.pipeline.scheduler.config
-        return (
-            scheduler(diffusers.DDIMScheduler, config)
-            if name == "ddim"
-            else make_sampler(name, config)
-        )
+        if name == "ddim":
+            return scheduler(diffusers.DDIMScheduler, config)
+        sampler = make_sampler(name, config)
+        if name == "dpm++" and config.get("clip_sample", True):
+            sampler.register_to_config(thresholding=True, sample_max_value=1.0)
+        return sampler
 
 
 FAMILY = ClassUNet

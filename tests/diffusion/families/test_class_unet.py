@@ -38,6 +38,21 @@ def test_pixels_are_what_is_denoised(folder: Path) -> None:
     assert model.autoencoder is None and model.size == 16
 
 
+def test_the_samplers_take_no_image_for_more_than_pixels_are(folder: Path) -> None:
+    model = Diffusion.load(str(folder))
+    x, noise = torch.randn(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    sampler = model.family.sampler("dpm++")
+    sampler.set_timesteps(15)
+    a = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)[sampler.timesteps[0]]
+    unclipped = (x - (1 - a).sqrt() * noise) / a.sqrt()
+    assert unclipped.abs().max() > 100
+    sampler.step(noise, sampler.timesteps[0], x)
+    torch.testing.assert_close(sampler.model_outputs[-1], unclipped.clamp(-1, 1))
+    assert model.family.sampler("ddim").config.clip_sample
+    model.pipeline.scheduler.register_to_config(clip_sample=False)
+    assert not model.family.sampler("dpm++").config.thresholding
+
+
 def test_velocity_is_told_by_the_scheduler(tmp_path: Path) -> None:
     model = Diffusion.load(str(tiny_class_unet(tmp_path / "v", "v_prediction")))
     x0, noise = torch.randn(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
