@@ -278,7 +278,7 @@ class Diffusion:
         guidance: float,
         noise: Tensor,
         own: bool = False,
-        generator: torch.Generator | None = None,
+        generators: Sequence[torch.Generator] | None = None,
     ) -> tuple[Tensor, Tensor, int]:
         """x_t from pure noise, after the first steps of a sampler.
 
@@ -290,7 +290,7 @@ class Diffusion:
             noise: standard normal (B, C, h, w), see ``draw_noise``.
             own: take the model's own scheduler, as its pipeline would, instead of deterministic
                 DDIM.
-            generator: of what such a scheduler may draw between its steps.
+            generators: one a row, of what such a scheduler may draw between its steps.
 
         Returns:
             x_t (B, C, h, w) as the denoiser takes it, its timesteps t (B,), and how many timesteps
@@ -299,8 +299,8 @@ class Diffusion:
         scheduler = copy.deepcopy(self.pipeline.scheduler) if own else self.family.sampler("ddim")
         scheduler.set_timesteps(steps)
         drawn: dict[str, Any] = {}
-        if generator is not None and "generator" in inspect.signature(scheduler.step).parameters:
-            drawn = {"generator": generator}
+        if generators is not None and "generator" in inspect.signature(scheduler.step).parameters:
+            drawn = {"generator": list(generators)}
         times = scheduler.timesteps.tolist()
         at = done * scheduler.order
         x_t = noise.to(c.hidden.device) * scheduler.init_noise_sigma

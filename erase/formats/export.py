@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from erase.runtime.errors import UserError
 from erase.runtime.files import MODELS
+from erase.runtime.notes import note
 
 if TYPE_CHECKING:
     from erase.formats import Target
     from erase.formats.base import Base
 
+ROUND = ("fp16", "bf16")
 DTYPES = {"keep": None, "fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 
 
@@ -83,12 +85,29 @@ def export(
         raise UserError(
             "--dtype has no effect on a folder, which keeps the file's own: leave it out."
         )
-    known = base or (None if form.WHOLE else origin.source)
+    known = base or (_to_count_by(origin, dtype) if form.WHOLE else origin.source)
     own = _options(form, options or {})
     opened = open_base(known) if known else None
     if opened is not None and origin.fingerprint and getattr(form, "LEARNED", False):
         _check_origin(source, opened, origin.fingerprint)
     return form.write(model, goal, How(DTYPES[dtype], opened, own))
+
+
+def _to_count_by(origin: Origin, dtype: str) -> str | None:
+    """The base beside which the moved weights are counted that rounding leaves, where it is at
+    hand."""
+    from erase.formats.base import on_disk
+
+    if dtype not in ROUND or origin.source is None:
+        return None
+    found = on_disk(origin.source)
+    if found is None or not (found in MODELS or Path(found).expanduser().exists()):
+        note(
+            f"how much of the edit {dtype} leaves was not counted, since its base {origin.source} "
+            "is not here: give it with --base."
+        )
+        return None
+    return found
 
 
 def _check_origin(source: str, base: Base, known: str) -> None:

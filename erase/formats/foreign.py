@@ -89,10 +89,10 @@ def _mixed(theirs: Tensor, ours: Tensor, strength: float) -> Tensor:
 
 
 def _unrounded(theirs: Tensor, ours: Tensor) -> Tensor:
-    """Their weight in fp32, and the base's own value wherever theirs is that in less precision."""
+    """Their weight in fp32, and the base's own value wherever theirs is that, rounded."""
     import torch
 
-    if theirs.dtype.itemsize >= ours.dtype.itemsize:
+    if theirs.dtype == ours.dtype or theirs.dtype.itemsize > ours.dtype.itemsize:
         return theirs.float()
     return torch.where(theirs == ours.to(theirs.dtype), ours.float(), theirs.float())
 

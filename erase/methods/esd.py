@@ -149,7 +149,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
             guidance=config.x_t_guidance,
             noise=diffusion.draw_noise(size, g, data.size)[part],
             own=config.x_t_own_sampler,
-            generator=g,
+            generators=[generator(data.seed, "esd", index, row) for row in range(size)[part]],
         )
         if config.x_t_between:
             t = t + torch.randint(gap, (), generator=g).to(t.device)

@@ -361,11 +361,20 @@ def own_settings(recipe: Recipe) -> dict[str, Any]:
 def files_read(recipe: Recipe) -> dict[str, str]:
     """What the method reads from elsewhere, by the name that stands for it: the hash of a place's
     files, or of those of several."""
-    places = (
-        (f.metadata.get("reads"), getattr(recipe.config, f.name)) for f in fields(recipe.config)
-    )
     return {
         key: identity(at) if isinstance(at, Path) else digest([identity(one) for one in at])
-        for key, at in places
-        if key
+        for key, at in _places(recipe)
     }
+
+
+def paths_read(recipe: Recipe) -> list[Path]:
+    """The places whose files ``files_read`` hashes."""
+    return [one for _, at in _places(recipe) for one in ([at] if isinstance(at, Path) else at)]
+
+
+def _places(recipe: Recipe) -> list[tuple[str, Path | Sequence[Path]]]:
+    """What the method reads from elsewhere: the name that stands for it, and where it lies."""
+    found = (
+        (f.metadata.get("reads"), getattr(recipe.config, f.name)) for f in fields(recipe.config)
+    )
+    return [(key, at) for key, at in found if key]

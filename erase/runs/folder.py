@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,8 @@ ERASING = Graph(OUTPUTS, UPSTREAM, COMMANDS, OPTIONAL)
 """Of a run that erases from a diffusion model."""
 
 RECORD = "run.json"
+MADE = ("device", "processes", "deterministic", "versions")
+"""Facts of a run that may be others in its next sitting: a stage keeps those of its own."""
 
 
 def check_stages(names: Sequence[str], graph: Graph = ERASING) -> None:
@@ -160,6 +162,25 @@ class RunFolder:
         finally:
             lock.release()
 
+    def check_read(self, places: Iterable[Path]) -> None:
+        """Refuses to read what the stages write, and would remove before it is read.
+
+        Args:
+            places: files and folders that the run is given.
+
+        Raises:
+            UserError: one lies among what a stage writes.
+        """
+        written = [
+            (self.path / name).resolve() for own in self.graph.outputs.values() for name in own
+        ]
+        for place in places:
+            if any(place.resolve().is_relative_to(own) for own in written):
+                raise UserError(
+                    f"{place} lies in --out {self.path}, where this run would replace it: copy it "
+                    "elsewhere, or choose another --out."
+                )
+
     @property
     def stages(self) -> dict[str, Any]:
         """Finished stages: hash, seconds, peak memory."""
@@ -203,9 +224,13 @@ class RunFolder:
                     != self.stages[s].get("inputs", {}).get(key)
                 }
             )
+            kept = [s for s in changed if s not in wanted]
+            removed = (
+                f"remove what they made and redo {', '.join(wanted)}" if kept else "redo those"
+            )
             raise UserError(
                 f"The inputs of {self.path} changed ({', '.join(what) or 'earlier stages'}), "
-                f"which affects the stages {', '.join(changed)}: add --overwrite to redo those, "
+                f"which affects the stages {', '.join(changed)}: add --overwrite to {removed}, "
                 "or choose another --out."
             )
         for stage in wanted:
@@ -264,6 +289,7 @@ class RunFolder:
             "inputs": json.loads(json.dumps(plan.inputs[name])),
             "finished": False,
             "seconds": float(earlier.get("seconds", 0.0)) if begun else 0.0,
+            "made": {key: self.facts[key] for key in MADE if key in self.facts},
         }
         self.stages[name] = record
         self.save()

@@ -16,7 +16,7 @@ from erase.recipes.recipe import Recipe, load_recipe, recorded_recipe
 from erase.runs.checks import check_settings
 from erase.runs.folder import RECORD, read_facts
 from erase.runs.run import OWN, ROLES, Compute, Run, Sources, Target, slug
-from erase.runtime.errors import UserError
+from erase.runtime.errors import UserError, reason
 from erase.runtime.files import MODELS
 
 MAX_SEED = 2**63
@@ -182,6 +182,20 @@ def resume(
     if not (folder / RECORD).exists():
         return None
     facts = read_facts(folder / RECORD)
+    try:
+        return _recorded(facts, folder, concept, recipe)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / RECORD} is damaged ({reason(error)}): choose another --out."
+        ) from error
+
+
+def _recorded(
+    facts: Mapping[str, Any],
+    folder: Path,
+    concept: str | Sequence[str] | None,
+    recipe: str | None,
+) -> Run | None:
     given = facts.get("given", {})
     begun = given.get("concept") or facts.get("concept")
     if not begun or (concept and concept not in (begun, facts.get("concept"))):

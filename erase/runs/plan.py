@@ -54,6 +54,9 @@ def _erasing(run: Run, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """By stage, what makes the erased model."""
     if not load_method(run.recipe.method).NEEDS.trains:
         given: dict[str, Any] = {"model": dict(model), **files_read(run.recipe)}
+        strength = getattr(run.recipe.config, "strength", 1.0)
+        if strength != 1:
+            given["strength"] = strength
         if not edits(run.recipe.method):
             words = [target.concept.word for target in run.targets]
             given["guided"] = [run.recipe.method, own_settings(run.recipe), words]
@@ -81,11 +84,18 @@ def _erasing(run: Run, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         "train": {
             **shared,
             "method": run.recipe.method,
-            **({"words": found["words"]} if found else {}),
+            **({"words": list(run.words())} if found or _marked(run) else {}),
             **_read(run, "train"),
             **own_settings(run.recipe),
         },
     }
+
+
+def _marked(run: Run) -> bool:
+    """Whether a method looks for words that its prompts alone don't tell: those in brackets."""
+    concepts = [target.concept for target in run.targets]
+    marked = any(c.kind == "text" and c.word != c.name for c in concepts)
+    return marked and load_method(run.recipe.method).NEEDS.word
 
 
 def _found(run: Run) -> dict[str, Any]:

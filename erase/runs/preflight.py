@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from erase.diffusion.fingerprint import model_fingerprint
 from erase.eval.instruments.choice import UNNAMED, check_axes
+from erase.recipes.recipe import paths_read
 from erase.runs.checks import check
 from erase.runs.evaluation import requests, requests_of
 from erase.runs.folder import COMMANDS, OUTPUTS, Plan, RunFolder, check_stages
 from erase.runs.plan import make_plan
 from erase.runs.run import Run, listed
-from erase.runtime.devices import accelerator, check_device
+from erase.runtime.devices import accelerator, check_device, memory_told
 from erase.runtime.errors import UserError, reason
 from erase.runtime.machine import freeze_libraries
 
@@ -54,6 +55,7 @@ class Ready:
     opened: tuple[Opened, ...] = ()
 
 
+@memory_told()
 def prepare(
     runs: Sequence[Run], stages: Sequence[str], overwrite: bool = False, fetch: bool = True
 ) -> Ready:
@@ -118,6 +120,8 @@ def check_run(
     """
     folder = RunFolder.open(run.out)
     _check_place(run.out)
+    own = [run.sources.folder(role) for role in run.roles()]
+    folder.check_read([Path(run.model), *filter(None, own), *paths_read(run.recipe)])
     check_device(run.compute.device)
     run.retain_prompts()
     asked = requests(run)

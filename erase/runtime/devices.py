@@ -35,7 +35,7 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import InitProcessGroupKwargs
+    from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 
     for sharding in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{sharding}", "false").lower() == "true":
@@ -48,7 +48,8 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     if precision == "auto":
-        gpu = device in ("auto", "cuda") and torch.cuda.is_available()
+        kept = device == "auto" and parse_flag_from_env("ACCELERATE_USE_CPU")
+        gpu = device in ("auto", "cuda") and not kept and torch.cuda.is_available()
         precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
     AcceleratorState._reset_state(reset_partial_state=False)
     try:

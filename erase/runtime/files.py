@@ -6,11 +6,11 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from glob import escape
 from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -99,7 +99,8 @@ def _replacing(folder: Path, mark: str) -> Iterator[Path]:
         foreign = not folder.is_dir() or (any(folder.iterdir()) and not (folder / mark).is_file())
         if foreign:
             raise UserError(f"{folder} exists but has no {mark}: choose another folder.")
-    for left in (old, *folder.parent.glob(f".{escape(folder.name)}.*.part")):
+    own = re.compile(rf"\.{re.escape(folder.name)}\.\d+\.part")
+    for left in (old, *(at for at in folder.parent.iterdir() if own.fullmatch(at.name))):
         shutil.rmtree(left, ignore_errors=True)
     try:
         part.mkdir()

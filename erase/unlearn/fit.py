@@ -226,6 +226,7 @@ class Fit:
         self._log([])
         if self.watch is not None:
             self.watch(1, {})
+        processes.wait()  # the first of them writes the log, and all read it
 
     def _parameters(self, module: nn.Module) -> dict[str, nn.Parameter]:
         """Those that the mask is drawn from, in the module's own order."""

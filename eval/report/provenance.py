@@ -28,6 +28,8 @@ def provenance(
         seconds: of the evaluation.
     """
     stages = {k: v for k, v in facts.get("stages", {}).items() if k != "eval"}
+    # The run's own facts are those of its last sitting, which may only have measured.
+    made = stages.get("train", {}).get("made") or facts
     seeds = {side: [p.seed for p in pictures] for side, pictures in sides.items()}
     return Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -35,8 +37,8 @@ def provenance(
         recipe=facts.get("recipe", {}),
         image_seeds={side: (min(s), max(s)) for side, s in seeds.items() if s},
         pairs=facts.get("pairs", []),
-        device=facts.get("device"),
-        made_with=facts.get("versions", {}),
+        device=made.get("device"),
+        made_with=made.get("versions", {}),
         versions=versions(),
         code=commit(),
         commands=facts.get("commands", []),

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from erase.cli.main import main
 from erase.diffusion.model import Diffusion
 from erase.formats.base import open_base
-from erase.formats.export import export
+from erase.formats.export import Origin, export
 from erase.formats.pipeline import save_model
 from erase.runtime.errors import UserError
 from erase.runtime.fingerprint import fingerprint_state
@@ -88,14 +88,22 @@ def test_a_delta_is_of_denoiser_and_text_encoders_alone(
 
 
 def test_half_precision_says_how_many_edits_survive(
-    erased: Path, tiny_folder: Path, tmp_path: Path
+    erased: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = export(str(erased), str(tmp_path / "h.safetensors"), dtype="fp16", base=str(tiny_folder))
     base, after = unet(tiny_folder), unet(erased)
     moved = sum(int((base[k] != after[k]).sum()) for k in base)
     kept = sum(int((base[k].half() != after[k].half()).sum()) for k in base)
     assert 0 < kept < moved
-    assert f"{kept:,} of {moved:,} moved weights" in said
+    counted = f"{kept:,} of {moved:,} moved weights"
+    assert counted in said
+    # A run knows its base.
+    origin = Origin(str(tiny_folder))
+    file = tmp_path / "run.safetensors"
+    assert counted in export(str(erased), str(file), dtype="fp16", origin=origin)
+    lost, file = Origin(str(tmp_path / "moved")), tmp_path / "lost.safetensors"
+    assert "moved weights" not in export(str(erased), str(file), dtype="fp16", origin=lost)
+    assert "how much of the edit fp16 leaves was not counted" in capsys.readouterr().err
 
 
 def test_mistakes(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:

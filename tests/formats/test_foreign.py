@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from erase.cli.main import main
 from erase.formats.base import open_base
-from erase.formats.delta import save_delta
+from erase.formats.delta import apply_delta, save_delta
 from erase.formats.export import export
 from erase.formats.foreign import included_state
 from erase.formats.pipeline import save_model
 from erase.formats.single_file import export_single_file
 from erase.runtime.errors import UserError
+from erase.study.cell import Cell, run_cell
 from erase.study.compare import make_matrix, run_matrix, summarise
 from erase.study.matrix import COMMON, Common, Matrix
 from tests.study.test_compare import small
@@ -99,6 +101,20 @@ def test_what_rounding_did_has_not_moved(
             torch.testing.assert_close(value, after[name], rtol=0.01, atol=1e-3)
         else:
             assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(torch.float16, torch.bfloat16), (torch.bfloat16, torch.float16)]
+)
+def test_half_of_another_kind_has_not_moved_either(
+    ours: torch.dtype, theirs: torch.dtype, tiny_folder: Path, tmp_path: Path
+) -> None:
+    for folder, dtype in (("ours", ours), ("theirs", theirs)):
+        pipeline = StableDiffusionPipeline.from_pretrained(tiny_folder, torch_dtype=ours)
+        pipeline.to(dtype).save_pretrained(tmp_path / folder)
+    base = open_base(str(tmp_path / "ours"))
+    state = included_state(tmp_path / "theirs", base)
+    assert all(torch.equal(state[k], v.float()) for k, v in base.denoiser_state().items())
 
 
 class Danger:
@@ -243,6 +259,26 @@ def test_in_a_comparison(tiny_folder: Path, tmp_path: Path) -> None:
 
     identity.cache_clear()
     assert matrix.cells[1].finished() is None
+
+
+def test_another_strength_of_a_row_is_another_model(tiny_folder: Path, tmp_path: Path) -> None:
+    before, after = erased(tiny_folder)
+    file = tmp_path / "esd.safetensors"
+    save_file({k: v.contiguous() for k, v in after.items() if "attn2" in k}, file)
+
+    def cell(included: str) -> Cell:
+        settings = small(["uce"])
+        where = ["imagenette/church"], range(1), tmp_path / "m"
+        found = make_matrix(str(tiny_folder), ["uce"], *where, settings, includes=[included])
+        return found.cells[1]
+
+    run_cell(cell(f"theirs={file}"), overwrite=False)
+    again = cell(f"theirs={file}@0.5")
+    assert again.finished() is None
+    run_cell(again, overwrite=True)
+    half = apply_delta(again.folder / "delta.safetensors", before)
+    for name in after:
+        torch.testing.assert_close(half[name], (before[name] + after[name]) / 2)
 
 
 def test_bad_input_is_one_sentence(

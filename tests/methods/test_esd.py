@@ -123,11 +123,35 @@ def test_latents_are_denoised_by_the_models_own_scheduler(
         guidance=3.0,
         noise=noise,
         own=True,
-        generator=torch.Generator().manual_seed(5),
+        generators=[torch.Generator().manual_seed(5)],
     )
     torch.testing.assert_close(x_t, expected, rtol=1e-4, atol=1e-4)
     assert t.tolist() == [stock.scheduler.timesteps[done]] and gap >= 124
     assert tiny.pipeline.scheduler is scheduler
+
+
+def test_noise_between_the_steps_is_an_images_own(tiny: Diffusion) -> None:
+    """However a batch is split: a sampler that draws anew at every step included."""
+    tiny.pipeline.scheduler = diffusers.DDPMScheduler.from_config(tiny.pipeline.scheduler.config)
+    noise = tiny.draw_noise(4, torch.Generator().manual_seed(4))
+
+    def made(rows: slice) -> torch.Tensor:
+        prompts = ["a church", "a truck", "a radio", "an owl"][rows]
+        found, _, _ = tiny.denoise_to(
+            3,
+            tiny.embed(prompts),
+            tiny.embed([""] * len(prompts)),
+            steps=8,
+            guidance=3.0,
+            noise=noise[rows],
+            own=True,
+            generators=[torch.Generator().manual_seed(i) for i in range(4)][rows],
+        )
+        return found
+
+    whole = made(slice(4))
+    torch.testing.assert_close(torch.cat([made(slice(2)), made(slice(2, 4))]), whole)
+    assert (whole[0] - whole[1]).abs().max() > 0.1
 
 
 def test_a_scheduler_off_the_noise_schedule_denoises_no_x_t(tiny: Diffusion) -> None:

@@ -42,6 +42,33 @@ def test_changed_inputs_are_refused_by_name_and_nothing_is_lost(tmp_path: Path) 
     assert all((tmp_path / "r" / name).exists() for names in OUTPUTS.values() for name in names)
 
 
+def test_one_stage_alone_says_that_the_later_ones_are_lost(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    finish(run, plan())
+    with pytest.raises(UserError, match="--overwrite to remove what they made and redo mask,"):
+        run.changed(plan(mask={"ratio": 0.1}), ("mask",), overwrite=False)
+
+
+def test_a_run_does_not_read_what_it_would_replace(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    finish(run, plan())
+    run.check_read([tmp_path / "r-2/model", tmp_path / "r/mine", Path("mini")])
+    (tmp_path / "link").symlink_to(run.path / "images")
+    for place in ("r/model", "r/images/forget", "r/../r/model/unet", "link"):
+        with pytest.raises(UserError, match="lies in --out .* copy it elsewhere"):
+            run.check_read([tmp_path / place])
+
+
+def test_a_stage_keeps_what_it_was_made_with(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    run.facts.update({"device": "cuda:0", "processes": 8, "versions": {"torch": "2.4.0"}})
+    finish(run, plan())
+    run.facts.update({"device": "cpu", "processes": 1, "versions": {"torch": "2.14.1"}})
+    run.save()
+    made = RunFolder.open(tmp_path / "r").stages["train"]["made"]
+    assert made == {"device": "cuda:0", "processes": 8, "versions": {"torch": "2.4.0"}}
+
+
 def test_overwrite_redoes_exactly_the_affected_stages(tmp_path: Path) -> None:
     run = RunFolder.open(tmp_path / "r")
     finish(run, plan())

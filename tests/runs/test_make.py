@@ -35,6 +35,26 @@ def test_a_run_is_taken_up_as_it_was_asked_for(tmp_path: Path) -> None:
         assert resume(_left(run)) == run
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"recipe": {}},
+        {"recipe": {"method": "salun"}},
+        {"seed": "x"},
+        {"seed": None},
+        {"given": {"concept": 3}},
+        {"given": {"concept": "church", "nudity": {"never": 1}}},
+        {"model": {"source": 3}},
+    ],
+)
+def test_a_damaged_record_is_one_sentence(damage: dict[str, object], tmp_path: Path) -> None:
+    out = _left(make_run("mini", "church", out=tmp_path / "r"))
+    facts = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**facts, **damage}))
+    with pytest.raises(UserError, match=r"^[^\n]*run\.json is damaged"):
+        resume(out)
+
+
 def test_what_a_folder_says_of_another_concept_is_not_taken_up(tmp_path: Path) -> None:
     out = _left(make_run("mini", "church", out=tmp_path / "r"))
     assert resume(out, "radio") is None

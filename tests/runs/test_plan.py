@@ -77,6 +77,18 @@ def test_which_settings_a_stage_reads() -> None:
     assert "checkpoint_every" not in keys("images", "mask", "train", "base", "erased", "eval")
 
 
+def test_the_word_that_a_method_looks_for_is_read_by_its_training() -> None:
+    def trained(recipe: str, concept: str) -> str:
+        run = make_run("some/model", concept, "a truck", recipe=recipe)
+        return make_plan(run, MODEL).digests()["train"]
+
+    church, photo = "a photo of a [church]", "a [photo] of a church"
+    assert trained("fmn", church) != trained("fmn", photo)
+    assert trained("esd-x", church) == trained("esd-x", photo)
+    plain = make_run("some/model", "a photo of a church", "a truck", recipe="fmn")
+    assert "words" not in make_plan(plain, MODEL).inputs["train"]
+
+
 def test_a_saliency_over_found_prompts_reads_what_finds_them() -> None:
     def inputs(recipe: str, **given: object) -> dict[str, str]:
         run = make_run("mini", "church", recipe=recipe, seed=3, overrides=given)

@@ -74,9 +74,14 @@ def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
     left = tmp_path / ".out.4194999.part"
     left.mkdir()
     (tmp_path / ".other.4194999.part").mkdir()
+    (tmp_path / ".out.v2.4194999.part").mkdir()
     with whole_folder(tmp_path / "out", "m") as part:
         (part / "m").write_text("x")
-    assert sorted(f.name for f in tmp_path.iterdir()) == [".other.4194999.part", "out"]
+    assert sorted(f.name for f in tmp_path.iterdir()) == [
+        ".other.4194999.part",
+        ".out.v2.4194999.part",
+        "out",
+    ]
 
 
 def test_names_within_a_folder() -> None:

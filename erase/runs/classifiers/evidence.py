@@ -117,6 +117,7 @@ def nearest_samples(run: ClassifierRun, retrained: Sequence[Side]) -> dict[str, 
 def _facts(run: ClassifierRun, folder: RunFolder) -> Facts:
     """How the models came to be."""
     told = folder.facts
+    made = folder.stages.get("unlearn", {}).get("made") or told
     records = {name: record for name, record in folder.stages.items() if record.get("finished")}
     return Facts(
         run={
@@ -129,8 +130,8 @@ def _facts(run: ClassifierRun, folder: RunFolder) -> Facts:
         },
         recipe=as_dict(run.recipe),
         split={"seed": run.split.seed, "sha256": run.split.digest()},
-        device=told["device"],
-        made_with=told["versions"],
+        device=made["device"],
+        made_with=made["versions"],
         commands=tuple(told.get("commands", ())),
         seconds={name: record["seconds"] for name, record in records.items()},
         peak_memory_mb={name: record["peak_memory_mb"] for name, record in records.items()},

@@ -69,8 +69,10 @@ def execute(
     """
     check_stages(stages, STAGES)
     wanted = [stage for stage in STAGES.outputs if stage in stages]
-    shop = open_workshop(run)
+    with memory_told():
+        shop = open_workshop(run)
     plan = make_plan(run)
+    RunFolder.open(run.out, STAGES).check_read([run.weights] if run.weights else [])
     with RunFolder.open(run.out, STAGES).lock(), memory_told():
         problem = None
         if processes.is_main():
