@@ -49,6 +49,22 @@ def samples(folder: Path, per_cell: int) -> NDArray[np.uint8]:
     return np.concatenate(made)
 
 
+def told_samples(folder: Path, per_class: int) -> NDArray[np.uint8]:
+    """The class-conditional model's images of every class (N, 32, 32, 3), class by class."""
+    from erase.diffusion.model import Diffusion
+    from erase.formats.generation import classes_of_model
+    from erase.images.request import Sampler, Shot
+
+    told = classes_of_model(str(folder))
+    assert told is not None
+    sampler = Sampler("ddim", told.sampling["sampling_steps"], told.sampling["guidance_scale"])
+    diffusion, made = Diffusion.load(str(folder)), []
+    for number, name in enumerate(each(told.names, progress("classes", len(told.names), "class"))):
+        shots = [Shot(name, 20_000_000 + 1000 * number + k) for k in range(per_class)]
+        made += [diffusion.sample(shots[i : i + 50], sampler) for i in range(0, per_class, 50)]
+    return np.concatenate(made)
+
+
 @torch.no_grad()
 def reconstructions(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The images after one pass through the model's autoencoder."""
@@ -81,22 +97,25 @@ def labels(spec: str, images: NDArray[np.uint8], names: Sequence[str] | None = N
     return found
 
 
-def share(found: Sequence[str], axis: int) -> tuple[float, float, str]:
+def share(
+    found: Sequence[str], axis: int, cells: Sequence[tuple[str, ...]] = CELLS
+) -> tuple[float, float, str]:
     """Share recognised right: mean, worst cell, name of the worst cell.
 
     Args:
         found: one label per image, cell by cell.
         axis: 0 object, 1 style.
+        cells: what each was asked for.
     """
-    per_cell = len(found) // len(CELLS)
+    per_cell = len(found) // len(cells)
     right = np.array(
         [
             [f == cell[axis] for f in found[i * per_cell :][:per_cell]]
-            for i, cell in enumerate(CELLS)
+            for i, cell in enumerate(cells)
         ]
     ).mean(1)
     worst = int(right.argmin())
-    return float(right.mean()), float(right[worst]), "/".join(CELLS[worst])
+    return float(right.mean()), float(right[worst]), "/".join(cells[worst])
 
 
 def distance(folder: Path, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -116,7 +135,7 @@ def measure(weights: Path, per_cell: int = PER_CELL) -> dict[str, Any]:
     """Measures every bar.
 
     Args:
-        weights: folder with ``model/`` and ``judges/``.
+        weights: folder with ``model/``, ``class/`` and ``judges/``.
         per_cell: images per cell and side.
     """
     judges = weights / "judges"
@@ -133,6 +152,10 @@ def measure(weights: Path, per_cell: int = PER_CELL) -> dict[str, Any]:
         mean, low, cell = share(found, axis)
         key = f"open_clip zero-shot {('object', 'style')[axis]}, renders"
         report[key] = {"mean": mean, "worst": low, "worst_cell": cell}
+    spec = f"torchvision:shufflenet_v2_x0_5@{judges / 'object'}.safetensors"
+    told = labels(spec, told_samples(weights / "class", per_cell))
+    mean, low, cell = share(told, 0, [(name,) for name in world.OBJECT_LABELS])
+    report["object judge, class-conditional"] = {"mean": mean, "worst": low, "worst_cell": cell}
     rebuilt = reconstructions(weights / "model", other)
     report["FID[mini] base to held-out renders"] = distance(judges, held, base)
     report["FID[mini] reconstructions to held-out renders"] = distance(judges, held, rebuilt)

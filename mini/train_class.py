@@ -116,7 +116,7 @@ def export(unet: Any, folder: Path) -> None:
     unet.half().save_pretrained(folder / "unet")
     build_scheduler().save_pretrained(folder / "scheduler")
     settle_precision(folder)
-    classes = {"classes": list(world.OBJECT_LABELS), "null": NULL, "guidance": 3.0, "steps": 50}
+    classes = {"classes": list(world.OBJECT_LABELS), "null": NULL, "guidance": 2.0, "steps": 25}
     (folder / "classes.json").write_text(json.dumps(classes, indent=2) + "\n")
 
 

@@ -165,4 +165,5 @@ def _settings(facts: dict[str, Any], base: str, concept: str) -> Recipe:
     if facts:
         return recorded_recipe(facts["recipe"])
     found = concept_of(concept, base)
-    return load_recipe(default_recipe(base, found), own_sampling(base) if found.classes else {})
+    name = default_recipe(base, found)
+    return load_recipe(name, own_sampling(base, name) if found.classes else {})

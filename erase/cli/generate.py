@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.cli.options import at_strength, strength_of
-from erase.recipes.choice import default_recipe
+from erase.recipes.choice import default_recipe, recipe_for
 from erase.recipes.recipe import Recipe, keys, load_recipe, recorded_recipe
 from erase.runs.folder import read_facts
+from erase.runs.make import own_sampling
 from erase.runtime import processes
 from erase.runtime.errors import UserError
 from erase.runtime.words import counted
@@ -48,8 +49,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     files = _files(out, seeds, options.overwrite)
     device = accelerator(options.device, settings.precision, options.deterministic).device
     diffusion = Diffusion.load(model, device, **ways)
-    diffusion.family.check_sampling(settings.sampling_steps, settings.sampler)
-    _tell_cut(diffusion, [options.prompt])
+    _check(diffusion, settings, [options.prompt])
     shots = [Shot(options.prompt, seed) for seed in seeds]
     out.mkdir(parents=True, exist_ok=True)
     size = settings.sampling_batch
@@ -117,8 +117,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
         options.device, settings.precision, options.deterministic, several=True
     ).device
     diffusion = Diffusion.load(model, device, **ways)
-    diffusion.family.check_sampling(settings.sampling_steps, settings.sampler)
-    _tell_cut(diffusion, [row.prompt for row in prompts.rows])
+    _check(diffusion, settings, [r.prompt for r in prompts.rows], {r.size for r in asked})
     fingerprint = digest(model_fingerprint(diffusion))
     if options.overwrite and ours:
         if processes.is_main():
@@ -131,10 +130,21 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
         print(f"{counted(len(made), 'image')} in {out}, listed in {MANIFEST}")
 
 
-def _tell_cut(diffusion: Diffusion, prompts: Sequence[str]) -> None:
+def _check(
+    diffusion: Diffusion,
+    settings: Recipe,
+    prompts: Sequence[str],
+    sizes: Iterable[tuple[int | None, int | None] | None] = (None,),
+) -> None:
+    """Refuses what the model can't make, before any image, and tells what it reads in part."""
     from erase.runs.wording import cut_off
     from erase.runtime.notes import note
 
+    diffusion.family.check_sampling(settings.sampling_steps, settings.sampler)
+    for size in sizes:
+        diffusion.check_sides(*_sampler(settings).sides(size, diffusion.size))
+    if diffusion.reader.closed:
+        diffusion.reader.ids(prompts)
     if told := cut_off(diffusion.reader, {"given": prompts}):
         note(told)
 
@@ -168,11 +178,12 @@ def _settings(options: Namespace, overrides: Mapping[str, Any], model: str, prom
     record = Path(model).parent / "run.json"
     if options.recipe is None and record.exists():
         return recorded_recipe(read_facts(record)["recipe"], overrides)
-    if options.recipe is None and (told := classes_of_model(model)):
-        shown = class_concept(f"{CLASS}{told.names[0]}", told.names)
-        return load_recipe(default_recipe(model, shown), {**told.sampling, **overrides})
+    told = classes_of_model(model)
     shown = Concept(name=prompt, kind="text", word=prompt)
-    return load_recipe(options.recipe or default_recipe(model, shown), overrides)
+    if told:
+        shown = class_concept(f"{CLASS}{told.names[0]}", told.names)
+    name = recipe_for(options.recipe or default_recipe(model, shown), model)
+    return load_recipe(name, {**(own_sampling(model, name) if told else {}), **overrides})
 
 
 def _model(options: Namespace) -> tuple[str, dict[str, Any]]:

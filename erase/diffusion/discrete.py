@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,8 +20,10 @@ class Discrete:
 
     Attributes:
         pipeline: diffusers' own.
+        square: see ``Family``.
     """
 
+    square: ClassVar[bool] = False
     pipeline: Any
 
     @property

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from erase.methods import load_method
+from erase.runs.evaluation import requests
 from erase.runs.run import Run
 from erase.runs.wording import check_prompts, cut_off, training_prompts
 from erase.runtime import processes
@@ -72,10 +73,9 @@ def _check_reader(run: Run, diffusion: Diffusion) -> None:
 
 def _check_images(run: Run, diffusion: Diffusion) -> None:
     """Refuses images that the model can't make; see ``check``."""
-    size = run.recipe.size or diffusion.size
-    multiple = diffusion.family.multiple
-    if size % multiple:
-        raise UserError(f"--size {size} is not divisible by {multiple}: choose another.")
+    asked = {row.size for rows in requests(run).values() for row in rows}
+    for size in {None, *asked}:
+        diffusion.check_sides(*run.sampler().sides(size, diffusion.size))
     recipe = run.recipe
     diffusion.family.check_sampling(recipe.sampling_steps, recipe.sampler)
     if check_model := getattr(load_method(recipe.method), "check_model", None):

@@ -47,13 +47,29 @@ def concept_of(name: str, model: str) -> Concept:
     return class_concept(name, told.names, judge="mini" if model in MODELS else None)
 
 
-def own_sampling(model: str) -> Mapping[str, Any]:
+def own_sampling(model: str, recipe: str) -> Mapping[str, Any]:
     """Settings by which a model's authors sample from it, where a class-conditional one states
-    them; errors as for ``formats.generation.classes_of_model``."""
+    them: they go before a recipe's that was written neither for this model nor by the user.
+
+    Args:
+        model: of classes; a hub id is asked for.
+        recipe: its name or file, see ``recipe_for``.
+
+    Raises:
+        UserError: see ``formats.generation.classes_of_model``.
+    """
     from erase.formats.generation import classes_of_model
 
+    if recipe.endswith((".toml", f"-{model}")):
+        return {}
     told = classes_of_model(model)
     return told.sampling if told else {}
+
+
+def of_classes(model: str, concepts: Sequence[str]) -> bool:
+    """Whether concepts, as they were typed, are classes of a model."""
+    every = tuple(concepts) == ("all",) and family(model) is None
+    return every or model in MODELS or any(name.startswith(CLASS) for name in concepts)
 
 
 def every_concept(model: str) -> list[Concept]:
@@ -104,9 +120,7 @@ def make_run(
     concepts = [concept_of(name, model) for name in typed]
     if not isinstance(recipe, Recipe):
         name = recipe_for(recipe or _common_recipe(model, concepts), model)
-        # Recipes of the package were written for other models; a user's own says what it wants.
-        told = bool(concepts[0].classes) and not name.endswith(".toml")
-        usual = own_sampling(model) if told else {}
+        usual = own_sampling(model, name) if concepts[0].classes else {}
         recipe = load_recipe(name, {**usual, **(overrides or {})})
     needed = load_method(recipe.method).NEEDS.anchor
     named = (model, "-".join(slug(one.name) for one in concepts), recipe.name)

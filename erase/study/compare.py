@@ -19,14 +19,13 @@ from typing import Any
 
 from erase.diffusion.fingerprint import model_fingerprint
 from erase.methods import load_method
-from erase.prompts.concept import CLASS
 from erase.recipes.choice import recipe_for
 from erase.recipes.recipe import Recipe, as_dict, idle, load_recipe
 from erase.runs.folder import read_facts
-from erase.runs.make import concept_of, every_concept, own_sampling
+from erase.runs.make import concept_of, every_concept, of_classes, own_sampling
 from erase.runs.run import slug
 from erase.runtime.errors import UserError
-from erase.runtime.files import MODELS, write_json, write_text
+from erase.runtime.files import write_json, write_text
 from erase.study.cell import attack_cell, claimed, clear, is_attacked, run_cell, trouble
 from erase.study.matrix import COMMON, USUAL, Cell, Common, Matrix, cells
 
@@ -57,9 +56,8 @@ def make_matrix(
         UserError: unknown names, recipes whose evaluation differs, a folder of another matrix.
     """
     given = overrides or {}
-    classes = any(c.startswith(CLASS) for c in concepts)
-    usual = own_sampling(model) if classes or model in MODELS else {}
-    chosen = [r if isinstance(r, Recipe) else _overridden(r, model, usual, given) for r in recipes]
+    told = of_classes(model, concepts)
+    chosen = [r if isinstance(r, Recipe) else _overridden(r, model, told, given) for r in recipes]
     if not chosen or not concepts or not seeds:
         raise UserError("A comparison needs at least one recipe, one concept and one seed.")
     others = [_include(text) for text in includes]
@@ -94,15 +92,14 @@ def make_matrix(
     return matrix
 
 
-def _overridden(
-    name: str, model: str, usual: Mapping[str, Any], overrides: Mapping[str, Any]
-) -> Recipe:
-    """The recipe with those of the values that have an effect on it; ``usual`` are the model's."""
+def _overridden(name: str, model: str, told: bool, overrides: Mapping[str, Any]) -> Recipe:
+    """The recipe with those of the values that have an effect on it, and, of a model that is told
+    classes, with how it is sampled from."""
     # No table prints how the neighbours fare, so none are drawn unless asked for.
     spared = {} if "eval_neighbours" in overrides else {"eval_neighbours": 0}
     found = recipe_for(name, model)
     plain = load_recipe(found)
-    wanted = {**({} if name.endswith(".toml") else usual), **overrides}
+    wanted = {**(own_sampling(model, found) if told else {}), **overrides}
     offered = {k: v for k, v in wanted.items() if k in as_dict(plain)}
     # What decides whether others have an effect comes first.
     switches = {"mask", *load_method(plain.method).NEEDS.weighed.values()}

@@ -27,7 +27,7 @@ from erase.recipes.recipe import (
     recipe_text,
 )
 from erase.runs.costs import forwards, image_forwards, mask_forwards, training_forwards
-from erase.runs.make import concept_of, family
+from erase.runs.make import concept_of, family, of_classes, own_sampling
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
 from erase.study.compare import make_matrix
@@ -167,7 +167,9 @@ def tuning_matrix(
     if count < 1:
         raise UserError(f"--trials {count} is less than 1: ask for at least one.")
     given = overrides or {}
-    recipe = _overridden(load_recipe(recipe_for(name, model)), given)
+    found = recipe_for(name, model)
+    usual = own_sampling(model, found) if of_classes(model, concepts) else {}
+    recipe = _overridden(load_recipe(found, usual), given)
     home = family(model)
     if not concepts and home is None:
         raise UserError("No concepts to tune on were given: add --concepts.")
@@ -185,11 +187,11 @@ def tuning_matrix(
                 f"Trials can't be ranked without a judge that recognises '{concept}': add --judge."
             )
     spared: dict[str, Any] = {key: 0 for key in UNASKED if key not in given}
-    start = recipe_start(recipe_for(name, model))
+    start = recipe_start(found)
     drawn = trials(recipe, count, budget, fixed=set(given), start=start)
     made = [replace(trial, **spared) for trial in drawn]
     # How many images judge the trials is no setting of the method.
-    plain = load_recipe(recipe_for(name, model))
+    plain = load_recipe(found)
     recipe = replace(recipe, **{key: getattr(plain, key) for key in keys("eval")})
     return recipe, make_matrix(
         model, made, chosen, [SEED], out, common=replace(common, eval_shift=SHIFT)

@@ -58,7 +58,10 @@ def test_guided_sampling_by_hand(model: Diffusion, guidance: float) -> None:
             e_null = plain(model, x, t, [null])
             e = e_null + guidance * (e - e_null)
         x0 = (x - (1 - a) ** 0.5 * e) / a**0.5
-        x = a_next**0.5 * (x0.clamp(-1, 1) if clips else x0) + (1 - a_next) ** 0.5 * e
+        if clips:  # and the noise that belongs to it
+            x0 = x0.clamp(-1, 1)
+            e = (x - a**0.5 * x0) / (1 - a) ** 0.5
+        x = a_next**0.5 * x0 + (1 - a_next) ** 0.5 * e
     assert clips == (model.stride == 1)
     torch.testing.assert_close(found, x, rtol=1e-3, atol=1e-3)
 

@@ -43,7 +43,7 @@ def test_it_opens_in_plain_diffusers(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert {value.dtype for value in load_file(file).values()} == {torch.float16}
     facts = json.loads((folder / "classes.json").read_text())
     assert facts["classes"] == list(world.OBJECT_LABELS) and facts["null"] == 12
-    assert (facts["guidance"], facts["steps"]) == (3.0, 50)
+    assert (facts["guidance"], facts["steps"]) == (2.0, 25)
     assert unet.config["num_class_embeds"] == 13
     assert DDIMScheduler.from_pretrained(folder / "scheduler").config["beta_end"] == 0.02
 

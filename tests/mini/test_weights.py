@@ -66,6 +66,14 @@ def test_the_model_draws_what_it_is_asked_for() -> None:
     assert bars.share(bars.labels(spec, images), 0)[0] >= 0.9
 
 
+def test_the_class_conditional_model_draws_the_class_that_it_is_told() -> None:
+    images = bars.told_samples(WEIGHTS / "class", 2)
+    assert images.shape == (24, 32, 32, 3)
+    spec = f"torchvision:shufflenet_v2_x0_5@{WEIGHTS / 'judges' / 'object'}.safetensors"
+    cells = [(name,) for name in world.OBJECT_LABELS]
+    assert bars.share(bars.labels(spec, images), 0, cells)[0] >= 0.9
+
+
 def test_share_counts_by_cell() -> None:
     found = [obj for obj, _ in bars.CELLS for _ in range(2)]
     assert bars.share(found, 0) == (1.0, 1.0, "tropical-fish/noto")

@@ -15,11 +15,13 @@ PINNED = {
     "adv-unlearn-mini": "bb4e43aba8cb",
     "ca": "4512f14a8b61",
     "ca-mini": "bae8bb449001",
+    "ca-mini-class": "36109caaa591",
     "esd-2025-all": "69b26809c6f2",
     "esd-2025-u": "f385a7acbd88",
     "esd-2025-x": "3f5e09ad555f",
     "esd-2025-x-strict": "d5bade69fe4c",
     "esd-all": "ed5828152a98",
+    "esd-all-mini-class": "b98bcab31a22",
     "esd-u": "75f92e818100",
     "esd-u-mini": "31dc5e953f10",
     "esd-x": "c7bf76df6f80",
@@ -29,16 +31,20 @@ PINNED = {
     "fmn-mini": "ca5f69ced4e4",
     "ga": "53e02f4cee23",
     "ga-mini": "17605d929ee1",
+    "ga-mini-class": "28db8a593739",
     "negative-prompt": "a1a4fb922563",
     "negative-prompt-mini": "41889cd1b790",
     "rece": "2b3423a2e126",
     "rece-mini": "28b0f54cbea4",
     "salun-ddpm": "f655009e4a05",
     "salun-mini": "199cd091e3a3",
+    "salun-mini-class": "b920a6b88473",
     "salun-no-mask": "b1bc048d8f04",
     "salun-no-mask-mini": "a894c12a09f8",
+    "salun-no-mask-mini-class": "2532ad4705be",
     "salun-random-mask": "ba0894fe7cde",
     "salun-random-mask-mini": "6484818443a0",
+    "salun-random-mask-mini-class": "9a42c9a6bda1",
     "salun-robust": "111f588cdfff",
     "salun-robust-mini": "052dcc13b9e3",
     "salun-robust-no-mask-mini": "05dfc833b8d0",
@@ -58,8 +64,11 @@ PINNED = {
 
 
 def _hashed(name: str) -> str:
-    mini = name.endswith("-mini")
-    model, concept = ("mini", "church") if mini else ("some/model", "imagenette/church")
+    model, concept = "some/model", "imagenette/church"
+    if name.endswith("-mini"):
+        model, concept = "mini", "church"
+    elif name.endswith("-mini-class"):
+        model, concept = "mini-class", "class:church"
     return digest(make_plan(make_run(model, concept, recipe=name, seed=3), MODEL).digests())[:12]
 
 

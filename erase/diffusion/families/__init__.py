@@ -72,9 +72,11 @@ class Family(Protocol):
     Attributes:
         layout: what the pipeline consists of, on disk too.
         pipeline: diffusers' own.
+        square: whether it makes square images alone.
     """
 
     layout: ClassVar[Layout]
+    square: ClassVar[bool]
 
     def __init__(self, pipeline: Any) -> None: ...
 

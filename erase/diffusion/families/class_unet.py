@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -40,7 +41,8 @@ PLAIN = Plain(
         "for t in scheduler.timesteps:",
         "    with torch.no_grad():",
         "        e, e_null = unet(torch.cat([x, x]), t, labels).sample.chunk(2)",
-        "    x = scheduler.step(e_null + {guidance} * (e - e_null), t, x).prev_sample",
+        "    e = e_null + {guidance} * (e - e_null)",
+        "    x = scheduler.step(e, t, x, use_clipped_model_output=True).prev_sample",
         "image = (x[0].clamp(-1, 1) + 1) / 2  # (3, H, W), in [0, 1]",
     ),
     exchanged=False,
@@ -95,7 +97,13 @@ def _check(read: Read, source: str) -> None:
     if not isinstance(unet.get("sample_size"), int):
         raise UserError(f"{source} does not say the side of its images: set its sample_size.")
     check_labels(_classes(read), unet["num_class_embeds"], source)
-    check_schedule(read("scheduler/scheduler_config.json"), source)
+    schedule = read("scheduler/scheduler_config.json")
+    check_schedule(schedule, source)
+    if schedule.get("clip_sample_range", 1) != 1:
+        raise UserError(
+            f"The scheduler of {source} does not clip to ±1, where pixels lie: set its "
+            "clip_sample_range to 1."
+        )
 
 
 @dataclass(frozen=True)
@@ -133,18 +141,41 @@ class ClassUNet(ClassConditional):
     def sampler(self, name: str) -> Any:
         """See ``Family``; x_0 is clipped to ±1, as pixels are, unless the model says otherwise.
 
-        DPM-Solver++ needs it most, whose first steps divide by next to no signal; there it is
-        called thresholding, with nothing but 1 to threshold at.
+        DDIM then goes on with the ε that belongs to the clipped x_0, as improved-diffusion does
+        (diffusers leaves that off, and strong guidance turns images grey). DPM-Solver++ calls it
+        thresholding, here with nothing but 1 to threshold at.
         """
         import diffusers
 
         config = self.pipeline.scheduler.config
         if name == "ddim":
-            return scheduler(diffusers.DDIMScheduler, config)
+            sampler = scheduler(diffusers.DDIMScheduler, config)
+            sampler.step = partial(sampler.step, use_clipped_model_output=True)
+            return sampler
         sampler = make_sampler(name, config)
-        if name == "dpm++" and config.get("clip_sample", True):
+        if name == "dpm++" and self.clips:
             sampler.register_to_config(thresholding=True, sample_max_value=1.0)
         return sampler
+
+    @property
+    def clips(self) -> bool:
+        """Whether the model's own sampler keeps x_0 within ±1, as diffusers' do by default."""
+        return bool(self.pipeline.scheduler.config.get("clip_sample", True))
+
+    def check_sampling(
+        self,
+        steps: int,
+        sampler: str | None,
+        flag: str = "--sampling-steps",
+        remedy: str = "use another model",
+    ) -> None:
+        """See ``Family``."""
+        if sampler == "lms" and self.clips:
+            raise UserError(
+                "The sampler lms can't keep pixels within their range, as this model's own does: "
+                "use --sampler ddim or dpm++."
+            )
+        super().check_sampling(steps, sampler, flag, remedy)
 
 
 FAMILY = ClassUNet

@@ -79,6 +79,7 @@ def _check(read: Read, source: str) -> None:
 class DiT(ClassConditional):
     """It may also predict variances, which are dropped."""
 
+    square: ClassVar[bool] = True  # diffusers puts its patches together so
     layout: ClassVar[Layout] = Layout(
         "DiTPipeline",
         {
@@ -130,8 +131,10 @@ class DiT(ClassConditional):
         return super().in_scope(scope, name)
 
     def sampler(self, name: str) -> Any:
-        """See ``Family``; without variances, since what predicts them is dropped."""
-        return make_sampler(name, _without_variance(self.pipeline.scheduler.config))
+        """See ``Family``; without variances, since what predicts them is dropped, and without
+        clipping, which is for pixels: some schedulers have it by default."""
+        config = {**self.pipeline.scheduler.config, "clip_sample": False}
+        return make_sampler(name, _without_variance(config))
 
     def check_sampling(
         self,
