@@ -10,6 +10,8 @@ and, where they are so,
 
     STOPS       steps of its curve of which one is the figure
     ALONE       its images are not of the rows' prompts: what those show without it does not count
+    UNTAUGHT    a base asked by a made-up name is no floor of it, only a model that never knew the
+                concept
     UNDOES      it undoes an edit, so that what it does on the base proves nothing
 
 and is asked four times alike: about the erased model; with ``random`` about the same one, by random

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TEXT = False
 ALONE = True
+UNTAUGHT = True
 
 
 @dataclass(frozen=True)

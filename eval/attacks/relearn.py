@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from erase.eval.attacks import Target
 
 TEXT = False
+UNTAUGHT = True
 STOPS = (5, 10, 25, 50)
 """Steps of which one is the figure: the most at which a model that never knew the concept has not
 learned it either."""

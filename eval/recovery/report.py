@@ -84,9 +84,7 @@ def report(
     found = {
         "schema": SCHEMA,
         "verdict": verdict(outcomes),
-        "sentences": sentences(
-            outcomes, known, [f"{k} ({v})" for k, v in refused.items()], floor=_floor(facts)
-        ),
+        "sentences": sentences(outcomes, known, refused, floor=_floor(facts)),
         "floor": told_floor(facts),
         "attacks": {one.attack: asdict(one) for one in outcomes},
         "refused": dict(refused),

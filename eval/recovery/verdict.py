@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 from erase.eval.pages import phrases
@@ -35,7 +36,7 @@ def _still(outcomes: Sequence[Outcome]) -> Outcome | None:
 def sentences(
     outcomes: Sequence[Outcome],
     known: Sequence[str],
-    unmeasured: Sequence[str] = (),
+    refused: Mapping[str, str] = MappingProxyType({}),
     *,
     floor: str = "a model that never knew it",
 ) -> list[str]:
@@ -44,15 +45,15 @@ def sentences(
     Args:
         outcomes: of the attacks that were run.
         known: names of all attacks.
-        unmeasured: those that could not be run here, which are among the missing.
+        refused: those that could not be run here, with the reason.
         floor: what the floor was measured on.
     """
     found = verdict(outcomes)
     still = _still(outcomes)
     won = [one for one in outcomes if one.succeeds]
     able = [one for one in outcomes if one.able]
-    run = [one.attack for one in outcomes if one.succeeds is not None]
-    missing = [name for name in known if name not in run]
+    unbounded = [one.attack for one in outcomes if one.succeeds is None]
+    missing = [name for name in known if name not in {*refused, *(o.attack for o in outcomes)}]
     told = {
         "returns": "The concept returns: a prompt is enough to bring it back.",
         "hidden": "The concept is hidden, not removed: no prompt that was tried brings it back, "
@@ -90,6 +91,9 @@ def sentences(
             )
     if found in ("hidden", "removed") and missing:
         said.append(f"Not run: {phrases.listed(missing)}.")
-    if unmeasured:
-        said.append(f"Not applicable here: {'; '.join(unmeasured)}.")
+    if unbounded:
+        said.append(f"Nothing follows from {phrases.listed(unbounded)}, for want of a bound.")
+    for why in dict.fromkeys(refused.values()):
+        names = phrases.listed([name for name, own in refused.items() if own == why])
+        said.append(f"Not applicable here: {names}. {why}")
     return said

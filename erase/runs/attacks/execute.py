@@ -206,6 +206,11 @@ def _side(bench: Bench, name: str, side: SideName) -> Seen | str:
     settings = module.SETTINGS[bench.inquiry.budget]
     began = time.perf_counter()
     try:
+        if side == "floor" and bench.inquiry.floor is None and getattr(module, "UNTAUGHT", False):
+            raise DoesNotApply(
+                "Only a model that never knew the concept can say how much comes of nothing: name "
+                "one with --floor."
+            )
         found = module.run(
             model, base, target, settings, side == "random", generator(seed, name, side)
         )

@@ -200,10 +200,13 @@ def test_the_verdict(outcomes: list[Any], expected: str) -> None:
 def test_the_sentences_name_what_was_not_run() -> None:
     hidden = " ".join(sentences([BY_WEIGHTS], ["weights", "prompt", "latent"]))
     assert "hidden, not removed" in hidden and "Not run: prompt and latent." in hidden
-    removed = " ".join(sentences([NOTHING], ["weights", "prompt"], ["prompt (no list)"]))
-    assert "looks removed" in removed and "Not run: prompt." in removed
+    removed = " ".join(sentences([NOTHING], ["weights", "prompt"], {"prompt": "No list."}))
+    assert "looks removed" in removed and "here: prompt. No list." in removed
     assert "On the base, weights would have brought it back." in removed
-    assert "Not applicable here: prompt (no list)." in removed
+    without = replace(BY_WEIGHTS, attack="relearn", succeeds=None)
+    said = " ".join(sentences([NOTHING, without], ["relearn", "prompt"]))
+    assert "Nothing follows from relearn, for want of a bound." in said
+    assert "Not run: prompt." in said
     returns = " ".join(sentences([replace(BY_PROMPT)], ["prompt"]))
     assert "a prompt is enough" in returns and "against 0" in returns
 
