@@ -108,6 +108,7 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
         batch=chosen.batch or settings.sampling_batch,
         instruments=Instruments(judge=chosen.judge or given.get("judge")),
         strict=chosen.strict_judge,
+        retain=given.get("retain"),
         device=chosen.device,
         deterministic=chosen.deterministic,
         facts={"made_by": facts.get("stages", {}).get("train", {}).get("digest")},

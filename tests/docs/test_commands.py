@@ -22,7 +22,6 @@ from erase.recipes.recipe import as_dict, idle, load_recipe
 from erase.runtime.errors import UserError
 from erase.study.compare import _include as included
 from tests.docs.pages import PAGES, commands, fenced, inline
-from tests.tiny import tiny_class_unet
 
 
 @cache
@@ -180,8 +179,6 @@ def test_the_commands_for_the_bundled_model_run(
     monkeypatch.chdir(tmp_path)
     for name in MADE[page]:
         shutil.copytree(made / name, Path("runs") / name)
-    if page == "class-conditional.md":
-        tiny_class_unet(Path("path/to/model"))
     found = runs(PAGES[page])
     assert found
     for words in found:

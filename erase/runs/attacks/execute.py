@@ -91,7 +91,7 @@ def _setting(inquiry: Inquiry, device: torch.device) -> Setting:
     anchor = anchor_of(concept, concept.anchor or "")
     rows = [
         *target_of(inquiry, "erased", blind, text=False).rows,
-        *plan(retain_rows(concept), 1000, "kept", "retain"),
+        *plan(retain_rows(concept, inquiry.retain), 1000, "kept", "retain"),
     ]
     pictures = [
         Picture(Path(r.file), "", r.set, r.case_number, r.k, r.prompt, r.seed, r.role, r.labels)

@@ -98,6 +98,7 @@ def inquiry_of(
         out=out,
         batch=run.recipe.sampling_batch,
         instruments=run.instruments,
+        retain=run.sources.retain,
         device=run.compute.device,
         deterministic=run.compute.deterministic,
         facts=facts,
