@@ -57,7 +57,8 @@ def told_samples(folder: Path, per_class: int) -> NDArray[np.uint8]:
 
     told = classes_of_model(str(folder))
     assert told is not None
-    sampler = Sampler("ddim", told.sampling["sampling_steps"], told.sampling["guidance_scale"])
+    steps, guidance = (told.sampling[key] for key in ("sampling_steps", "guidance_scale"))
+    sampler = Sampler("ddim", int(steps), guidance)
     diffusion, made = Diffusion.load(str(folder)), []
     for number, name in enumerate(each(told.names, progress("classes", len(told.names), "class"))):
         shots = [Shot(name, 20_000_000 + 1000 * number + k) for k in range(per_class)]

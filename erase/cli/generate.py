@@ -134,15 +134,15 @@ def _check(
     diffusion: Diffusion,
     settings: Recipe,
     prompts: Sequence[str],
-    sizes: Iterable[tuple[int | None, int | None] | None] = (None,),
+    sizes: Iterable[tuple[int | None, int | None] | None] = (),
 ) -> None:
     """Refuses what the model can't make, before any image, and tells what it reads in part."""
+    from erase.diffusion.sides import check_sides
     from erase.runs.wording import cut_off
     from erase.runtime.notes import note
 
     diffusion.family.check_sampling(settings.sampling_steps, settings.sampler)
-    for size in sizes:
-        diffusion.check_sides(*_sampler(settings).sides(size, diffusion.size))
+    check_sides(diffusion, _sampler(settings), sizes)
     if diffusion.reader.closed:
         diffusion.reader.ids(prompts)
     if told := cut_off(diffusion.reader, {"given": prompts}):

@@ -131,25 +131,6 @@ class Diffusion:
         denoiser: Any = self.denoiser
         return int(denoiser.config.sample_size) * self.stride
 
-    def check_sides(self, height: int, width: int) -> None:
-        """Refuses images of sides in px that the model can't make.
-
-        Raises:
-            UserError: naming what it can.
-        """
-        multiple = self.family.multiple
-        for side in (height, width):
-            if side % multiple:
-                raise UserError(
-                    f"{side} px is not divisible by {multiple}, as this model's images are: choose "
-                    "another --size, or other sizes in the prompts' file."
-                )
-        if height != width and self.family.square:
-            raise UserError(
-                f"This model makes square images alone, not {width} × {height} px: give --size, or "
-                "other sizes in the prompts' file."
-            )
-
     @property
     def channels(self) -> int:
         """Channels C of a latent."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from erase.diffusion.sides import check_sides
 from erase.methods import load_method
 from erase.runs.evaluation import requests
 from erase.runs.run import Run
@@ -74,8 +75,7 @@ def _check_reader(run: Run, diffusion: Diffusion) -> None:
 def _check_images(run: Run, diffusion: Diffusion) -> None:
     """Refuses images that the model can't make; see ``check``."""
     asked = {row.size for rows in requests(run).values() for row in rows}
-    for size in {None, *asked}:
-        diffusion.check_sides(*run.sampler().sides(size, diffusion.size))
+    check_sides(diffusion, run.sampler(), asked)
     recipe = run.recipe
     diffusion.family.check_sampling(recipe.sampling_steps, recipe.sampler)
     if check_model := getattr(load_method(recipe.method), "check_model", None):

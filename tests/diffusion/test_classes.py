@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from torch import Tensor
 
 from erase.diffusion.losses import saliency_losses
 from erase.diffusion.model import Diffusion
+from erase.diffusion.sides import check_sides
+from erase.images.request import Sampler
 from erase.runtime.errors import UserError
 from tests.class_models import MODELS, opened
 from tests.methods.data import make_data
@@ -109,3 +112,24 @@ def test_a_model_without_a_null_class_has_no_guidance(tmp_path: Path) -> None:
     assert model.embed(["dog"]).hidden.tolist() == [4]
     with pytest.raises(UserError, match="has no null class"):
         model.unconditional()
+
+
+def test_sides_that_a_model_cannot_make_are_told_before_any_image(model: Diffusion) -> None:
+    sampler, multiple = Sampler(), model.family.multiple
+    check_sides(model, sampler, [(2 * multiple, 2 * multiple), (None, None)])
+    with pytest.raises(UserError, match=f"{multiple + 1} px is not divisible by {multiple}"):
+        check_sides(model, Sampler(size=multiple + 1))
+    oblong = [(2 * multiple, 3 * multiple)]
+    if model.family.square:  # a DiT
+        with pytest.raises(UserError, match="square images alone"):
+            check_sides(model, sampler, oblong)
+    else:
+        check_sides(model, sampler, oblong)
+    check_sides(model, Sampler(size=2 * multiple), oblong)  # whose size goes first
+
+
+def test_latents_are_not_clipped_whatever_a_scheduler_does_by_default(
+    model: Diffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.pipeline, "scheduler", DDPMScheduler())
+    assert model.family.sampler("ddim").config.clip_sample == (model.stride == 1)
