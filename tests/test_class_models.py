@@ -32,11 +32,13 @@ from erase.runs.attacks.targets import target_of
 from erase.runs.checks import check
 from erase.runs.make import make_run
 from erase.runtime.errors import UserError
+from erase.unlearn.fit import Fit
 from erase.unlearn.mask import Mask
 from tests.class_models import MODELS, SMALL, target
 from tests.eval.attacks.targets import seeded
 from tests.methods.data import fit_for, make_data, moved, weights
 from tests.methods.test_others import quick
+from tests.runtime.test_processes import alone, launch
 from tests.tiny import CLASSES
 
 FILES = {
@@ -45,6 +47,7 @@ FILES = {
 }
 TOLD = [name for name in list_methods() if not load_method(name).NEEDS.text]
 ATTACKS = ("handover", "latent", "noise", "prior", "relearn", "round-trip")
+STAGES = ("images", "mask", "train")
 SEARCHLESS = ("prior", "round-trip")
 SPENT: dict[str, Any] = {
     "relearn": relearn.Settings((0, 1), batch=2),
@@ -197,3 +200,45 @@ def test_attacks_bring_back_a_class_or_say_what_they_lack(folder: Path, name: st
         assert same or not np.array_equal(np.stack(found.images[: len(plain)]), plain)
     for key, value in model.denoiser.state_dict().items():
         assert torch.equal(value, before[key]), key
+
+
+def test_a_run_that_was_cut_off_ends_with_the_same_bits(
+    kind: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str) -> None:
+        more = {**SMALL, "steps": 6, "checkpoint_every": 2}
+        where = {"model": str(folder), "out": str(tmp_path / name)}
+        erase.run(concept="class:church", stages=STAGES, **where, **more)
+
+    real = Fit._gradients
+
+    def cut(self: Fit, step: Any, index: int, moving: Any) -> dict[str, float]:
+        if index == 3:
+            raise KeyboardInterrupt
+        return real(self, step, index, moving)
+
+    run("whole")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Fit, "_gradients", cut)
+        run("cut")
+    assert not (tmp_path / "cut/model").exists() and (tmp_path / "cut/checkpoints").exists()
+    run("cut")
+    whole, cut_off = (
+        load_file(tmp_path / name / "model" / FILES[kind]) for name in ("whole", "cut")
+    )
+    assert all(torch.equal(cut_off[name], value) for name, value in whole.items())
+
+
+@pytest.mark.slow
+def test_two_processes_move_the_weights_of_one(kind: str, folder: Path, tmp_path: Path) -> None:
+    argv = ["run", "--model", str(folder), "--concept", "class:church", "--device", "cpu"]
+    # Adam would turn the rounding of a gradient near zero into a whole step.
+    for key, value in {**SMALL, "optimizer": "sgd", "lr": 0.05}.items():
+        argv += [f"--{key.replace('_', '-')}", str(value)]
+    states = []
+    for name, start in (("one", alone), ("two", launch)):
+        done = start([*argv, "--out", str(tmp_path / name)])
+        assert done.returncode == 0, done.stderr[-2000:]
+        states.append(load_file(tmp_path / name / "model" / FILES[kind]))
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-6, msg=name)
