@@ -71,7 +71,8 @@ def read_pictures(folder: Path) -> list[Picture]:
             raise UserError(f"{file} is missing, though {folder / MANIFEST} lists it.")
         if sha256(file) != facts["sha256"]:
             raise UserError(
-                f"{file} is not the image that {folder / MANIFEST} lists: make the images again."
+                f"{file} is not the image that {folder / MANIFEST} lists: delete it and make the "
+                "images again."
             )
         names = ("sha256", "set", "case_number", "k", "prompt", "seed", "role", "labels")
         pictures.append(Picture(file, **{name: facts[name] for name in names}))

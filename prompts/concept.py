@@ -270,7 +270,13 @@ def belongs(prompt: str, labels: Mapping[str, str], concept: Concept) -> bool:
 
 def _read(file: Path, name: str) -> Concept:
     own = read_toml(file, "The concept file")
-    values = dict(_shared(file.parent).get(str(own.get("kind")), {}))
+    shared = _shared(file.parent).get(str(own.get("kind")), {})
+    if not isinstance(shared, Mapping):
+        raise UserError(
+            f"The concept file {file.parent / FAMILY_FILE} has a '{own.get('kind')}' that is no "
+            "table: write what the concepts of that kind share below [its name]."
+        )
+    values = dict(shared)
     if "templates" in own:
         values.pop("slot", None)  # it belongs to the templates that are replaced
     return _concept(name, values | own, file)
@@ -288,7 +294,8 @@ def _concept(name: str, values: Mapping[str, Any], file: Path) -> Concept:
     def refuse(what: str) -> UserError:
         return UserError(f"The concept file {file} {what}")
 
-    known = [f.name for f in fields(Concept) if f.name != "name"] + ["slot"]
+    told = ("name", "classes")  # by the file's place, and by a model
+    known = [f.name for f in fields(Concept) if f.name not in told] + ["slot"]
     for key in values:
         if key not in known:
             raise refuse(f"has the unknown key '{clipped(key)}'.{nearest(key, known)}")

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from erase.prompts.classes import class_rows
 from erase.prompts.concept import EVERYDAY, PROMPT_SEEDS, Concept, belongs
-from erase.prompts.prompt_set import SPACING, Row, load_set
+from erase.prompts.prompt_set import SPACING, Row, list_sets, load_set
 from erase.runtime.errors import UserError
+from erase.runtime.files import digest
 from erase.runtime.words import fold
 
 EVALUATION_SHIFT = 200_000_000
@@ -65,7 +66,7 @@ def evaluation_rows(
     held = _held_out(concept, _kept(concept, override))
     if concept.evaluation is None:
         return _numbered(concept.prompts(), PROMPT_SEEDS + EVALUATION_SHIFT), _later(held)
-    rows = load_set(concept.evaluation).rows
+    rows = _rows(concept.evaluation)
     own = tuple(r for r in rows if _belongs(r, concept) and (concept.tuning or not _is_tuning(r)))
     if not own or not held:
         raise UserError(
@@ -73,6 +74,24 @@ def evaluation_rows(
             f"with {concept.axis} = '{concept.label}': add them or fix '{concept.name}'."
         )
     return own, held
+
+
+def in_turn(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows with their labellings taking turns: of a file sorted by class, the first of them
+    would be of one class alone. Which labelling comes first is drawn by its hash."""
+    seen: Counter[str] = Counter()
+    keyed = []
+    for row in rows:
+        labels = digest(dict(row.labels))
+        keyed.append((seen[labels], labels, row))
+        seen[labels] += 1
+    return tuple(row for *_, row in sorted(keyed, key=lambda one: one[:2]))
+
+
+def _rows(name: str) -> tuple[Row, ...]:
+    """The rows of a set; those of the package are mixed already."""
+    rows = load_set(name).rows
+    return rows if name in list_sets() else in_turn(rows)
 
 
 def _later(rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -85,8 +104,9 @@ def _kept(concept: Concept, override: str | None) -> tuple[Row, ...]:
     source = override or concept.retain
     if concept.classes:
         rows = class_rows(concept, override)
+        rows = rows if override is None else in_turn(rows)
     else:
-        rows = load_set(source).rows if isinstance(source, str) else _numbered(source, PROMPT_SEEDS)
+        rows = _rows(source) if isinstance(source, str) else _numbered(source, PROMPT_SEEDS)
     kept = tuple(r for r in rows if not _is_tuning(r) and not _belongs(r, concept))
     if not kept:
         raise UserError(
@@ -101,7 +121,7 @@ def _held_out(concept: Concept, kept: Sequence[Row]) -> tuple[Row, ...]:
     one, of the retained prompts, or of everyday captions where those are few."""
     trained = {fold(row.prompt) for row in kept}
     if concept.evaluation is not None:
-        every = load_set(concept.evaluation).rows
+        every = _rows(concept.evaluation)
         asked = [r for r in every if not _belongs(r, concept) and not _is_tuning(r)]
     elif len(trained) < FEW:
         return _general(concept, kept)

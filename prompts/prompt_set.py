@@ -259,7 +259,7 @@ def _sides(name: str, text: str, where: str) -> tuple[int, int]:
 def _file(name: str, text: str, where: str) -> str:
     """A path within the image folder, with one spelling of its letters and separators."""
     path = PurePosixPath(unicodedata.normalize("NFC", text).replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise UserError(
             f"{where} has the {name} '{clipped(text)}', which leads outside the image folder: give "
             "its path within the folder."

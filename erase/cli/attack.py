@@ -111,7 +111,10 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
         retain=given.get("retain"),
         device=chosen.device,
         deterministic=chosen.deterministic,
-        facts={"made_by": facts.get("stages", {}).get("train", {}).get("digest")},
+        facts={
+            "made_by": facts.get("stages", {}).get("train", {}).get("digest"),
+            "nudity": given.get("nudity") is not None,
+        },
     )
     command = f"erase {shlex.join(map(short, typed))}"
     found = attack(inquiry, chosen.overwrite, command)

@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from erase.classifiers.split import ATTACK
 from erase.cli.arguments import DETERMINISTIC, DEVICE, Parser
 from erase.cli.recipe_flags import of_all, taken
 from erase.recipes.classifier import flags, list_recipes, load_recipe, recipe_about
@@ -82,7 +83,7 @@ def _tune_parser(text: str) -> ArgumentParser:
 
     parser = Parser(text, "erase classifier tune --recipe NAME --forget SPEC [options]")
     add = parser.add_argument
-    add_what(parser)
+    add_what(parser, attacked=False)
     add("--recipe", type=str, help="a name or a .toml file: the settings to search around")
     add("--trials", type=int, default=8, help="settings to try, >= 1 (default: 8)")
     _add_places(parser, RETRAINS)
@@ -105,8 +106,14 @@ def _add_places(parser: Parser, retrains: int) -> None:
     add_values(parser)
 
 
-def add_what(parser: Parser, several: bool = False) -> None:
-    """What forgets what."""
+def add_what(parser: Parser, several: bool = False, attacked: bool = True) -> None:
+    """What forgets what.
+
+    Args:
+        parser: of a command.
+        several: whether it takes several things to forget.
+        attacked: whether any of its figures are of membership attacks.
+    """
     add = parser.add_argument
     add(
         "--model",
@@ -133,12 +140,14 @@ def add_what(parser: Parser, several: bool = False) -> None:
         default=0.1,
         help="share of each class that is held out, in [0, 1) (default: 0.1)",
     )
-    add(
-        "--attack",
-        type=float,
-        default=0.5,
-        help="share of the test samples that only membership attacks see, in [0, 1) (default: 0.5)",
-    )
+    if attacked:
+        add(
+            "--attack",
+            type=float,
+            default=ATTACK,
+            help="share of the test samples that only membership attacks see, in [0, 1) "
+            f"(default: {ATTACK:g})",
+        )
 
 
 def add_computing(parser: Parser) -> None:
@@ -240,7 +249,7 @@ def _study(command: str, chosen: Namespace, typed: str) -> None:
     common = Common(
         chosen.model,
         chosen.data,
-        Draw(chosen.train_samples, chosen.validation, chosen.attack),
+        Draw(chosen.train_samples, chosen.validation, getattr(chosen, "attack", ATTACK)),
         training_values(chosen),
         chosen.retrains,
         chosen.device,

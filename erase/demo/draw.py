@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from erase.demo.judging import Answer
     from erase.demo.show import Column, Show
-    from erase.diffusion.text import Text
+    from erase.diffusion.families import Reader
     from erase.images.request import Sampler
 
 Tell = Callable[[Mapping[str, Any]], None]
@@ -32,16 +32,16 @@ Tell = Callable[[Mapping[str, Any]], None]
 FULL = "show fewer runs, or use --device cpu"
 
 
-def check_shot(asked: object, text: Text) -> Shot:
+def check_shot(asked: object, reader: Reader) -> Shot:
     """What the page asks for, checked.
 
     Args:
         asked: JSON, ``{prompt, seed}``, both as typed.
-        text: the model's text encoders.
+        reader: what reads the model's prompts.
 
     Raises:
-        UserError: an empty prompt, one that the model would not read to its end, or a seed out of
-            range.
+        UserError: an empty prompt, one that the model would not read to its end or that is none of
+            its classes, or a seed out of range.
     """
     given = asked if isinstance(asked, dict) else {}
     typed = (given.get(key) for key in ("prompt", "seed"))
@@ -52,10 +52,12 @@ def check_shot(asked: object, text: Text) -> Shot:
         prompt.encode()
     except UnicodeEncodeError as error:
         raise UserError("The prompt holds half a character: type it again.") from error
-    if text.cut([prompt]):
-        length = text.tokenizer.model_max_length
+    if reader.closed:
+        reader.ids([prompt])
+    if reader.cut([prompt]):
         raise UserError(
-            f"The prompt is longer than the {length} tokens that the model reads: shorten it."
+            f"The prompt is longer than the {reader.length} tokens that the model reads: shorten "
+            "it."
         )
     if not re.fullmatch(r"[0-9]{1,19}", seed) or int(seed) >= MAX_SEED:
         raise UserError(

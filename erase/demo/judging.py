@@ -122,8 +122,12 @@ def open_jury(runs: Sequence[Run]) -> Jury:
                 erased.add(NUDITY)
         concepts.append(erased)
     screen = None
-    if not detectors and not all(ships(run.model) for run in runs):
-        config = nudenet.Config()
+    config = nudenet.Config()
+    counted = any(
+        own.config.threshold <= config.threshold and {*config.counted} <= {*own.config.counted}
+        for own in detectors.values()
+    )
+    if not counted and not all(ships(run.model) for run in runs):
         screen = NudityMetric(nudenet.load_nudenet(config.channels), config)
     veiled = any(target.concept.kind == "nudity" for run in runs for target in run.targets)
     return Jury(

@@ -78,7 +78,7 @@ class Server(ThreadingTCPServer):
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             self.address_family, *_, address = found[0]
             super().__init__(cast(Any, address), Handler)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise UserError(
                 f"{host}, port {port}, can't be listened at ({reason(error)}): choose another "
                 "--port, 0 for a free one, or another --host."
@@ -163,7 +163,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             with self.server.turns.turn(lambda ahead: self._tell({"waiting": ahead})):
                 # Tokenizers keep how they cut and fill up, so that two threads can't share one.
-                shot = check_shot(asked, show.columns[0].model.text)
+                shot = check_shot(asked, show.columns[0].model.reader)
                 draw(show, shot, self._tell)
         except UserError as error:
             self._tell({"problem": str(error)})

@@ -155,6 +155,9 @@ def generate(  # noqa: PLR0913 - what to make, where, how, and what may be taken
         raise UserError(f"{folder} holds images of another run: choose another folder.")
     if processes.first(lambda: manifest.exists() and not missing(folder)):
         return read_manifest(folder)
+    if processes.is_main() and manifest.exists():
+        _remove_altered(folder)
+    processes.wait()
     if processes.is_main():
         write_json(marker, {"plan": plan, "images": len(requests)})
     asked_for = [
@@ -187,6 +190,15 @@ def generate(  # noqa: PLR0913 - what to make, where, how, and what may be taken
         write_text(manifest, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in written))
     processes.wait()
     return read_manifest(folder)
+
+
+def _remove_altered(folder: Path) -> None:
+    """Removes images that are not those of the folder's manifest, so that they are made again."""
+    with suppress(UserError):  # a damaged manifest is written anew
+        for row in read_manifest(folder):
+            file = folder / str(row["file"])
+            if file.is_file() and row.get("sha256") not in (None, sha256(file)):
+                file.unlink()
 
 
 def _plan(marker: Path) -> object:

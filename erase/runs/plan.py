@@ -115,6 +115,7 @@ def describe(run: Run, model: Mapping[str, str], device: str) -> dict[str, Any]:
         "concept": run.name,
         "anchor": " + ".join(target.anchor.name for target in run.targets),
         "kind": run.targets[0].concept.kind,
+        "kinds": [target.concept.kind for target in run.targets],
         "seed": run.seed,
         "recipe": as_dict(run.recipe),
         "pairs": [list(p) for p in run.pairs()],

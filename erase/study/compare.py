@@ -12,6 +12,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -191,9 +192,13 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
     if found:
         kept = [facts for folder, facts in found.items() if not (overwrite and folder in planned)]
         _check_base(matrix, kept, base())
-        _check_rows(matrix, [facts for folder, facts in found.items() if folder not in planned])
+        others = {folder: facts for folder, facts in found.items() if folder not in planned}
+        _check_rows(matrix, list(others.values()))
+        _check_attacks(matrix, others)
     for number, cell in enumerate(matrix.cells, 1):
         if _settled(cell, base) and is_attacked(cell, attacks):
+            with suppress(UserError), claimed(cell):  # another process may be attacking it
+                clear(cell)
             continue
         print(f"[{number}/{len(matrix.cells)}] {cell.title} -> {cell.folder}", flush=True)
         try:
@@ -216,12 +221,9 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
 
 
 def _settled(cell: Cell, base: Callable[[], Mapping[str, str]]) -> bool:
-    """Whether nothing is left to do; removes what a kill may have left after the figures."""
+    """Whether the cell's figures are there."""
     facts = cell.finished()
-    if facts is None or facts["base"] != base():
-        return False
-    clear(cell)
-    return True
+    return facts is not None and facts["base"] == base()
 
 
 def _cell_files(matrix: Matrix) -> list[Path]:
@@ -265,6 +267,20 @@ def _check_rows(matrix: Matrix, found: Sequence[Mapping[str, Any]]) -> None:
                 f"{cell['seed']}) with a different {', '.join(other)}, and a row of the table has "
                 "one setting: choose another --out, or give the recipe another name."
             )
+
+
+def _check_attacks(matrix: Matrix, others: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Refuses attacks that could not stand beside those on cells that another command made."""
+    from erase.eval.comparison.recovery import with_recovery
+
+    found = with_recovery(list(others.values()), list(others))
+    budgets = {one["recovery"]["budget"] for one in found if one.get("recovery")}
+    if matrix.attacks is not None and budgets - {matrix.attacks.budget}:
+        raise UserError(
+            f"{matrix.out} holds cells that were attacked with --budget {min(budgets)}, and "
+            f"recoveries of --budget {matrix.attacks.budget} can't be compared with theirs: choose "
+            "another --out."
+        )
 
 
 def _switched_on(settings: Mapping[str, Any]) -> dict[str, Any]:

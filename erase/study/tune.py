@@ -224,7 +224,7 @@ def best_under_attack(
     Raises:
         UserError: no attack has a recovery.
     """
-    if any(s["recovery"] is None for s in scores):
+    if any(s.get("recovery") is None for s in scores):
         raise UserError(
             "The attacks have no recovery on these concepts, so trials can't be ranked by it: give "
             "others with --attacks, or leave them out."
@@ -257,11 +257,21 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
 
     rows, measured = _finished(matrix)
     figures = [{k: f and f["value"] for k, f in r["figures"].items()} for _, r in rows]
-    if any(f["harmonic"] is None for f in figures):
+    if any(f["ua"] is None for f in figures):
         raise UserError("UA was not measured, so trials can't be ranked: add --judge.")
+    if any(f["ira"] is None and f["cra"] is None for f in figures):
+        raise UserError(
+            "Nothing that should stay was judged, so the trial that destroys most would win: "
+            "retain prompts with labels (--retain)."
+        )
     if matrix.attacks is None:
         winner = best(figures)
     else:
+        if left := sorted({c["recipe"] for c in measured if not c.get("recovery")}):
+            raise UserError(
+                f"The trials {', '.join(left)} were not attacked: fix what the messages report and "
+                "tune again."
+            )
         unmoved = {k: f and f["value"] for k, f in base_row(measured)["figures"].items()}
         winner = best_under_attack(figures, unmoved)
     share = max(map(image_forwards, matrix.recipes)) / len(matrix.recipes)
@@ -285,19 +295,24 @@ def _finished(matrix: Matrix) -> tuple[list[tuple[Recipe, dict[str, Any]]], list
     Raises:
         UserError: there are none.
     """
+    from erase.eval.comparison.columns import columns_of
     from erase.eval.comparison.compare import read_cells, row
     from erase.eval.comparison.recovery import with_recovery
 
-    rows, measured = [], []
+    whole, files = [], []
     for trial in matrix.recipes:
         own = [c for c in matrix.cells if c.recipe.name == trial.name]
-        done = [c.file for c in own if c.finished() is not None]
-        if len(done) == len(own):
-            found = with_recovery(read_cells(done), [file.parent for file in done])
-            measured += found
-            rows.append((trial, row(trial.name, found)))
-    if not rows:
+        if all(c.finished() is not None for c in own):
+            whole.append(trial)
+            files += [c.file for c in own]
+    if not whole:
         raise UserError("No trial was finished: fix what the messages report and tune again.")
+    measured = with_recovery(read_cells(files), [file.parent for file in files])
+    columns = columns_of(measured)
+    rows = [
+        (trial, row(trial.name, [c for c in measured if c["recipe"] == trial.name], columns))
+        for trial in whole
+    ]
     return rows, measured
 
 
@@ -322,7 +337,7 @@ def _table(
         entries += [str(settings[key]) for key in varied]
         entries += [f"{forwards(trial):.0f}", f"{forwards(trial) + share:.0f}"]
         for key in shown:
-            value, scale = values[key], 1 if key == "fid" else 100
+            value, scale = values.get(key), 1 if key == "fid" else 100
             entries.append("" if value is None else f"{scale * value:.{2 if scale == 1 else 1}f}")
         lines.append("| " + " | ".join(entries) + " |")
     return "\n".join(lines) + "\n"

@@ -100,7 +100,7 @@ def row(
     Args:
         columns: of the whole comparison, whose other cells may have more; None for the cells' own.
     """
-    figures = {c.key: _mean(cells, c) for c in columns or columns_of(cells)}
+    figures = {c.key: _figure(cells, c) for c in columns or columns_of(cells)}
     return {
         "recipe": recipe,
         "method": cells[0]["method"],
@@ -108,7 +108,7 @@ def row(
         "seeds": sorted({c["seed"] for c in cells}),
         "cells": len(cells),
         "settings": cells[0]["settings"],
-        "figures": {k: None if m is None else asdict(m) for k, m in figures.items()},
+        "figures": figures,
         "fid_floor": _plain([_fid_floor(c) for c in cells]),
     }
 
@@ -151,22 +151,25 @@ def under_attack(cells: Sequence[Cell], names: Sequence[str]) -> list[dict[str, 
     for name in names:
         own = [c for c in cells if c["recipe"] == name and c.get("recovery")]
         if own:
-            figures = {a.key: _mean(own, a) for a in attacks}
-            found.append((name, verdicts(own), {**figures, WORST.key: _mean(own, WORST)}))
+            figures = {a.key: _figure(own, a) for a in (*attacks, WORST)}
+            found.append((name, verdicts(own), figures))
     once = {c["concept"]: c for c in cells if c.get("recovery")}
     for side, title in BOUNDS.items():
         of_side = attacks_of(list(once.values()), side)
-        figures = {a.key: _mean(list(once.values()), a) for a in of_side}
-        found.append((title, "", figures))
+        found.append((title, "", {a.key: _figure(list(once.values()), a) for a in of_side}))
     return [
-        {
-            "recipe": name,
-            "verdicts": told,
-            "figures": {k: None if m is None else asdict(m) for k, m in figures.items()},
-        }
+        {"recipe": name, "verdicts": told, "figures": figures}
         for name, told, figures in found
         if attacks
     ]
+
+
+def _figure(cells: Sequence[Cell], column: CellColumn) -> dict[str, Any] | None:
+    """A mean as JSON, with how many of the cells have the figure."""
+    mean = _mean(cells, column)
+    if mean is None:
+        return None
+    return {**asdict(mean), "cells": sum(column.of(cell) is not None for cell in cells)}
 
 
 def _mean(cells: Sequence[Cell], column: CellColumn) -> Mean | None:
@@ -215,7 +218,9 @@ def paired(cells: Sequence[Cell], first: str, second: str) -> dict[str, Any]:
             a, b = (columns[key].of(by[name][place]) for name in (first, second))
             if a is not None and b is not None:
                 groups.setdefault(place[0], []).append(a - b)
-        found[key] = asdict(bootstrap(list(groups.values()))) if groups else None
+        count = sum(map(len, groups.values()))
+        mean = bootstrap(list(groups.values())) if groups else None
+        found[key] = mean and {**asdict(mean), "cells": count}
     return found
 
 

@@ -16,7 +16,6 @@ LISTED = 4
 """Most differences that are each a sentence."""
 SHARES = (("ua", "UA"), ("ira", "IRA"), ("cra", "CRA"))
 """Shares of images, which have an interval in every cell."""
-MEAN = "harmonic mean of UA, IRA and CRA"
 RULE = (
     f"Two recipes differ when the 95{phrases.SPACE}% interval of their difference, paired by "
     f"concept and seed over at least {FEW} concepts, excludes 0; with fewer concepts, when the "
@@ -36,9 +35,15 @@ def lead(result: Mapping[str, Any]) -> list[str]:
     few = [p for p in result["paired"] if p["harmonic"] and p["harmonic"]["groups"] < FEW]
     enough = [p for p in result["paired"] if p["harmonic"] and p not in few]
     said = [] if few else _ranked(result)
-    said += _differences(enough)
+    said += _differences(enough, _mean_of(result))
     said += [text for pair in few if (text := _apart(result, pair["first"], pair["second"]))]
     return [*said, *(_unranked(result, few) if few else ())]
+
+
+def _mean_of(result: Mapping[str, Any]) -> str:
+    """What recipes are ranked by: those of UA, IRA and CRA that were measured."""
+    own = [t for key, t in SHARES if any(r["figures"][key] is not None for r in result["rows"])]
+    return f"harmonic mean of {phrases.listed(own)}" if len(own) > 1 else own[0]
 
 
 def _ranked(result: Mapping[str, Any]) -> list[str]:
@@ -49,15 +54,15 @@ def _ranked(result: Mapping[str, Any]) -> list[str]:
     highest = phrases.percent(max(ranks.values()))
     over = _cells(result)
     if len(ranks) == 1:
-        return [f"{next(iter(ranks))} has a {MEAN} of {highest} over {over}."]
+        return [f"{next(iter(ranks))} has a {_mean_of(result)} of {highest} over {over}."]
     best = [name for name in ranks if phrases.percent(ranks[name]) == highest]
     others = [name for name in ranks if name not in best]
     cells = _common(result["cells"], list(ranks))
     same = [name for name in others if not all(_above(cells, one, name) for one in best)]
     has = "share" if len(best) > 1 else "has"
     text = (
-        f"{phrases.listed(best)} {has} the highest {MEAN}, {highest}, over {over} that all "
-        "recipes have"
+        f"{phrases.listed(best)} {has} the highest {_mean_of(result)}, {highest}, over {over} "
+        "that all recipes have"
     )
     if same:
         are = "are" if len(same) > 1 else "is"
@@ -88,7 +93,7 @@ def _unranked(result: Mapping[str, Any], few: Sequence[Mapping[str, Any]]) -> li
     means = f" ({values}; over {_cells(result)} that all recipes have)" if values else ""
     return [
         f"{number} concept{'s are' if counts[-1] > 1 else ' is'} too few to rank "
-        f"{names} by the {MEAN}{means}: ranking takes {FEW}."
+        f"{names} by the {_mean_of(result)}{means}: ranking takes {FEW}."
     ]
 
 
@@ -97,7 +102,7 @@ def _cells(result: Mapping[str, Any]) -> str:
     return f"the {count} cell{'' if count == 1 else 's'}"
 
 
-def _differences(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _differences(pairs: Sequence[Mapping[str, Any]], mean: str) -> list[str]:
     """Each with its interval; of many, who is told apart."""
     if len(pairs) <= LISTED:
         return [_difference(pair) for pair in pairs]
@@ -114,7 +119,7 @@ def _differences(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
         )
         if names
     ]
-    return [f"By the {MEAN}, {'; '.join(said)}."]
+    return [f"By the {mean}, {'; '.join(said)}."]
 
 
 def _side(difference: Mapping[str, Any]) -> int:

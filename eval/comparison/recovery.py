@@ -10,7 +10,9 @@ from erase.eval.figure import Cell, CellColumn
 from erase.eval.recovery import ATTACK
 from erase.eval.recovery.outcome import SIDES
 from erase.eval.recovery.report import read
+from erase.eval.recovery.verdict import read_verdict
 from erase.runtime.errors import UserError
+from erase.runtime.notes import note
 
 WORST = CellColumn(
     "recovery", "worst R", "%", "down", of=lambda c: (c.get("recovery") or {}).get("worst")
@@ -27,6 +29,9 @@ ABOUT = (
 def with_recovery(cells: Sequence[Cell], folders: Sequence[Path]) -> list[dict[str, Any]]:
     """The cells with what attacks on their models brought back, where they were attacked.
 
+    Attacks on a model that a cell had before are left out, and so are those that not all attacked
+    cells have; both are told.
+
     Args:
         cells: contents of ``cell.json``.
         folders: of the same, which may hold attacks.
@@ -34,17 +39,55 @@ def with_recovery(cells: Sequence[Cell], folders: Sequence[Path]) -> list[dict[s
     Raises:
         UserError: attacks that can't be read, or of different budgets or floors.
     """
-    found = [read(folder / ATTACK) for folder in folders]
+    found = [_of_cell(*each) for each in zip(cells, folders, strict=True)]
     known = [one for one in found if one is not None]
-    _refuse_apart("budget", [one["facts"]["budget"] for one in known])
-    for concept in {one["facts"]["concept"]["name"] for one in known}:
-        own = [one["facts"] for one in known if one["facts"]["concept"]["name"] == concept]
-        _refuse_apart(f"floor for {concept}", [facts["floor"] for facts in own])
+    check_alike(known)
     common = _common(one["attacks"] for one in known)
+    if dropped := sorted({name for one in known for name in one["attacks"]} - {*common}):
+        note(
+            f"not all attacked cells have {', '.join(dropped)}, so the table and its verdicts do "
+            "without: make them by the same --attacks on all."
+        )
+    for name in common:
+        if len({one["facts"].get("code", {}).get(name) for one in known}) > 1:
+            note(
+                f"the cells were attacked by different versions of {name}: compare with --attacks "
+                "and --overwrite for one."
+            )
     return [
         {**cell} if one is None else {**cell, "recovery": _summary(one, common)}
         for cell, one in zip(cells, found, strict=True)
     ]
+
+
+def _of_cell(cell: Cell, folder: Path) -> dict[str, Any] | None:
+    """The attacks on a cell's model; None where there are none, or of one that it no longer has."""
+    found = read(folder / ATTACK)
+    if found is None or found["facts"].get("inputs", cell.get("inputs")) == cell.get("inputs"):
+        return found
+    note(
+        f"the attacks in {folder} are on the model that it held before, and are left out: compare "
+        "with --attacks again."
+    )
+    return None
+
+
+def check_alike(known: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses attacks whose recoveries can't be compared.
+
+    Args:
+        known: contents of ``attack.json``.
+
+    Raises:
+        UserError: of different budgets, or on different bounds.
+    """
+    _refuse_apart("budget", [one["facts"]["budget"] for one in known])
+    for concept in {one["facts"]["concept"]["name"] for one in known}:
+        own = [one["facts"] for one in known if one["facts"]["concept"]["name"] == concept]
+        _refuse_apart(f"floor for {concept}", [facts["floor"] for facts in own])
+        for side in ("floor", "base"):
+            prints = [facts.get("fingerprints", {}).get(side) for facts in own]
+            _refuse_apart(f"{side}'s weights for {concept}", prints)
 
 
 def _refuse_apart(what: str, told: Sequence[object]) -> None:
@@ -69,7 +112,8 @@ def _summary(one: Mapping[str, Any], common: Sequence[str]) -> dict[str, Any]:
     known = {n: r for n, f in figures.items() if (r := f["recovery"]["value"]) is not None}
     worst = max(known, key=lambda name: known[name]) if known else None
     return {
-        "verdict": one["verdict"],
+        "verdict": read_verdict([one["attacks"][name] for name in common]),
+        "rows": one["facts"]["rows"],
         "budget": one["facts"]["budget"],
         "worst": known[worst] if worst else None,
         "by": worst,
@@ -103,7 +147,8 @@ def _column(name: str, side: str, step: str | None = None) -> CellColumn:
         "%",
         "down",
         of=lambda cell: value(cell).get("value"),
-        n=lambda cell: int(value(cell).get("n") or 0),
+        # Images of one embedding are hardly more than one sample: the rows count, not restarts.
+        n=lambda cell: min(int(value(cell).get("n") or 0), cell["recovery"]["rows"]),
     )
 
 

@@ -12,6 +12,7 @@ from erase.eval.comparison.recovery import ABOUT, WORST, attacks_of
 from erase.eval.figure import CellColumn
 from erase.eval.pages import table
 from erase.eval.pages.phrases import DASH, MINUS, clear, missing, span
+from erase.runtime.words import counted
 
 
 def absent(row: Mapping[str, Any], column: CellColumn) -> str:
@@ -35,8 +36,16 @@ def cell(
 
 
 def figures(row: Mapping[str, Any], shown: Sequence[CellColumn]) -> dict[str, Any]:
-    """A row's name and its figures as the tables print them."""
-    found = {c.key: cell(row["figures"].get(c.key), c, absent(row, c)) for c in shown}
+    """A row's name and its figures as the tables print them; of some of its cells alone, with how
+    many."""
+    found = {}
+    for column in shown:
+        value = row["figures"].get(column.key)
+        own = cell(value, column, absent(row, column))
+        if value is not None and column.key == WORST.key and value["cells"] < row["cells"]:
+            note = ", ".join(filter(None, (own.note, counted(value["cells"], "cell"))))
+            own = replace(own, note=note)
+        found[column.key] = own
     return {"recipe": row["recipe"], **found}
 
 
@@ -81,8 +90,11 @@ def differences(result: Mapping[str, Any], shown: Sequence[CellColumn]) -> list[
     """The differences of the first recipe to every other."""
     found = []
     for pair in result["paired"]:
-        cells = f"{pair['cells']} cell{'' if pair['cells'] == 1 else 's'}"
-        row: dict[str, Any] = {"against": table.Cell(pair["second"], cells)}
+        # Under attack there may be fewer than the two have in common.
+        own = [value["cells"] for c in shown if (value := pair.get(c.key))]
+        row: dict[str, Any] = {
+            "against": table.Cell(pair["second"], counted(max(own, default=pair["cells"]), "cell"))
+        }
         for column in shown:
             value = pair.get(column.key)
             if value is None:
@@ -128,16 +140,22 @@ def latex(result: Mapping[str, Any]) -> str:
         row: dict[str, Any] = {"recipe": r["recipe"], "cells": r["cells"]}
         for c in shown:
             found = cell(r["figures"].get(c.key), c, DASH)
-            first = r["complete"] and found.text == best[c.key]
+            first = _whole(r, c) and found.text == best[c.key]
             row[c.key] = replace(found, tone="best") if first else found
         rows.append(row)
     head = f"% {missing(result['unfinished'])}\n" if result["unfinished"] else ""
     return head + table.latex([RECIPE, *shown, table.Column("cells", "cells")], rows)
 
 
+def _whole(row: Mapping[str, Any], column: CellColumn) -> bool:
+    """Whether a row has a cell for every place of the table, and the figure in each."""
+    figure = row["figures"].get(column.key)
+    return bool(row["complete"] and figure and figure["cells"] == row["cells"])
+
+
 def _best(rows: Sequence[Mapping[str, Any]], column: CellColumn) -> str | None:
     """The best figure of the column as it is printed; None for no complete row."""
-    values = [f["value"] for r in rows if r["complete"] and (f := r["figures"].get(column.key))]
+    values = [r["figures"][column.key]["value"] for r in rows if _whole(r, column)]
     return column.text((max if column.better == "up" else min)(values)) if values else None
 
 

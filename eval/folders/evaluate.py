@@ -39,6 +39,7 @@ from erase.runtime import processes
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
 from erase.runtime.machine import versions
+from erase.runtime.places import without_places
 
 if TYPE_CHECKING:
     import torch
@@ -179,6 +180,7 @@ def _result(
         "folders": folders,
         "base": folders[0]["name"] if inquiry.against else None,
         "concept": inquiry.concept.name if inquiry.concept else None,
+        "kind": inquiry.concept.kind if inquiry.concept else None,
         "prompts": inquiry.prompts.name if inquiry.prompts else None,
         "reference": str(inquiry.reference) if inquiry.reference else None,
         "notes": [*_notes(folders), *(text for own in judges for text in assumed(own))],
@@ -188,7 +190,9 @@ def _result(
         "versions": versions(),
     }
     found: dict[str, Any] = json.loads(json.dumps(result))
-    return found
+    # Sentences name judges by their specs, which say where their files lie.
+    specs = [judge.spec for each in judges for judge in each.values()]
+    return {**found, "notes": without_places(found["notes"], specs)}
 
 
 def _write(out: Path, result: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]]) -> None:
@@ -285,7 +289,8 @@ def _setting(
         pictures=pictures,
         instruments=replace(inquiry.instruments.beside(concept), nudity=inquiry.counted),
         store=out / "cache",
-        whole=True,
+        # Of nudity as the concept, its own prompts count as in a run's report, where any is told.
+        whole=concept.kind != "nudity" or all(p.role != "forget" for p in pictures),
         device=inquiry.device,
         judges=judges,
         extractor=extractor,

@@ -204,7 +204,10 @@ def build_bundled(setting: Setting) -> Classifier:
     Raises:
         UserError: see ``build``.
     """
-    if setting.judges is None and setting.instruments.judge != "mini":
+    given = setting.instruments
+    # Free text on the bundled model is placed by its words.
+    free = setting.model == "mini" and given.judge is None and given.clip is None
+    if setting.judges is None and given.judge != "mini" and not free:
         reason = BUNDLED if setting.instruments.judge else NO_JUDGE
         target = find_target(setting.concept, setting.anchor, setting.pictures)
         return Classifier({}, target, setting.store, reason=reason)

@@ -237,13 +237,15 @@ def page(found: Mapping[str, Any], folder: Path) -> str:
     return html
 
 
-def section(found: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def section(found: Mapping[str, Any], folder: Path, veiled: bool = False) -> dict[str, Any]:
     """What ``attacks.html.j2`` shows, on a page of its own or within a run's report.
 
     Args:
         found, folder: see ``page``.
+        veiled: whether its images may show nudity, for another reason than the concept itself.
     """
-    veiled = found["facts"]["concept"]["kind"] == "nudity"
+    facts = found["facts"]
+    veiled = veiled or facts["concept"]["kind"] == "nudity" or bool(facts.get("nudity"))
     grids = [
         {
             "title": name,

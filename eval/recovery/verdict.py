@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from erase.eval.pages import phrases
-from erase.eval.recovery.outcome import Outcome
+from erase.eval.recovery.outcome import Outcome, Value
 
 Verdict = Literal["returns", "hidden", "removed", "inconclusive"]
 
@@ -25,6 +25,11 @@ def verdict(outcomes: Sequence[Outcome]) -> Verdict:
     if succeeded:
         return "hidden"
     return "removed" if any(one.able for one in outcomes) else "inconclusive"
+
+
+def read_verdict(attacks: Sequence[Mapping[str, Any]]) -> Verdict:
+    """``verdict`` on some of the attacks of an ``attack.json``."""
+    return verdict([Outcome(**{**one, "plain": Value(**one["plain"])}) for one in attacks])
 
 
 def _still(outcomes: Sequence[Outcome]) -> Outcome | None:

@@ -18,6 +18,7 @@ from erase.eval.report import verdict
 from erase.eval.report.figures import Moved, figures, groups, panels
 from erase.eval.report.grids import Evidence, failures, pictures
 from erase.eval.report.provenance import told
+from erase.eval.report.result import read_object
 from erase.images.previews import read_previews
 from erase.runtime.places import near
 
@@ -43,6 +44,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path, attack: Pat
     place = near(run)
     losses = report["conclusion"]["losses"]
     columns = _group_columns(report)
+    sensitive = _is_sensitive(report, run)
     html: str = template("report.html.j2").render(
         r=report,
         p=report["provenance"],
@@ -72,14 +74,23 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path, attack: Pat
         run=place,
         veiled=report["concept"]["kind"] == "nudity" or bool(evidence.flagged),
         previews=_previews(run),
+        veiled_previews=sensitive,
         exact_columns=EXACT,
         exact_rows=_exact(report),
-        attacks=section(report["recovery"], attack) if report["recovery"] else None,
+        attacks=section(report["recovery"], attack, sensitive) if report["recovery"] else None,
         export=f"{run.name or 'erased'}.safetensors",
         pipeline=_pipeline(run / "model" / "model_index.json"),
         code=_code(run / "model", f"{place}/model", report),
     )
     return html
+
+
+def _is_sensitive(report: Mapping[str, Any], run: Path) -> bool:
+    """Whether images that no detector has looked at may show nudity: it was asked about, or is one
+    of the run's concepts, whose previews stand on the pages of all."""
+    record = run / "run.json"
+    kinds = read_object(record).get("kinds", ()) if record.is_file() else ()
+    return report["nudity"] is not None or "nudity" in (report["concept"]["kind"], *kinds)
 
 
 WHEN = ("before", "after")

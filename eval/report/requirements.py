@@ -118,7 +118,7 @@ def check_report(report: Mapping[str, Any], required: Mapping[str, float]) -> No
 def check_folders(result: Mapping[str, Any], required: Mapping[str, float]) -> None:
     """Holds every folder of ``erase eval --images`` but the base side to the requirements.
 
-    Where no concept's labels were judged, UA is 1 - the share of flagged images.
+    Of nudity, or where no concept was named, UA is 1 - the share of flagged images.
 
     Raises:
         RequirementError: some are not met.
@@ -128,7 +128,8 @@ def check_folders(result: Mapping[str, Any], required: Mapping[str, float]) -> N
         if folder["name"] != result["base"]:
             figures = dict(folder.get("classifier") or {})
             exposed = folder.get("nudity")
-            if not figures.get("ua") and exposed and exposed["share"]:
+            asked = result.get("kind") in (None, "nudity")
+            if asked and not figures.get("ua") and exposed and exposed["share"]:
                 share = exposed["share"]
                 figures["ua"] = {"value": 1 - share["value"], "n": share["n"]}
             rows = [{**row, "side": "erased"} for row in folder.get("figures", ())]

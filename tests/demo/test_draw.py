@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from PIL import Image
 
 from erase.demo.draw import check_shot, draw
 from erase.demo.show import Show
+from erase.diffusion.model import Diffusion
 from erase.images.request import Shot
 from erase.runtime.errors import UserError
+from tests.tiny import tiny_class_unet
 
 
 class Stop(Exception):
@@ -88,19 +91,19 @@ def test_who_stops_listening_stops_the_work_within_a_step(show: Show) -> None:
 )
 def test_bad_input_is_one_sentence(show: Show, prompt: object, seed: str, wrong: str) -> None:
     with pytest.raises(UserError, match=wrong):
-        check_shot({"prompt": prompt, "seed": seed}, show.columns[0].model.text)
+        check_shot({"prompt": prompt, "seed": seed}, show.columns[0].model.reader)
 
 
 def test_what_may_be_asked_for(show: Show) -> None:
-    text = show.columns[0].model.text
+    reader = show.columns[0].model.reader
     most = "church " * 75  # and the two that begin and end every prompt
-    assert check_shot({"prompt": most, "seed": str(2**63 - 1)}, text) == Shot(
+    assert check_shot({"prompt": most, "seed": str(2**63 - 1)}, reader) == Shot(
         most.strip(), 2**63 - 1
     )
-    assert check_shot({"prompt": " a church ", "seed": 5}, text) == Shot("a church", 5)
-    assert check_shot({"prompt": 0, "seed": 0}, text) == Shot("0", 0)
+    assert check_shot({"prompt": " a church ", "seed": 5}, reader) == Shot("a church", 5)
+    assert check_shot({"prompt": 0, "seed": 0}, reader) == Shot("0", 0)
     with pytest.raises(UserError, match="There is no prompt"):
-        check_shot(["a church"], text)
+        check_shot(["a church"], reader)
 
 
 def test_full_memory_is_one_sentence(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,3 +113,10 @@ def test_full_memory_is_one_sentence(show: Show, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("erase.diffusion.model.Diffusion.sample", full)
     with pytest.raises(UserError, match=r"memory is full \(2.00 GiB .*: show fewer runs"):
         draw(show, Shot("a church", 7), print)
+
+
+def test_a_model_of_classes_is_asked_by_their_names(tmp_path: Path) -> None:
+    reader = Diffusion.load(str(tiny_class_unet(tmp_path / "unet"))).reader
+    assert check_shot({"prompt": "owl", "seed": 3}, reader) == Shot("owl", 3)
+    with pytest.raises(UserError, match="no class 'owls'. Did you mean 'owl'"):
+        check_shot({"prompt": "owls", "seed": 3}, reader)

@@ -7,6 +7,7 @@ import pytest
 
 from erase.demo.judging import NUDITY, Answer, Jury, open_jury
 from erase.demo.show import Show
+from erase.eval.instruments.choice import Instruments
 from erase.eval.instruments.nudenet import Config
 from erase.eval.metrics.nudity import NudityMetric
 from erase.runs.make import make_run
@@ -57,6 +58,14 @@ def test_a_run_that_erased_nudity_brings_its_detector_and_one_without_a_judge_th
     jury = open_jury([zeppelin])
     # Whatever was erased, a prompt may ask for nudity.
     assert jury.screen is not None and jury.screen.config == Config() and not jury.veiled
+    # A run's own detector that counts less does not stand for it.
+    feet = replace(zeppelin, instruments=Instruments(nudity=Config("FEET_EXPOSED")))
+    jury = open_jury([feet])
+    assert len(jury.detectors) == 1 and jury.screen is not None
+    strict = replace(zeppelin, instruments=Instruments(nudity=Config("esd9", 0.9)))
+    assert open_jury([strict]).screen is not None
+    wide = replace(zeppelin, instruments=Instruments(nudity=Config("esd9")))
+    assert open_jury([wide]).screen is None
     [reason] = jury.reasons
     assert reason.startswith("a zeppelin: not measured: no judge")
 

@@ -64,6 +64,17 @@ def test_an_image_that_was_removed_is_made_again(tiny: Diffusion, tmp_path: Path
     assert pixels(tmp_path / "a") == before and not missing(tmp_path)
 
 
+def test_an_image_that_was_altered_is_made_again_and_not_taken_for_the_truth(
+    tiny: Diffusion, tmp_path: Path
+) -> None:
+    generate(tiny, requests(4), tmp_path, SAMPLER, batch=2)
+    before = pixels(tmp_path)
+    Image.new("RGB", (16, 16)).save(tmp_path / requests(4)[3].file)
+    (tmp_path / requests(4)[0].file).unlink()
+    generate(tiny, requests(4), tmp_path, SAMPLER, batch=2)
+    assert pixels(tmp_path) == before
+
+
 def test_runs_find_each_others_batches(
     tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

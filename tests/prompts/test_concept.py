@@ -268,6 +268,7 @@ SOUND = {"kind": '"object"', "word": '"cat"', "templates": '["a {}"]'}
         ({"templates": '["a {s} {}"]', "slot": '{ s = ["x"], t = ["y"] }'}, "named {slot}"),
         ({"templates": '"a {}"'}, "list of texts as 'templates'"),
         ({"retain": "[1]"}, "list as 'retain'"),
+        ({"classes": '["a"]'}, "unknown key 'classes'"),
         ({"tuning": "1"}, "other than true or false"),
         ({"axis": '"object"'}, "all of 'axis', 'label' and 'evaluation'"),
         ({"kind": "object"}, "is not valid TOML"),
@@ -279,6 +280,13 @@ def test_bad_concept_files_are_refused(
     lines = [f"{key} = {value}" for key, value in (SOUND | changes).items()]
     with pytest.raises(UserError, match=message):
         load_concept(file_with(tmp_path, "\n".join(lines)))
+
+
+def test_what_a_family_shares_is_a_table(tmp_path: Path) -> None:
+    file = file_with(tmp_path, "\n".join(f"{key} = {value}" for key, value in SOUND.items()))
+    (Path(file).parent / "_family.toml").write_text('object = "x"\n')
+    with pytest.raises(UserError, match=r"_family.toml has a 'object' that is no table"):
+        load_concept(file)
 
 
 def test_sound_file_and_missing_file(tmp_path: Path) -> None:

@@ -77,3 +77,17 @@ def test_half_of_a_grid_keeps_every_label_on_both_sides(tmp_path: Path) -> None:
     for side in (trained, judged):
         assert {r.labels["style"] for r in side} == {"Cubism", "Photo", "Sketch"}
         assert {r.labels["object"] for r in side} == set(objects)
+
+
+def test_of_a_file_sorted_by_class_the_first_rows_are_of_all(tmp_path: Path) -> None:
+    names = ("cat", "dog", "owl", "fox")
+    lines = [f"a {name} number {i},{name}" for name in names for i in range(50)]
+    file = tmp_path / "sorted.csv"
+    file.write_text("prompt,object\n" + "\n".join(lines) + "\n")
+    run = make_run("some/model", "a zeppelin", "a kite", sources=Sources(retain=str(file)))
+    for side in (run.retain_prompts(), [r.prompt for r in requests(run)["base"]]):
+        first = [p.split()[1] for p in side if " number " in p][:40]
+        assert {first.count(name) for name in names} == {10}
+    # One labelling keeps its order.
+    kept = [p for p in run.retain_prompts() if " cat " in p]
+    assert kept == sorted(kept, key=lambda p: int(p.split()[-1]))

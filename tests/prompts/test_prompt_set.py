@@ -176,6 +176,7 @@ def test_whatever_a_csv_writer_writes_is_read(
         ("prompt,Tree Height\na,1\n", "looks like a height"),
         ("prompt,id\na,4\nb,4\n", "line 3 repeats the case_number 4"),
         ("prompt,file\na,x.png\nb,./x.png\n", "line 3 repeats the file x.png"),
+        ("prompt,file\na,.\n", "leads outside the image folder"),
         ("prompt,file\na,../x.png\n", "leads outside the image folder"),
         ("prompt,file\na,/tmp/x.png\n", "leads outside the image folder"),
         ("prompt,file\na,C:\\x.png\n", "leads outside the image folder"),

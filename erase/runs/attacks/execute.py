@@ -26,7 +26,7 @@ from erase.images.plan import plan
 from erase.prompts.classes import anchor_of
 from erase.prompts.held_out import retain_rows
 from erase.runs.attacks.inquiry import Inquiry
-from erase.runs.attacks.kept import Bench, blind, key_of, known, read, record
+from erase.runs.attacks.kept import Bench, blind, code_of, key_of, known, read, record
 from erase.runs.attacks.targets import BOUNDS, target_of
 from erase.runs.outline import tell
 from erase.runtime import processes
@@ -315,5 +315,6 @@ def _facts(bench: Bench, command: str) -> dict[str, Any]:
         "judges": json.loads(json.dumps(dict(bench.witness.facts), default=str)),
         "fingerprints": dict(bench.prints),
         "command": command,
+        "code": {name: code_of(name) for name in inquiry.attacks},
         **inquiry.facts,
     }

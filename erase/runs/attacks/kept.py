@@ -57,7 +57,7 @@ def known(bench: Bench, name: str, side: SideName) -> Seen | str | None:
     key = key_of(bench, name, module, side)
     found = read(record(bench, name, side, key), key)
     if found is None and module.SETTINGS[bench.inquiry.budget] is None:
-        return f"not part of the budget {bench.inquiry.budget}"
+        return f"It is not part of the budget {bench.inquiry.budget}."
     return found
 
 

@@ -101,7 +101,7 @@ def inquiry_of(
         retain=run.sources.retain,
         device=run.compute.device,
         deterministic=run.compute.deterministic,
-        facts=facts,
+        facts={**facts, "nudity": run.instruments.nudity is not None},
     )
 
 

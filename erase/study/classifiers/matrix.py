@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from erase.recipes.classifier import ClassifierRecipe
 from erase.runs.classifiers.execute import execute
 from erase.runs.classifiers.run import ClassifierRun, Draw, check_shares, make_plan, make_training
 from erase.runtime.errors import UserError, reason
-from erase.runtime.files import write_json
+from erase.runtime.files import write_json, write_text
 from erase.runtime.machine import versions
 
 CELL = "cell.json"
@@ -121,6 +122,8 @@ def make_cells(
     """
     parse_model(common.model)
     check_shares(common.draw)
+    if common.retrains < 0:
+        raise UserError("--retrains is negative: give 0 or more.")
     for names in ([r.name for r in recipes], list(forgets)):
         twice = {name for name in names if names.count(name) > 1}
         if twice:
@@ -174,9 +177,16 @@ def run_cells(cells: Sequence[Cell], overwrite: bool = False) -> list[str]:
         print(f"[{number}/{len(cells)}] {name}", file=sys.stderr, flush=True)
         try:
             report = execute(cell.run, overwrite=overwrite, told=False)
-        except UserError as error:
+        except (UserError, OSError) as error:
             print(f"erase: {error}", file=sys.stderr, flush=True)
             failed.append(f"{name}: {error}")
+            continue
+        except Exception as error:  # ours, or a library's: the other cells can do without it
+            file = cell.run.out / "error.txt"
+            write_text(file, traceback.format_exc())
+            text = f"{type(error).__name__}: {error} (traceback in {file})"
+            print(f"erase: {text}", file=sys.stderr, flush=True)
+            failed.append(f"{name}: {text}")
             continue
         keep(cell, report)
     return failed

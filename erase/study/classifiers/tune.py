@@ -17,7 +17,7 @@ from erase.classifiers.methods import load_method
 from erase.classifiers.samples import Data
 from erase.classifiers.split import make_split
 from erase.recipes.classifier import ClassifierRecipe, as_dict, flags, make_recipe
-from erase.runs.classifiers.run import ClassifierRun, make_training
+from erase.runs.classifiers.run import ClassifierRun, check_shares, make_training
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
 from erase.study.classifiers.matrix import Cell, Common, slug
@@ -102,6 +102,12 @@ def make_trials(
     """
     data = load_data(common.data)
     other, draw = tuning_forget(data, forget), common.draw
+    check_shares(draw)
+    if common.retrains < 1:
+        raise UserError(
+            "Settings are chosen by their distance from a retrained model: give --retrains 1 or "
+            "more."
+        )
     if draw.validation == 0:
         raise UserError("Settings are chosen on validation samples: give --validation above 0.")
     split = make_split(data, other, SEED, train=draw.train, validation=draw.validation)

@@ -166,15 +166,18 @@ def _retrain(cell: Cell) -> Line:
 
 def note(lines: Sequence[Mapping[str, Any]]) -> str:
     """How the lines of a forget set are to be read."""
-    seeds, models = lines[0]["seeds"], lines[-1]["seeds"]
+    counts, models = {line["seeds"] for line in lines[:-1]}, lines[-1]["seeds"]
+    seeds = lines[0]["seeds"]
+    fewer = ", of a recipe with fewer over those that its row tells" if len(counts) > 1 else ""
     paired = (
         f" Gaps minus {lines[1]['name']}'s are paired by seed."
         if any(line["more"] for line in lines)
         else ""
     )
     few = f" No interval: {too_few(seeds, SEED)}." if seeds < FEWEST else ""
+    over = f"{seeds} seed{'s' if seeds != 1 else ''}{fewer}"
     return (
-        f"Means over {seeds} seed{'s' if seeds != 1 else ''}, of Retrain over {models} {MODEL}"
+        f"Means over {over}, of Retrain over {models} {MODEL}"
         f"{'s' if models != 1 else ''}; with each figure its distance from Retrain's, in points. "
         f"Retrain's gap is the floor, the distance of two {MODEL}s.{paired}{few}"
     )

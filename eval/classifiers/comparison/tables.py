@@ -19,6 +19,7 @@ from erase.eval.pages import phrases, table
 from erase.eval.pages.html import template
 from erase.eval.pages.table import Cell, Column, Row
 from erase.eval.stats.repeated import too_few
+from erase.runtime.words import counted
 
 FIGURES = (
     *(Column(key, key.upper(), "%") for key in FOUR),
@@ -66,9 +67,10 @@ def rows(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
     found: list[Row] = []
     for line in lines:
         end = line["name"] in ("untouched", "Retrain")
-        row: dict[str, Any] = {
-            "name": Cell(line["name"], "barely forgotten" if line["barely"] else "")
-        }
+        notes = ["barely forgotten"] if line["barely"] else []
+        if not end and line["seeds"] != lines[0]["seeds"]:
+            notes.append(counted(line["seeds"], "seed"))
+        row: dict[str, Any] = {"name": Cell(line["name"], ", ".join(notes))}
         values = {**line["four"], **line["others"]}
         for column in FIGURES:
             far = None if end else line["distances"][column.key]
@@ -109,13 +111,13 @@ def csv(result: Result) -> str:
     for forget, lines in result.items():
         for line in lines:
             own = {**line["four"], **line["others"], "mean_gap": line["mean_gap"]}
+            if line["more"]:
+                own["more"] = line["more"]
             found += [
                 {"forget": forget, "recipe": line["name"], "figure": key}
                 | {end: value[end] for end in ("value", "n", "low", "high")}
                 for key, value in own.items()
             ]
-            if line["more"]:
-                own["more"] = line["more"]
             plain = {"gap": line["gap"], "cost": line["cost"]}
             found += [
                 {"forget": forget, "recipe": line["name"], "figure": key, "value": value}
@@ -170,7 +172,9 @@ def _plot(lines: Sequence[Mapping[str, Any]], number: int) -> str:
 
 
 def _spreads(cells: Sequence[Mapping[str, Any]], number: int) -> str:
-    """The confidences of every recipe, over all its seeds, beside Retrain's."""
+    """The confidences of every recipe, over all its seeds, beside Retrain's; "" without one."""
+    if not any(cell["summary"]["retrain"]["ua"]["value"] is not None for cell in cells):
+        return ""
     recipes = dict.fromkeys(cell["recipe"] for cell in cells)
     first = next(iter(recipes))
     found = {"untouched": _added(cells, first, "base")}

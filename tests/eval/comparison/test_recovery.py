@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 from erase.eval.comparison.compare import compare
 from erase.eval.comparison.page import render
 from erase.eval.comparison.recovery import WORST, with_recovery
-from erase.eval.comparison.tables import attack_differences, attack_table, csv, markdown
+from erase.eval.comparison.tables import attack_differences, attack_table, csv, latex, markdown
 from erase.eval.recovery import ATTACK
+from erase.eval.recovery.outcome import Seen, outcome
 from erase.eval.recovery.report import report, write
 from erase.runtime.errors import UserError
 from tests.eval.comparison.test_compare import cell
-from tests.eval.recovery.made import facts, made
+from tests.eval.recovery.made import ROWS, facts, hits, made
 
 CONCEPTS = ("radio", "saw")
 
@@ -99,3 +101,51 @@ def test_cells_attacked_otherwise_stand_in_no_table(tmp_path: Path) -> None:
     (other / ATTACK / "attack.json").write_text(json.dumps({"schema": 1}))
     with pytest.raises(UserError, match="attack again"):
         with_recovery(pair, [one, other])
+
+
+def test_attacks_on_a_model_that_a_cell_no_longer_has_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = attacked(tmp_path / "a", made("inversion", True, 2), inputs="before")
+    now, before = cell("a", "saw", 0, 0.99), {**cell("a", "saw", 0, 0.99), "inputs": "before"}
+    assert with_recovery([before], [folder])[0]["recovery"]["worst"] == pytest.approx(1 / 19)
+    assert "recovery" not in with_recovery([{**now, "inputs": "after"}], [folder])[0]
+    assert "on the model that it held before" in capsys.readouterr().err
+
+
+def test_a_verdict_is_of_the_attacks_that_all_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some, all_of_it = made("inversion", False, 2), made("relearn", False, 19, curve=True)
+    folders = [attacked(tmp_path / "a", some, all_of_it), attacked(tmp_path / "b", some)]
+    pair = [cell("a", "saw", 0, 0.99), cell("b", "saw", 0, 0.99)]
+    told = [c["recovery"]["verdict"] for c in with_recovery(pair, folders)]
+    assert told == ["removed", "removed"]
+    assert "do without" in capsys.readouterr().err
+
+
+def test_restarts_make_no_interval_narrower_than_their_rows_do(tmp_path: Path) -> None:
+    sides = {
+        side: Seen(pre=hits(0), post=[hits(k)] * 3)
+        for side, k in (("erased", 0), ("random", 0), ("ceiling", ROWS), ("floor", 0))
+    }
+    found = outcome("inversion", False, sides)
+    places = [attacked(tmp_path / str(i), found) for i in range(10)]
+    cells = [cell("a", f"thing {i}", 0, 0.99) for i in range(10)]
+    [row, *_] = compare(with_recovery(cells, places), ["a"])["attacks"]
+    # Wilson's upper end of none of 200, not of none of 600.
+    assert row["figures"]["inversion"]["high"] == pytest.approx(0.0188, abs=1e-3)
+
+
+def test_figures_of_fewer_cells_say_so(tmp_path: Path) -> None:
+    names = [f"thing {i}" for i in range(4)]
+    cells = [cell(recipe, name, 0, 0.99) for recipe in ("a", "b") for name in names]
+    folders = [tmp_path / f"{c['recipe']}-{c['concept']}" for c in cells]
+    for folder in (folders[0], folders[4], folders[5]):
+        attacked(folder, made("inversion", True, 8))
+    result = compare(with_recovery(cells, folders), ["a", "b"])
+    [_, *_], [pair] = attack_differences(result)
+    assert pair["against"].note == "1 cell"
+    text = markdown(result)
+    assert re.search(r"\| b \|.*2 cells\)", text) and "4 × 1 (4)" in text
+    assert r"\textbf{36.8" not in latex(result)

@@ -165,12 +165,14 @@ def test_folders_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
     assert names == ["church/eval/erased", "other/eval/erased"]
 
 
-def test_nudity_of_a_concept_looks_at_all_that_is_there(tmp_path: Path) -> None:
+def test_nudity_as_the_concept_is_that_of_its_own_prompts_where_they_are_told(
+    tmp_path: Path,
+) -> None:
     run = write_run(tmp_path / "run")
     asked = inquiry(run, metrics=("nudity",), concept=load_concept("nudity"), reference=None)
     found = evaluate_folders(asked, tmp_path / "out", detector=RedDetector())
-    assert [f["nudity"]["n"] for f in found["folders"]] == [22, 22]
-    assert found["folders"][1]["nudity_change"]["n"] == 22
+    assert [f["nudity"]["n"] for f in found["folders"]] == [10, 10]
+    assert found["folders"][1]["nudity_change"]["n"] == 10
 
 
 def test_other_prompts_are_no_pairs(tmp_path: Path) -> None:

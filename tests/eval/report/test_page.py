@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -181,6 +182,22 @@ def test_only_flagged_images_are_veiled(run: Path, page: Reader) -> None:
     assert images > 0
     assert sorted(reader.values("input", "type")) == sorted([*SLIDER, *["checkbox"] * images])
     assert reader.values("label", "class").count("veil") == images
+
+
+def test_where_nudity_is_among_the_concepts_previews_are_veiled(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "previews" / "step-00075").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(run / "previews" / "step-00075" / "0.png")
+    shown = [{"prompt": "a person", "seed": 1, "role": "forget"}]
+    (run / "previews" / "previews.json").write_text(json.dumps({"images": shown}))
+    facts = json.loads((run / "run.json").read_text())
+    counts = []
+    for kinds in (["object"], ["object", "nudity"]):
+        (run / "run.json").write_text(json.dumps({**facts, "kinds": kinds}))
+        evaluate(run, CHURCH, TRUCK, judges=judges(), extractor=ColourFeatures())
+        reader = Reader((run / "report.html").read_text(encoding="utf-8"))
+        counts.append(reader.values("label", "class").count("veil"))
+    assert counts == [0, 1]
 
 
 def test_large_images_are_scaled_down(tmp_path: Path) -> None:

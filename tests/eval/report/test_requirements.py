@@ -121,3 +121,8 @@ def test_folders_but_the_base_must_meet_it() -> None:
     check_folders(result, {"ua": 0.8})
     with pytest.raises(RequirementError, match="^ua of theirs is 0.8, but 0.9 or more"):
         check_folders(result, {"ua": 0.9})
+    # That nothing is flagged says nothing of a church.
+    church = {"base": "base", "kind": "object", "folders": [base, flagged]}
+    with pytest.raises(RequirementError, match="^ua of ours was not measured"):
+        check_folders(church, {"ua": 0.8})
+    check_folders({**church, "kind": "nudity"}, {"ua": 0.8})

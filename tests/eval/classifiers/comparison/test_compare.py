@@ -100,7 +100,7 @@ def test_a_small_gap_that_is_won_by_not_forgetting_is_named() -> None:
     lines = {line["name"]: line for line in compare(CELLS)["random:0.1"]}
     assert {name for name, line in lines.items() if line["barely"]} == {"finetune"}
     text = tables.markdown(compare(CELLS))
-    assert "| finetune (barely forgotten) |" in text and "| salun |" in text
+    assert "| finetune (barely forgotten, 1 seed) |" in text and "| salun |" in text
     assert "| 125.0 |" in text  # a share, but one that can be above all
     rows = list(csv.DictReader(io.StringIO(tables.csv(compare(CELLS)))))
     [found] = [r for r in rows if (r["recipe"], r["figure"]) == ("salun", "ua")]
@@ -136,6 +136,10 @@ def test_gaps_are_compared_with_the_first_recipes_by_seed() -> None:
     assert (more["low"], more["value"], more["high"]) == pytest.approx(
         (0.03 - half, 0.03, 0.03 + half)
     )
+    result = compare([*CELLS[:3], *others])
+    written = csv.DictReader(io.StringIO(tables.csv(result)))
+    kept = [r for r in written if r["figure"] == "more"]
+    assert {r["recipe"] for r in kept} == {n for n, line in lines.items() if line["more"]}
     assert all(lines[name]["more"] is None for name in ("untouched", "salun", "Retrain"))
     text = tables.markdown(compare([*CELLS[:3], *others]))
     assert "+3.0 (−2.0 to +8.0)" in text and "Gaps minus salun's are paired by seed" in text
@@ -161,4 +165,5 @@ def test_what_one_seed_can_not_say_is_said_once() -> None:
     assert text.count("1 seed, an interval needs 3") == 1 and "| salun | " in text
     several = tables.markdown(compare(CELLS))  # one recipe alone lacks seeds: its row says so
     [row] = [line for line in several.splitlines() if "an interval needs 3" in line]
-    assert row.startswith("| finetune")
+    assert row.startswith("| finetune (barely forgotten, 1 seed)")
+    assert "Means over 3 seeds, of a recipe with fewer over those that its row tells" in several
