@@ -205,7 +205,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         "\n".join(f"- {sentence}" for sentence in [*found["sentences"], found["floor"]]),
         table.markdown(COLUMNS, rows(found)).rstrip(),
         table.markdown(MORE, more_rows(found)).rstrip(),
-        "Intervals cover 95 %.",
+        "Intervals cover 95 %; those of R hold its bounds fixed.",
     ]
     return "\n\n".join(parts) + "\n"
 
