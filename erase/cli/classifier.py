@@ -9,7 +9,6 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from erase.classifiers.split import ATTACK
 from erase.cli.arguments import DETERMINISTIC, DEVICE, Parser
 from erase.cli.recipe_flags import of_all, taken
 from erase.recipes.classifier import flags, list_recipes, load_recipe, recipe_about
@@ -144,9 +143,9 @@ def add_what(parser: Parser, several: bool = False, attacked: bool = True) -> No
         add(
             "--attack",
             type=float,
-            default=ATTACK,
+            default=0.5,
             help="share of the test samples that only membership attacks see, in [0, 1) "
-            f"(default: {ATTACK:g})",
+            "(default: 0.5)",
         )
 
 
@@ -249,7 +248,11 @@ def _study(command: str, chosen: Namespace, typed: str) -> None:
     common = Common(
         chosen.model,
         chosen.data,
-        Draw(chosen.train_samples, chosen.validation, getattr(chosen, "attack", ATTACK)),
+        Draw(
+            chosen.train_samples,
+            chosen.validation,
+            **({"attack": chosen.attack} if "attack" in chosen else {}),
+        ),
         training_values(chosen),
         chosen.retrains,
         chosen.device,

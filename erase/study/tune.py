@@ -239,6 +239,14 @@ def best_under_attack(
     return min(kept, key=lambda i: float(scores[i]["recovery"] or 0))
 
 
+BLIND = (
+    "Nothing that should stay was judged, since no retained prompt has a label: the choice rests on "
+    "UA alone, which a trial that destroys everything wins. Look at FID, or give labelled prompts "
+    "with --retain."
+)
+"""Said where a search could not see damage."""
+
+
 def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
     """Chooses among the finished trials; writes ``tune.{json,md}`` and the chosen recipe.
 
@@ -259,11 +267,7 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
     figures = [{k: f and f["value"] for k, f in r["figures"].items()} for _, r in rows]
     if any(f["ua"] is None for f in figures):
         raise UserError("UA was not measured, so trials can't be ranked: add --judge.")
-    if any(f["ira"] is None and f["cra"] is None for f in figures):
-        raise UserError(
-            "Nothing that should stay was judged, so the trial that destroys most would win: "
-            "retain prompts with labels (--retain)."
-        )
+    blind = any(f["ira"] is None and f["cra"] is None for f in figures)
     if matrix.attacks is None:
         winner = best(figures)
     else:
@@ -276,6 +280,8 @@ def conclude(recipe: Recipe, matrix: Matrix, command: str) -> str:
         winner = best_under_attack(figures, unmoved)
     share = max(map(image_forwards, matrix.recipes)) / len(matrix.recipes)
     table = _table([trial for trial, _ in rows], figures, winner, share, measured)
+    if blind:
+        table += f"\n{BLIND}\n"
     kept = {key: getattr(recipe, key) for key in keys("eval")}
     chosen = replace(rows[winner][0], name=recipe.name, **kept)
     heading = f"Chosen from {len(rows)} trials on {', '.join(matrix.concepts)} by\n{command}"
