@@ -240,9 +240,9 @@ def best_under_attack(
 
 
 BLIND = (
-    "Nothing that should stay was judged, since no retained prompt has a label: the choice rests on "
-    "UA alone, which a trial that destroys everything wins. Look at FID, or give labelled prompts "
-    "with --retain."
+    "Nothing that should stay was judged, since no retained prompt has a label: the choice rests "
+    "on UA alone, which a trial that destroys everything wins. Look at FID, or give labelled "
+    "prompts with --retain."
 )
 """Said where a search could not see damage."""
 

@@ -256,7 +256,6 @@ def test_a_search_end_to_end(
     main(args)
     text = capsys.readouterr().out
     assert "| uce-1" in text and "| uce-2" in text and text.count("←") == 1
-    assert "rests on UA alone" in text  # no caption has a label
     chosen = load_recipe(str(out / "uce.toml"))
     found = json.loads((out / "tune.json").read_text())
     assert found["chosen"] == as_dict(chosen) and len(found["trials"]) == 2
