@@ -37,7 +37,18 @@ def lead(result: Mapping[str, Any]) -> list[str]:
     said = [] if few else _ranked(result)
     said += _differences(enough, _mean_of(result))
     said += [text for pair in few if (text := _apart(result, pair["first"], pair["second"]))]
-    return [*said, *(_unranked(result, few) if few else ())]
+    return [*said, *(_unranked(result, few) if few else ()), *_under_attack(result)]
+
+
+def _under_attack(result: Mapping[str, Any]) -> list[str]:
+    """Which recipes' models came to which verdict; [] where none was attacked."""
+    by: dict[str, list[str]] = {}
+    for own in result.get("attacks", ()):
+        if verdicts := own["verdicts"]:
+            only = verdicts if "," in verdicts else verdicts.removeprefix("1 ")
+            by.setdefault(only, []).append(own["recipe"])
+    told = "; ".join(f"{phrases.listed(names)}: {verdicts}" for verdicts, names in by.items())
+    return [f"Under attack, {told}."] if told else []
 
 
 def _mean_of(result: Mapping[str, Any]) -> str:

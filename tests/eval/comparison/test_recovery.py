@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from erase.eval.comparison.compare import compare
+from erase.eval.comparison.lead import lead
 from erase.eval.comparison.page import render
 from erase.eval.comparison.recovery import WORST, with_recovery
 from erase.eval.comparison.tables import attack_differences, attack_table, csv, latex, markdown
@@ -70,6 +71,7 @@ def test_the_worst_recovery_is_of_the_attacks_that_all_have(cells: list[dict[str
         ("ceiling: the base", "100.0"),
     ]
     assert rows[1]["recipe"].note == "2 returns"
+    assert lead(result)[-1] == "Under attack, a: 2 removed; b: 2 returns."
 
 
 def test_tables_and_page_tell_of_attacks_only_where_there_were_some(
