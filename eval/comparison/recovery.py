@@ -41,7 +41,7 @@ def with_recovery(cells: Sequence[Cell], folders: Sequence[Path]) -> list[dict[s
     """
     found = [_of_cell(*each) for each in zip(cells, folders, strict=True)]
     known = [one for one in found if one is not None]
-    check_alike(known)
+    _check_alike(known)
     common = _common(one["attacks"] for one in known)
     if dropped := sorted({name for one in known for name in one["attacks"]} - {*common}):
         note(
@@ -72,7 +72,7 @@ def _of_cell(cell: Cell, folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def check_alike(known: Sequence[Mapping[str, Any]]) -> None:
+def _check_alike(known: Sequence[Mapping[str, Any]]) -> None:
     """Refuses attacks whose recoveries can't be compared.
 
     Args:
