@@ -349,7 +349,7 @@ def _compare_parser(text: str) -> ArgumentParser:
         nargs="+",
         action="extend",
         metavar="NAME=PATH",
-        help="models erased by others, one row each: a diffusers folder, a single file, "
+        help="models erased by others, one row each: a diffusers folder, a run, a single file, "
         "a LoRA or LyCORIS file, a delta, or a state dict of the UNet; {concept} and {seed} stand "
         "for the cell's, and @0.5 after the path for a strength",
     )

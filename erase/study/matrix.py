@@ -14,7 +14,7 @@ from erase.methods import load_method
 from erase.recipes.recipe import Recipe, as_dict, files_read, keys
 from erase.runs.attacks.of_run import Attacks
 from erase.runs.evaluation import deciding
-from erase.runs.folder import read_facts
+from erase.runs.folder import model_of, read_facts
 from erase.runs.make import make_run
 from erase.runs.run import AUTO, Compute, Run, Sources, slug
 from erase.runtime.errors import UserError
@@ -177,8 +177,7 @@ def _runs(matrix: Matrix) -> Iterator[tuple[str, int, Recipe]]:
                 text = pattern.replace("{concept}", slug(concept)).replace("{seed}", str(seed))
                 path, strength = _place(text)
                 told = path.name
-                if text in list_never():
-                    path = open_base(text).path
+                path = open_base(text).path if text in list_never() else Path(model_of(str(path)))
                 if not path.exists():
                     raise UserError(f"There is no model {text}: fix --include {name}={pattern}.")
                 yield concept, seed, _included(matrix, name, told, path, strength)

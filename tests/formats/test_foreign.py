@@ -191,6 +191,13 @@ def test_a_pipeline_differs_in_its_denoiser_alone(tiny_folder: Path, tmp_path: P
             included_state(place, base)
 
 
+def run_of(model: Path, folder: Path) -> Path:
+    """The folder of a run, which stands for the model that it made."""
+    shutil.copytree(model, folder / "model")
+    (folder / "run.json").write_text("{}")
+    return folder
+
+
 def test_in_a_comparison(tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     models = forms(tiny_folder, tmp_path / "theirs")
@@ -213,7 +220,7 @@ def test_in_a_comparison(tiny_folder: Path, tmp_path: Path) -> None:
     pattern = f"their-esd={tmp_path}/theirs/{{concept}}.safetensors"
     lora = tmp_path / "lora.safetensors"
     export(str(models["folder"]), str(lora), kind="lora", base=str(tiny_folder))
-    included = [pattern, f"base={tiny_folder}", f"half-a-lora={lora}@0.5"]
+    included = [pattern, f"base={run_of(tiny_folder, tmp_path / 'run')}", f"half-a-lora={lora}@0.5"]
     matrix = make(included, seeds=2)
     found = matrix.cells
     # One model stands for all seeds: its images are the same.
