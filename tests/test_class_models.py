@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from erase.eval.attacks import (
     relearn,
 )
 from erase.eval.recovery.report import told_floor
+from erase.formats.base import open_base
 from erase.formats.export import export
+from erase.formats.foreign import included_state
 from erase.images.request import Sampler, Shot
 from erase.methods import list_methods, load_method
 from erase.runs.attacks.inquiry import make_inquiry
@@ -32,6 +35,7 @@ from erase.runs.attacks.targets import target_of
 from erase.runs.checks import check
 from erase.runs.make import make_run
 from erase.runtime.errors import UserError
+from erase.study.compare import make_matrix
 from erase.unlearn.fit import Fit
 from erase.unlearn.mask import Mask
 from tests.class_models import MODELS, SMALL, target
@@ -135,6 +139,24 @@ def test_a_delta_is_the_model_and_other_formats_say_why_not(
     for other in ("lora", "lycoris", "single"):
         with pytest.raises(UserError, match="use --format delta|keep the folder"):
             export(model, str(tmp_path / f"{other}.safetensors"), kind=other, base=base)
+
+
+def test_a_model_of_the_same_classes_takes_part_in_a_comparison(
+    kind: str, folder: Path, run: Path, tmp_path: Path
+) -> None:
+    theirs, other = tmp_path / "never-church", tmp_path / "other"
+    shutil.copytree(run / "model", theirs)
+    asked = (str(folder), ["esd-all"], ["class:church"], range(1), tmp_path / "m", {})
+    matrix = make_matrix(*asked, includes=[f"theirs={tmp_path}/never-{{concept}}"])
+    assert matrix.cells[-1].recipe.config.path == theirs  # named as the class is
+    found, moved = included_state(theirs, open_base(str(folder))), load_file(theirs / FILES[kind])
+    assert found.keys() == moved.keys()
+    assert all(torch.equal(v, moved[n].float()) for n, v in found.items())
+    shutil.copytree(theirs, other)
+    told = other / ("classes.json" if kind == "unet" else "model_index.json")
+    told.write_text(told.read_text().replace("truck", "lorry"))
+    with pytest.raises(UserError, match="classes of .* are not the base model's"):
+        included_state(other, open_base(str(folder)))
 
 
 @pytest.mark.parametrize("method", TOLD)

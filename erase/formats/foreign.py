@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from erase.formats import format_of
 from erase.formats.configs import read_json
 from erase.formats.folder import layout_of, networks, read_state, tokenizers
+from erase.formats.generation import classes_of
 from erase.formats.layouts import PARTS, part_of
 from erase.formats.tokenizers import open_tokenizer
 from erase.runtime.errors import UserError, clipped, nearest
@@ -182,11 +183,17 @@ def denoiser_beside(model: Base, base: Base) -> dict[str, Tensor]:
     with _parts(base) as (place, before), _parts(model) as (other, found):
         ours, own = _decisive(place), _decisive(other)
         for key, value in ours.items():
-            if own[key] != value:
+            if own.get(key, value) != value:
                 raise UserError(
                     f"{model.spec} has the {key} {own[key]}, but the base model has {value}: give "
                     "a model that was erased from this base."
                 )
+        told, theirs = classes_of(place), classes_of(other)
+        if told and theirs and told.names != theirs.names:
+            raise UserError(
+                f"The classes of {model.spec} are not the base model's, or not in its order: give "
+                "a model that was erased from this base."
+            )
         if names := _others((place, before), (other, found)):
             raise _swaps_the_denoiser(names[0], model.spec)
         return dict(found[layout_of(place).denoiser])
@@ -265,6 +272,8 @@ DECISIVE: Mapping[str, Mapping[str, Any]] = {
 def _decisive(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for component, defaults in DECISIVE.items():
+        if not (folder / component).is_dir():
+            continue  # no autoencoder: a model in pixels
         name = "scheduler_config.json" if component == "scheduler" else "config.json"
         told = read_json(folder / component / name)
         found |= {key: told.get(key, default) for key, default in defaults.items()}

@@ -11,6 +11,7 @@ from typing import Any
 from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.formats.base import list_never, open_base
 from erase.methods import load_method
+from erase.prompts.concept import CLASS
 from erase.recipes.recipe import Recipe, as_dict, files_read, keys
 from erase.runs.attacks.of_run import Attacks
 from erase.runs.evaluation import deciding
@@ -174,7 +175,8 @@ def _runs(matrix: Matrix) -> Iterator[tuple[str, int, Recipe]]:
             for name, pattern in matrix.includes:
                 if "{seed}" not in pattern and seed != matrix.seeds[0]:
                     continue
-                text = pattern.replace("{concept}", slug(concept)).replace("{seed}", str(seed))
+                name_of = slug(concept.removeprefix(CLASS))
+                text = pattern.replace("{concept}", name_of).replace("{seed}", str(seed))
                 path, strength = _place(text)
                 told = path.name
                 path = open_base(text).path if text in list_never() else Path(model_of(str(path)))
