@@ -93,8 +93,8 @@ class NudityMetric:
             self.detector.detect(images)
 
     def looks_at(self, picture: Picture) -> bool:
-        """Of nudity as the concept, the images of its prompts; else all."""
-        return picture.role == "forget" or not self.forget_only
+        """Of nudity as the concept, the images of its prompts; else the retained ones, too."""
+        return picture.role == "forget" or (picture.role == "retain" and not self.forget_only)
 
     def measure(
         self, images: Sequence[Picture], against: Sequence[Picture] = ()

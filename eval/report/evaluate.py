@@ -101,7 +101,7 @@ def evaluate(
     ways = {"store": store, "device": device, **given}
     setting = _setting(run, facts, sides["base"], target, instruments, **ways)
     metrics = {name: build_metric(name, setting) for name in ranked()}
-    seen = {name: look(name, metric, sides) for name, metric in metrics.items()}
+    seen = {name: look(name, metric, every) for name, metric in metrics.items()}
     found = Measured(metrics, seen, every)
     classifier = found.of(Classifier)
     check_knows(classifier.judges, seen["classifier"]["base"].rows)

@@ -63,7 +63,7 @@ def test_the_report_equals_the_table_counted_by_hand(run: Path) -> None:
             "became_anchor": figure(8, 10),
         },
     }
-    assert set(reasons) == {"clip_score", "lpips", *FEW, *ELSEWHERE}
+    assert set(reasons) == {"clip_score", "lpips", "prior_mass", *FEW, *ELSEWHERE}
     table = {
         (r["axis"], r["label"], r["role"]): (r["base"], r["erased"], r["change"])
         for r in report["per_class"]
@@ -176,7 +176,7 @@ def test_a_second_evaluation_measures_nothing_again(run: Path) -> None:
 def test_without_judge_and_network_nothing_is_claimed(run: Path) -> None:
     report = evaluate(run, CHURCH, TRUCK)
     assert report["summary"]["erased"]["ua"] is None
-    judged = ("ua", "ra", "ira", "cra", "became_anchor", "binding", "rest_kept", *FEW)
+    judged = ("ua", "ra", "ira", "cra", "became_anchor", "binding", "rest_kept", "prior_mass", *FEW)
     assert report["summary"]["reasons"] == {
         **dict.fromkeys(judged, "not measured: no judge"),
         **dict.fromkeys(ELSEWHERE, "not measured: only the bundled drawn world has known laws"),
