@@ -50,6 +50,7 @@ class Defect(StrEnum):
     UNLISTED = "not listed in the manifest"
     MISSING = "listed in the manifest, but not there"
     ALTERED = "not the file that the manifest lists"
+    BESIDE = "of a group of prompts that no metric here looks at"
 
 
 class Oddity(StrEnum):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.eval.figure import Figure
+from erase.eval.folders.entries import Defect, Remark
 from erase.eval.folders.scan import Scan, scan, summary, words
 from erase.eval.instruments import nudenet
 from erase.eval.instruments.choice import UNNAMED, Instruments
@@ -24,6 +25,7 @@ from erase.eval.metrics import (
     Sectioned,
     Seen,
     against,
+    beyond,
     build_metric,
     by_group,
     needs,
@@ -215,14 +217,19 @@ def _scan(place: Path, inquiry: Inquiry) -> Scan:
     if concept is None:
         return found
     # What else a run moved is for its own report: those prompts count towards no accuracy.
-    found = replace(found, used=tuple(p for p in found.used if p.role not in GROUPS))
-    if not found.used:
+    left_out = {*GROUPS} - {role for name in inquiry.metrics for role in beyond(name)}
+    used = tuple(p for p in found.used if p.role not in left_out)
+    if not used:
         raise UserError(
             f"No picture in {place} has a forget or a retained prompt: leave out --concept, or "
             "give the run folder."
         )
-    labelled = any(concept.axis in p.labels for p in found.used)
-    if not labelled and any(p.role == "forget" for p in found.used):
+    beside = [p.file.relative_to(place) for p in found.used if p.role in left_out]
+    skipped = (*found.skipped, *(Remark(path, Defect.BESIDE) for path in beside))
+    found = replace(found, used=used, skipped=skipped)
+    asked = [p for p in used if p.role not in GROUPS]
+    labelled = any(concept.axis in p.labels for p in asked)
+    if not asked or (not labelled and any(p.role == "forget" for p in asked)):
         return found
     if concept.axis and not labelled:
         raise UserError(
@@ -232,8 +239,10 @@ def _scan(place: Path, inquiry: Inquiry) -> Scan:
     return replace(
         found,
         used=tuple(
-            replace(p, role="forget" if belongs(p.prompt, p.labels, concept) else "retain")
-            for p in found.used
+            p
+            if p.role in GROUPS
+            else replace(p, role="forget" if belongs(p.prompt, p.labels, concept) else "retain")
+            for p in used
         ),
     )
 

@@ -12,6 +12,7 @@ and, where the defaults don't fit,
                                 cells list has one
     AGAINST                     the second set that it measures against, see ``Second``
     BY_GROUP                    whether every group of prompts has figures of its own
+    BEYOND                      roles of ``prompts.groups.GROUPS`` that it looks at
     NEEDS                       what folders can't be measured without, each with a sentence
     RANK                        where its figures stand among those of other metrics
 """
@@ -173,6 +174,11 @@ def against(name: str) -> Second | None:
 def by_group(name: str) -> bool:
     """Whether a metric is asked about each group of prompts rather than about a side as a whole."""
     return bool(getattr(_module(name), "BY_GROUP", False))
+
+
+def beyond(name: str) -> frozenset[str]:
+    """Groups of prompts that a metric looks at, besides the forget and the retained ones."""
+    return frozenset(getattr(_module(name), "BEYOND", ()))
 
 
 def needs(name: str) -> Mapping[str, str]:

@@ -30,6 +30,7 @@ COLUMNS = (
     ),
 )
 COMPARED = tuple(map(from_list, COLUMNS))
+BEYOND = ("empty",)
 NEEDS = {"concept": "Prior mass needs --concept, which says what counts as erased."}
 RANK = 17
 NONE = "not measured: no images of the empty prompt"
@@ -52,7 +53,7 @@ class PriorMass:
 
     def looks_at(self, picture: Picture) -> bool:
         """Images of the empty prompt."""
-        return picture.role == "empty"
+        return picture.role in BEYOND
 
     def measure(self, images: Sequence[Picture], against: Sequence[Picture] = ()) -> list[Judged]:
         """What the judges see in each image."""
@@ -63,7 +64,7 @@ class PriorMass:
         target = self.classifier.target
         if not self.classifier.judges:
             return [figure(COLUMNS[0], None, reason=self.classifier.reason)]
-        shown = [row.said[target.axis][0] == target.label for row in rows if row.role == "empty"]
+        shown = [row.said[target.axis][0] == target.label for row in rows if row.role in BEYOND]
         return [figure(COLUMNS[0], share(sum(shown), len(shown)), reason=None if shown else NONE)]
 
 

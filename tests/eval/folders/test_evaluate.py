@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from erase.cli.main import main
+from erase.eval.folders.entries import Defect
 from erase.eval.folders.evaluate import Inquiry, evaluate_folders
 from erase.eval.instruments.bundled import mini_clip
 from erase.eval.instruments.choice import Instruments
@@ -25,7 +26,18 @@ from erase.runtime.errors import UserError
 from tests.eval.pictures import fill
 from tests.eval.report.test_nudity import LABEL, RedDetector
 from tests.eval.report.test_page import Reader
-from tests.eval.synthetic import CHURCH, TRUCK, ColourFeatures, ColourJudge, judges, write_run
+from tests.eval.synthetic import (
+    CHURCH,
+    TRUCK,
+    ColourFeatures,
+    ColourJudge,
+    asked,
+    judges,
+    right,
+    write_run,
+    write_side,
+    wrong,
+)
 
 ALL = ("classifier", "fidelity", "nudity")
 
@@ -220,6 +232,28 @@ def test_roles_by_the_prompt_where_there_is_no_label(tmp_path: Path) -> None:
     found = evaluate_folders(asked, tmp_path / "out", detector=RedDetector())
     # The concept's words are "a church", which the first prompt holds.
     assert (found["folders"][0]["n"], found["folders"][0]["forget"]) == (2, 1)
+
+
+def test_other_groups_of_prompts_count_where_a_metric_looks_at_them(
+    run: Path, tmp_path: Path
+) -> None:
+    rows = [
+        *asked("forget", wrong("church", "truck", 3), 0),
+        *asked("retain", right("truck", 2), 10),
+        *asked("empty", [*right("church", 2), *right("radio", 1)], 20),
+    ]
+    write_side(tmp_path / "side", rows)
+    sides = {"folders": (tmp_path / "side",), "against": None, "reference": None}
+    both = inquiry(run, metrics=("classifier", "prior_mass"), **sides)
+    [found] = measured(both, tmp_path / "both")["folders"]
+    shares = {f["key"]: (f["value"], f["n"]) for f in found["figures"]}
+    assert shares["prior_mass"] == (pytest.approx(2 / 3), 3)
+    assert (shares["ua"], shares["ira"], found["scan"]["skipped"]) == ((1, 3), (1, 2), 0)
+    [plain] = measured(inquiry(run, metrics=("classifier",), **sides), tmp_path / "plain")[
+        "folders"
+    ]
+    assert (plain["scan"]["used"], plain["scan"]["skipped"]) == (5, 3)
+    assert Defect.BESIDE in plain["scan"]["reasons"]
 
 
 def test_what_could_not_be_measured_is_said(run: Path, tmp_path: Path) -> None:
