@@ -104,6 +104,7 @@ def train(work: Path, seed: int, steps: int = STEPS, without: str | None = None)
         return value
 
     stage = f"class-{seed}" if without is None else f"never-{without}-{seed}"
+    stage += "" if steps == STEPS else f"-{steps}"  # another training, which resumes none of these
     for number, lr in enumerate(RATES):
         name = f"{stage}-{number}"
         optimise(name, unet, loss, steps=steps, lr=lr, work=work, seed=seed, ema=0.998)
@@ -124,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m erase.mini.train_class", description=__doc__)
     add = parser.add_argument
     add("--work", type=Path, help="folder of what lies in between (default: below runs/)")
-    add("--out", type=Path, default=world.HERE / "weights", help="gets the model's folder")
+    add("--out", type=Path, help="gets the model's folder (default: that of the bundled weights)")
     add("--seed", type=int, default=0, help="random seed (default: 0)")
     add("--threads", type=int, default=2, help="threads to compute with (default: 2)")
     add(
@@ -141,13 +142,16 @@ def main(argv: list[str] | None = None) -> None:
             f"There is no class '{clipped(args.without)}': choose from {', '.join(known)}."
             f"{nearest(args.without, known)}"
         )
+    if args.out is None and (args.without, args.seed, args.steps) != (None, 0, STEPS):
+        parser.error("This is not the bundled model: add --out, a folder for it.")
+    out = args.out or world.HERE / "weights"
     name = f"never-{args.without}-{args.seed}" if args.without else "class"
     work = args.work or Path("runs") / f"mini-{name}"
     work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)
-    export(train(work, args.seed, args.steps, args.without), args.out / name)
-    print(args.out / name)
+    export(train(work, args.seed, args.steps, args.without), out / name)
+    print(out / name)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import erase
+from erase.cli.main import main
 from erase.diffusion.model import Diffusion
 from erase.eval.attacks import (
     DoesNotApply,
@@ -34,6 +35,7 @@ from erase.runs.attacks.inquiry import make_inquiry
 from erase.runs.attacks.targets import target_of
 from erase.runs.checks import check
 from erase.runs.make import make_run
+from erase.runs.run import places
 from erase.runtime.errors import UserError
 from erase.study.compare import make_matrix
 from erase.unlearn.fit import Fit
@@ -43,7 +45,7 @@ from tests.eval.attacks.targets import seeded
 from tests.methods.data import fit_for, make_data, moved, weights
 from tests.methods.test_others import quick
 from tests.runtime.test_processes import alone, launch
-from tests.tiny import CLASSES
+from tests.tiny import CLASSES, tiny_class_unet
 
 FILES = {
     "unet": "unet/diffusion_pytorch_model.safetensors",
@@ -157,6 +159,41 @@ def test_a_model_of_the_same_classes_takes_part_in_a_comparison(
     told.write_text(told.read_text().replace("truck", "lorry"))
     with pytest.raises(UserError, match="classes of .* are not the base model's"):
         included_state(other, open_base(str(folder)))
+    # Its weights fit, but the network that they make is another.
+    config = theirs / FILES[kind].partition("/")[0] / "config.json"
+    facts = json.loads(config.read_text())
+    config.write_text(json.dumps({**facts, "attention_head_dim": 2, "num_attention_heads": 16}))
+    with pytest.raises(UserError, match="has the (attention_head_dim|num_attention_heads)"):
+        included_state(theirs, open_base(str(folder)))
+    another = MODELS["dit" if kind == "unet" else "unet"](tmp_path / "another")
+    with pytest.raises(UserError, match="another kind of model"):
+        included_state(another, open_base(str(folder)))
+
+
+def test_a_model_without_its_classes_says_what_it_lacks(tmp_path: Path) -> None:
+    model = tiny_class_unet(tmp_path / "unet")
+    (model / "classes.json").unlink()
+    # As DDPMPipeline saves it.
+    (model / "model_index.json").write_text('{"_class_name": "DDPMPipeline"}')
+    with pytest.raises(UserError, match=r"has no classes\.json.*write one"):
+        make_run(str(model), "class:church")
+
+
+def test_an_attack_on_a_class_asks_whose_it_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["attack", str(folder), "--concept", "class:church"])
+    assert left.value.code == 2
+    assert "add --base" in capsys.readouterr().err
+
+
+def test_classes_of_like_names_have_folders_of_their_own() -> None:
+    assert places(["class:cardigan", "class:Cardigan", "class:crane"]) == [
+        "class-cardigan",
+        "class-cardigan-2",
+        "class-crane",
+    ]
 
 
 @pytest.mark.parametrize("method", TOLD)

@@ -12,9 +12,10 @@ from jsonargparse import ArgumentParser, Namespace
 from erase.cli.arguments import BUDGET, BUDGETS, DETERMINISTIC, DEVICE, FLOOR, STRENGTH, Parser
 from erase.cli.options import at_strength, names, strength_of
 from erase.eval.recovery import ATTACK
+from erase.prompts.concept import CLASS
 from erase.runs.folder import model_of, read_facts
 from erase.runtime import processes
-from erase.runtime.errors import UserError
+from erase.runtime.errors import UserError, clipped
 from erase.runtime.places import short
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
     concept = chosen.concept or _only(given.get("concept"))
     if concept is None:
         raise UserError("What was erased is not said: add --concept, e.g. --concept church.")
+    if concept.startswith(CLASS) and not facts and not chosen.base:
+        raise UserError(
+            f"'{clipped(concept)}' is a class, and of which model is not said: add --base, the "
+            "model that it was erased from."
+        )
     settings = _settings(facts, base, concept)
     model = model_of(chosen.model)
     strength = strength_of(model, chosen.base, chosen.strength)

@@ -181,9 +181,14 @@ def denoiser_beside(model: Base, base: Base) -> dict[str, Tensor]:
         UserError: something does.
     """
     with _parts(base) as (place, before), _parts(model) as (other, found):
-        ours, own = _decisive(place), _decisive(other)
+        if layout_of(place).denoiser != layout_of(other).denoiser:
+            raise UserError(
+                f"{model.spec} is another kind of model than the base model: give one that was "
+                "erased from this base."
+            )
+        ours, own = ({**_built(at), **_decisive(at)} for at in (place, other))
         for key, value in ours.items():
-            if own.get(key, value) != value:
+            if not _alike(own.get(key, value), value):
                 raise UserError(
                     f"{model.spec} has the {key} {own[key]}, but the base model has {value}: give "
                     "a model that was erased from this base."
@@ -278,6 +283,19 @@ def _decisive(folder: Path) -> dict[str, Any]:
         told = read_json(folder / component / name)
         found |= {key: told.get(key, default) for key, default in defaults.items()}
     return found
+
+
+def _built(folder: Path) -> dict[str, Any]:
+    """How a denoiser is built, some of which its weights' shapes don't tell."""
+    told = read_json(folder / layout_of(folder).denoiser / "config.json")
+    return {k: v for k, v in told.items() if not k.startswith("_") and not k.endswith("dtype")}
+
+
+def _alike(a: object, b: object) -> bool:
+    """Whether two settings are the same; one for all blocks may be written as one for each."""
+    if isinstance(a, list) and not isinstance(b, list):
+        return all(one == b for one in a)
+    return _alike(b, a) if isinstance(b, list) and not isinstance(a, list) else a == b
 
 
 def _same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:

@@ -262,6 +262,11 @@ def load_recipe(name_or_file: str, overrides: Mapping[str, object] | None = None
     return make_recipe(name, {k: v for k, v in values.items() if k not in NOTES}, overrides)
 
 
+def written(name_or_file: str) -> frozenset[str]:
+    """The settings that a recipe's file states; arguments and errors as for ``load_recipe``."""
+    return frozenset(_read(name_or_file)) - set(NOTES)
+
+
 def recipe_start(name_or_file: str) -> dict[str, Any]:
     """What a search goes around instead of a recipe's own values; arguments and errors as for
     ``load_recipe``."""

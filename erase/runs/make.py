@@ -12,10 +12,10 @@ from erase.methods import edits, load_method
 from erase.prompts.classes import anchor_of, class_concept
 from erase.prompts.concept import CLASS, Concept, load_concept, members
 from erase.recipes.choice import default_recipe, recipe_for
-from erase.recipes.recipe import Recipe, load_recipe, recorded_recipe
+from erase.recipes.recipe import Recipe, load_recipe, recorded_recipe, written
 from erase.runs.checks import check_settings
 from erase.runs.folder import RECORD, read_facts
-from erase.runs.run import OWN, ROLES, Compute, Run, Sources, Target, slug
+from erase.runs.run import OWN, ROLES, Compute, Run, Sources, Target, places, slug
 from erase.runtime.errors import UserError, reason
 from erase.runtime.files import MODELS
 
@@ -49,7 +49,8 @@ def concept_of(name: str, model: str) -> Concept:
 
 def own_sampling(model: str, recipe: str) -> Mapping[str, Any]:
     """Settings by which a model's authors sample from it, where a class-conditional one states
-    them: they go before a recipe's that was written neither for this model nor by the user.
+    them: they go before a recipe's that was not written for this model, but not before what a file
+    of the user's states.
 
     Args:
         model: of classes; a hub id is asked for.
@@ -60,10 +61,13 @@ def own_sampling(model: str, recipe: str) -> Mapping[str, Any]:
     """
     from erase.formats.generation import classes_of_model
 
-    if recipe.endswith((".toml", f"-{model}")):
+    if model in MODELS and recipe.endswith(f"-{model}"):
         return {}
     told = classes_of_model(model)
-    return told.sampling if told else {}
+    if told is None:
+        return {}
+    stated = written(recipe) if recipe.endswith(".toml") else ()
+    return {key: value for key, value in told.sampling.items() if key not in stated}
 
 
 def of_classes(model: str, concepts: Sequence[str]) -> bool:
@@ -256,7 +260,8 @@ def each(run: Run, anchors: bool) -> list[Run]:
     """
     home = family(run.model)
     runs = []
-    for concept in every_concept(run.model):
+    every = every_concept(run.model)
+    for concept, place in zip(every, places([c.name for c in every]), strict=True):
         _, anchor, (_, typed) = run.targets[0]
         fits = anchor.kind in ("text", concept.kind) and anchor.name != concept.name
         if not anchors or not fits:
@@ -264,5 +269,5 @@ def each(run: Run, anchors: bool) -> list[Run]:
             typed = concept.anchor
         target = _target(concept, concept.name, typed, home)
         target.pairs()
-        runs.append(replace(run, targets=(target,), out=run.out / slug(concept.name)))
+        runs.append(replace(run, targets=(target,), out=run.out / place))
     return runs

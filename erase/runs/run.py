@@ -177,11 +177,7 @@ class Run:
 
     def places(self) -> list[str]:
         """A folder name for each concept, all different."""
-        names: list[str] = []
-        for target in self.targets:
-            name = slug(target.concept.name)
-            names.append(f"{name}-{len(names) + 1}" if name in names else name)
-        return names
+        return places([target.concept.name for target in self.targets])
 
     def roles(self) -> tuple[Role, ...]:
         """The images that the mask and the method need."""
@@ -214,6 +210,15 @@ def slug(text: str) -> str:
     """A folder name made of a model, concept or recipe name."""
     name = "".join(c if c.isalnum() else "-" for c in text.lower().rsplit("/", 1)[-1])
     return "-".join(part for part in name.split("-") if part)[:60] or "run"
+
+
+def places(concepts: Sequence[str]) -> list[str]:
+    """A folder name for each of the concepts, all different."""
+    names: list[str] = []
+    for concept in concepts:
+        name = slug(concept)
+        names.append(f"{name}-{len(names) + 1}" if name in names else name)
+    return names
 
 
 def listed(run: Run, role: Role) -> list[tuple[str, str, str]]:

@@ -179,7 +179,8 @@ def _runs(matrix: Matrix) -> Iterator[tuple[str, int, Recipe]]:
                 text = pattern.replace("{concept}", name_of).replace("{seed}", str(seed))
                 path, strength = _place(text)
                 told = path.name
-                path = open_base(text).path if text in list_never() else Path(model_of(str(path)))
+                known = str(path) in list_never()
+                path = open_base(told).path if known else Path(model_of(str(path)))
                 if not path.exists():
                     raise UserError(f"There is no model {text}: fix --include {name}={pattern}.")
                 yield concept, seed, _included(matrix, name, told, path, strength)

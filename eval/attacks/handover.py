@@ -59,10 +59,9 @@ def run(
 ) -> Found:
     """See ``Attack``; of a row's images the most certain one counts."""
     begun = target.elsewhere if random else target.rows
-    tries = [
-        _handed(model, base, begun, target, max(1, round(share * target.sampler.steps)))
-        for share in settings.shares
-    ]
+    # With few steps, several shares may be the same step.
+    firsts = dict.fromkeys(max(1, round(s * target.sampler.steps)) for s in settings.shares)
+    tries = [_handed(model, base, begun, target, first) for first in firsts]
     spent = sum(price(row, target.sampler) for row in target.rows)
     found = best_of(tries, target, spent * len(tries))
     return better(found, again(model, target, len(tries)), target) if random else found

@@ -77,7 +77,7 @@ def test_a_model_from_elsewhere_is_no_recipe_that_can_be_named(tmp_path: Path) -
 
 
 def test_what_a_model_is_told_decides_what_a_concept_may_be(
-    tmp_path: Path, tiny_folder: Path
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = str(tiny_class_unet(tmp_path / "unet", guidance=2.5))
     run = make_run(model, "class:church", out=tmp_path / "r")
@@ -94,6 +94,11 @@ def test_what_a_model_is_told_decides_what_a_concept_may_be(
     mine = tmp_path / "mine.toml"
     mine.write_text('method = "salun"\nguidance_scale = 5.0\n')
     assert make_run(model, "class:owl", recipe=str(mine)).recipe.guidance_scale == 5
+    mine.write_text('method = "salun"\n')  # what it does not state is theirs
+    assert make_run(model, "class:owl", recipe=str(mine)).recipe.guidance_scale == 2.5
+    tiny_class_unet(tmp_path / "ddpm", guidance=2.5)
+    monkeypatch.chdir(tmp_path)  # whatever a folder is called
+    assert make_run("ddpm", "class:owl", recipe="salun-ddpm").recipe.guidance_scale == 2.5
     [compared] = make_matrix(model, ["esd-all"], ["class:owl"], [0], tmp_path / "m").recipes
     assert compared.guidance_scale == 2.5
     assert [c.word for c in every_concept(model)] == list(CLASSES)

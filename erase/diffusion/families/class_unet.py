@@ -55,7 +55,15 @@ def _classes(read: Read) -> Classes:
     Raises:
         UserError: it is not there, or says something else.
     """
-    told = read(FILE)
+    try:
+        told = read(FILE)
+    except UserError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise UserError(
+                f"The model has no {FILE}, which names its classes: write one, as "
+                "docs/class-conditional.md shows."
+            ) from error
+        raise
     for key in told:
         if key not in _KEYS:
             raise UserError(

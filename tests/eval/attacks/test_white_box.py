@@ -123,6 +123,14 @@ def test_the_best_of_several_tries_is_picked_by_the_judge(tiny: Diffusion) -> No
     assert np.array_equal(np.stack(found.chosen), np.stack(other.chosen))
 
 
+def test_shares_that_are_the_same_step_are_tried_once(tiny: Diffusion) -> None:
+    spent = [
+        handover.run(tiny, tiny, target(), handover.Settings(shares), False, generator(0)).forwards
+        for shares in ((1 / 3,), (0.3, 1 / 3, 0.4), (1 / 3, 2 / 3))
+    ]
+    assert spent[0] == spent[1] == spent[2] / 2
+
+
 @pytest.mark.parametrize("name", ["handover", "noise"])
 def test_random_search_has_as_many_plain_tries(
     name: str, tiny: Diffusion, monkeypatch: pytest.MonkeyPatch
