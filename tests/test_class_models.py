@@ -174,7 +174,10 @@ def test_a_model_without_its_classes_says_what_it_lacks(tmp_path: Path) -> None:
     model = tiny_class_unet(tmp_path / "unet")
     (model / "classes.json").unlink()
     # As DDPMPipeline saves it.
-    (model / "model_index.json").write_text('{"_class_name": "DDPMPipeline"}')
+    (model / "model_index.json").write_text(
+        '{"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"],'
+        ' "scheduler": ["diffusers", "DDIMScheduler"]}'
+    )
     with pytest.raises(UserError, match=r"has no classes\.json.*write one"):
         make_run(str(model), "class:church")
 
