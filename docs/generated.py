@@ -10,7 +10,7 @@ from argparse import SUPPRESS, Action, ArgumentParser
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from erase.cli.listing import first_line
+from erase.cli.listing import first_line, made_for
 from erase.cli.parser import build_parser
 from erase.methods import METHODS, Needs, edits, list_methods, load_method
 from erase.recipes.recipe import list_recipes, load_recipe, recipe_about
@@ -59,10 +59,7 @@ def _method(name: str) -> Iterator[str]:
         "sh",
     )
     yield _needs(method.NEEDS, edits(name))
-    rows = [
-        (f"`{recipe}`", "bundled" if recipe.endswith("-mini") else "Stable Diffusion", about)
-        for recipe, about in recipes.items()
-    ]
+    rows = [(f"`{recipe}`", made_for(recipe), about) for recipe, about in recipes.items()]
     yield _table(("recipe", "model", ""), rows)
     yield "## Settings of its own"
     found = [f for f in flags_of(method.Config) if "reads" not in f.metadata]
@@ -133,7 +130,7 @@ def _children(parser: ArgumentParser) -> Mapping[str, ArgumentParser]:
 def _command(parser: ArgumentParser, name: str) -> Iterator[str]:
     yield f"# erase {name}"
     text = parser.description or ""
-    yield _escaped(text[:1].upper() + text[1:].rstrip(".") + ".")
+    yield _escaped(text[:1].upper() + text[1:].rstrip(".") + ("" if text.endswith("?") else "."))
     yield _fence(parser.usage or f"erase {name} [options]", "text")
     yield f"```{{program}} erase {name}\n```"
     for group in parser._action_groups:

@@ -28,12 +28,16 @@ def recipes() -> Table:
             for role in ("forget", "retain", "anchor")
             if (key := f"{role}_images") in used
         ]
-        ends = (model for end, model in MODELS.items() if name.endswith(end))
-        model = next(ends, "Stable Diffusion")
         steps = str(settings.get("steps", "–"))
         about = recipe_about(name)
-        rows.append((name, recipe.method, model, " + ".join(images) or "–", steps, about))
+        rows.append((name, recipe.method, made_for(name), " + ".join(images) or "–", steps, about))
     return ("recipe", "method", "model", "training images", "steps", ""), rows
+
+
+def made_for(recipe: str) -> str:
+    """The models that a recipe is for."""
+    ends = (model for end, model in MODELS.items() if recipe.endswith(end))
+    return next(ends, "Stable Diffusion")
 
 
 def methods() -> Table:

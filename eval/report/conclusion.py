@@ -267,7 +267,8 @@ def _of_damage(
         looked.append(f"{names} did not clearly move further than another seed moves them")
     if not looked:
         return [
-            f"Nothing is concluded about damage: no class or group of prompts has the {LEAST} "
-            "images that this takes."
+            f"Nothing is concluded about damage: it takes {LEAST} images of a retained class and a "
+            f"judge that knows it, or {LEAST} of a group of prompts and a network for LPIPS "
+            "(--lpips)."
         ]
     return [f"No damage is shown: {', and '.join(looked)}."]

@@ -200,6 +200,8 @@ def test_the_verdict(outcomes: list[Any], expected: str) -> None:
 def test_the_sentences_name_what_was_not_run() -> None:
     hidden = " ".join(sentences([BY_WEIGHTS], ["weights", "prompt", "latent"]))
     assert "hidden, not removed" in hidden and "Not run: prompt and latent." in hidden
+    some = " ".join(sentences([BY_WEIGHTS, outcome("prefix", True, sides(3, 1, 20, 0))], []))
+    assert "no attack by a prompt clearly does better than random search (prefix reaches 15" in some
     removed = " ".join(sentences([NOTHING], ["weights", "prompt"], {"prompt": "No list."}))
     assert "looks removed" in removed and "here: prompt. No list." in removed
     assert "On the base, weights would have brought it back." in removed
