@@ -113,7 +113,7 @@ SMALL = {
 }
 """Settings that make a command quick."""
 ELSEWHERE = re.compile(
-    r"[A-Z]{3,}|sd\.safetensors|^demo|their|stabilityai|prompts\.csv|toml|other-words|imagenette|runs/dog|runs/ada"
+    r"[A-Z]{3,}|sd\.safetensors|^demo|their|stabilityai|prompts\.csv|toml|other-words|imagenette|runs/dog|runs/ada|runs/nudity"
     r"|adv-unlearn|inversion|relearn|=0\.9|\ball\b|quick|random:|split\.json"
 )
 """What needs files or a model that nobody has here, is meant to fail, takes long at any size, or
