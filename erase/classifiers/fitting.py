@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -16,6 +16,7 @@ from erase.classifiers.models import Classifier
 from erase.classifiers.training import Training
 from erase.classifiers.unlearning import Unlearning
 from erase.runtime import processes
+from erase.runtime.errors import UserError
 from erase.unlearn.fit import Fit, Settings
 from erase.unlearn.mask import Mask
 from erase.unlearn.parts import WHOLE, shares
@@ -108,6 +109,7 @@ def train(
         buffers=_moving(network),
         draws=(*pool.key, "network"),
         title=title,
+        advice="lower --train-lr",
     )(network, step)
     network.eval()
 
@@ -157,13 +159,19 @@ def unlearn(
         buffers=not frozen and _moving(network),
         draws=(data.seed, "unlearn", "network"),
         title="unlearn",
+        advice="lower --lr",
     )
     method.unlearn(classifier, data, recipe.config, fit)
     network.eval()
 
 
 def saliency_mask(
-    classifier: Classifier, forget: Pool, recipe: Recipe, seed: int, provenance: dict[str, Any]
+    classifier: Classifier,
+    forget: Pool,
+    recipe: Recipe,
+    seed: int,
+    provenance: dict[str, Any],
+    frozen: Collection[str] = (),
 ) -> Mask:
     """The mask of the weights that matter for the samples to forget (equation 4).
 
@@ -176,9 +184,15 @@ def saliency_mask(
         recipe: says which mask, and how large.
         seed: of a random one.
         provenance: what to record beside the bits.
+        frozen: names of weights that stay as they are.
+
+    Raises:
+        UserError: all of them.
     """
     network = classifier.network
-    params = dict(network.named_parameters())
+    params = {name: p for name, p in network.named_parameters() if name not in frozen}
+    if not params:
+        raise UserError("Every weight is frozen: let some of the model's require a gradient.")
     if recipe.mask != "saliency":
         mask = Mask.full(params, network, provenance)
         return mask if recipe.mask == "none" else mask.random(recipe.ratio, seed)

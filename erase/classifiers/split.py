@@ -106,30 +106,39 @@ def _content(split: Split) -> dict[str, Any]:
 
 
 def load_split(path: Path, data: Data) -> Split:
-    """Reads what ``save`` wrote.
+    """Reads what ``save`` wrote, or a split of the user's own, which has no ``sha256``.
 
     Raises:
         UserError: not a split, changed since, or of other data.
     """
     try:
         content = json.loads(read_text(path, "The split"))
-        stated = content.pop("sha256")
+        stated = content.pop("sha256", None)
         flips = {int(k): int(v) for k, v in content.pop("flips").items()}
         numbers: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in content.items()
         }
         split = Split(**numbers, flips=flips)
-        whole = stated == split.digest()
+        whole = stated in (None, split.digest())
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path} is not a split ({reason(error)}): give a split.json that a run wrote."
         ) from error
     if not whole:
-        raise UserError(f"{path} was changed after it was written: give the split as it was.")
+        raise UserError(
+            f"{path} was changed after it was written: give the split as it was, or, if it is "
+            "meant, leave out its 'sha256'."
+        )
     if split.data != data.digest():
         raise UserError(
             f"{path} is a split of other data than {data.spec}: give the data it was made of."
         )
+    for numbers, most in (
+        ((*split.train, *split.validation), len(data.train.labels)),
+        ((*split.test, *split.attack, *split.forgotten), len(data.test.labels)),
+    ):
+        if not all(type(n) is int and 0 <= n < most for n in numbers):
+            raise UserError(f"{path} has sample numbers that {data.spec} lacks: give its own.")
     return split
 
 

@@ -99,6 +99,7 @@ class Fit:
         buffers: whether the module's buffers move, as BatchNorm's running statistics do, so that
             they belong to a checkpoint; processes average them.
         title: of the progress bar.
+        advice: what helps against a loss that is not finite.
         draws: key of what the module itself draws in a step, as dropout does; None where it draws
             nothing.
     """
@@ -115,6 +116,7 @@ class Fit:
     buffers: bool = False
     draws: tuple[int | str, ...] | None = None
     title: str = "train"
+    advice: str = "lower --lr or use --precision fp32"
 
     def __call__(self, module: nn.Module, step: Step, beside: Beside | None = None) -> None:
         """Trains in place, from the last checkpoint where there is one.
@@ -236,7 +238,7 @@ class Fit:
     def _diverged(self, what: str) -> str:
         last = self._last()
         kept = f"the checkpoint of step {last} is kept" if last else "there is no checkpoint yet"
-        return f"{what}: lower --lr or use --precision fp32; {kept}."
+        return f"{what}: {self.advice}; {kept}."
 
     def _optimizer(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
         lr, decay = self.settings.lr, self.settings.weight_decay

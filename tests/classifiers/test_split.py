@@ -246,6 +246,14 @@ def test_a_changed_or_foreign_file_is_refused(tmp_path: Path) -> None:
     assert "The split is damaged" in refused(validation=content["forget"])
     assert "The split is damaged" in refused(attack=content["test"])
     assert "is not a split" in refused(more=1)
+    # A split of the user's own states no digest, and must name samples that there are.
+    del content["sha256"]
+    last = content["train"][-1]
+    kept = {k: [n for n in content[k] if n != last] for k in ("train", "retain", "forget")}
+    file.write_text(json.dumps({**content, **kept, "flips": {}}))
+    assert last not in load_split(file, data).train
+    beyond = {k: [10**6 if n == last else n for n in content[k]] for k in kept}
+    assert "has sample numbers that" in refused(**beyond, flips={})
     assert "is not a split" in refused(flips=[1])
     assert "is not a split" in refused(forget=["a", *content["forget"]])
     for text in ("", "[]", "{}", "7", "{", "[" * 100000):

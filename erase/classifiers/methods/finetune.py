@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from erase.unlearn.fit import Fit
 
 NEEDS = Needs(epoch="retain")
-SPACE = {"lr": (0.1, 10.0), "epochs": (0.5, 2.0)}
+SPACE = {"lr": (0.1, 10.0), "epochs": (0.5, 1.0)}
 
 
 @dataclass(frozen=True)

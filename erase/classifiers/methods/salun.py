@@ -2,7 +2,9 @@
 
     L(θ) = E_{(x, y) ∈ D_f, y' ≠ y} ℓ(θ; x, y') + α · E_{(x, y) ∈ D_r} ℓ(θ; x, y)
 
-Without a mask it is random labelling (Golatkar et al., arXiv 1911.04933). The published code goes
+A step's loss is the mean over a batch of the union of both, so that α stands for α·|D_r|/|D_f| of
+this formula where the union is shuffled. Without a mask it is random labelling (Golatkar et al.,
+arXiv 1911.04933). The published code goes
 through all samples to forget first and through the retained ones afterwards, or through their
 shuffled union, by data set; draws the labels anew in every epoch, or in every batch; and draws them
 from all K labels, the true one among them, where the paper excludes it.
@@ -31,7 +33,11 @@ class Config:
     """SalUn's own settings."""
 
     alpha: float = field(
-        default=1.0, metadata={"help": "weight of the retained samples' loss", "min": 0.0}
+        default=1.0,
+        metadata={
+            "help": "weight of a retained sample's loss beside a forgotten one's",
+            "min": 0.0,
+        },
     )
     labels: Literal["all", "others"] = field(
         default="all",

@@ -1,7 +1,9 @@
 """SCRUB (Kurmanji et al., arXiv 2302.09880, equation 3): a student with a will of its own.
 
-In turn, an epoch each, for the first ``max_epochs`` epochs: away from the teacher θ_0 on what is
-forgotten, and towards it on what is retained; then the latter alone.
+Each of the first ``max_epochs`` epochs begins with a pass away from the teacher θ_0 over what is
+forgotten, and goes on towards it on what is retained; the others do the latter alone. An epoch has
+as many steps as what is retained fills, so that a pass away takes the place of its first steps,
+where the published code adds it to them.
 
     max_θ  E_{x ∈ D_f} KL(p_θ0(x) ‖ p_θ(x))
     min_θ  E_{(x, y) ∈ D_r} [β · KL(p_θ0(x) ‖ p_θ(x)) + γ · ℓ(θ; x, y)]
@@ -15,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from erase.classifiers.methods import Needs
+from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +77,11 @@ def unlearn(classifier: Classifier, data: Unlearning, config: Config, fit: Fit) 
     # that a step's number says where it stands.
     away = data.forget.steps(1)
     epoch = data.retain.steps(1)
+    if config.max_epochs and away >= epoch:
+        raise UserError(
+            "SCRUB would only move away from what it was for its first epochs, since as much is "
+            "forgotten as retained: forget less, or take another recipe."
+        )
 
     def step(index: int, part: slice) -> dict[str, Tensor]:
         turn, place = divmod(index, epoch)

@@ -16,9 +16,9 @@ from erase.classifiers.models import Classifier
 from erase.classifiers.samples import Wrapped, wrapped
 from erase.classifiers.training import Training
 from erase.classifiers.unlearning import Unlearning
-from erase.recipes.classifier import load_recipe
+from erase.recipes.classifier import ClassifierRecipe, load_recipe
 from erase.runtime.devices import accelerator
-from erase.runtime.errors import UserError
+from erase.runtime.errors import UserError, reason
 
 
 def unlearn_classifier(
@@ -40,6 +40,10 @@ def unlearn_classifier(
         seed: of every draw, >= 0.
         **overrides: recipe values, e.g. ``lr=0.005``.
 
+    Weights that require no gradient stay as they are. ``retrain`` and ``salun-unseen`` train a
+    network anew from its ``reset_parameters`` with ``erase.classifiers.training.Training()``'s
+    values, the first for all of its epochs.
+
     Returns:
         ``model``.
 
@@ -50,9 +54,36 @@ def unlearn_classifier(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     kept, forgotten = wrapped(retain), wrapped(forget)
     modes = {module: module.training for module in model.modules()}
+    wanted = {name: p.requires_grad for name, p in model.named_parameters()}
+    try:
+        # Methods seed the draws of the network itself, such as dropout's.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            _unlearn(model, kept, forgotten, chosen, seed, device)
+    finally:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(wanted[name])
+        for module, mode in modes.items():
+            module.training = mode
+    return model
+
+
+def _unlearn(
+    model: nn.Module,
+    kept: Wrapped,
+    forgotten: Wrapped,
+    chosen: ClassifierRecipe,
+    seed: int,
+    device: torch.device,
+) -> None:
     model.eval()
-    with torch.no_grad():
-        found = model(kept.images(torch.tensor([0])).to(device))
+    try:
+        with torch.no_grad():
+            found = model(kept.images(torch.tensor([0])).to(device))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(
+            f"The model can't take a sample of the retain set ({reason(error)}): give data sets of "
+            "tensors of the shape that it takes."
+        ) from error
     logits = getattr(found, "logits", found)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shown = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -84,7 +115,8 @@ def unlearn_classifier(
             train(fresh, pool(kept, "short"), training, folder / "short", f"{share}", acc)
             return fresh
 
-        mask = saliency_mask(classifier, pool(forgotten, "mask"), chosen, seed, {})
+        frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+        mask = saliency_mask(classifier, pool(forgotten, "mask"), chosen, seed, {}, frozen)
         work = Unlearning(
             pool(forgotten, "forget"),
             pool(kept, "retain"),
@@ -94,9 +126,6 @@ def unlearn_classifier(
             retrained,
         )
         unlearn(classifier, work, chosen, mask, folder, "api", acc)
-    for module, mode in modes.items():
-        module.training = mode
-    return model
 
 
 def _anew(model: nn.Module, seed: int) -> nn.Module:

@@ -110,6 +110,11 @@ def make_run(
     found = load_data(data)
     seed = int(more.get("seed", 0))
     if draw.file is not None:
+        if replace(draw, file=None) != Draw():
+            raise UserError(
+                "--split says which samples are trained on and held out: leave out "
+                "--train-samples, --validation and --attack."
+            )
         split = load_split(draw.file, found)
         if forget not in (None, split.spec):
             raise UserError(
@@ -133,14 +138,19 @@ def make_run(
         model, found, split, recipe, make_training(found.training, training or {}), **more
     )
     if run.weights is not None and draw.file is None:
-        note(
-            f"{run.weights} may have been trained on other samples than the split says, held-out "
-            "ones among them: give the --split that it was trained with, if there is one."
-        )
+        note(f"{foreign(run.weights)}: give the --split that it was trained with, if there is one.")
     if run.seed < 0 or run.retrains < 0:
         which = "--seed" if run.seed < 0 else "--retrains"
         raise UserError(f"{which} is negative: give 0 or more.")
     return run
+
+
+def foreign(weights: Path) -> str:
+    """What is not known of a base that somebody else trained, without its full stop."""
+    return (
+        f"{weights} may have been trained on other samples than the split says, held-out ones "
+        "among them, and in another way than the retrained models"
+    )
 
 
 def check_shares(draw: Draw) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,7 @@ def make_retrained(shop: Workshop) -> dict[str, float]:
     """
     run = shop.run
     seconds = []
+    (run.out / "retrain").mkdir(parents=True, exist_ok=True)  # of none, too, the stage is finished
     for number in range(run.retrains):
         folder, title = run.out / "retrain" / str(number), f"retrain {number + 1}/{run.retrains}"
         draws, key = (number, "retrain"), retrain_key(run, number)
@@ -146,6 +148,8 @@ def train_into(
         if not holds(place / WEIGHTS, key):
             classifier = _trained(shop, place, draws, numbers, digest(dict(key)), title, 1.0)
             save(place / WEIGHTS, classifier, key)
+            if processes.is_main():
+                shutil.rmtree(place / "checkpoints", ignore_errors=True)
     finally:
         if processes.is_main():
             lock.release()

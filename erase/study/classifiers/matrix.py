@@ -20,10 +20,18 @@ from erase.classifiers.samples import Data
 from erase.classifiers.split import Split, make_split
 from erase.recipes.classifier import ClassifierRecipe
 from erase.runs.classifiers.execute import execute
-from erase.runs.classifiers.run import ClassifierRun, Draw, check_shares, make_plan, make_training
+from erase.runs.classifiers.run import (
+    ClassifierRun,
+    Draw,
+    check_shares,
+    foreign,
+    make_plan,
+    make_training,
+)
 from erase.runtime.errors import UserError, reason
 from erase.runtime.files import write_json, write_text
 from erase.runtime.machine import versions
+from erase.runtime.notes import note
 
 CELL = "cell.json"
 KEPT = ("summary", "conclusion", "forgotten", "confidence")
@@ -150,6 +158,8 @@ def make_cells(
                     shared or out / "shared",
                 )
                 cells.append(Cell(forget, run))
+    if cells and (weights := cells[0].run.weights) is not None:
+        note(f"{foreign(weights)}; all seeds start from it.")
     return cells
 
 

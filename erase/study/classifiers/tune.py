@@ -17,9 +17,10 @@ from erase.classifiers.methods import load_method
 from erase.classifiers.samples import Data
 from erase.classifiers.split import make_split
 from erase.recipes.classifier import ClassifierRecipe, as_dict, flags, make_recipe
-from erase.runs.classifiers.run import ClassifierRun, check_shares, make_training
+from erase.runs.classifiers.run import ClassifierRun, check_shares, foreign, make_training
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
+from erase.runtime.notes import note
 from erase.study.classifiers.matrix import Cell, Common, slug
 
 SEED = 1000
@@ -111,8 +112,12 @@ def make_trials(
     if draw.validation == 0:
         raise UserError("Settings are chosen on validation samples: give --validation above 0.")
     split = make_split(data, other, SEED, train=draw.train, validation=draw.validation)
+    if not split.validation:
+        raise UserError(
+            f"--validation {draw.validation:g} holds out no sample of these classes: give more."
+        )
     training = make_training(data.training, common.training)
-    return [
+    cells = [
         Cell(
             other,
             ClassifierRun(
@@ -132,6 +137,9 @@ def make_trials(
         )
         for trial in trials(recipe, count)
     ]
+    if (weights := cells[0].run.weights) is not None:
+        note(f"{foreign(weights)}.")
+    return cells
 
 
 def conclude(recipe: ClassifierRecipe, cells: Sequence[Cell], out: Path, command: str) -> str:
@@ -161,13 +169,21 @@ def conclude(recipe: ClassifierRecipe, cells: Sequence[Cell], out: Path, command
         entries += [f"{100 * own[key]['value']:.1f}" for key in ("ua", "ra", "ta", "mia")]
         entries.append(f"{100 * gap(found):.2f}")
         lines.append("| " + " | ".join(entries) + " |")
+    finished = {cell.recipe for cell, _ in rows}
+    for cell in cells:
+        if cell.recipe not in finished:
+            settings = as_dict(cell.run.recipe)
+            entries = [cell.recipe, *(str(settings[key]) for key in varied)]
+            lines.append("| " + " | ".join([*entries, "not finished", *[""] * 4]) + " |")
     floor, chosen = rows[winner][1]["summary"]["floor"], rows[winner][0].run.recipe
     table = "\n".join(lines) + "\n"
-    lowest = f"Two retrained models are {100 * floor['value']:.2f} points apart on average.\n"
+    apart = floor["value"]
+    lowest = "How far two retrained models are apart is not known, with one of them.\n"
+    if apart is not None:
+        lowest = f"Two retrained models are {100 * apart:.2f} points apart on average.\n"
     file = out / f"{recipe.name}.toml"
-    head = (
-        f"# Chosen from {len(rows)} trials on {rows[0][0].forget}, seed {SEED}, by\n# {command}\n"
-    )
+    tried = f"{len(rows)} finished trials of {len(cells)}"
+    head = f"# Chosen from {tried} on {rows[0][0].forget}, seed {SEED}, by\n# {command}\n"
     values = as_dict(replace(chosen, name=recipe.name))
     text = "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items() if k != "name")
     write_text(file, head + text)

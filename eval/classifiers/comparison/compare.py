@@ -119,6 +119,7 @@ def _line(name: str, cells: Sequence[Cell], side: str, prefix: str) -> Line:
         and ua is not None
         and retrained["ua"] is not None
         and barely_forgotten(ua, base, retrained["ua"])
+        and not _holds(four["ua"], retrained["ua"])
     )
     costs = [
         float(row["value"])
@@ -138,6 +139,11 @@ def _line(name: str, cells: Sequence[Cell], side: str, prefix: str) -> Line:
         barely,
         len(cells),
     )
+
+
+def _holds(found: Repeated, value: float) -> bool:
+    """Whether a value lies in a figure's interval."""
+    return found.low is not None and found.high is not None and found.low <= value <= found.high
 
 
 def _retrain(cell: Cell) -> Line:

@@ -204,7 +204,10 @@ def _four(rows: Mapping[tuple[str, str], Figure], side: str) -> Four:
 def conclude(found: Summary) -> Conclusion:
     """What the gap says; nothing where it has no interval."""
     ua = (found.unlearned.ua.value, found.base.ua.value, found.retrain.ua.value)
-    if None not in ua and gap.barely_forgotten(*(value for value in ua if value is not None)):
+    away = found.distances.ua
+    apart = away.low is None or away.high is None or not away.low <= 0 <= away.high
+    nearer = None not in ua and gap.barely_forgotten(*(one for one in ua if one is not None))
+    if nearer and apart:
         return "barely forgotten"
     if found.mean_gap.low is None or found.floor.high is None:
         return "nothing concluded"

@@ -105,6 +105,11 @@ def _direction(report: Report) -> list[str]:
             f"It gets {own} of the class’s samples wrong (UA); retrained models, which never saw "
             f"the class, {right}."
         ]
+    if report["forgotten"]["kind"] == "flipped":
+        return [
+            f"It gets {own} of these samples wrong by the labels that they were given (UA); "
+            f"retrained models, which never saw those, {right}."
+        ]
     moved = found["distances"]["ua"]
     how = "is as often wrong about these samples as they are, as far as can be told"
     if moved["low"] is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ from erase.classifiers.methods.boundary_shrink import neighbours
 from erase.classifiers.models import Classifier
 from erase.classifiers.samples import Arrays
 from erase.classifiers.unlearning import Unlearning
+from erase.runtime.errors import UserError
 from erase.unlearn.mask import Mask
 
 K = 3
@@ -181,6 +182,11 @@ def test_scrub_takes_turns(work: Unlearning) -> None:
         r = work.retain.at(index)
         expected = 0.5 * kl(r) + 0.25 * cross_entropy(logits(network, r), r.y)
         torch.testing.assert_close(step(index, slice(None))["loss"], expected)
+
+
+def test_scrub_refuses_to_move_away_alone(work: Unlearning) -> None:
+    with pytest.raises(UserError, match="only move away"):
+        step_of(scrub, replace(work, forget=work.retain), max_epochs=1)
 
 
 def test_ssd_dampens_what_matters_more_to_the_forgotten(work: Unlearning) -> None:

@@ -58,6 +58,29 @@ def test_an_object_with_logits_will_do_and_anything_else_is_refused(trained: Any
         erase.unlearn_classifier(Wrapped(lambda logits: logits[None]), retain, forget)
 
 
+def test_what_the_caller_had_set_stays(trained: Any) -> None:
+    model, x, y = trained
+    forget, retain = TensorDataset(x[:10], y[:10]), TensorDataset(x[10:], y[10:])
+    model[1].requires_grad_(False)  # a frozen backbone
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    erase.unlearn_classifier(model, retain, forget, recipe="salun", lr=0.05, epochs=5)
+    assert torch.equal(torch.rand(3), expected)
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert moved == {"3.weight", "3.bias"}
+    wanted = {name: p.requires_grad for name, p in model.named_parameters()}
+    assert wanted == {"1.weight": False, "1.bias": False, "3.weight": True, "3.bias": True}
+    model.requires_grad_(False)
+    with pytest.raises(UserError, match="Every weight is frozen"):
+        erase.unlearn_classifier(model, retain, forget)
+    model.requires_grad_(True).train()
+    with pytest.raises(UserError, match="can't take a sample"):
+        erase.unlearn_classifier(model, TensorDataset(x[:, :, :2], y), forget)
+    assert model.training and all(p.requires_grad for p in model.parameters())
+
+
 def test_labels_that_the_model_does_not_know_are_refused(trained: Any) -> None:
     model, x, y = trained
     forget, retain = TensorDataset(x[:10], y[:10] + 4), TensorDataset(x[10:], y[10:])

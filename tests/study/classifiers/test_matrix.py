@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from erase.classifiers.methods import load_method
 from erase.eval.classifiers import metrics
@@ -103,6 +105,25 @@ def test_names_that_come_twice_are_refused(common: Common, tmp_path: Path) -> No
         make_cells(common, [recipe, recipe], ["random:0.2"], [0], tmp_path)
 
 
+def test_a_base_of_somebody_elses_is_told(
+    common: Common, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "base.safetensors"
+    save_file({"x": torch.zeros(1)}, file)
+    theirs = replace(common, model=f"{common.model}@{file}")
+    make_cells(theirs, [load_recipe("salun")], ["random:0.2"], [0, 1], tmp_path)
+    make_trials(theirs, load_recipe("salun"), "random:0.2", 1, tmp_path)
+    told = capsys.readouterr().err
+    assert told.count("may have been trained on other samples") == 2
+    assert "all seeds start from it" in told
+
+
+def test_a_search_needs_samples_to_choose_on(common: Common, tmp_path: Path) -> None:
+    few = replace(common, draw=replace(common.draw, validation=0.001))
+    with pytest.raises(UserError, match="holds out no sample"):
+        make_trials(few, load_recipe("salun"), "random:0.2", 1, tmp_path)
+
+
 @pytest.mark.slow
 def test_a_search_looks_at_validation_alone_and_keeps_the_best(
     common: Common, tmp_path: Path
@@ -119,6 +140,10 @@ def test_a_search_looks_at_validation_alone_and_keeps_the_best(
     gaps = [f["summary"]["gap"]["value"] for f in found]
     best = cells[gaps.index(min(gaps))].run.recipe
     assert f"| {best.name} ← |" in text
+    assert "not known, with one of them" in text or common.retrains > 1
+    worse = next(cell for cell in cells if cell.run.recipe is not best)
+    (worse.run.out / "cell.json").unlink()
+    assert f"| {worse.recipe} |" in conclude(recipe, cells, tmp_path, "erase classifier tune")
     chosen = load_recipe(str(tmp_path / "finetune.toml"))
     assert {**as_dict(chosen), "name": best.name} == as_dict(best)
 

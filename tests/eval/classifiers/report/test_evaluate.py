@@ -136,6 +136,12 @@ def test_barely_forgotten_is_said_even_of_a_small_gap() -> None:
     assert str(tables.gaps(told)[0]["model"]) == "unlearned (barely forgotten)"
 
 
+def test_what_lies_among_the_retrained_models_is_not_barely_forgotten() -> None:
+    others = {"r1": (1, 0, 12, 1), "r2": (3, 0, 13, 3), "r3": (5, 0, 12, 5)}
+    told = of(saying(base=(0, 0, 10, 0), unlearned=(1, 0, 12, 1), **others))
+    assert told["conclusion"] != "barely forgotten"
+
+
 def test_a_class_has_words_of_its_own() -> None:
     said = " ".join(report("class")["verdict"])
     assert "the class star, 50 of 200 training samples" in said
