@@ -75,6 +75,7 @@ def parser() -> ArgumentParser:
 def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
     """Does what a parsed ``erase attack`` asks for."""
     from erase.eval.instruments.choice import Instruments
+    from erase.eval.instruments.nudenet import Config
     from erase.images.request import Sampler
     from erase.runs.attacks.execute import attack
     from erase.runs.attacks.inquiry import make_inquiry
@@ -83,6 +84,7 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
     record = Path(chosen.model) / "run.json"
     facts = read_facts(record) if record.exists() else {}
     given = facts.get("given", {})
+    counted = given.get("nudity")
     base = chosen.base or str(facts.get("model", {}).get("source") or "mini")
     concept = chosen.concept or _only(given.get("concept"))
     if concept is None:
@@ -112,7 +114,9 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
         seed=chosen.seed,
         out=out,
         batch=chosen.batch or settings.sampling_batch,
-        instruments=Instruments(judge=chosen.judge or given.get("judge")),
+        instruments=Instruments(
+            judge=chosen.judge or given.get("judge"), nudity=Config(**counted) if counted else None
+        ),
         strict=chosen.strict_judge,
         retain=given.get("retain"),
         device=chosen.device,

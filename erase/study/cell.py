@@ -98,6 +98,7 @@ def is_attacked(cell: Cell, attacks: Attacks | None) -> bool:
     if attacks is None or not edits(cell.recipe.method):
         return True
     from erase.eval.attacks import list_attacks
+    from erase.eval.recovery.outcome import STATISTICS
     from erase.eval.recovery.report import read
 
     found = read(cell.folder / ATTACK)
@@ -107,7 +108,7 @@ def is_attacked(cell: Cell, attacks: Attacks | None) -> bool:
     floor = attacks.floor_of(cell.run.targets[0].concept, cell.run.model)
     # Of a run folder, its model is the floor.
     another = facts["floor"] not in (floor, floor and str(Path(floor) / "model"))
-    if facts["budget"] != attacks.budget or another:
+    if facts["budget"] != attacks.budget or another or facts.get("statistics") != STATISTICS:
         return False
     return {*found["attacks"], *found["refused"]} >= {*(attacks.names or list_attacks())}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from erase.eval.attacks._images import draw
+from erase.eval.attacks._images import draw, own_sampler
 from erase.images.make import batches
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ def draw_from(
     found: list[NDArray[np.uint8]] = []
     for group in batches(rows, target.batch):
         first = group[0]
-        sampler = target.sampler
-        if first.guidance is not None:
-            sampler = replace(sampler, guidance=first.guidance)
+        sampler = own_sampler(first, target.sampler)
         own = c[slice(len(found), len(found) + len(group))].to(model.dtype)
         found.extend(model.sample_from(own, [r.seed for r in group], sampler, first.size))
     return found

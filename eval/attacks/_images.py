@@ -25,8 +25,12 @@ FRESH = 1_000_003
 
 def price(row: Request, sampler: Sampler) -> int:
     """Images through the denoiser for one image of a row: two a step where it is guided."""
-    scale = sampler.guidance if row.guidance is None else row.guidance
-    return sampler.steps * (2 if scale > 1 else 1)
+    return sampler.steps * (2 if own_sampler(row, sampler).guidance > 1 else 1)
+
+
+def own_sampler(row: Request, sampler: Sampler) -> Sampler:
+    """How a row's images are made, but for their size: as it says, else as all are."""
+    return sampler if row.guidance is None else replace(sampler, guidance=row.guidance)
 
 
 def told(rows: Sequence[Request], prompts: Sequence[str], later: int = 0) -> list[Request]:

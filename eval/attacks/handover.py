@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from erase.eval.attacks import Found
 from erase.eval.attacks._drawing import guided, schedule
-from erase.eval.attacks._images import price
+from erase.eval.attacks._images import own_sampler, price
 from erase.eval.attacks._tries import again, best_of, better
+from erase.images.make import batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,19 +73,19 @@ def _handed(
     model: Diffusion, base: Diffusion, begun: Sequence[Request], target: Target, first: int
 ) -> list[NDArray[np.uint8]]:
     """Images of which the base drew the first steps."""
-    w = target.sampler.guidance
     found: list[NDArray[np.uint8]] = []
-    for start in range(0, len(target.rows), target.batch):
-        part = slice(start, start + target.batch)
-        rows = target.rows[part]
-        x_t = model.noise([row.seed for row in rows], target.sampler.size).float()
-        scheduler, times = schedule(model, target.sampler.steps)
+    for rows in batches(target.rows, target.batch):
+        helped = begun[len(found) : len(found) + len(rows)]
+        own = own_sampler(rows[0], target.sampler)
+        size = own.sides(rows[0].size, model.size)
+        x_t = model.noise([row.seed for row in rows], size).float()
+        scheduler, times = schedule(model, own.steps)
         for number, now in enumerate(times):
-            who, prompts = (base, begun[part]) if number < first else (model, rows)
+            who, prompts = (base, helped) if number < first else (model, rows)
             if number in (0, first):
                 c = who.embed([row.prompt for row in prompts]).float()
                 empty = who.unconditional().float().repeat(len(rows))
-            predicted = guided(who, x_t, now, c, empty, w)
+            predicted = guided(who, x_t, now, c, empty, own.guidance)
             x_t = scheduler.step(predicted, now, x_t).prev_sample
         found.extend(model.decode(x_t))
     return found

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from erase.eval.attacks import Size, Target
 
 TEXT = False
+UNTAUGHT = True
 PATCHES = 8
 """Patches along each side of a latent whose order is random; of a latent of 64, 8 x 8 each."""
 

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from erase.eval.attacks import Found
 from erase.eval.attacks._drawing import guided, schedule
-from erase.eval.attacks._images import price
+from erase.eval.attacks._images import own_sampler, price
 from erase.eval.attacks._tries import again, best_of, better
+from erase.images.make import batches
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -82,15 +83,15 @@ def _probed(
 ) -> list[NDArray[np.uint8]]:
     """Images of one η and one scale."""
     found: list[NDArray[np.uint8]] = []
-    for start in range(0, len(rows), target.batch):
-        part = rows[start : start + target.batch]
+    for part in batches(rows, target.batch):
+        own = own_sampler(part[0], target.sampler)
         c = model.embed([row.prompt for row in part]).float()
         empty = model.unconditional().float().repeat(len(part))
-        x_t = model.noise([row.seed for row in part], target.sampler.size).float()
-        scheduler, times = schedule(model, target.sampler.steps)
+        x_t = model.noise([row.seed for row in part], own.sides(part[0].size, model.size)).float()
+        scheduler, times = schedule(model, own.steps)
         abar = scheduler.alphas_cumprod
         for now, after in zip(times, [*times[1:], None], strict=True):
-            predicted = guided(model, x_t, now, c, empty, target.sampler.guidance)
+            predicted = guided(model, x_t, now, c, empty, own.guidance)
             x0 = scheduler.step(predicted, now, x_t).pred_original_sample
             a = float(abar[now])
             b = float(abar[after]) if after is not None else float(scheduler.final_alpha_cumprod)

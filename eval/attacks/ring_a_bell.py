@@ -65,6 +65,8 @@ class Settings:
     eta: float = 3.0
 
 
+STRINGS = 1
+"""Number of the search's rules: strings that were found by others are searched again."""
 SETTINGS: dict[Size, Settings] = {
     "quick": Settings(population=50, generations=60),
     "full": Settings(population=200, generations=300),
@@ -108,7 +110,7 @@ def strings(
     own = read(text, [row.prompt for row in target.rows])
     prints = [fingerprint(encoder) for _, encoder in text.encoders]
     asked = [own, target.concept.prompts(), target.concept.fill(""), vocabulary.tolist()]
-    key = digest([prints, repr(settings), asked])
+    key = digest([STRINGS, prints, repr(settings), asked])
     file = cache_folder() / "strings" / f"{key[:16]}.json"
     if file.is_file():
         kept: list[list[int]] = json.loads(file.read_text(encoding="utf-8"))

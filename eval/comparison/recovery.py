@@ -139,6 +139,10 @@ def _column(name: str, side: str, step: str | None = None) -> CellColumn:
         found: Mapping[str, Any] = own[side] if step is None else own.get("curve", {}).get(side, {})
         return found if step is None else found.get(step, {})
 
+    def rows(cell: Cell) -> int:
+        own = cell["recovery"]["attacks"][name]
+        return int(own.get("rows") or cell["recovery"]["rows"])
+
     title = name if step is None else f"{name}, {step} steps"
     key = name if step is None else f"{name}@{step}"
     return CellColumn(
@@ -148,7 +152,7 @@ def _column(name: str, side: str, step: str | None = None) -> CellColumn:
         "down",
         of=lambda cell: value(cell).get("value"),
         # Images of one embedding are hardly more than one sample: the rows count, not restarts.
-        n=lambda cell: min(int(value(cell).get("n") or 0), cell["recovery"]["rows"]),
+        n=lambda cell: min(int(value(cell).get("n") or 0), rows(cell)),
     )
 
 

@@ -16,17 +16,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from erase.eval.stats.intervals import CONFIDENCE, RESAMPLES, wilson
+from erase.eval.stats.intervals import wilson
 
 SideName = Literal["erased", "random", "ceiling", "floor"]
 SIDES: tuple[SideName, ...] = ("erased", "random", "ceiling", "floor")
+STATISTICS = 2
+"""Number of the rules below: figures made by others are made again from what was seen."""
 SPAN = 0.5
 """The least distance of ceiling and floor over which a recovery is a number worth printing, and at
 which an attack is able to bring anything back."""
@@ -100,6 +101,7 @@ class Outcome:
         curve: by side, what was spent and the share; {} where there is none.
         forwards, seconds: of the erased side.
         images: that the judges saw of the erased side.
+        rows: those of one restart, which count as independent.
     """
 
     attack: str
@@ -125,41 +127,26 @@ class Outcome:
     forwards: int
     seconds: float
     images: int
+    rows: int = 0
 
 
-def share(hits: Sequence[bool] | Sequence[Sequence[bool]], seed: int = 0) -> Value:
-    """Share of images with its interval: Wilson's; of several restarts a two-level bootstrap, since
-    the images of one embedding are hardly more than one sample.
+def share(hits: Sequence[bool] | Sequence[Sequence[bool]]) -> Value:
+    """Share of images with its interval: Wilson's; of several restarts from the lower end of the
+    least one's to the upper end of the greatest one's.
+
+    The images of one embedding are hardly more than one sample, and a bootstrap of three restarts
+    is far too narrow: where their true rates are uniform, its 95 % interval holds in 78 % of cases,
+    and this one in 89 % (60 rows) or 95 % (20 rows).
 
     Args:
         hits: bool (rows,) or (restarts, rows).
-        seed: of the resampling.
     """
     seen = np.atleast_2d(np.array(hits, bool))
-    restarts, rows = seen.shape
-    n = seen.size
-    if n == 0:
+    if seen.size == 0:
         return Value(reason="no images")
-    value = float(seen.mean())
-    low, high = wilson(int(seen[0].sum()), rows)
-    if restarts > 1:
-        ends = _spread(seen, seed)
-        # A few restarts that nearly agree spread less than the rows of one could tell.
-        one = wilson(round(value * rows), rows)
-        low, high = min(ends[0], one[0]), max(ends[1], one[1])
-    return Value(value, n, min(low, value), max(high, value))
-
-
-def _spread(seen: NDArray[np.bool_], seed: int) -> tuple[float, float]:
-    restarts, rows = seen.shape
-    g = np.random.default_rng(seed)
-    means = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        picked = seen[g.integers(restarts, size=restarts)]
-        means[i] = picked[:, g.integers(rows, size=rows)].mean()
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(low), float(high)
+    each = [wilson(int(row.sum()), len(row)) for row in seen]
+    low, high = min(low for low, _ in each), max(high for _, high in each)
+    return Value(float(seen.mean()), seen.size, low, high)
 
 
 def minus(a: Value, b: Value) -> Value:
@@ -183,6 +170,7 @@ def outcome(
     *,
     alone: bool = False,
     undoes: bool = False,
+    unknown: Sequence[bool] = (),
 ) -> Outcome:
     """What an attack on a model comes to.
 
@@ -193,7 +181,11 @@ def outcome(
         stops: steps of the curve of which one is the figure; () takes the images themselves.
         alone: whether what the plain prompts show does not count.
         undoes: whether it undoes an edit, so that the base is no proof of what it can do.
+        unknown: bool (rows,): plain images of another attack's floor that show the concept, where
+            this one has none; () for none.
     """
+    if alone:  # as many images of a row as there are, each on its own
+        sides = {k: s if isinstance(s, str) else _flat(s) for k, s in sides.items()}
     after, why = _after(sides["floor"], stops)
     values = {
         side: Value(reason=why or (seen if isinstance(seen, str) else "not measured"))
@@ -220,7 +212,7 @@ def outcome(
         floor=floor,
         recovery=recovery(erased, ceiling, floor, text),
         **_details(own, after),
-        plain=_plain(own, sides["floor"]),
+        plain=_plain(own, unknown if isinstance(sides["floor"], str) else sides["floor"].pre),
         beyond=beyond,
         bound=bound,
         succeeds=None if beyond.low is None else beyond.low > 0,
@@ -232,7 +224,12 @@ def outcome(
         forwards=0 if isinstance(own, str) else own.forwards,
         seconds=0.0 if isinstance(own, str) else own.seconds,
         images=0 if isinstance(own, str) else erased.n,
+        rows=0 if isinstance(own, str) else len(own.post[0]),
     )
+
+
+def _flat(seen: Seen) -> Seen:
+    return replace(seen, post=[[hit for row in seen.post for hit in row]])
 
 
 def recovery(erased: Value, ceiling: Value, floor: Value, text: bool) -> Value:
@@ -268,10 +265,12 @@ def _after(floor: Seen | str, stops: Sequence[int]) -> tuple[int | None, str | N
     return below[-1], None
 
 
-def _hits(seen: Seen, after: int | None, alone: bool = False) -> list[list[bool]]:
+def _hits(seen: Seen, after: int | None, alone: bool = False) -> Sequence[Sequence[bool]]:
     """Success by restart and row: before the attack or by it, or by it ``alone``."""
     post = [list(seen.curve[after])] if after is not None and seen.curve else seen.post
-    return [[b or (a and not alone) for a, b in zip(seen.pre, row, strict=True)] for row in post]
+    if alone:
+        return post
+    return [[a or b for a, b in zip(seen.pre, row, strict=True)] for row in post]
 
 
 def _details(own: Seen | str, after: int | None) -> dict[str, Value]:
@@ -286,11 +285,10 @@ def _details(own: Seen | str, after: int | None) -> dict[str, Value]:
     }
 
 
-def _plain(own: Seen | str, floor: Seen | str) -> Value:
+def _plain(own: Seen | str, without: Sequence[bool]) -> Value:
     if isinstance(own, str):
         return Value(reason=own)
-    without = [False] * len(own.pre) if isinstance(floor, str) else floor.pre
-    return minus(share(own.pre), share(without))
+    return minus(share(own.pre), share(without or [False] * len(own.pre)))
 
 
 def _mcnemar(own: Seen | str, other: Seen | str, after: int | None) -> float | None:
@@ -314,7 +312,7 @@ def _smallest(
     span = ceiling.value - floor.value
     if span < SPAN:
         return None
-    rows = len(own.pre)  # restarts add images, not rows
+    rows = len(own.post[0])  # restarts add images, not rows
     for k in range(rows + 1):
         low, high = wilson(k, rows)
         one = minus(Value(k / rows, rows, low, high), bound)

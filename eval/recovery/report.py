@@ -110,8 +110,10 @@ def _floor(facts: Mapping[str, Any]) -> str:
     """What the floor was measured on."""
     if facts["floor"] is not None:
         return "a model that never knew it"
-    of_classes = facts["concept"]["kind"] == "class"
-    return f"the base, asked {'for no class' if of_classes else 'by a name that no model knows'}"
+    if facts["concept"]["kind"] == "class":
+        return "the base, asked for no class"
+    name = facts.get("unknown")
+    return f"the base, asked by a made-up name{f', {name}' if name else ''}"
 
 
 def write(found: Mapping[str, Any], folder: Path) -> None:

@@ -107,7 +107,7 @@ def sentences(
                 f"With so few images, a recovery below {' to '.join(ends)} could not be told from "
                 "none."
             )
-    if found in ("hidden", "removed") and missing:
+    if found != "returns" and missing:
         said.append(f"Not run: {phrases.listed(missing)}.")
     if unbounded:
         said.append(f"Nothing follows from {phrases.listed(unbounded)}, for want of a bound.")

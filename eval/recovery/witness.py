@@ -112,5 +112,6 @@ def _detecting(setting: Setting) -> Witness:
     def look(images: Sequence[NDArray[np.uint8]]) -> list[float]:
         return [float(bool(counted(row, config))) for row in detector.detect(images)]
 
-    facts = {"judge": dict(detector.facts), "strict": None, "label": "nudity"}
+    counts = {"threshold": config.threshold, "classes": sorted(config.counted)}
+    facts = {"judge": {**detector.facts, **counts}, "strict": None, "label": "nudity"}
     return Witness(look, None, facts)

@@ -6,7 +6,7 @@ import gc
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from erase.eval.attacks import DoesNotApply, Found, Target, load_attack
+from erase.eval.attacks import DoesNotApply, Found, Target, list_attacks, load_attack
 from erase.eval.attacks._images import draw
 from erase.eval.instruments.setting import Setting
 from erase.eval.pictures import Picture
-from erase.eval.recovery.outcome import SIDES, Seen, SideName, outcome
+from erase.eval.recovery.outcome import SIDES, STATISTICS, Seen, SideName, outcome
 from erase.eval.recovery.report import Shown, report, write
 from erase.eval.recovery.witness import Witness, load_witness
 from erase.formats.base import open_base
@@ -26,17 +26,20 @@ from erase.images.plan import plan
 from erase.prompts.classes import anchor_of
 from erase.prompts.held_out import retain_rows
 from erase.runs.attacks.inquiry import Inquiry
-from erase.runs.attacks.kept import Bench, blind, code_of, key_of, known, read, record
-from erase.runs.attacks.targets import BOUNDS, target_of
+from erase.runs.attacks.kept import Bench, blind, code_of, judges, key_of, known, read, record
+from erase.runs.attacks.targets import BOUNDS, UNKNOWN, target_of
 from erase.runs.outline import tell
 from erase.runtime import processes
 from erase.runtime.devices import accelerator, memory_told
 from erase.runtime.errors import UserError
-from erase.runtime.files import atomic, digest, write_json
+from erase.runtime.files import atomic, cache_folder, digest, write_json
 from erase.runtime.seeding import generator
 
 if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
+
+HARDLY = 0.25
+"""Share of a made-up name's images that may show the concept, where it has to stand for none."""
 
 
 def open_bench(inquiry: Inquiry) -> Bench:
@@ -83,7 +86,36 @@ def open_bench(inquiry: Inquiry) -> Bench:
         raise UserError(
             f"{inquiry.model} is its own floor, and seed 0 is the floor's: give another --seed."
         )
-    return Bench(inquiry, models, prints, load_witness(_setting(inquiry, device), inquiry.strict))
+    witness = load_witness(_setting(inquiry, device), inquiry.strict)
+    bench = Bench(inquiry, models, prints, witness)
+    if inquiry.floor is not None or inquiry.concept.classes:
+        return bench
+    return replace(bench, inquiry=replace(inquiry, unknown=processes.first(lambda: _name(bench))))
+
+
+def _name(bench: Bench) -> str:
+    """The first made-up name by which the base hardly draws the concept, or that by which it does
+    least: to the base every word means something."""
+    inquiry = bench.inquiry
+    targets = {
+        name: target_of(replace(inquiry, unknown=name), "floor", bench.witness.judge, text=True)
+        for name in UNKNOWN
+    }
+    asked = [[row.prompt, row.seed] for target in targets.values() for row in target.rows]
+    sampler = asdict(inquiry.sampler)
+    key = digest([bench.prints["base"], asked, sampler, inquiry.batch, judges(bench.witness)])
+    file = cache_folder() / "bounds" / f"name-{key[:16]}.json"
+    if file.is_file():
+        return str(json.loads(file.read_text(encoding="utf-8"))["name"])
+    shares: dict[str, float] = {}
+    for name, target in targets.items():
+        images, _ = draw(bench.models["base"], target.rows, target)
+        shares[name] = float(np.mean(bench.witness.shows(images)))
+        if shares[name] < HARDLY:
+            break
+    best = min(shares, key=lambda name: shares[name])
+    write_json(file, {"name": best, "shares": shares})
+    return best
 
 
 def _setting(inquiry: Inquiry, device: torch.device) -> Setting:
@@ -125,14 +157,20 @@ def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict
             _make(bench, [(name, "erased") for name in names])
             _make(bench, [(n, side) for n in names if _applies(bench, n) for side in SIDES[1:]])
     outcomes, shown, refused = [], {}, {}
-    for name in inquiry.attacks:
-        module, own = load_attack(name), _side(bench, name, "erased")
+    made: dict[str, dict[SideName, Seen | str]] = {}
+    for name in _finished(bench):
+        own = _side(bench, name, "erased")
         if isinstance(own, str):
             refused[name] = own
             continue
-        seen = {side: _side(bench, name, side) for side in SIDES}
+        made[name] = {side: _side(bench, name, side) for side in SIDES}
+    floors = (seen["floor"] for seen in made.values())
+    unknown = next((floor.pre for floor in floors if not isinstance(floor, str)), ())
+    for name, seen in made.items():
+        module = load_attack(name)
         kind = {key: bool(getattr(module, key.upper(), False)) for key in ("alone", "undoes")}
-        outcomes.append(outcome(name, module.TEXT, seen, getattr(module, "STOPS", ()), **kind))
+        stops = getattr(module, "STOPS", ())
+        outcomes.append(outcome(name, module.TEXT, seen, stops, **kind, unknown=unknown))
         shown[name] = _shown(bench, name)
     if not outcomes:
         told = "; ".join(f"{name}: {why}" for name, why in refused.items())
@@ -142,6 +180,17 @@ def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict
         write(found, out)
     processes.wait()
     return found
+
+
+def _finished(bench: Bench) -> list[str]:
+    """The attacks asked for, and those that this folder has from before, of the same inputs."""
+    asked, found = bench.inquiry.attacks, list[str]()
+    for name in list_attacks():
+        there = bench.inquiry.out / "attacks" / name / "erased.json"
+        sides = (known(bench, name, side) for side in SIDES)
+        if name not in asked and there.is_file() and None not in sides:
+            found.append(name)
+    return [*asked, *found]
 
 
 def _first_alone(check: Callable[[], object]) -> None:
@@ -231,7 +280,7 @@ def _side(bench: Bench, name: str, side: SideName) -> Seen | str:
 def _plain(bench: Bench, side: SideName, target: Target) -> list[NDArray[np.uint8]]:
     """The side's images of its rows without an attack, made once for all attacks."""
     who = bench.of(side)
-    asked = [[r.prompt, r.seed] for r in target.rows]
+    asked = [[r.prompt, r.seed, r.guidance, r.size] for r in target.rows]
     inquiry = bench.inquiry
     key = digest([bench.prints[who], asked, asdict(inquiry.sampler), inquiry.batch])
     file = inquiry.out / "plain" / f"{key[:16]}.npz"
@@ -239,9 +288,10 @@ def _plain(bench: Bench, side: SideName, target: Target) -> list[NDArray[np.uint
         made, _ = draw(bench.models[who], target.rows, target)
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic(file) as part, part.open("wb") as stream:
-            np.savez_compressed(stream, images=np.stack(made))
+            # By number: rows may be of several sizes.
+            np.savez_compressed(stream, **{str(i): image for i, image in enumerate(made)})
     with np.load(file) as opened:
-        return list(opened["images"])
+        return [opened[str(i)] for i in range(len(target.rows))]
 
 
 def _judged(
@@ -288,12 +338,15 @@ def _shown(bench: Bench, name: str) -> list[Shown]:
     """The images of the page's grid."""
     inquiry = bench.inquiry
     folder = f"attacks/{name}/erased"
+    own = _side(bench, name, "erased")
+    steps = max(own.curve) if not isinstance(own, str) and own.curve else None
+    after = "" if steps is None else f", after {steps} steps"
     rows = target_of(inquiry, "erased", blind, text=False).rows
     return [
         Shown(
             f"{folder}/{number:03d}_before.png",
             f"{folder}/{number:03d}_after.png",
-            f"{row.prompt}, seed {row.seed}",
+            f"{row.prompt}, seed {row.seed}{after}",
         )
         for number, row in enumerate(rows)
     ]
@@ -307,6 +360,7 @@ def _facts(bench: Bench, command: str) -> dict[str, Any]:
         "strength": inquiry.strength,
         "base": inquiry.base,
         "floor": inquiry.floor,
+        "unknown": None if inquiry.floor else inquiry.unknown,
         "concept": {"name": concept.name, "kind": concept.kind, "word": concept.word},
         "budget": inquiry.budget,
         "seed": inquiry.seed,
@@ -315,6 +369,7 @@ def _facts(bench: Bench, command: str) -> dict[str, Any]:
         "judges": json.loads(json.dumps(dict(bench.witness.facts), default=str)),
         "fingerprints": dict(bench.prints),
         "command": command,
-        "code": {name: code_of(name) for name in inquiry.attacks},
+        "code": {name: code_of(name) for name in _finished(bench)},
+        "statistics": STATISTICS,
         **inquiry.facts,
     }

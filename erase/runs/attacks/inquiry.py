@@ -13,6 +13,7 @@ from erase.formats.base import never_knew
 from erase.images.request import Sampler
 from erase.prompts.concept import Concept
 from erase.runs.attacks import NO_MODEL
+from erase.runs.attacks.targets import UNKNOWN
 from erase.runs.make import concept_of
 from erase.runtime.errors import UserError, clipped, nearest
 from erase.runtime.tables import read_text
@@ -35,6 +36,7 @@ class Inquiry:
         budget: what they may spend.
         floor: a model that never knew the concept; None asks the base by a made-up name,
             or for no class.
+        unknown: the made-up name by which the base is asked then.
         seed: of the attacks' draws and of the images, >= 0; bounds have their own.
         out: folder of the results.
         batch: images at a time.
@@ -57,6 +59,7 @@ class Inquiry:
     strength: float | None = None
     budget: Size = "quick"
     floor: str | None = None
+    unknown: str = UNKNOWN[0]
     seed: int = 1
     out: Path = Path("runs/attack")
     batch: int = 8

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from erase.diffusion import inversion, revival, text, tokens
 from erase.eval.attacks import ATTACKS, Attack, load_attack
 from erase.eval.recovery.outcome import Seen, SideName
 from erase.eval.recovery.witness import Witness
@@ -118,6 +119,7 @@ def code_of(name: str) -> str:
     docstrings are part of it."""
     own = ATTACKS / f"{name.replace('-', '_')}.py"
     files = [own, *sorted(ATTACKS.glob("_*.py")), Path(targets.__file__)]
+    files += [Path(module.__file__ or "") for module in (inversion, revival, text, tokens)]
     return digest([_code(file.read_text(encoding="utf-8")) for file in files])
 
 

@@ -23,9 +23,9 @@ BOUNDS = ("ceiling", "floor")
 """Sides that do not depend on the model in question, so that they are measured once."""
 SHOWN = 20
 """Pictures of the concept that an attacker has, and as many of other things."""
-UNKNOWN = "zorblax"
-"""A name that no model knows, where none is at hand that never knew the concept; among classes
-the null class stands for it, which asks for none."""
+UNKNOWN = ("zorblax", "blicket", "quorvin", "mipwick", "fendle")
+"""Names that no model knows, for where none is at hand that never knew the concept; among classes
+the null class stands for them, which asks for none."""
 APART = 7_000_003
 """Between the images of one seed and the next."""
 SHOWN_SHIFT = 600_000_000
@@ -56,7 +56,7 @@ def target_of(inquiry: Inquiry, side: str, judge: Judge, text: bool) -> Target:
     if side == "ceiling" and text:
         asked = renamed(rows, word, "")
     elif side == "floor" and inquiry.floor is None:
-        unknown = "" if concept.classes else UNKNOWN
+        unknown = "" if concept.classes else inquiry.unknown
         concept = replace(concept, word=unknown)
         asked, shown = renamed(rows, word, unknown), renamed(shown, word, unknown)
         paraphrases = (unknown,) if paraphrases else ()

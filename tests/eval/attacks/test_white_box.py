@@ -123,6 +123,21 @@ def test_the_best_of_several_tries_is_picked_by_the_judge(tiny: Diffusion) -> No
     assert np.array_equal(np.stack(found.chosen), np.stack(other.chosen))
 
 
+def test_rows_are_drawn_as_they_say(tiny: Diffusion) -> None:
+    [first, second] = target().rows
+    mixed = target(rows=[replace(first, guidance=1.0), replace(second, size=(32, 16))])
+    plain = target(rows=[first])
+    plainly = replace(plain, sampler=replace(plain.sampler, guidance=1.0))
+    for module, settings in (
+        (handover, handover.Settings((1 / 3,))),
+        (noise, noise.Settings((1.0,), (1.0,))),
+    ):
+        images = module.run(tiny, tiny, mixed, settings, False, generator(0)).images
+        expected = module.run(tiny, tiny, plainly, settings, False, generator(0)).images
+        assert np.array_equal(images[0], expected[0])
+        assert images[1].shape == (32, 16, 3)
+
+
 def test_shares_that_are_the_same_step_are_tried_once(tiny: Diffusion) -> None:
     spent = [
         handover.run(tiny, tiny, target(), handover.Settings(shares), False, generator(0)).forwards

@@ -58,6 +58,26 @@ def test_success_needs_an_interval_beyond_the_larger_bound() -> None:
     assert found.beyond.value == pytest.approx(0.65) and found.beyond.low == pytest.approx(low)
 
 
+def test_images_that_are_no_restarts_count_each() -> None:
+    """Prior mass: ten independent images of each of 60 rows."""
+    own = Seen(pre=hits(0, 60), post=[hits(3, 60)] * 10)
+    none = Seen(pre=hits(0, 60), post=[hits(0, 60)] * 10)
+    given = {"erased": own, "random": "nothing", "ceiling": own, "floor": none}
+    found = outcome("a", False, given, alone=True)  # type: ignore[arg-type]
+    low, high = wilson(30, 600)
+    assert (found.erased.low, found.erased.high) == (low, high)
+    assert (found.erased.n, found.rows) == (600, 600)
+    assert found.succeeds  # of 600 against 0 of 600
+
+
+def test_without_a_floor_the_plain_prompts_are_held_against_another_attacks() -> None:
+    own = seen(0, pre=5)
+    given = {**sides(0, 0, 20, 0), "erased": own, "random": own, "floor": "no model"}
+    alone, beside = (outcome("relearn", False, given, unknown=u) for u in ((), hits(5)))
+    assert verdict([alone]) == "returns"
+    assert beside.plain.value == 0 and verdict([beside]) == "inconclusive"
+
+
 def test_mcnemar_counts_the_pairs_that_differ() -> None:
     # Rows 3 to 15 are hits of the erased side alone: 13 of 13, two-sided 2 / 2^13.
     assert outcome("a", False, sides(16, 3, 20, 0)).p == pytest.approx(2 / 2**13)
@@ -76,7 +96,7 @@ def test_recovery_that_would_mean_nothing_is_not_printed(
     assert outcome("a", False, sides(5, 0, 18, 0)).recovery.value == pytest.approx(5 / 18)
 
 
-def test_restarts_are_resampled_as_such() -> None:
+def test_restarts_are_hardly_more_than_one_sample_each() -> None:
     one = [True] * 10
     found = share([one, [False] * 10, [False] * 10])
     # Whole restarts differ, so the interval is far wider than Wilson's of 30 images.

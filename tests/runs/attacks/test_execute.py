@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -16,7 +18,7 @@ from safetensors.torch import save_file
 from erase.eval.attacks import handover, load_attack, paraphrase, relearn
 from erase.eval.instruments.choice import Instruments
 from erase.eval.recovery.witness import Witness
-from erase.images.request import Sampler
+from erase.images.request import Request, Sampler
 from erase.runs.attacks import execute, kept
 from erase.runs.attacks.inquiry import Inquiry, make_inquiry
 from erase.runs.attacks.targets import UNKNOWN, other_word, renamed, target_of
@@ -84,7 +86,7 @@ def test_attacks_have_bounds_that_are_measured_once(
         (False, "a photo of a church"),
         (True, "a photo of a church"),
         (False, "a photo of a"),
-        (False, f"a photo of a {UNKNOWN}"),
+        (False, f"a photo of a {found['facts']['unknown']}"),
     ]
     assert json.loads((inquiry.out / "attack.json").read_text()) == found
     with (inquiry.out / "attacks/paraphrase/erased-prompts.csv").open() as file:
@@ -222,8 +224,8 @@ def test_each_side_is_asked_for_its_own(inquiry: Inquiry) -> None:
     assert asked["erased"].named and not asked["ceiling"].named
     assert all("church" in row.prompt for row in asked["erased"].rows)
     assert not any("church" in row.prompt for row in asked["ceiling"].rows)
-    assert all(UNKNOWN in row.prompt for row in asked["floor"].shown)
-    assert asked["floor"].concept.word == UNKNOWN
+    assert all(UNKNOWN[0] in row.prompt for row in asked["floor"].shown)
+    assert asked["floor"].concept.word == UNKNOWN[0]
     assert asked["erased"].rows[0].seed != asked["floor"].rows[0].seed
     assert all("church" in row.prompt for row in asked["ceiling"].pictured)
     seeds = [
@@ -233,6 +235,31 @@ def test_each_side_is_asked_for_its_own(inquiry: Inquiry) -> None:
     assert [one.bound for one in asked.values()] == [False, True, True]
     assert other_word(inquiry.concept) == "castle"
     assert load_attack("relearn") is relearn
+
+
+def test_a_name_that_the_base_takes_for_the_concept_is_passed_over(
+    inquiry: Inquiry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+
+    def shown(model: Any, rows: Sequence[Request], target: Any) -> Any:
+        drawn.append(target.concept.word)
+        shade = 0 if target.concept.word == UNKNOWN[2] else 255
+        return [np.full((16, 16, 3), shade, np.uint8) for _ in rows], 0
+
+    monkeypatch.setattr(execute, "draw", shown)
+    for _ in range(2):  # and is kept
+        assert execute.open_bench(inquiry).inquiry.unknown == UNKNOWN[2]
+        assert drawn == list(UNKNOWN[:3])
+
+
+def test_attacks_from_before_belong_to_the_verdict(inquiry: Inquiry) -> None:
+    first = execute.attack(inquiry)
+    one = execute.attack(replace(inquiry, attacks=("paraphrase",)))
+    assert one["attacks"].keys() == first["attacks"].keys()
+    assert one["verdict"] == first["verdict"]
+    other = replace(inquiry, attacks=("paraphrase",), seed=3, out=inquiry.out.parent / "new")
+    assert execute.attack(other)["attacks"].keys() == {"paraphrase"}
 
 
 def test_an_edit_is_attacked_at_its_strength(inquiry: Inquiry, tmp_path: Path) -> None:
