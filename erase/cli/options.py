@@ -104,7 +104,7 @@ def strength_of(model: str, base: str | None, strength: float | None) -> float |
     """
     from erase.formats import format_of
 
-    path = Path(model)
+    path = Path(model).expanduser()
     # A pickle is read in full to see what it is: only where something beside it says that it may
     # be no whole model.
     told = path.suffix == ".safetensors" or base is not None or strength is not None

@@ -11,6 +11,7 @@ from erase.demo.judging import Jury, open_jury
 from erase.diffusion.fingerprint import model_fingerprint
 from erase.diffusion.model import Diffusion
 from erase.eval.pages.html import spread
+from erase.formats.folder import index_of
 from erase.runs.combine import check_bases
 from erase.runs.folder import RECORD, read_facts
 from erase.runs.make import resume
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from erase.images.request import Sampler
     from erase.runs.run import Run
 
-MODEL = Path("model") / "model_index.json"
-"""What a run has when its model is finished."""
+MODEL = "model"
+"""Folder of a run's model, which is there when it is finished."""
 EXAMPLES = 2
 """Retained prompts that are offered, beside a run's concept and anchor."""
 
@@ -69,14 +70,14 @@ def newest_run(root: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    found = [file for depth in ("*", "*/*") for file in root.glob(f"{depth}/{MODEL}")]
-    finished = [file for file in found if (file.parents[1] / RECORD).is_file()]
+    found = [model for depth in ("*", "*/*") for model in root.glob(f"{depth}/{MODEL}")]
+    finished = [model for model in found if (model.parent / RECORD).is_file() and index_of(model)]
     if not finished:
         raise UserError(
             f"There is no finished run below {root}: make one by 'erase run --concept church', or "
             "name a run folder."
         )
-    return max(finished, key=lambda file: file.stat().st_mtime).parents[1]
+    return max(finished, key=lambda model: (model / str(index_of(model))).stat().st_mtime).parent
 
 
 def open_show(folders: Sequence[Path], device: str, steps: int | None = None) -> Show:
@@ -118,7 +119,7 @@ def _opened(folder: Path) -> Run:
     if not (folder / RECORD).is_file():
         raise UserError(f"{folder} is not a run folder: give folders that 'erase run' made.")
     run = resume(folder)
-    if run is None or not (folder / MODEL).is_file():
+    if run is None or not index_of(folder / MODEL):
         raise UserError(
             f"The run {folder} has no model yet: finish it by running its command again, or name "
             "another run."

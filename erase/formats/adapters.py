@@ -30,7 +30,7 @@ from erase.runtime.fingerprint import fingerprint_state
 METADATA = "erase.edit"
 _PREFIX = "lora_unet_"
 _TEXT = ("lora_te_", "lora_te1_", "lora_te2_")
-_PRODUCT = ("lora_up", "lora_down")
+_PRODUCT = ("lora_up.weight", "lora_down.weight")
 _PLACES = {"diff": "weight", "w_norm": "weight", "diff_b": "bias", "b_norm": "bias"}
 """What a file adds to a layer, without a product of matrices."""
 
@@ -196,7 +196,7 @@ def _changes(path: Path, key: str, own: Mapping[str, Tensor]) -> dict[str, Tenso
     if up is not None and down is not None and _multiply(up, down, alpha):
         scale = 1.0 if alpha is None else float(alpha) / len(down)
         found["weight"] = scale * (up.flatten(1) @ down.flatten(1))
-        left = {k: v for k, v in left.items() if k.partition(".")[0] not in _PRODUCT}
+        left = {k: v for k, v in left.items() if k not in _PRODUCT}
     for what, end in _PLACES.items():
         if what in left and end not in found:
             found[end] = left.pop(what)

@@ -13,6 +13,8 @@ from erase.runtime.errors import UserError, reason
 
 _CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 """Entries of configurations by which libraries look for Python in a model's folder."""
+_KERNELS = ("attn_implementation", "experts_implementation")
+"""Those by which they fetch some, where a repository is named."""
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def refuse_request(config: object, source: str) -> None:
     Raises:
         UserError: it is one; ``source`` says whose.
     """
-    asked = next((key for key in _keys(config) if key in _CODE), None)
+    asked = next((key for key, told in _entries(config) if _asks(key, told)), None)
     if asked is not None:
         raise UserError(
             f"{source} asks for code of its own ('{asked}'), which is never run: remove the entry, "
@@ -69,11 +71,15 @@ def refuse_request(config: object, source: str) -> None:
         )
 
 
-def _keys(value: object) -> Iterator[str]:
-    """Every key, at any depth."""
+def _asks(key: str, told: object) -> bool:
+    return key in _CODE or (key.strip("_") in _KERNELS and "/" in json.dumps(told))
+
+
+def _entries(value: object) -> Iterator[tuple[str, object]]:
+    """Every key and its value, at any depth."""
     if isinstance(value, dict):
-        yield from value
+        yield from value.items()
         value = list(value.values())
     if isinstance(value, list):
         for inner in value:
-            yield from _keys(inner)
+            yield from _entries(inner)

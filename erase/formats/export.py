@@ -67,11 +67,17 @@ def export(
     """
     from erase.formats import How, targets
     from erase.formats.base import Base, open_base
+    from erase.formats.tensors import FILES
 
     goal = Path(target)
     if goal.exists() and not overwrite:
         raise UserError(f"{goal} exists: add --overwrite or choose another target.")
     suffix = goal.suffix if any(goal.suffix == form.WRITES for form in targets()) else ""
+    if not suffix and goal.suffix.lower() in FILES:
+        raise UserError(
+            f"Nothing is written as a {goal.suffix} file: end the target in .safetensors, or give "
+            "a folder's name."
+        )
     model = Base(source, Path(source))
     if source in MODELS or not model.path.exists():
         model = open_base(source)

@@ -121,7 +121,8 @@ def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]
 
 
 def _check_finite(model: str, name: str, value: Tensor) -> None:
-    if not value.isfinite().all():
+    # 8-bit floats can't be asked.
+    if not (value.float() if value.dtype.itemsize == 1 else value).isfinite().all():
         raise UserError(
             f"{model} has weights that are not finite, in '{clipped(name)}': its training went "
             "wrong, or the file is damaged."
@@ -181,27 +182,33 @@ def denoiser_beside(model: Base, base: Base) -> dict[str, Tensor]:
         UserError: something does.
     """
     with _parts(base) as (place, before), _parts(model) as (other, found):
-        if layout_of(place).denoiser != layout_of(other).denoiser:
-            raise UserError(
-                f"{model.spec} is another kind of model than the base model: give one that was "
-                "erased from this base."
-            )
-        ours, own = ({**_built(at), **_decisive(at)} for at in (place, other))
-        for key, value in ours.items():
-            if not _alike(own.get(key, value), value):
-                raise UserError(
-                    f"{model.spec} has the {key} {own[key]}, but the base model has {value}: give "
-                    "a model that was erased from this base."
-                )
-        told, theirs = classes_of(place), classes_of(other)
-        if told and theirs and told.names != theirs.names:
-            raise UserError(
-                f"The classes of {model.spec} are not the base model's, or not in its order: give "
-                "a model that was erased from this base."
-            )
+        _check_kind(place, other, model.spec)
         if names := _others((place, before), (other, found)):
             raise _swaps_the_denoiser(names[0], model.spec)
         return dict(found[layout_of(place).denoiser])
+
+
+def _check_kind(place: Path, other: Path, spec: str) -> None:
+    """Refuses the model ``spec`` in ``other`` where it is not what the base in ``place`` is, but
+    for its weights."""
+    if layout_of(place).denoiser != layout_of(other).denoiser:
+        raise UserError(
+            f"{spec} is another kind of model than the base model: give one that was erased from "
+            "this base."
+        )
+    ours, own = ({**_built(at), **_decisive(at)} for at in (place, other))
+    for key, value in ours.items():
+        if not _alike(own.get(key, value), value):
+            raise UserError(
+                f"{spec} has the {key} {own[key]}, but the base model has {value}: give a model "
+                "that was erased from this base."
+            )
+    told, theirs = classes_of(place), classes_of(other)
+    if told and theirs and told.names != theirs.names:
+        raise UserError(
+            f"The classes of {spec} are not the base model's, or not in its order: give a model "
+            "that was erased from this base."
+        )
 
 
 def prediction_of(base: Base) -> str:
@@ -214,9 +221,10 @@ def others(model: Base, base: Base) -> list[str]:
     """The components beside the denoiser that differ between two models.
 
     Raises:
-        UserError: one of them can't be read.
+        UserError: one of them can't be read, or they are not built or sampled from alike.
     """
     with _parts(base) as ours, _parts(model) as theirs:
+        _check_kind(ours[0], theirs[0], model.spec)
         return _others(ours, theirs)
 
 

@@ -56,7 +56,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
     try:
         refuse_pointer(file)
-        state = _unpickled(file) if file.suffix in PICKLES else dict(load_file(file))
+        state = dict(load_file(file)) if _is_safe(file) else _unpickled(file)
     except UserError:
         raise
     except Exception as error:  # whatever a damaged file makes the libraries raise
@@ -71,6 +71,19 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
             )
     wrapping = _wrapping(state)
     return {name.removeprefix(wrapping): value for name, value in state.items()}
+
+
+def _is_safe(file: Path) -> bool:
+    """Whether a file is read as safetensors: by its name, or, named as a pickle, by what it is."""
+    from safetensors import safe_open
+
+    if file.suffix not in PICKLES:
+        return True
+    try:
+        with safe_open(file, "pt"):
+            return True
+    except Exception:  # whatever a pickle makes the library raise
+        return False
 
 
 def tensor_names(file: Path) -> tuple[str, ...]:
@@ -102,7 +115,7 @@ def read_metadata(file: Path) -> dict[str, str]:
     """
     from safetensors import safe_open
 
-    if file.suffix in PICKLES:
+    if not _is_safe(file):
         return {}
     try:
         with safe_open(file, framework="pt") as opened:
@@ -200,9 +213,10 @@ def save_tensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, st
     places: set[int] = set()
     for name, value in state.items():
         tensor = value.contiguous()
-        # Tied weights of a pickle; safetensors stores each on its own.
-        own[name] = tensor.clone() if tensor.data_ptr() in places else tensor
-        places.add(own[name].data_ptr())
+        # Tied weights and views of a pickle; safetensors stores each on its own.
+        at = tensor.untyped_storage().data_ptr()
+        own[name] = tensor.clone() if at in places else tensor
+        places.add(at)
     try:
         save_file(own, file, metadata)
     except SafetensorError as error:

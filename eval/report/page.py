@@ -80,7 +80,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path, attack: Pat
         attacks=section(report["recovery"], attack, sensitive) if report["recovery"] else None,
         export=f"{run.name or 'erased'}.safetensors",
         pipeline=_pipeline(run / "model" / "model_index.json"),
-        code=_code(run / "model", f"{place}/model", report),
+        code=code_of(run / "model", f"{place}/model", report),
     )
     return html
 
@@ -208,7 +208,7 @@ def _pipeline(index: Path) -> str | None:
     return str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
 
 
-def _code(model: Path, place: str, report: Mapping[str, Any]) -> str | None:
+def code_of(model: Path, place: str, report: Mapping[str, Any]) -> str | None:
     """How a model is used that no pipeline opens by a prompt; None for one that is told texts."""
     from erase.formats.folder import index_of
     from erase.formats.usage import usage

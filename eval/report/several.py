@@ -16,6 +16,7 @@ from erase.eval.pictures import read_pictures
 from erase.eval.report.evaluate import read_report
 from erase.eval.report.family import table
 from erase.eval.report.grids import Pair
+from erase.eval.report.page import code_of
 from erase.eval.report.result import share_of
 from erase.eval.report.schema import SCHEMA
 from erase.eval.report.verdict import about
@@ -75,6 +76,8 @@ def conclude(
         pictures=pictures,
         rules=_rules(result),
         veiled=veiled,
+        trained=bool(reports[0]["training"]),
+        code=code_of(run / "model", f"{near(run)}/model", reports[0]),
         run=near(run),
         export=f"{run.name or 'erased'}.safetensors",
     )

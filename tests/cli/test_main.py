@@ -343,6 +343,15 @@ def test_folders_of_an_earlier_recipe_are_not_forced_on_another(
     assert _run(parse([*argv, "--recipe", "esd-x"]).run)[0].sources.forget_folder is None
 
 
+@pytest.mark.parametrize("seed", ["-1", "9223372036854775807", "99999999999999999999"])
+def test_seeds_out_of_range(
+    tiny_folder: Path, tmp_path: Path, seed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["generate", "--model", str(tiny_folder), "--prompt", "x", "--count", "2"]
+    out = ["--out", str(tmp_path / "o"), f"--seed={seed}"]
+    assert "is out of range" in fails(capsys, [*argv, *out])
+
+
 def test_a_quick_look_takes_what_makes_images_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

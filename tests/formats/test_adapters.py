@@ -86,6 +86,7 @@ def test_what_cannot_be_applied(tiny_folder: Path, tmp_path: Path) -> None:
             "neither a plain LoRA nor a full difference",
         ),
         ({**good, f"{key}.alpha": torch.ones(2)}, {}, "neither a plain LoRA"),
+        ({**good, f"{key}.lora_up.bias": torch.ones(32)}, {}, "neither a plain LoRA"),
         ({**good, f"{key}.diff": torch.ones(32, 4, 3, 3)}, {}, "neither a plain LoRA"),
         ({**good, f"{key}.lora_up.weight": up[:, :1].clone()}, {}, "neither a plain LoRA"),
         ({**good, f"{key}.lora_up.weight": up[:9].clone()}, {}, "has another shape"),

@@ -45,6 +45,38 @@ def test_folder_to_file_and_back_is_bit_exact(erased: Path, tmp_path: Path) -> N
     assert all(torch.equal(before[k], after[k]) for k in before)
 
 
+@pytest.mark.parametrize("name", ["x.ckpt", "x.SAFETENSORS"])
+def test_a_target_that_nothing_is_written_as(erased: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"Nothing is written as a \.\w+ file"):
+        export(str(erased), str(tmp_path / name))
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("kind", ["delta", "lora", "lycoris"])
+def test_an_edit_cannot_hold_another_kind_of_model(
+    erased: Path, tiny_folder: Path, tmp_path: Path, kind: str
+) -> None:
+    config = erased / "scheduler" / "scheduler_config.json"
+    config.write_text(
+        json.dumps({**json.loads(config.read_text()), "prediction_type": "v_prediction"})
+    )
+    with pytest.raises(UserError, match="has the prediction_type v_prediction, but the base"):
+        export(str(erased), str(tmp_path / "x.safetensors"), kind=kind, base=str(tiny_folder))
+
+
+def test_eight_bit_floats_are_weights_like_others(tiny_folder: Path, tmp_path: Path) -> None:
+    state = unet(tiny_folder)
+    name = next(n for n in state if n.endswith("attn2.to_k.weight"))
+    for folder, shift in (("base", 0.0), ("moved", 1.0)):
+        shutil.copytree(tiny_folder, tmp_path / folder)
+        own = {k: (v + shift * (k == name)).to(torch.float8_e4m3fn) for k, v in state.items()}
+        [file] = (tmp_path / folder / "unet").glob("*.safetensors")
+        save_file(own, file, {"format": "pt"})
+    base = str(tmp_path / "base")
+    export(str(tmp_path / "moved"), str(tmp_path / "x.safetensors"), kind="delta", base=base)
+    assert any(k.startswith(name) for k in load_file(tmp_path / "x.safetensors"))
+
+
 def test_delta_applied_to_the_base_is_the_erased_model(
     erased: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -86,6 +86,10 @@ ATTACKS: dict[str, tuple[list[Callable[[Path], None]], str]] = {
         [lambda f: edit(f / "model_index.json", _class_name=["evil", "Evil"])],
         "supported are",
     ),
+    "kernel": (
+        [asks("text_encoder/config.json", attn_implementation="somebody/kernel")],
+        "asks for code of its own .'attn_implementation'",
+    ),
     "auto_map": (
         [asks("tokenizer/tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", None]})],
         "asks for code of its own .'auto_map'",

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from erase.formats.tensors import read_tensors, save_tensors
+from erase.formats.tensors import read_metadata, read_tensors, save_tensors
 from erase.runtime.errors import UserError
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1.5]).half()}
@@ -81,6 +81,20 @@ def test_tied_weights_are_saved_each_on_its_own(tmp_path: Path) -> None:
     saved = read_tensors(tmp_path / "x.safetensors")
     assert torch.equal(saved["in"], table)
     assert torch.equal(saved["out"], table)
+
+
+def test_views_of_one_storage_are_saved_each_on_its_own(tmp_path: Path) -> None:
+    whole = torch.arange(12.0)
+    torch.save({"a": whole[:8], "b": whole[4:]}, tmp_path / "views.ckpt")
+    save_tensors(tmp_path / "x.safetensors", read_tensors(tmp_path / "views.ckpt"), {})
+    found = read_tensors(tmp_path / "x.safetensors")
+    assert torch.equal(found["a"], whole[:8]) and torch.equal(found["b"], whole[4:])
+
+
+def test_what_only_is_named_a_pickle_is_read_as_what_it_is(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "x.ckpt", {"format": "pt"})
+    assert same(read_tensors(tmp_path / "x.ckpt"))
+    assert read_metadata(tmp_path / "x.ckpt") == {"format": "pt"}
 
 
 def test_a_pointer_of_git_lfs_is_said_to_be_one(tmp_path: Path) -> None:
