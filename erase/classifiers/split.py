@@ -133,11 +133,12 @@ def load_split(path: Path, data: Data) -> Split:
         raise UserError(
             f"{path} is a split of other data than {data.spec}: give the data it was made of."
         )
-    for numbers, most in (
+    sides: tuple[tuple[tuple[Any, ...], int], ...] = (
         ((*split.train, *split.validation), len(data.train.labels)),
         ((*split.test, *split.attack, *split.forgotten), len(data.test.labels)),
-    ):
-        if not all(type(n) is int and 0 <= n < most for n in numbers):
+    )
+    for side, most in sides:
+        if not all(type(n) is int and 0 <= n < most for n in side):
             raise UserError(f"{path} has sample numbers that {data.spec} lacks: give its own.")
     return split
 

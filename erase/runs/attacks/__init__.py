@@ -2,3 +2,6 @@
 
 NO_MODEL = "none"
 """As a floor: the base, asked by a name that it does not know, whatever models are at hand."""
+UNKNOWN = ("zorblax", "blicket", "quorvin", "mipwick", "fendle")
+"""Names that no model knows, for where none is at hand that never knew the concept; among classes
+the null class stands for them, which asks for none."""

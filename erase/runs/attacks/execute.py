@@ -25,9 +25,10 @@ from erase.formats.base import open_base
 from erase.images.plan import plan
 from erase.prompts.classes import anchor_of
 from erase.prompts.held_out import retain_rows
+from erase.runs.attacks import UNKNOWN
 from erase.runs.attacks.inquiry import Inquiry
 from erase.runs.attacks.kept import Bench, blind, code_of, judges, key_of, known, read, record
-from erase.runs.attacks.targets import BOUNDS, UNKNOWN, target_of
+from erase.runs.attacks.targets import BOUNDS, target_of
 from erase.runs.outline import tell
 from erase.runtime import processes
 from erase.runtime.devices import accelerator, memory_told
@@ -289,7 +290,8 @@ def _plain(bench: Bench, side: SideName, target: Target) -> list[NDArray[np.uint
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic(file) as part, part.open("wb") as stream:
             # By number: rows may be of several sizes.
-            np.savez_compressed(stream, **{str(i): image for i, image in enumerate(made)})
+            named: dict[str, Any] = {str(i): image for i, image in enumerate(made)}
+            np.savez_compressed(stream, **named)
     with np.load(file) as opened:
         return [opened[str(i)] for i in range(len(target.rows))]
 

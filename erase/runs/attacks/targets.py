@@ -23,9 +23,6 @@ BOUNDS = ("ceiling", "floor")
 """Sides that do not depend on the model in question, so that they are measured once."""
 SHOWN = 20
 """Pictures of the concept that an attacker has, and as many of other things."""
-UNKNOWN = ("zorblax", "blicket", "quorvin", "mipwick", "fendle")
-"""Names that no model knows, for where none is at hand that never knew the concept; among classes
-the null class stands for them, which asks for none."""
 APART = 7_000_003
 """Between the images of one seed and the next."""
 SHOWN_SHIFT = 600_000_000

@@ -19,9 +19,9 @@ from erase.eval.attacks import handover, load_attack, paraphrase, relearn
 from erase.eval.instruments.choice import Instruments
 from erase.eval.recovery.witness import Witness
 from erase.images.request import Request, Sampler
-from erase.runs.attacks import execute, kept
+from erase.runs.attacks import UNKNOWN, execute, kept
 from erase.runs.attacks.inquiry import Inquiry, make_inquiry
-from erase.runs.attacks.targets import UNKNOWN, other_word, renamed, target_of
+from erase.runs.attacks.targets import other_word, renamed, target_of
 from erase.runtime.errors import UserError
 from tests.eval.attacks.church import bright, rows
 from tests.runtime.test_processes import alone, launch
