@@ -25,6 +25,10 @@ NEEDS = Needs(loop=False)
 SPACE = {"alpha": (0.1, 10.0), "lam": (0.1, 10.0)}
 
 
+AT_ONCE = 50_000_000
+"""Gradients of single samples that are held at a time, one for each weight: 200 MB."""
+
+
 @dataclass(frozen=True)
 class Config:
     """SSD's own settings."""
@@ -69,8 +73,9 @@ def importance(classifier: Classifier, pools: list[Pool]) -> dict[str, Tensor]:
 
     each = vmap(grad(loss), in_dims=(None, 0, 0))
     total = {name: torch.zeros_like(p) for name, p in params.items()}
+    rows = max(1, AT_ONCE // sum(p.numel() for p in params.values()))
     for pool in pools:
-        for place in torch.arange(len(pool)).split(pool.batch):
+        for place in torch.arange(len(pool)).split(min(rows, pool.batch)):
             batch = pool.rows(place)
             for name, gradient in each(params, batch.x, batch.y).items():
                 total[name] += gradient.square().sum(0)
