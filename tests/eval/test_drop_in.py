@@ -128,7 +128,9 @@ def test_folders_are_measured_by_its_name(place: Path) -> None:
 def test_a_share_of_its_own_can_be_required(place: Path) -> None:
     report = json.loads((place / "run" / "report.json").read_text())
     own = {f["side"]: f["value"] for f in report["figures"] if f["key"] == "light"}
-    lines = [line for line in (place / "said").read_text().splitlines() if "asked for" in line]
+    lines = [
+        line for line in (place / "said").read_text().splitlines() if line.startswith("asked for")
+    ]
     assert lines == [
         f"asked for more: light is {own['erased']:.4g}, but {own['erased'] + 0.01:g} or more is "
         "required."
