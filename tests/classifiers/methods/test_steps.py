@@ -219,6 +219,15 @@ def test_ssd_dampens_what_matters_more_to_the_forgotten(work: Unlearning) -> Non
     assert 0 < moved < 15
 
 
+def test_ssd_in_less_memory_finds_the_same(
+    work: Unlearning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ssd.importance(Classifier(Linear(), K), [work.retain])
+    monkeypatch.setattr(ssd, "AT_ONCE", 1)  # one sample at a time
+    for name, value in ssd.importance(Classifier(Linear(), K), [work.retain]).items():
+        torch.testing.assert_close(value, whole[name])
+
+
 def test_boundary_neighbours_are_what_the_step_leads_to() -> None:
     own, network = pool(20, 5), Linear()
     found = neighbours(Classifier(network, K), own, 0.4)
