@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,8 +92,8 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     """
     from erase.diffusion.fingerprint import model_fingerprint
     from erase.diffusion.model import Diffusion
-    from erase.images.files import MANIFEST, PLAN
-    from erase.images.make import generate
+    from erase.images.files import MANIFEST
+    from erase.images.make import generate, is_begun
     from erase.images.plan import plan
     from erase.prompts.prompt_set import load_set
     from erase.runs.run import slug
@@ -112,8 +111,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     asked.sort(key=lambda r: (r.guidance or -1.0, tuple(side or 0 for side in r.size or ())))
     named = f"{slug(options.model or model)}{at_strength(options.strength)}"
     out = Path(options.out or f"runs/{named}-{slug(prompts.name)}")
-    ours = (out / PLAN).exists()
-    if out.is_dir() and any(out.iterdir()) and not ours:
+    if out.is_dir() and any(out.iterdir()) and not is_begun(out):
         raise UserError(f"--out {out} holds other files: choose another folder.")
     device = accelerator(
         options.device, settings.precision, options.deterministic, several=True
@@ -121,13 +119,13 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     diffusion = Diffusion.load(model, device, **ways)
     _check(diffusion, settings, [r.prompt for r in prompts.rows], {r.size for r in asked})
     fingerprint = digest(model_fingerprint(diffusion))
-    if options.overwrite and ours:
-        if processes.is_main():
-            shutil.rmtree(out)
-        processes.wait()
     sampler, batch = _sampler(settings), settings.sampling_batch
     with memory_told():
-        made = generate(diffusion, asked, out, sampler, batch, model=fingerprint)
+        made = generate(
+            *(diffusion, asked, out, sampler, batch),
+            model=fingerprint,
+            replace=bool(options.overwrite),
+        )
     if processes.is_main():
         print(f"{counted(len(made), 'image')} in {out}, listed in {MANIFEST}")
 

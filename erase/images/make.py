@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence, Set
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from erase.images.request import Sampler, Shot
+
+MADE = re.compile(r"\d{5,}_\d+\.png")
+"""Names of the images that are made, ``CASE_K.png``."""
 
 
 def batches(requests: Sequence[Request], size: int) -> Iterator[list[Request]]:
@@ -119,6 +123,7 @@ def generate(  # noqa: PLR0913 - what to make, where, how, and what may be taken
     shared: Shared | None = None,
     model: str = "",
     only: Set[str] | None = None,
+    replace: bool = False,
 ) -> list[dict[str, object]]:
     """Makes the images of ``requests`` in ``folder`` with a manifest; goes on where it stopped.
 
@@ -136,12 +141,13 @@ def generate(  # noqa: PLR0913 - what to make, where, how, and what may be taken
         model: fingerprint, where the folder may meet another model.
         only: files that are wanted now, with the rest of their batches; a later call makes the
             others and the manifest.
+        replace: images of other requests that the folder holds.
 
     Returns:
         The manifest's rows; none yet with ``only``.
 
     Raises:
-        UserError: the folder holds images of other requests.
+        UserError: the folder holds images of other requests, unless they are replaced.
     """
     from PIL import Image
 
@@ -151,8 +157,12 @@ def generate(  # noqa: PLR0913 - what to make, where, how, and what may be taken
     asked: dict[str, object] = {"requests": rows, "sampler": asdict(sampler), "batch": batch}
     plan = digest({**asked, "model": model} if model else asked)
     manifest, marker = folder / MANIFEST, folder / PLAN
-    if marker.exists() and _plan(marker) != plan:
-        raise UserError(f"{folder} holds images of another run: choose another folder.")
+    if processes.first(lambda: marker.exists() and _plan(marker) != plan):
+        if not replace:
+            raise UserError(f"{folder} holds images of another run: choose another folder.")
+        if processes.is_main():
+            _remove_made(folder)
+        processes.wait()
     if processes.first(lambda: manifest.exists() and not missing(folder)):
         return read_manifest(folder)
     if processes.is_main() and manifest.exists():
@@ -201,8 +211,25 @@ def _remove_altered(folder: Path) -> None:
                 file.unlink()
 
 
+def _remove_made(folder: Path) -> None:
+    """Removes the images that a folder was made for, with plan and manifest, and nothing else."""
+    listed: set[str] = set()
+    with suppress(UserError):  # begun, not finished, or damaged
+        listed = {str(row["file"]) for row in read_manifest(folder)}
+    for file in list(folder.iterdir()):
+        ours = file.name in {MANIFEST, PLAN, *listed} or MADE.fullmatch(file.name)
+        if ours and file.is_file():
+            file.unlink()
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a folder was made by ``generate``."""
+    return _plan(folder / PLAN) is not None
+
+
 def _plan(marker: Path) -> object:
-    """The plan that a folder was begun with; None where the file is damaged."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return json.loads(marker.read_text(encoding="utf-8"))["plan"]
+    """The plan that a folder was begun with; None where the file is damaged or another's."""
+    with suppress(OSError, ValueError, AttributeError):
+        told = json.loads(marker.read_text(encoding="utf-8"))
+        return told["plan"] if told.keys() == {"plan", "images"} else None
     return None

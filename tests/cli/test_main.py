@@ -264,7 +264,13 @@ def test_every_prompt_of_a_set(
     assert (out / "00003_0.png").stat().st_mtime_ns == stamp
     argv[argv.index("--sampling-steps") + 1] = "3"
     assert "another run" in fails(capsys, argv)
+    (out / "notes.txt").write_text("mine")
     main([*argv, "--overwrite"])
+    assert (out / "notes.txt").exists()
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/plan.json").write_text('{"chapters": 5}')
+    elsewhere = [*argv, "--out", str(tmp_path / "thesis"), "--overwrite"]
+    assert "holds other files" in fails(capsys, elsewhere)
     assert "--seed has no effect" in fails(capsys, [*argv, "--seed", "1"])
     assert "can't be combined" in fails(capsys, [*argv, "--prompt", "x"])
     assert "--count has no effect" in fails(capsys, ["generate", "--concept", "x", "--count", "1"])

@@ -14,7 +14,7 @@ from PIL import Image
 
 from erase.diffusion.model import Diffusion
 from erase.images.files import image_files, missing, read_image, read_manifest
-from erase.images.make import Shared, batches, generate
+from erase.images.make import Shared, batches, generate, is_begun
 from erase.images.request import Request, Sampler, Shot
 from erase.runtime.errors import UserError
 
@@ -114,6 +114,28 @@ def test_a_folder_of_other_requests_is_refused(tiny: Diffusion, tmp_path: Path) 
     generate(tiny, requests(1), tmp_path, SAMPLER, batch=1)
     with pytest.raises(UserError, match="another run"):
         generate(tiny, requests(2), tmp_path, SAMPLER, batch=1)
+
+
+def test_what_replaces_images_leaves_all_else_in_the_folder(
+    tiny: Diffusion, tmp_path: Path
+) -> None:
+    generate(tiny, requests(3), tmp_path, SAMPLER, batch=1)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "data").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    generate(tiny, requests(2), tmp_path, SAMPLER, batch=1, replace=True)
+    assert {f.name for f in tmp_path.iterdir()} == {
+        *("00000_0.png", "00001_0.png", "manifest.jsonl", "plan.json"),
+        *("notes.txt", "data", "photo.png"),
+    }
+
+
+def test_a_plan_of_something_else_is_no_folder_of_images(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"plan": "ours", "images": 3}')
+    assert is_begun(tmp_path)
+    for text in ('{"chapters": 5}', '{"plan": "of the year"}', "[]", "{"):
+        (tmp_path / "plan.json").write_text(text)
+        assert not is_begun(tmp_path)
 
 
 def test_a_batch_has_one_guidance_scale() -> None:
