@@ -89,7 +89,8 @@ class CellColumn(Column):
 
     def text(self, value: float) -> str:
         """A value as the tables print it."""
-        return f"{self.scaled(value):.{self.places}f}"
+        text = f"{self.scaled(value):.{self.places}f}"
+        return text.replace("-", phrases.MINUS) if float(text) else text.removeprefix("-")
 
     @property
     def places(self) -> int:

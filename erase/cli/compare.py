@@ -97,7 +97,9 @@ def _run_matrix(matrix: Matrix, options: Namespace) -> list[str] | None:
     if options.dry_run:
         for cell in matrix.cells:
             state = "finished" if cell.finished() else "to do"
-            if state == "finished" and not is_attacked(cell, matrix.attacks):
+            if state == "finished" and not is_attacked(
+                cell, matrix.attacks, bool(options.overwrite)
+            ):
                 state = "to attack"
             print(f"{state:9s} {cell.title}")
         return None

@@ -92,14 +92,19 @@ def run_cell(cell: Cell, overwrite: bool) -> None:
     clear(cell)
 
 
-def is_attacked(cell: Cell, attacks: Attacks | None) -> bool:
+def is_attacked(cell: Cell, attacks: Attacks | None, overwrite: bool = False) -> bool:
     """Whether all attacks asked for were made on the cell's model; there are none on one that was
-    left as it is."""
+    left as it is.
+
+    Args:
+        overwrite: those of an earlier version, or with other paraphrases, don't count.
+    """
     if attacks is None or not edits(cell.recipe.method):
         return True
     from erase.eval.attacks import list_attacks
     from erase.eval.recovery.outcome import STATISTICS
     from erase.eval.recovery.report import read
+    from erase.runs.attacks.kept import code_of
 
     found = read(cell.folder / ATTACK)
     if found is None or found["facts"].get("inputs") != digest(cell.inputs()):
@@ -110,7 +115,13 @@ def is_attacked(cell: Cell, attacks: Attacks | None) -> bool:
     another = facts["floor"] not in (floor, floor and str(Path(floor) / "model"))
     if facts["budget"] != attacks.budget or another or facts.get("statistics") != STATISTICS:
         return False
-    return {*found["attacks"], *found["refused"]} >= {*(attacks.names or list_attacks())}
+    names = {*(attacks.names or list_attacks())}
+    if overwrite and any(facts["code"].get(n) != code_of(n) for n in names & {*found["attacks"]}):
+        return False
+    asked = list(cell.run.targets[0].concept.paraphrases)
+    if overwrite and "paraphrase" in names and facts.get("paraphrases", asked) != asked:
+        return False
+    return {*found["attacks"], *found["refused"]} >= names
 
 
 def attack_cell(cell: Cell, attacks: Attacks) -> None:

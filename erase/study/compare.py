@@ -126,12 +126,16 @@ def _full_names(concepts: Sequence[str], model: str) -> tuple[str, ...]:
     """The concepts by their full names, so that a cell is the same however its concept was called;
     those of the family for ``all``."""
     names = tuple(concepts)
+    if "all" in names and len(names) > 1:
+        raise UserError("--concepts all takes every concept: leave the others out.")
     if names == ("all",):
         names = tuple(c.name for c in every_concept(model) if c.kind in ("object", "class"))
     full = [(name, concept_of(name, model)) for name in names]
     names = tuple(found.name if found.family else name for name, found in full)
     folders = [slug(name) for name in names]
     alike = [name for name, own in zip(names, folders, strict=True) if folders.count(own) > 1]
+    if len(set(alike)) == 1:
+        raise UserError(f"The concept {alike[0]} is given twice: leave one out.")
     if alike:
         raise UserError(
             f"The concepts {' and '.join(alike)} would share a folder: reword one, or leave it out."
@@ -196,7 +200,7 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
         _check_rows(matrix, list(others.values()))
         _check_attacks(matrix, others)
     for number, cell in enumerate(matrix.cells, 1):
-        if _settled(cell, base) and is_attacked(cell, attacks):
+        if _settled(cell, base) and is_attacked(cell, attacks, overwrite):
             with suppress(UserError), claimed(cell):  # another process may be attacking it
                 clear(cell)
             continue
@@ -206,7 +210,7 @@ def run_matrix(matrix: Matrix, overwrite: bool = False) -> list[str]:
                 # Another process may have made it since.
                 if not _settled(cell, base):
                     run_cell(cell, overwrite)
-                if attacks is not None and not is_attacked(cell, attacks):
+                if attacks is not None and not is_attacked(cell, attacks, overwrite):
                     attack_cell(cell, attacks)
         except (UserError, OSError) as error:
             failed.append(f"{cell.title}: {error}")

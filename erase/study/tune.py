@@ -87,7 +87,12 @@ def trials(
 
     space = {k: v for k, v in load_method(recipe.method).SPACE.items() if k not in fixed}
     if not space:
-        raise UserError(f"No setting of {recipe.name} is left to vary: give fewer recipe values.")
+        why = (
+            "all that vary are given: give fewer" if fixed else "it has none: choose another recipe"
+        )
+        raise UserError(f"No setting of {recipe.name} is left to vary; {why}.")
+    if budget <= 0:
+        raise UserError(f"--forwards {budget:g} is not above 0: give more.")
     dearest = _dearest(recipe, space)
     share = image_forwards(dearest) / count
     if share + forwards(dearest) > budget and "steps" not in space:

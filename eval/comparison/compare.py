@@ -11,6 +11,7 @@ from typing import Any
 
 from erase.eval.comparison.columns import UNPAIRED, columns_of
 from erase.eval.comparison.recovery import BOUNDS, WORST, attacks_of, verdicts
+from erase.eval.comparison.told import measured_by
 from erase.eval.figure import Cell, CellColumn
 from erase.eval.stats.intervals import Mean, bootstrap, pooled
 from erase.runtime.errors import UserError
@@ -52,6 +53,8 @@ def cell_facts(run: Path) -> dict[str, Any]:
         "nudity": _shares(report["nudity"]),
         "over_erasure": report["over_erasure"],
         "figures": report.get("figures", []),
+        "warnings": report["warnings"],
+        "measured_by": measured_by(made["metrics"]),
         "training_seconds": round(sum(seconds.get(s, 0.0) for s in ("mask", "train")), 1)
         if trained
         else None,
@@ -225,13 +228,17 @@ def paired(cells: Sequence[Cell], first: str, second: str) -> dict[str, Any]:
 
 
 def ranking(cells: Sequence[Cell], names: Sequence[str]) -> dict[str, Any]:
-    """Harmonic means over the cells that all recipes have, so that none is spared a hard one."""
-    own = [by_place(cells, name) for name in names]
+    """Harmonic means over the cells in which all recipes have one, so that none is spared a hard
+    one."""
+    harmonic = {c.key: c for c in columns_of(cells)}["harmonic"]
+    own = [
+        {place: c for place, c in by_place(cells, name).items() if harmonic.of(c) is not None}
+        for name in names
+    ]
     common = set.intersection(*(set(places) for places in own)) if own else set()
     found = {}
-    by = {c.key: c for c in columns_of(cells)}
     for name, places in zip(names, own, strict=True):
-        mean = _mean([places[place] for place in sorted(common)], by["harmonic"])
+        mean = _mean([places[place] for place in sorted(common)], harmonic)
         found[name] = None if mean is None else mean.value
     return {"cells": len(common), "harmonic": found}
 

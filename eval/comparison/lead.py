@@ -10,6 +10,11 @@ from erase.eval.pages import phrases
 
 FEW = 6
 """Concepts below which recipes are not ranked: an interval over so few covers less than it says."""
+RANGE = (
+    f"An interval over two concepts is their range, and over fewer than {FEW} it is little more: "
+    f"it covers less than 95{phrases.SPACE}%."
+)
+"""Said of intervals by bootstrap over few concepts."""
 ENDS = ("low", "high")
 """Keys of an interval's ends."""
 LISTED = 4
@@ -53,8 +58,16 @@ def _under_attack(result: Mapping[str, Any]) -> list[str]:
 
 def _mean_of(result: Mapping[str, Any]) -> str:
     """What recipes are ranked by: those of UA, IRA and CRA that were measured."""
-    own = [t for key, t in SHARES if any(r["figures"][key] is not None for r in result["rows"])]
-    return f"harmonic mean of {phrases.listed(own)}" if len(own) > 1 else own[0]
+    known = {
+        title: [f for r in result["rows"] if (f := r["figures"][key]) is not None]
+        for key, title in SHARES
+    }
+    own = [title for title, found in known.items() if found]
+    if len(own) == 1:
+        return own[0]
+    most = max(sum(f["cells"] for f in found) for found in known.values())
+    uneven = any(sum(f["cells"] for f in known[title]) < most for title in own)
+    return f"harmonic mean of {phrases.listed(own)}{' where measured' if uneven else ''}"
 
 
 def _ranked(result: Mapping[str, Any]) -> list[str]:

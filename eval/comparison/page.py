@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from erase.eval.comparison.columns import MAKING, UNPAIRED, columns, harmonic
-from erase.eval.comparison.lead import FEW, RULE, SHARES, lead
+from erase.eval.comparison.lead import FEW, RANGE, RULE, SHARES, lead
 from erase.eval.comparison.recovery import ABOUT, WORST
 from erase.eval.comparison.tables import (
     RECIPE,
@@ -20,6 +20,7 @@ from erase.eval.comparison.tables import (
     differences,
     figures,
 )
+from erase.eval.comparison.told import networks, warnings
 from erase.eval.figure import CellColumn
 from erase.eval.pages import phrases, plots, table
 from erase.eval.pages.html import data_uri, spread, template
@@ -93,6 +94,9 @@ def render(
         sampling=_sampling(result),
         unfinished=phrases.missing(result["unfinished"]) if result["unfinished"] else "",
         mixed=mixed(result["cells"]),
+        few=RANGE if all(r["concepts"] < FEW for r in result["rows"]) else "",
+        warnings=warnings(result["cells"]),
+        networks=networks(result["cells"]),
         versions=versions(result["cells"]),
         others=phrases.by_recipe(result["others"]),
         command=shown_paths(command),

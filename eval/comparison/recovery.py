@@ -105,8 +105,9 @@ def _common(each: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _summary(one: Mapping[str, Any], common: Sequence[str]) -> dict[str, Any]:
+    kept = (*SIDES, "recovery", "text", "curve", "rows")
     figures = {
-        name: {key: one["attacks"][name][key] for key in (*SIDES, "recovery", "text", "curve")}
+        name: {key: value for key, value in one["attacks"][name].items() if key in kept}
         for name in common
     }
     known = {n: r for n, f in figures.items() if (r := f["recovery"]["value"]) is not None}

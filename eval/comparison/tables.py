@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from erase.eval.comparison.columns import COSTS, UNPAIRED, columns, columns_of
-from erase.eval.comparison.lead import ENDS, FEW
+from erase.eval.comparison.lead import ENDS, FEW, RANGE
 from erase.eval.comparison.recovery import ABOUT, WORST, attacks_of
+from erase.eval.comparison.told import warnings
 from erase.eval.figure import CellColumn
 from erase.eval.pages import table
 from erase.eval.pages.phrases import DASH, MINUS, clear, missing, span
@@ -42,7 +43,7 @@ def figures(row: Mapping[str, Any], shown: Sequence[CellColumn]) -> dict[str, An
     for column in shown:
         value = row["figures"].get(column.key)
         own = cell(value, column, absent(row, column))
-        if value is not None and column.key == WORST.key and value["cells"] < row["cells"]:
+        if value is not None and value["cells"] < row["cells"]:
             note = ", ".join(filter(None, (own.note, counted(value["cells"], "cell"))))
             own = replace(own, note=note)
         found[column.key] = own
@@ -64,7 +65,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         rows.append({**figures(r, shown), "size": size})
     size_column = table.Column("size", "concepts × seeds (cells)")
     text = table.markdown([RECIPE, *shown, size_column], rows) + _under_attack(result)
-    return f"{text}\n{missing(result['unfinished'])}\n" if result["unfinished"] else text
+    told = [] if any(r["concepts"] >= FEW for r in result["rows"]) else [RANGE]
+    told += [missing(result["unfinished"])] if result["unfinished"] else []
+    return "\n".join([text, *(f"{line}\n" for line in (*told, *warnings(result["cells"])))])
 
 
 def attack_table(result: Mapping[str, Any]) -> tuple[list[table.Column], list[table.Row]]:
@@ -92,9 +95,8 @@ def differences(result: Mapping[str, Any], shown: Sequence[CellColumn]) -> list[
     for pair in result["paired"]:
         # Under attack there may be fewer than the two have in common.
         own = [value["cells"] for c in shown if (value := pair.get(c.key))]
-        row: dict[str, Any] = {
-            "against": table.Cell(pair["second"], counted(max(own, default=pair["cells"]), "cell"))
-        }
+        most = max(own, default=pair["cells"])
+        row: dict[str, Any] = {"against": table.Cell(pair["second"], counted(most, "cell"))}
         for column in shown:
             value = pair.get(column.key)
             if value is None:
@@ -103,7 +105,9 @@ def differences(result: Mapping[str, Any], shown: Sequence[CellColumn]) -> list[
             text, low, high = (
                 _signed(column.scaled(value[k]), column.places) for k in ("value", *ENDS)
             )
-            note = span(low, high, " to ") if value["groups"] > 1 else ""
+            fewer = counted(value["cells"], "cell") if value["cells"] < most else ""
+            ends = span(low, high, " to ") if value["groups"] > 1 else ""
+            note = ", ".join(filter(None, (ends, fewer)))
             better = (value["value"] > 0) is (column.better == "up")
             tone = "better" if better else "worse"
             told = column.better and clear(value, FEW)

@@ -20,6 +20,7 @@ TEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "–": "--",
+    "\N{MINUS SIGN}": "$-$",
 }
 """Signs that LaTeX reads as its own, or has another spelling for."""
 

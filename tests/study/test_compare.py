@@ -219,9 +219,15 @@ def test_a_cells_model_is_attacked_once_and_again_where_more_is_asked(
     assert not any((cell.folder / "model").exists() for cell in matrix.cells)
     assert "worst R" in summarise(matrix) and "paraphrase" in (out / "compare.md").read_text()
     assert run_matrix(matrix) == [] and len(made) == 6
+    # One that was mended is made again where that is asked for, by what it then does.
+    code = {**json.loads((out / "cells").glob("*/*/attack/attack.json").__next__().read_text())}
+    assert set(code["facts"]["code"]) == {"paraphrase"}
+    monkeypatch.setattr("erase.runs.attacks.kept.code_of", lambda name: "mended")
+    assert run_matrix(matrix) == [] and len(made) == 6
+    assert run_matrix(matrix, overwrite=True) == [] and len(made) == 12
     # Another floor is another attack.
     again = replace(matrix, attacks=Attacks(("paraphrase",), floor=str(tiny_folder)))
-    assert run_matrix(again) == [] and len(made) == 7
+    assert run_matrix(again) == [] and len(made) == 13
     (matrix.cells[0].folder / "attack" / "attack.json").unlink()
     (matrix.cells[0].folder / "delta.safetensors").unlink()
     [said] = run_matrix(matrix)
@@ -273,7 +279,9 @@ def test_bad_input_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path:
     nothing = refused(capsys, "--recipes", "salun-no-mask,esd-x", "--ratio", "0.5", *out)
     assert "'ratio' has no effect on any of the recipes" in nothing
     alike = refused(capsys, "--recipes", "uce", "--concepts", "church,mini/church", *out)
-    assert "share a folder" in alike
+    assert "mini/church is given twice" in alike
+    mixed = refused(capsys, "--recipes", "uce", "--concepts", "all,church", *out)
+    assert "--concepts all takes every concept" in mixed
     assert "is not a feature network" in refused(
         capsys, "--recipes", "uce", "--features", "incepton", *out
     )

@@ -368,6 +368,7 @@ def _facts(bench: Bench, command: str) -> dict[str, Any]:
         "seed": inquiry.seed,
         "rows": inquiry.rows,
         "sampler": asdict(inquiry.sampler),
+        "paraphrases": list(inquiry.paraphrases),
         "judges": json.loads(json.dumps(dict(bench.witness.facts), default=str)),
         "fingerprints": dict(bench.prints),
         "command": command,

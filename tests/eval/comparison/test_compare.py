@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from erase.eval.comparison.columns import COSTS, columns_of, harmonic
 from erase.eval.comparison.compare import compare, paired, ranking, read_cells, row
+from erase.eval.comparison.lead import lead
 from erase.eval.comparison.tables import csv, latex, markdown
+from erase.eval.comparison.told import measured_by, networks
 from erase.eval.comparison.write import write_all
+from erase.eval.figure import CellColumn
 from erase.eval.stats.intervals import bootstrap
 from erase.runtime.errors import UserError
 
@@ -118,7 +121,9 @@ def test_a_listed_figure_has_a_column_where_a_cell_has_it() -> None:
     listed = {**cell("b", "x", 0, 1.0), "figures": [row]}
     result = compare([*plain, listed], ["a", "b"])
     head, _, base, first, second = (
-        [text.strip() for text in line.split("|")] for line in markdown(result).splitlines()
+        [text.strip() for text in line.split("|")]
+        for line in markdown(result).splitlines()
+        if line.startswith("|")
     )
     at = head.index("binding, points")
     assert (base[at], first[at], second[at]) == ("not measured", "not measured", "1.2")
@@ -247,3 +252,57 @@ def test_how_far_everyday_captions_moved_stands_in_the_table() -> None:
     assert result["base_row"]["figures"]["lpips"] is None
     base = next(line for line in text.splitlines() if line.startswith("| base model"))
     assert "not measured" not in base
+
+
+def test_a_figure_of_fewer_cells_says_of_how_many() -> None:
+    cells = [cell(name, c, 0, ua) for name, ua in (("a", 1.0), ("b", 0.5)) for c in "xyz"]
+    for own in cells:
+        if own["concept"] == "z":
+            own["summary"]["erased"] = dict.fromkeys(("ua", "ira", "cra"))
+    text = markdown(compare(cells, ["a", "b"]))
+    assert "100.0 (99.9" not in text
+    line = next(line for line in text.splitlines() if line.startswith("| a "))
+    assert "2 cells)" in line and "1 × 1" not in line
+    # Ranked over what was measured, and said so.
+    assert ranking(cells, ["a", "b"])["cells"] == 2
+
+
+def test_a_row_that_lacks_a_share_on_one_concept_is_said_to() -> None:
+    cells = [cell(n, c, 0, 1.0, cra=None if c == "0" else 1.0) for n in "ab" for c in "01234567"]
+    assert "harmonic mean of UA, IRA and CRA where measured" in " ".join(
+        lead(compare(cells, ["a", "b"]))
+    )
+
+
+def test_what_cells_are_to_be_read_with_stands_below_the_table() -> None:
+    told = {"warnings": ["FID has 2048 dimensions but only 200 images."]}
+    cells = [{**cell("a", "x", 0, 1.0), **told}, cell("a", "y", 0, 1.0)]
+    text = markdown(compare(cells, ["a"]))
+    assert "FID has 2048 dimensions but only 200 images (x).\n" in text
+    # Two concepts have a range, no interval; ten have one.
+    assert "An interval over two concepts is their range" in text
+    many = markdown(compare([cell("a", f"{i}", 0, 1.0) for i in range(10)], ["a"]))
+    assert "is their range" not in many
+
+
+def test_who_measured_is_told_in_a_line_each() -> None:
+    metrics = {
+        "classifier": {"judges": {"object": {"spec": "timm:x", "labels": ["a", "b"]}}},
+        "fidelity": {"extractor": {"name": "inception", "dimensions": 2048, "sha256": "0" * 64}},
+        "lpips": {"name": "LPIPS[mini]"},
+        "nudity": {"detector": "nudenet", "threshold": 0.6, "counted": ["FACE_MALE"]},
+    }
+    assert measured_by(metrics) == [
+        "judge by object: timm:x, 2 classes",
+        f"FID and KID: inception, 2048 features (sha256 {'0' * 16})",
+        "LPIPS: LPIPS[mini]",
+        "nudity: nudenet, a score above 0.6 for face male",
+    ]
+    assert measured_by({}) == []
+    own = [{"concept": c, "measured_by": ["one", c]} for c in "xy"]
+    assert networks(own) == ["one", "x (x).", "y (y)."]
+
+
+def test_nought_has_no_sign_and_less_than_it_has_a_true_one() -> None:
+    column = CellColumn("x", "x", digits=1)
+    assert [column.text(v) for v in (-0.04, -0.25, 0.0)] == ["0.0", "\N{MINUS SIGN}0.2", "0.0"]
