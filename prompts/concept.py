@@ -114,12 +114,20 @@ class Concept:
 
 
 def articles(text: str) -> str:
-    """Puts ``a`` and ``an`` right by the first letter of the next word."""
+    """Puts ``a`` and ``an`` right by the sound that the next word begins with; before capitals,
+    which may be read letter by letter or not, they stay as written."""
     words = text.split()
     for i, word in enumerate(words[:-1]):
-        if word in ("a", "an"):
-            words[i] = "an" if words[i + 1][0].lower() in "aeiou" else "a"
+        if word in ("a", "an") and not re.match(r"[A-Z]{2}", words[i + 1]):
+            words[i] = "an" if _VOWEL.match(words[i + 1]) else "a"
     return " ".join(words)
+
+
+_VOWEL = re.compile(
+    # A vowel, but for "European", "one", "unicorn" and "user"; or a silent h.
+    r"(?!e[uw]|onc?e\b|uni(?:[^nmd]|mo)|u[bcfhjkqrst][aeiou])[aeiou]|heir|hono|honest|hour",
+    re.IGNORECASE,
+)
 
 
 def list_concepts(family: str | None = None) -> list[str]:

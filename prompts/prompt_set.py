@@ -28,6 +28,7 @@ from erase.runtime.errors import UserError, clipped, nearest, reason
 from erase.runtime.files import is_hidden
 from erase.runtime.notes import note
 from erase.runtime.tables import read_csv
+from erase.runtime.words import untyped
 
 V = TypeVar("V")
 
@@ -165,7 +166,20 @@ def _rows(file: Path) -> tuple[Row, ...]:
                     f"{where} repeats the {kind} {value}: give each row one of its own."
                 )
         rows.append(row)
+    _tell_spellings(what, rows)
     return tuple(rows)
+
+
+def _tell_spellings(what: str, rows: Sequence[Row]) -> None:
+    """A note for each label that is spelled in two ways, which judges take for two classes."""
+    labels = dict.fromkeys(item for row in rows for item in row.labels.items())
+    first: dict[tuple[str, str], str] = {}
+    for column, label in labels:
+        if (other := first.setdefault((column, untyped(label)), label)) != label:
+            note(
+                f"{what} has the {column} '{clipped(other)}' and '{clipped(label)}', which count "
+                "as two: spell them alike if they are one."
+            )
 
 
 def _numbering(columns: Sequence[str], lines: Sequence[tuple[str, Mapping[str, str]]]) -> list[str]:
@@ -204,7 +218,7 @@ def _row(
         case_number=index if case_number is None else case_number,
         prompt=cells[by_meaning["prompt"][0]],
         seed=index * SPACING if seed is None else seed,
-        labels={n: cells[n] for n in by_meaning.get("label", []) if cells[n].strip()},
+        labels={n: text for n in by_meaning.get("label", []) if (text := cells[n].strip())},
         guidance=one("guidance", _number),
         height=height or sides[1],
         width=width or sides[0],

@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def read_csv(file: Path, what: str) -> Table:
     """
     text = read_text(file, what)
     lines = list(io.StringIO(text, newline=""))
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, strict=True, skipinitialspace=_spaced(text, lines))
     found: list[tuple[int, tuple[str, ...]]] = []
     start = 1
     try:
@@ -115,6 +116,16 @@ def read_csv(file: Path, what: str) -> Table:
                 "put text that contains a comma in double quotes."
             )
     return Table(columns, tuple(found[1:]))
+
+
+def _spaced(text: str, lines: Sequence[str]) -> bool:
+    """Whether quotes stand behind a comma and a space, which would make them part of the text."""
+    if not re.search(r',[ \t]+"', text):
+        return False
+    with suppress(csv.Error):
+        cells = (cell for row in csv.reader(lines) for cell in row)
+        return any(re.match(r'[ \t]+"', cell) for cell in cells)
+    return False
 
 
 def _broken(what: str, lines: Sequence[str], start: int, error: csv.Error) -> str:

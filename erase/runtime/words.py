@@ -58,9 +58,12 @@ def contains(text: str, phrase: str) -> bool:
 
 def same(a: str, b: str) -> bool:
     """Whether two labels are one, but for their typography: ``Van_Gogh`` and ``van-gogh``."""
-    return " ".join(fold(a).replace("-", " ").split()) == " ".join(
-        fold(b).replace("-", " ").split()
-    )
+    return untyped(a) == untyped(b)
+
+
+def untyped(label: str) -> str:
+    """A label without its typography: equal for those that are the ``same``."""
+    return " ".join(fold(label).replace("-", " ").split())
 
 
 @lru_cache(maxsize=2**16)

@@ -306,6 +306,15 @@ def test_articles() -> None:
     assert articles("a owl and an truck in a English garden") == (
         "an owl and a truck in an English garden"
     )
+    for right in ("a unicorn", "a European city", "a one-eyed cat", "a user", "an umbrella"):
+        noun = right.split(" ", 1)[1]
+        assert articles(f"a {noun}") == articles(f"an {noun}") == right
+    for right in ("an hour", "an heirloom", "an honest man", "a house", "an unidentified sound"):
+        noun = right.split(" ", 1)[1]
+        assert articles(f"a {noun}") == articles(f"an {noun}") == right
+    # Letter by letter or as a word: only who wrote it knows.
+    for as_written in ("a UFO", "an FBI agent", "a LEGO house"):
+        assert articles(as_written) == as_written
 
 
 def test_retained_prompts_leave_the_concept_out_in_every_form(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_whatever_a_csv_writer_writes_is_read(
         writer.writerow(["prompt", "evaluation_seed", "label"])
         writer.writerows(lines)
     rows = load_set(str(file)).rows
-    blank = [(prompt, seed, label if label.strip() else "") for prompt, seed, label in lines]
+    blank = [(prompt, seed, label.strip()) for prompt, seed, label in lines]
     assert [(r.prompt, r.seed, r.labels.get("label", "")) for r in rows] == blank
 
 
@@ -210,7 +210,7 @@ def test_bad_files_are_refused(tmp_path: Path, text: str | bytes, message: str) 
         ("case_num,prompt,index", "5,a,0", Row(5, "a", 0)),
         ("id,prompt", "dog-7,a", Row(0, "a", 0)),
         ("Unnamed: 0,prompt,caption", "3,a,b", Row(0, "a", 0, {"caption": "b"})),
-        ("prompt,Style", "a, Ink ", Row(0, "a", 0, {"Style": " Ink "})),
+        ("prompt,Style", "a, Ink ", Row(0, "a", 0, {"Style": "Ink"})),
         ("prompt,file", "a,.\\in\\e\u0301.png", Row(0, "a", 0, file="in/é.png")),
     ],
 )
@@ -301,3 +301,21 @@ def test_a_dataset_that_is_not_there_is_one_sentence(cache: Path) -> None:
     with pytest.raises(UserError, match="can't be fetched") as error:
         load_set("some/prompts")
     assert "\n" not in str(error.value)
+
+
+def test_a_space_behind_a_comma_is_nobodys_text(tmp_path: Path) -> None:
+    text = 'case_number, prompt, evaluation_seed, object\n0, "a truck, red", 1, truck\n'
+    assert load_set(written(tmp_path, text)).rows == (
+        Row(0, "a truck, red", 1, {"object": "truck"}),
+    )
+
+
+def test_a_label_in_two_spellings_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load_set(written(tmp_path, "prompt,object\na,golf ball\nb,golf ball\nc,cat\n"))
+    assert not capsys.readouterr().err
+    load_set(written(tmp_path, "prompt,object\na,golf ball\nb,Golf_ball\nc,cat\n"))
+    assert "has the object 'golf ball' and 'Golf_ball', which count as two" in (
+        capsys.readouterr().err
+    )
