@@ -4,14 +4,16 @@ computed, and how it is kept small."""
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+
+from erase.diffusion.scopes import scoped
 
 if TYPE_CHECKING:
     from erase.diffusion.families import Family
@@ -68,31 +70,34 @@ class Held(TorchDispatchMode):
         self.now -= size
 
 
-class _Fused(TorchFunctionMode):
+@contextmanager
+def _fused() -> Iterator[None]:
     """Has attention done in one kernel, as every device does it, which the meta device does not:
-    it would hold a matrix of all positions by all."""
+    it would hold a matrix of all positions by all. No function mode, which recomputing on the way
+    back would not meet."""
+    usual = nn.functional.scaled_dot_product_attention
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is not nn.functional.scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
-        query, key, value = args if len(args) == 3 else (kwargs[n] for n in _QUERY_KEY_VALUE)
+    def kernel(query: Tensor, key: Tensor, value: Tensor, *_: object, **__: object) -> Any:
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)[0]
 
-
-_QUERY_KEY_VALUE = ("query", "key", "value")
+    nn.functional.scaled_dot_product_attention = kernel
+    try:
+        yield
+    finally:
+        nn.functional.scaled_dot_product_attention = usual
 
 
 def most_held(network: nn.Module, work: Callable[[], object]) -> int:
     """Most bytes that ``work`` with a network on the meta device holds besides the weights."""
-    with _Fused(), Held(network) as held:
+    with _fused(), Held(network) as held:
         work()
     found: int = held.most
     return found
 
 
-def denoiser_bytes(family: Family, denoiser: Any, rows: int, side: int, gradient: bool) -> int:
+def denoiser_bytes(
+    family: Family, denoiser: Any, rows: int, side: int, scope: str | None = None
+) -> int:
     """Bytes of a pass through a denoiser.
 
     Args:
@@ -100,8 +105,9 @@ def denoiser_bytes(family: Family, denoiser: Any, rows: int, side: int, gradient
         denoiser: on the meta device.
         rows: images that pass at a time.
         side: of the latents.
-        gradient: whether the way back follows, with a gradient for every weight.
+        scope: of the weights that get a gradient on the way back; None for no such way.
     """
+    gradient = scope is not None
 
     def work() -> None:
         x = _empty(rows, denoiser.config.in_channels, side, side).to(denoiser.dtype)
@@ -110,7 +116,9 @@ def denoiser_bytes(family: Family, denoiser: Any, rows: int, side: int, gradient
         if gradient:
             out.square().mean().backward()
 
-    denoiser.requires_grad_(gradient)
+    denoiser.requires_grad_(False)
+    for parameter in scoped(denoiser, scope).values() if scope else ():
+        parameter.requires_grad_(True)
     with torch.set_grad_enabled(gradient):
         found = most_held(denoiser, work)
     for parameter in denoiser.parameters():

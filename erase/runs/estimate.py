@@ -10,6 +10,7 @@ from erase.methods import load_method
 from erase.runs.costs import mask_forwards, training_forwards
 from erase.runs.preflight import BYTES_PER_PIXEL, Ready, image_counts
 from erase.runs.rates import Rates, image_passes, measured_images
+from erase.runs.stages import saliency_at_once
 
 if TYPE_CHECKING:
     from erase.runs.run import Run
@@ -67,6 +68,7 @@ def memory_bytes(ready: Ready) -> float:
         to_low_memory,
         weights_bytes,
     )
+    from erase.diffusion.scopes import scoped
 
     diffusion, recipe = ready.diffusion, ready.run.recipe
     assert diffusion is not None
@@ -80,23 +82,30 @@ def memory_bytes(ready: Ready) -> float:
         rows = recipe.sampling_batch * (2 if recipe.guidance_scale > 1 else 1)
         images = min(recipe.sampling_batch, at_once([recipe.size or diffusion.size] * 2))
         decoded = decoder_bytes(_empty(vae), images, side) if vae is not None else 0
-        largest = copies * max(passes(rows, side, False), decoded)
+        largest = copies * max(passes(rows, side), decoded)
     method = load_method(recipe.method)
     needs = method.NEEDS
-    weights = weights_bytes(diffusion.part(needs.part))
     if needs.loop and {"mask", "train"} & set(ready.wanted):
+        moved = diffusion.part(needs.part)
+        scope, frozen = "full", 0
+        weights = weights_bytes(moved)
+        if needs.part == "denoiser":
+            scope, frozen = recipe.scope, 0 if recipe.low_memory else weights
+            weights = 4 * sum(p.numel() for p in scoped(moved, scope).values())
         if recipe.low_memory:
             to_low_memory(denoiser)
-        one = recipe.low_memory or recipe.micro_batch == 1
-        batch = 1 if one else recipe.micro_batch or recipe.batch_size
+        if recipe.mask == "saliency" and "mask" in ready.wanted:
+            rows = saliency_at_once(recipe) * (2 if recipe.saliency_guidance else 1)
+            largest = max(largest, copies * passes(rows, side, scope))
+        split = recipe.low_memory and needs.mean
+        batch = recipe.micro_batch or (1 if split else recipe.batch_size)
         # Each role's graph is held until the step is over.
         own = getattr(method, "rows", lambda _, count: count * max(1, len(needs.images)))
         rows = own(recipe.config, batch)
         moments = {"adam8bit": 2, "sgd": 4}.get(recipe.optimizer, 8)
         share = recipe.ratio if recipe.mask != "none" else 1.0
-        held = weights * share * (4 + moments) / 4
-        held += 0 if recipe.low_memory or needs.part != "denoiser" else weights  # the frozen copy
-        largest = max(largest, copies * passes(rows, side, True) + held)
+        held = weights * share * (4 + moments) / 4 + frozen
+        largest = max(largest, copies * passes(rows, side, scope) + held)
     return largest + (_resident() if cpu else sum(map(weights_bytes, diffusion.networks.values())))
 
 

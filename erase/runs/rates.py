@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from erase.runs.costs import forwards
 from erase.runs.preflight import image_counts
 from erase.runs.run import roles_of
+from erase.runtime import processes
 from erase.runtime.files import cache_folder, write_json
 
 if TYPE_CHECKING:
@@ -73,13 +74,20 @@ def rates(ready: Ready) -> Rates:
     if f"trained {recipe.method}" in seen:
         told["trained"] = seen[f"trained {recipe.method}"]
     if not {"passes", "judged", "trained"} <= told.keys() and whole not in _TRIED:
-        _TRIED[whole] = _try_out(ready, diffusion)
+        _TRIED[whole] = _shared(_try_out(ready, diffusion))
     found = _TRIED.get(whole, Rates(0.0, 0.0, 0.0, 0.0))
     if "passes" in told:
         told["image"] = 0.0  # seen together
     tried = not {"passes", "judged", "trained"} <= told.keys()
     slowed = tried and diffusion.device.type == "cpu" and busy()
     return replace(found, **told, seen=tuple(told), busy=slowed)
+
+
+def _shared(alone: Rates) -> Rates:
+    """The rates of one process, of which several share images and batches out."""
+    count = processes.count()
+    each = {key: getattr(alone, key) / count for key in ("passes", "image", "trained")}
+    return replace(alone, **each)
 
 
 def busy() -> bool:
@@ -153,9 +161,11 @@ def machine(ready: Ready) -> str:
     own = asdict(ready.run.instruments)
     named = "+".join(str(own[k]) for k in ("judge", "clip", "features", "lpips") if own[k])
     size = recipe.size or ready.diffusion.size
+    several = f" x{count}" if (count := processes.count()) > 1 else ""
+    light = " low-memory" if recipe.low_memory else ""
     return (
-        f"{ready.model['denoiser'][:16]} {place} {torch.get_num_threads()} {size}px "
-        f"{recipe.sampling_batch} {recipe.precision} {named}"
+        f"{ready.model['denoiser'][:16]} {place}{several} {torch.get_num_threads()} {size}px "
+        f"{recipe.sampling_batch} {recipe.precision}{light} {named}"
     ).strip()
 
 

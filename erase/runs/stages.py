@@ -15,7 +15,7 @@ from erase.images.make import Shared, generate
 from erase.images.request import Request
 from erase.methods import load_method
 from erase.prompts.groups import Role
-from erase.recipes.recipe import as_dict, keys
+from erase.recipes.recipe import Recipe, as_dict, keys
 from erase.runs.run import ROLES, Run, listed
 from erase.runtime import processes
 from erase.runtime.errors import UserError
@@ -147,6 +147,14 @@ def _parts(run: Run) -> tuple[slice, ...]:
     return shares(own // at_once, processes.index(), processes.count())
 
 
+def saliency_at_once(recipe: Recipe) -> int:
+    """Images of a saliency batch that are taken at a time."""
+    at_once = recipe.micro_batch or (1 if recipe.low_memory else recipe.saliency_batch)
+    # The magnitude of a batch's gradient is not that of its parts.
+    whole = recipe.saliency_sum == "absolute" or at_once > recipe.saliency_batch
+    return recipe.saliency_batch if whole else at_once
+
+
 def make_mask(run: Run, diffusion: Diffusion, data: TrainingData, model: Mapping[str, str]) -> Mask:
     """Measures saliency and writes ``mask.safetensors``."""
     from erase.unlearn.mask import Mask, union
@@ -166,10 +174,7 @@ def make_mask(run: Run, diffusion: Diffusion, data: TrainingData, model: Mapping
         provenance["fingerprint"] = model["denoiser"]
     if r.mask == "saliency":
         masks = []
-        at_once = r.micro_batch or (1 if r.low_memory else r.saliency_batch)
-        # The magnitude of a batch's gradient is not that of its parts.
-        whole = r.saliency_sum == "absolute" or at_once > r.saliency_batch
-        at_once = r.saliency_batch if whole else at_once
+        at_once = saliency_at_once(r)
         asked = [data]
         if found := getattr(method, "found", None):
             asked.append(replace(data, c=found(diffusion, data, r.config)))

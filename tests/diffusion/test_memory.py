@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
-from erase.diffusion.memory import most_held
+from erase.diffusion.memory import denoiser_bytes, most_held, to_low_memory
+from erase.diffusion.model import Diffusion
+from erase.diffusion.scopes import scoped
 
 
 def empty(*shape: int) -> torch.Tensor:
@@ -30,6 +34,30 @@ def test_the_way_back_holds_gradients_too() -> None:
 def test_attention_does_not_hold_a_matrix_of_all_positions() -> None:
     layer = nn.Identity().to("meta")
     q = empty(1, 1, 1000, 8)
-    attend = nn.functional.scaled_dot_product_attention
+
+    def attend() -> None:
+        nn.functional.scaled_dot_product_attention(q, q, q)
+
     with torch.no_grad():
-        assert most_held(layer, lambda: attend(q, q, q)) < 4 * 1000 * 1000 / 10
+        assert most_held(layer, attend) < 4 * 1000 * 1000 / 10
+
+
+def test_recomputed_activations_hold_less_and_attention_stays_whole(tiny: Diffusion) -> None:
+    denoiser = on_meta(tiny)
+    whole = denoiser_bytes(tiny.family, denoiser, 4, 8, "full")
+    to_low_memory(denoiser)
+    assert denoiser_bytes(tiny.family, denoiser, 4, 8, "full") < whole
+
+
+def test_only_weights_in_scope_have_a_gradient(tiny: Diffusion) -> None:
+    denoiser = on_meta(tiny)
+    few, every = (denoiser_bytes(tiny.family, denoiser, 1, 8, s) for s in ("xattn-kv", "full"))
+    left_out = sum(p.numel() for p in denoiser.parameters()) - sum(
+        p.numel() for p in scoped(denoiser, "xattn-kv").values()
+    )
+    assert every - few > 4 * 0.5 * left_out
+
+
+def on_meta(tiny: Diffusion) -> Any:
+    with torch.device("meta"):
+        return type(tiny.denoiser).from_config(tiny.denoiser.config)
