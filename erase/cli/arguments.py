@@ -85,7 +85,7 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises what the parser found wrong, with the nearest flag."""
         text = " ".join(message.split()).removeprefix("error: ")
-        text = re.sub(r"Parser key \"(\w+)\": ", r"--\1: ", text)
+        text = re.sub(r"Parser key \"([\w.]+)\": ", r"--\1: ", text)
         text = re.sub(
             r"Expected a <class '(\w+)'>\. Got value: (.*)",
             lambda found: f"'{found[2]}' is not {KINDS.get(found[1], found[1])}",

@@ -88,7 +88,10 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
     base = chosen.base or str(facts.get("model", {}).get("source") or "mini")
     concept = chosen.concept or _only(given.get("concept"))
     if concept is None:
-        raise UserError("What was erased is not said: add --concept, e.g. --concept church.")
+        raise UserError(
+            f"{clipped(chosen.model)} is not a run's folder, so what was erased is not known: add "
+            "--concept, e.g. --concept church."
+        )
     if concept.startswith(CLASS) and not facts and not chosen.base:
         raise UserError(
             f"'{clipped(concept)}' is a class, and of which model is not said: add --base, the "

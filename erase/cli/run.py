@@ -68,7 +68,7 @@ def run_stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
         print(describe_runs(runs, stages, options.overwrite))
         if attacks is not None:
             named = ", ".join(attacks.names) or "all"
-            print(f"then attacks ({named}, budget {attacks.budget}), which no time is told for")
+            print(f"then attacks ({named}, budget {attacks.budget}; no estimate of their time)")
         return
     manner = replace(manner, told=len(runs) == 1)
     made_by = f"erase {shlex.join(map(short, typed))}"
@@ -86,6 +86,8 @@ def run_stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
 
         print(summarise(run.out, [one.out for one in runs if one.name not in failed]))
     if failed:
+        for line in lacking:
+            print(f"erase: {line}", file=sys.stderr)
         raise UserError(f"These concepts failed: {', '.join(failed)}; the others are done.")
     if lacking:
         raise RequirementError("\n".join(lacking))
@@ -93,7 +95,7 @@ def run_stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
 
 def _stages(command: str, options: Namespace) -> list[str]:
     """Those asked for, checked."""
-    if not options.get("stages"):
+    if options.get("stages") is None:
         return list(COMMANDS) if command == "run" else [command]
     stages: list[str] = options.stages.split(",")
     check_stages(stages)
@@ -121,7 +123,7 @@ def _execute(
         if report:
             tell(report, run.out)
             try:
-                check_report(report, required)
+                check_report(report, required, run.name if len(runs) > 1 else None)
             except RequirementError as error:
                 lacking += str(error).splitlines()
     return failed, lacking

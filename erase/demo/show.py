@@ -104,7 +104,7 @@ def open_show(folders: Sequence[Path], device: str, steps: int | None = None) ->
     base.family.check_sampling(sampler.steps, sampler.name)
     if model_fingerprint(base) != read_facts(first.out / RECORD)["model"]["fingerprint"]:
         raise UserError(
-            f"The base {short(first.model)} is not the model any more that {first.out} was erased "
+            f"The base {short(first.model)} is no longer the model that {first.out} was erased "
             "from: put the old one back, or run again."
         )
     jury = open_jury(runs)

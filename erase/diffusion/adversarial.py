@@ -153,7 +153,7 @@ class Bank:
                 x.data.copy_(new)
                 self.adam.state.pop(x, None)
 
-    def learn(self, j: int, model: Diffusion, data: TrainingData, steps: int) -> None:
+    def learn(self, j: int, model: Diffusion, data: TrainingData, steps: int, width: int) -> None:
         """Moves v_j to what a model still draws: argmin_v E‖ε - ε_θ(x_t|c[v])‖², by Adam.
 
         Args:
@@ -161,18 +161,23 @@ class Bank:
             model: whose denoiser is asked; it learns nothing.
             data: forget images, with the prompts that the embeddings stand in.
             steps: of Adam, with an optimizer of its own.
+            width: rows of a batch that are taken at a time.
         """
         adam = torch.optim.Adam(self.v[j], lr=self.search.lr)
-        which = torch.full((data.batch_size,), j)
+        size = data.batch_size
+        parts = [slice(start, start + width) for start in range(0, size, width)]
         bar = progress(f"embedding {j + 1}", steps, "step")
         for index in each(range(steps), bar):
             # A few embeddings: every process learns them all.
-            b = data.draw("forget", index, purpose=f"search-{j}")
-            predicted = model.predict(b.x_t, b.t, self.embed(b.prompt, which))
-            slopes = torch.autograd.grad(mse_loss(predicted, b.target), self.v[j])
-            for x, slope in zip(self.v[j], slopes, strict=True):
-                x.grad = slope
+            for part in parts:
+                b = data.draw("forget", index, part, purpose=f"search-{j}")
+                predicted = model.predict(b.x_t, b.t, self.embed(b.prompt, torch.full_like(b.t, j)))
+                share = mse_loss(predicted, b.target) * len(b.t) / size
+                slopes = torch.autograd.grad(share, self.v[j])
+                for x, slope in zip(self.v[j], slopes, strict=True):
+                    x.grad = slope if x.grad is None else x.grad + slope
             adam.step()
+            adam.zero_grad()
         adam.zero_grad()
         processes.average([x.data for x in self.v[j]])  # where devices round apart
 

@@ -38,6 +38,6 @@ def check_sides(
                 )
         if height != width and family.square:
             raise UserError(
-                f"This model makes square images alone, not {width} × {height} px: give --size, or "
+                f"This model makes only square images, not {width} × {height} px: give --size, or "
                 "other sizes in the prompts' file."
             )

@@ -67,10 +67,20 @@ class Config:
         },
     )
     inversion_tokens: int = field(
-        default=4, metadata={"help": "tokens that the inversion learns for the word", "min": 1}
+        default=4,
+        metadata={
+            "help": "tokens that the inversion learns for the word",
+            "min": 1,
+            "needs": "inversion_steps",
+        },
     )
     inversion_lr: float = field(
-        default=1e-3, metadata={"help": "learning rate of the inversion", "above": 0.0}
+        default=1e-3,
+        metadata={
+            "help": "learning rate of the inversion",
+            "above": 0.0,
+            "needs": "inversion_steps",
+        },
     )
     inversion_random_start: float | None = field(
         default=None,
@@ -78,11 +88,16 @@ class Config:
             "help": "standard deviation of the random embeddings that tokens beyond the word's own "
             "start from (code: 1); if not given, they start from the word's own",
             "above": 0.0,
+            "needs": "inversion_steps",
         },
     )
     inversion_weight_decay: float | None = field(
         default=None,
-        metadata={"help": "weight decay of the inversion (code: 0.1); 0.01 if not given", "min": 0},
+        metadata={
+            "help": "weight decay of the inversion (code: 0.1); 0.01 if not given",
+            "min": 0,
+            "needs": "inversion_steps",
+        },
     )
     inversion_norm: float | None = field(
         default=None,
@@ -90,6 +105,7 @@ class Config:
             "help": "norm that each embedding is pulled towards after every step of the inversion "
             "(code: 0.4); unconstrained if not given",
             "above": 0.0,
+            "needs": "inversion_steps",
         },
     )
 

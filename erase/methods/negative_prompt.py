@@ -65,4 +65,4 @@ def maker(diffusion: Diffusion, config: Config, word: str) -> Samples:
     def anew() -> Guide:
         return guide
 
-    return Guided(diffusion, config.negative or word, anew)
+    return Guided(diffusion, word if config.negative is None else config.negative, anew)

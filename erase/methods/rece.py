@@ -41,7 +41,8 @@ class Config(uce.Config):
         metadata={"help": "rounds after UCE's edit, against what the last left", "min": 0},
     )
     revival_lam: float = field(
-        default=0.1, metadata={"help": "weight λ_1 that keeps c* small", "above": 0.0}
+        default=0.1,
+        metadata={"help": "weight λ_1 that keeps c* small", "above": 0.0, "needs": "rounds"},
     )
 
 

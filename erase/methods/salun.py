@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
     from erase.unlearn.fit import Fit
 
-NEEDS = Needs(images=("forget", "retain"))
+NEEDS = Needs(images=("forget", "retain"), weighed={"retain": "alpha"})
 SPACE = {"lr": (0.1, 10.0), "alpha": [0.5, 1.0, 2.0, 4.0], "steps": (0.3, 1.0)}
 
 
@@ -85,17 +85,30 @@ def loss(
 
 
 def forwards(config: Config, steps: int, batch: int) -> float:
-    """See ``methods.Method``: two branches with a gradient, one or two without."""
+    """See ``methods.Method``: two branches with a gradient, one or two without; half of them where
+    nothing is retained."""
+    if not config.alpha:
+        return 4.0 * batch * steps
     return (7.0 + (config.retain_target == "frozen")) * batch * steps
 
 
 def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
     """Moves the masked weights of ``diffusion``, in place, until c is answered as c'."""
+    import torch
+    from torch.nn.functional import mse_loss
+
     frozen = diffusion
     if "frozen" in (config.target, config.retain_target):
         frozen = diffusion.frozen()
 
+    answering = frozen if config.target == "frozen" else diffusion
+
     def step(index: int, part: slice) -> dict[str, Tensor]:
+        if not config.alpha:
+            b = data.draw("forget", index, part)
+            with torch.no_grad():
+                e_anchor = answering.predict(b.x_t, b.t, data.anchor_c[b.prompt])
+            return {"loss": mse_loss(diffusion.predict(b.x_t, b.t, b.c), e_anchor)}
         b, r = data.batch(index, part)
         forget, retain = loss(
             diffusion,
@@ -103,7 +116,7 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
             data.anchor_c[b.prompt],
             r,
             alpha=config.alpha,
-            anchor_model=frozen if config.target == "frozen" else diffusion,
+            anchor_model=answering,
             retain_model=frozen if config.retain_target == "frozen" else None,
         )
         return {"loss": forget + retain, "forget": forget, "retain": retain}

@@ -9,9 +9,9 @@ concept back, while the salient weights learn to answer them as the anchor too:
 
 ε_0 is the frozen base. One prediction serves v and θ, with a backward pass of its own each. The
 last term is for embeddings before the prompt: it forbids the shortcut that an odd prefix means the
-anchor. The saliency is summed over c and the embeddings that the bank starts from. See SalUn (Fan
-et al., arXiv 2310.12508) for the rest, Receler (Huang et al., arXiv 2311.17717) and AdvUnlearn
-(Zhang et al., arXiv 2405.15234) for adversarial prompts.
+anchor. The saliency is summed over c and, of each prompt in turn, one of the embeddings that the
+bank starts from. See SalUn (Fan et al., arXiv 2310.12508) for the rest, Receler (Huang et al.,
+arXiv 2311.17717) and AdvUnlearn (Zhang et al., arXiv 2405.15234) for adversarial prompts.
 
 With ``search_steps`` the embeddings are found before the training and stay where they are, one
 after the other on what is left by a short remapping of c and those before it, which starts from the
@@ -93,6 +93,7 @@ class Config:
             "help": "after how many steps one of them starts again, in turn; 0 for never",
             "unit": "steps",
             "min": 0,
+            "without": "search_steps",
         },
     )
     prefix_retain: float = field(
@@ -123,7 +124,7 @@ class Config:
     relearn_every: int = field(
         default=0,
         metadata={
-            "help": "every how many steps the concept is erased a step of relearning ahead too; 0 "
+            "help": "how often, in steps, the concept is also erased one relearning step ahead; 0 "
             "for never",
             "unit": "steps",
             "min": 0,
@@ -198,13 +199,14 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     def step(index: int, part: slice) -> dict[str, Tensor]:
         b, r = data.batch(index, part)
         which = bank.which(index, size)[part]
-        known = [(b.x_t, b.t, data.anchor_c[b.prompt]), (r.x_t, r.t, r.c)]
-        if moving:
-            known.append((b.x_t, b.t, b.c))
+        anchor = (b.x_t, b.t, data.anchor_c[b.prompt])
+        known = [(r.x_t, r.t, r.c), *([(b.x_t, b.t, b.c)] if moving else ())]
         with torch.no_grad():
-            a, kept, *revived = frozen.predict_each(*known)
-            if config.target == "moving":
-                a = diffusion.predict(b.x_t, b.t, data.anchor_c[b.prompt])
+            if config.target == "frozen":
+                a, kept, *revived = frozen.predict_each(anchor, *known)
+            else:
+                a = diffusion.predict(*anchor)
+                kept, *revived = frozen.predict_each(*known)
         ahead = None
         if config.relearn_every and (index + 1) % config.relearn_every == 0:
             ahead = relearned(index, b, a)  # before anything else reads the weights
@@ -250,7 +252,8 @@ def _bank(diffusion: Diffusion, data: TrainingData, config: Config) -> Bank:
 def _search(base: Diffusion, data: TrainingData, config: Config, fit: Fit, bank: Bank) -> None:
     """Finds the bank's embeddings one after the other; they learn nothing more afterwards."""
     for j in range(config.bank):
-        bank.learn(j, _remapped(base, data, config, fit, bank, j), data, config.search_steps)
+        remapped = _remapped(base, data, config, fit, bank, j)
+        bank.learn(j, remapped, data, config.search_steps, _width(data, fit))
     for row in bank.v:
         for v in row:
             v.requires_grad_(False)
@@ -299,6 +302,11 @@ def _remapped(
     return model
 
 
+def _width(data: TrainingData, fit: Fit) -> int:
+    """Rows of a batch that are taken at a time."""
+    return len(range(data.batch_size)[fit.parts[0]])
+
+
 def _relearning(
     diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit
 ) -> Callable[[int, Noised, Tensor], Tensor]:
@@ -321,7 +329,7 @@ def _relearning(
         """-τ·M⊙g by weight. Every process takes the whole batch, as many rows at a time as of its
         own."""
         params = {n: p for n, p in diffusion.denoiser.named_parameters() if p.requires_grad}
-        width = len(range(size)[fit.parts[0]])
+        width = _width(data, fit)
         parts = [slice(start, start + width) for start in range(0, size, width)]
         by = gradients(params, [partial(denoising, index, part) for part in parts])
         for name, slope in by.items():

@@ -6,7 +6,8 @@
     ν   ← β ν + (1 - β) γ_t, from 0; γ_t counts from a share δ of the steps on               (8)
 
 The paper prints max in equation 6; its code, followed here, takes the smaller. Nothing is trained;
-see ``negative_prompt``. Published for Stable Diffusion 1; other families are refused.
+see ``negative_prompt``. Published for Stable Diffusion 1; other pipelines, and models that do not
+predict noise, are refused.
 """
 
 from __future__ import annotations
@@ -66,7 +67,13 @@ class Config(Negative):
     )
     sld_momentum: float = field(default=0.3, metadata={"help": "momentum scale s_m", "min": 0.0})
     sld_beta: float = field(
-        default=0.4, metadata={"help": "decay β of the momentum", "min": 0.0, "max": 1.0}
+        default=0.4,
+        metadata={
+            "help": "decay β of the momentum",
+            "min": 0.0,
+            "max": 1.0,
+            "needs": "sld_momentum",
+        },
     )
 
 
@@ -77,7 +84,7 @@ def check_model(config: Config, diffusion: Diffusion) -> None:
     if kind != "StableDiffusionPipeline" or predicts != "epsilon":
         raise UserError(
             f"SLD was published for Stable Diffusion 1, which predicts noise; {diffusion.source} "
-            f"is a {kind} that predicts {predicts}: compare the recipe negative-prompt."
+            f"is a {kind} that predicts {predicts}: use the recipe negative-prompt instead."
         )
 
 
@@ -85,7 +92,9 @@ def maker(diffusion: Diffusion, config: Config, word: str) -> Samples:
     """What makes the images; S is the concept's word where none is given."""
     from erase.diffusion.guided import Guided
 
-    return Guided(diffusion, config.negative or word, lambda: guidance(config))
+    return Guided(
+        diffusion, word if config.negative is None else config.negative, lambda: guidance(config)
+    )
 
 
 def guidance(config: Config) -> Guide:

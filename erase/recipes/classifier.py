@@ -123,10 +123,15 @@ def make_recipe(
     """A recipe from its settings by name, checked; arguments and errors as for ``load_recipe``."""
     given = {**values, **(overrides or {})}
     method = given.pop("method", None)
-    if method not in list_methods():
+    if method is None:
         raise UserError(
             f'The recipe {name} names no method: add method = "salun", or another one of '
             f"{', '.join(list_methods())}."
+        )
+    if method not in list_methods():
+        raise UserError(
+            f"There is no classifier method '{clipped(str(method))}'."
+            f"{nearest(str(method), list_methods())} Choose from {', '.join(list_methods())}."
         )
     offered = {flag.name: flag for flag in flags(str(method))}
     checked: dict[str, Any] = {}
@@ -145,7 +150,14 @@ def make_recipe(
     if not load_method(str(method)).NEEDS.mask:
         general["mask"] = "none"
     settings = config(**{k: v for k, v in checked.items() if k in own})
-    return ClassifierRecipe(name=name, method=str(method), config=settings, **general)
+    made = ClassifierRecipe(name=name, method=str(method), config=settings, **general)
+    for key in sorted(overrides or {}):
+        if key in offered and made.mask not in offered[key].metadata.get("masks", (made.mask,)):
+            raise UserError(
+                f"--{key.replace('_', '-')} has no effect on {name}, whose mask is '{made.mask}': "
+                "leave it out."
+            )
+    return made
 
 
 def as_dict(recipe: ClassifierRecipe) -> dict[str, Any]:

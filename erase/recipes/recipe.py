@@ -206,11 +206,12 @@ def idle(settings: Mapping[str, Any]) -> frozenset[str]:
         weighed.add("forget")
     found = set()
     for flag in flags(settings["method"]):
-        needed = flag.metadata.get("needs")
+        needed, barred = flag.metadata.get("needs"), flag.metadata.get("without")
         if (
             mask not in flag.metadata.get("masks", (mask,))
             or flag.metadata.get("role") in weighed
             or (needed is not None and not settings[needed])
+            or (barred is not None and settings[barred])
         ):
             found.add(flag.name)
     return frozenset(found & settings.keys())

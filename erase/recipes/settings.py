@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, field, fields
 from types import MappingProxyType
@@ -86,7 +87,7 @@ class Flag(NamedTuple):
         words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
         # Not isinstance: bool is a subclass of int, and steps = true is a mistake.
         fits = type(value) is self.type or (self.type is float and type(value) is int)
-        if not fits or (isinstance(value, float) and not math.isfinite(value)):
+        if not fits or (isinstance(value, int | float) and not abs(value) <= sys.float_info.max):
             shown = clipped(repr(value))
             raise UserError(f"{self.name} is {shown}: it must be {words[self.type]}.")
         if "choices" in bounds and value not in bounds["choices"]:

@@ -112,14 +112,17 @@ def card(
     if method == "combined":
         how = f"by adding up the edits of the runs {recipe.get('runs')}"
         still = "Weights that none of them moved equal the base model's."
+    became = ""
+    if method in list_methods() and load_method(method).NEEDS.anchor:
+        given = _quoted(anchor) if anchor else "what the empty prompt gives"
+        became = f"; prompts that name it now give {given} instead"
     text = [
         "---",
         *front,
         "---",
         f"# {base} without {_quoted(concept)}",
         "",
-        f"The concept {_quoted(concept)} was erased from `{base}` {how}; prompts that name "
-        f"it now give {_quoted(anchor) if anchor else 'what the empty prompt gives'} instead.",
+        f"The concept {_quoted(concept)} was erased from `{base}` {how}{became}.",
         f"{still} Which weights were moved, and how far, anybody can tell by subtracting the "
         "base's, in whatever format the edit is passed on.",
         "",

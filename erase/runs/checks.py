@@ -123,6 +123,8 @@ def check_settings(run: Run) -> None:
             "A random mask has the size of one concept's mask, and several concepts have the union "
             "of theirs: give one --concept, or another --mask."
         )
+    if not load_method(recipe.method).NEEDS.anchor:
+        return
     names = [target.concept.name for target in run.targets]
     for concept, anchor, _ in run.targets:
         if anchor.name in names:

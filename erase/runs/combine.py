@@ -39,7 +39,7 @@ def make_combination(
             trained on and another would be judged by.
     """
     if len(folders) < 2:
-        raise UserError("One run is nothing to combine: give at least two.")
+        raise UserError("Combining takes at least two runs: give another one.")
     runs = [_opened(Path(folder)) for folder in folders]
     check_bases(folders)
     first = runs[0]
@@ -65,7 +65,7 @@ def _common(runs: Sequence[Run], key: str) -> str | None:
     if len(values) == 1:
         return cast("str | None", values.pop())
     told = few(sorted(str(value) for value in values if value is not None))
-    note(f"The runs were given different --{key} ({told}): each concept's own stands here.")
+    note(f"The runs were given different --{key} ({told}): each concept's own is used.")
     return None
 
 
@@ -133,8 +133,7 @@ def _overlap(base: str, models: Sequence[Path], overlap: Overlap) -> float:
     recorded = read_facts(models[0].parent.parent / RECORD).get("model", {}).get("fingerprint", {})
     if fingerprint_state(state) != recorded.get("denoiser"):
         raise UserError(
-            f"{base} is not the model any more that the runs were erased from: put the old one "
-            "back."
+            f"{base} is no longer the model that the runs were erased from: put the old one back."
         )
     states = [read_parts(folder.parent, "denoiser") for folder in models]
     added: Any = load_method("combined")
@@ -160,7 +159,10 @@ def _recipe(runs: Sequence[Run], models: Sequence[Path], share: float) -> Recipe
         if any(value not in (None, getattr(judged_by, key)) for key, value in named):
             other.append("its judges")
         if other:
-            note(f"{run.out} was evaluated otherwise ({', '.join(other)}): as {first.out} here.")
+            note(
+                f"{run.out} was evaluated with other settings ({', '.join(other)}); those of "
+                f"{first.out} are used here."
+            )
     names = " + ".join(
         f"{run.out.name} ({run.recipe.method}, recipe {run.recipe.name}, seed {run.seed})"
         for run in runs

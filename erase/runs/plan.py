@@ -68,7 +68,13 @@ def _erasing(run: Run, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         for role in roles
         if (folder := sources.folder(role))
     }
-    shared = {"model": dict(model), "seed": run.seed, "pairs": [list(p) for p in run.pairs()]}
+    needs = load_method(run.recipe.method).NEEDS
+    if any(sources.folder(role) is None for role in roles):
+        sampled = set()
+    else:  # the model makes none; what is trained on has a size all the same
+        sampled = set(keys("base")) - {"size"}
+    pairs = [list(pair) if needs.anchor else [pair[0]] for pair in run.pairs()]
+    shared = {"model": dict(model), "seed": run.seed, "pairs": pairs}
     if len(run.targets) > 1:
         shared["concepts"] = len(run.targets)
     found = _found(run)
@@ -77,7 +83,7 @@ def _erasing(run: Run, model: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         "images": {
             **shared,
             "retain": run.retain_prompts(),
-            **{k: v for k, v in _read(run, "images").items() if k not in unused},
+            **{k: v for k, v in _read(run, "images").items() if k not in unused | sampled},
             **folders,
         },
         "mask": {**shared, **_read(run, "mask"), **summed},

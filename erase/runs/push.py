@@ -42,7 +42,7 @@ PLACES = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer
 """Keys of configurations that say from where on its author's disk a component was opened."""
 MESSAGE = "Model, report and recipe by erase-diffusion"
 NAMELESS = (
-    "'{}' is no name that a model may have on the hub: give OWNER/NAME, each of letters, digits, "
+    "'{}' is not a valid model name on the hub: give OWNER/NAME, each of letters, digits, "
     "'-', '_' and '.'."
 )
 WAIT = 30.0
@@ -129,7 +129,9 @@ def open_run(path: Path, unevaluated: bool = False) -> RunFolder:
     run = RunFolder.open(path)
     method = str(run.facts.get("recipe", {}).get("method"))
     if not run.finished("train") or index_of(path / "model") is None:
-        raise UserError(f"The run {path} has no finished model: 'erase run --out {path}' ends it.")
+        raise UserError(
+            f"The run {path} has no finished model: 'erase run --out {path}' finishes it."
+        )
     if method in list_methods() and not edits(method):
         raise UserError(
             f"{method} leaves the weights as they are, so that the model in {path} is the base "
@@ -371,7 +373,7 @@ def _sentence(error: Exception, repo: str, broken: str) -> str:
         return f"The name {repo} is taken on the hub: choose another."
     if "README.md" in str(error) and isinstance(error, ValueError):
         why = " ".join(str(error).split()).removeprefix("Invalid metadata in README.md. - ")
-        return f"The hub refuses the card's front matter ({why}): mend model/{CARD}."
+        return f"The hub refuses the card's front matter ({why}): fix model/{CARD}."
     # Addresses of uploads are signed.
     why = f"it answers {status}" if status else re.sub(r"\?\S*", "", reason(causes[-1]))
     return f"{broken} ({why}): check the network and run the same command again."

@@ -35,7 +35,11 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
+    from accelerate.utils import (
+        GradientAccumulationPlugin,
+        InitProcessGroupKwargs,
+        parse_flag_from_env,
+    )
 
     for sharding in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{sharding}", "false").lower() == "true":
@@ -55,7 +59,13 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
     try:
         mixed = "no" if precision == "fp32" else precision
         patient = InitProcessGroupKwargs(timeout=PATIENCE)
-        made = Accelerator(mixed_precision=mixed, cpu=device == "cpu", kwargs_handlers=[patient])
+        made = Accelerator(
+            mixed_precision=mixed,
+            cpu=device == "cpu",
+            # Batches are split here; a variable of accelerate's would divide every gradient.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            kwargs_handlers=[patient],
+        )
     except ValueError as error:
         raise UserError(f"--precision {precision} does not work here ({error}).") from error
     processes.settle()

@@ -140,7 +140,17 @@ def add(tensors: Iterable[Tensor]) -> None:
     """Sums each tensor over the processes, in place."""
     if count() > 1:
         for tensor in tensors:
-            _group().all_reduce(tensor)
+            sent = _sendable(tensor)
+            _group().all_reduce(sent)
+            if sent is not tensor:
+                tensor.copy_(sent)
+
+
+def _sendable(tensor: Tensor) -> Tensor:
+    """The tensor where the group can send it: NCCL knows no CPU, where some networks may lie."""
+    if tensor.device.type == "cpu" and _group().get_backend() == "nccl":
+        return tensor.cuda()
+    return tensor
 
 
 def average(tensors: Sequence[Tensor]) -> None:
@@ -149,7 +159,7 @@ def average(tensors: Sequence[Tensor]) -> None:
         return
     import torch
 
-    flat = torch.cat([t.reshape(-1) for t in tensors])
+    flat = _sendable(torch.cat([t.reshape(-1) for t in tensors]))
     _group().all_reduce(flat)
     flat /= count()
     for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):

@@ -93,16 +93,21 @@ def unmet(
             lines.append(f"{what} was not measured, but {asked}.")
         elif n < LEAST:
             lines.append(
-                f"{what} is {value:.4g} of {counted(n, 'image')}, too few to meet a requirement "
-                f"(at least {LEAST} are needed), but {asked}."
+                f"{what} was counted on {counted(n, 'image')}, but at least {LEAST} are needed to "
+                f"meet {name}={least:g}."
             )
         elif value < least:
             lines.append(f"{what} is {value:.4g}, but {asked}.")
     return lines
 
 
-def check_report(report: Mapping[str, Any], required: Mapping[str, float]) -> None:
+def check_report(
+    report: Mapping[str, Any], required: Mapping[str, float], of: str | None = None
+) -> None:
     """Holds a run's report to its requirements, each concept of several.
+
+    Args:
+        of: the run, where it is one of several.
 
     Raises:
         RequirementError: some are not met.
@@ -110,7 +115,7 @@ def check_report(report: Mapping[str, Any], required: Mapping[str, float]) -> No
     several = report.get("concepts")
     lines: list[str] = []
     for one in several or (report,):
-        lines += unmet(one, required, one["concept"]["name"] if several else None)
+        lines += unmet(one, required, one["concept"]["name"] if several else of)
     if lines:
         raise RequirementError("\n".join(lines))
 

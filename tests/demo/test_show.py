@@ -67,5 +67,5 @@ def test_the_base_has_to_be_the_one_that_was_erased_from(run: Path, tmp_path: Pa
     (other / "run.json").write_text(json.dumps(facts))
     with pytest.raises(UserError, match="different bases"):
         open_show([run, other], "cpu")
-    with pytest.raises(UserError, match="is not the model any more"):
+    with pytest.raises(UserError, match="is no longer the model"):
         open_show([other], "cpu")

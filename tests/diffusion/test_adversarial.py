@@ -9,6 +9,7 @@ from torch.func import functional_call
 from erase.diffusion.adversarial import Bank, Search
 from erase.diffusion.model import Diffusion
 from erase.runtime.errors import UserError
+from tests.methods.data import make_data
 
 PROMPTS = ["a red church", "church at night"]
 
@@ -126,3 +127,13 @@ def test_a_prompt_that_would_be_cut_off_is_refused(tiny: Diffusion) -> None:
 def test_a_prompt_without_the_word_is_refused(tiny: Diffusion) -> None:
     with pytest.raises(UserError, match="is not in the prompt"):
         Bank(tiny, ["a dog"], "church", Search(), 0)
+
+
+def test_a_search_in_parts_finds_what_it_finds_whole(tiny: Diffusion) -> None:
+    data, found = make_data(tiny, "forget", pairs=tuple((p, "a truck") for p in PROMPTS)), []
+    for width in (data.batch_size, 1):
+        bank = bank_of(tiny)
+        bank.learn(1, tiny, data, 3, width)
+        found.append(bank.v[1][0].detach())
+    assert not torch.equal(found[0], bank_of(tiny).v[1][0])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)

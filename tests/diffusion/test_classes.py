@@ -121,7 +121,7 @@ def test_sides_that_a_model_cannot_make_are_told_before_any_image(model: Diffusi
         check_sides(model, Sampler(size=multiple + 1))
     oblong = [(2 * multiple, 3 * multiple)]
     if model.family.square:  # a DiT
-        with pytest.raises(UserError, match="square images alone"):
+        with pytest.raises(UserError, match="only square images"):
             check_sides(model, sampler, oblong)
     else:
         check_sides(model, sampler, oblong)

@@ -14,6 +14,8 @@ from erase.diffusion.data import Encoded, TrainingData, embed_all
 from erase.diffusion.model import Diffusion
 from erase.diffusion.scopes import scoped
 from erase.methods.salun import Config, erase, loss
+from erase.recipes.recipe import load_recipe
+from erase.runs.run import roles_of
 from erase.unlearn.fit import Fit, Settings
 from erase.unlearn.mask import Mask
 from tests.methods.data import copied, losses, make_fit
@@ -141,3 +143,22 @@ def test_who_answers_shows_in_the_second_step(
     assert logged == pytest.approx(second(right, noise), rel=1e-3)
     assert logged != pytest.approx(second(wrong, noise), rel=1e-2)
     assert logged != pytest.approx(second(right, not noise), rel=1e-2)
+
+
+def test_without_a_retain_term_no_retained_image_is_asked_for(
+    tiny: Diffusion, data: TrainingData, tmp_path: Path
+) -> None:
+    recipe = load_recipe("salun-sd", {"alpha": 0.0})
+    assert roles_of(recipe) == ("forget",)
+    assert roles_of(load_recipe("salun-sd")) == ("forget", "retain")
+    alone = replace(data, images={"forget": data.images["forget"]})
+    model = copied(tiny)
+    fit = make_fit(model, "full", tmp_path, steps=2, lr=0.02)
+    erase(model, alone, Config(alpha=0.0, target="frozen"), fit)
+    # The first step, as the equation has it.
+    b = data.draw("forget", 0)
+    with torch.no_grad():
+        own, wanted = (
+            tiny.denoiser(b.x_t, b.t, c[b.prompt].hidden).sample for c in (data.c, data.anchor_c)
+        )
+    assert losses(tmp_path)[0] == pytest.approx(float((own - wanted).square().mean()), rel=1e-4)

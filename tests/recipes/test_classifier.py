@@ -54,3 +54,15 @@ def test_stages_read_their_own_settings() -> None:
 def test_bad_input_is_one_sentence(name: str, given: dict[str, object], told: str) -> None:
     with pytest.raises(UserError, match=told):
         load_recipe(name, given)
+
+
+def test_a_setting_of_a_mask_that_is_not_asked_for_is_refused() -> None:
+    with pytest.raises(UserError, match="--ratio has no effect on salun, whose mask is 'none'"):
+        load_recipe("salun", {"mask": "none", "ratio": 0.3})
+
+
+def test_a_method_is_missing_or_misspelt() -> None:
+    with pytest.raises(UserError, match="The recipe x names no method"):
+        make_recipe("x", {})
+    with pytest.raises(UserError, match="no classifier method 'salunn'. Did you mean 'salun'"):
+        make_recipe("x", {"method": "salunn"})

@@ -124,6 +124,7 @@ def test_overrides_come_first_as_values_and_as_text() -> None:
         ("ratio", "half", "ratio is 'half': it must be a number"),
         ("ratio", float("nan"), "ratio is nan: it must be a number"),
         ("lr", float("inf"), "lr is inf: it must be a number"),
+        ("lr", 10**400, "it must be a number"),
         ("lr", 0.0, "lr is 0.0: it must be > 0"),
         ("alpha", "-0.1", "alpha is -0.1: it must be >= 0"),
         ("alpha", True, "alpha is True: it must be a number"),
@@ -194,3 +195,20 @@ def test_a_recipe_that_is_written_is_read_again(tmp_path: Path) -> None:
     recipe = load_recipe("esd-x", {"erase_from": 'a 🚲 "here", \\ é'})
     (tmp_path / "esd-x.toml").write_text(recipe_text(recipe, "Chosen by\nhand"), encoding="utf-8")
     assert load_recipe(str(tmp_path / "esd-x.toml")) == recipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given", "idle"),
+    [
+        ("fmn", {"inversion_steps": 0, "inversion_lr": 0.01}, "inversion-lr"),
+        ("salun-robust", {"search_steps": 5, "bank_restart": 7}, "bank-restart"),
+        ("rece", {"rounds": 0, "revival_lam": 0.2}, "revival-lam"),
+        ("sld", {"sld_momentum": 0.0, "sld_beta": 0.1}, "sld-beta"),
+        ("salun-sd", {"alpha": 0.0, "retain_images": 9}, "retain-images"),
+    ],
+)
+def test_a_setting_that_another_one_idles_is_refused(
+    recipe: str, given: dict[str, object], idle: str
+) -> None:
+    with pytest.raises(UserError, match=f"--{idle} has no effect on {recipe}"):
+        load_recipe(recipe, given)

@@ -113,3 +113,12 @@ def test_a_base_without_a_card_has_no_stated_licence(tmp_path: Path) -> None:
 def test_no_run_is_one_sentence(tmp_path: Path, base: Base) -> None:
     with pytest.raises(UserError, match="can't be read"):
         write_card(tmp_path, tmp_path / "none", base)
+
+
+def test_of_a_method_without_an_anchor_nothing_is_said_of_one(tmp_path: Path, base: Base) -> None:
+    of_esd = {**FACTS, "recipe": {"method": "esd"}}
+    (tmp_path / "model").mkdir()
+    (tmp_path / "run.json").write_text(json.dumps(of_esd))
+    write_card(tmp_path / "model", tmp_path, base)
+    text = (tmp_path / "model/README.md").read_text()
+    assert "was erased from `owner/name` with esd.\n" in text and "truck” instead" not in text

@@ -55,7 +55,7 @@ def test_one_model_judged_for_each_concept(
     card = (out / "model/README.md").read_text()
     assert "“a church + a radio” was erased from `tiny` by adding up the edits of the runs" in card
     made = "(uce, recipe uce, seed 0)"
-    assert f"church {made} + radio {made};" in card and "no longer equal the base's" in card
+    assert f"church {made} + radio {made}.\n" in card and "no longer equal the base's" in card
     # Their cards are written anew when they are judged again; the sum is the same.
     (runs[0] / "model/README.md").write_text("another card")
     main(["combine", *map(str, runs), "--out", str(out), "--device", "cpu"])
@@ -104,7 +104,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: object, command: str = "c
 def test_mistakes(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     church, radio = runs
     out = tmp_path / "out"
-    assert "give at least two" in refused(capsys, church, "--out", out)
+    assert "takes at least two runs" in refused(capsys, church, "--out", out)
     assert "is not a run folder" in refused(capsys, church, tmp_path, "--out", out)
     assert "--overlap refuse" in refused(capsys, church, radio, "--overlap", "refuse", "--out", out)
     assert "was given twice" in refused(capsys, church, church, "--out", out)
@@ -121,7 +121,7 @@ def test_mistakes(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixtur
     for run in (church, other):
         kept = json.loads((run / "run.json").read_text())
         (run / "run.json").write_text(json.dumps({**kept, "model": lost}))
-    assert "is not the model any more" in refused(capsys, church, other, "--out", out)
+    assert "is no longer the model" in refused(capsys, church, other, "--out", out)
     (church / "run.json").write_text(json.dumps({**kept_of(church), "model": facts["model"]}))
     changed(recipe={**facts["recipe"], "method": "combined"})
     assert "was not made by a method" in refused(capsys, church, other, "--out", out)

@@ -113,3 +113,10 @@ def test_what_a_model_is_told_decides_what_a_concept_may_be(
         every_concept(str(tiny_folder))
     with pytest.raises(UserError, match="hub can't be asked now for the classes of 'some/model'"):
         make_run("some/model", "class:church")
+
+
+def test_a_concept_may_be_anothers_anchor_where_none_is_needed() -> None:
+    run = make_run("mini", ["church", "truck"], recipe="esd-x-mini")
+    assert len(run.targets) == 2
+    with pytest.raises(UserError, match="would become"):
+        make_run("mini", ["church", "truck"], recipe="salun-mini")

@@ -11,31 +11,31 @@ from erase.runtime.files import digest
 
 MODEL = {"denoiser": "abc", "vae": "def"}
 PINNED = {
-    "adv-unlearn": "46018ecbd2b9",
-    "adv-unlearn-mini": "bb4e43aba8cb",
+    "adv-unlearn": "8df372c4051c",
+    "adv-unlearn-mini": "f257bc796125",
     "ca": "4512f14a8b61",
     "ca-mini": "bae8bb449001",
     "ca-mini-class": "ff45e6115c5a",
-    "esd-2025-all": "69b26809c6f2",
-    "esd-2025-u": "f385a7acbd88",
-    "esd-2025-x": "3f5e09ad555f",
-    "esd-2025-x-strict": "d5bade69fe4c",
-    "esd-all": "ed5828152a98",
-    "esd-all-mini-class": "5f7acee47417",
-    "esd-u": "75f92e818100",
-    "esd-u-mini": "31dc5e953f10",
-    "esd-x": "c7bf76df6f80",
-    "esd-x-mini": "f7b7b2faa6ab",
-    "esd-x-strict": "e55a2df951bd",
-    "fmn": "75eca1b8f543",
-    "fmn-mini": "ca5f69ced4e4",
-    "ga": "53e02f4cee23",
-    "ga-mini": "17605d929ee1",
-    "ga-mini-class": "7f635a679c03",
+    "esd-2025-all": "85fd038bd5c5",
+    "esd-2025-u": "3e4ddc914413",
+    "esd-2025-x": "05a2ea6556a7",
+    "esd-2025-x-strict": "373ea494bfc2",
+    "esd-all": "7711b53a1052",
+    "esd-all-mini-class": "1150d78ee56d",
+    "esd-u": "7944adf8545e",
+    "esd-u-mini": "d69fb16981f0",
+    "esd-x": "a113adc23d82",
+    "esd-x-mini": "31fedf22a4d4",
+    "esd-x-strict": "783ab047a5c6",
+    "fmn": "47465d1f97c8",
+    "fmn-mini": "677a9a4b76c7",
+    "ga": "89cf098ed88d",
+    "ga-mini": "9aaf9f9e2e66",
+    "ga-mini-class": "6d0bd3f2b800",
     "negative-prompt": "a1a4fb922563",
     "negative-prompt-mini": "41889cd1b790",
-    "rece": "2b3423a2e126",
-    "rece-mini": "d8369d895111",
+    "rece": "e4ee8c418c86",
+    "rece-mini": "5c860ee23f4c",
     "salun-ddpm": "f655009e4a05",
     "salun-mini": "199cd091e3a3",
     "salun-mini-class": "76be9edbf6cf",
@@ -58,8 +58,8 @@ PINNED = {
     "salun-searched-random-mask-mini": "94110f17da32",
     "sld": "7aa30011fe30",
     "sld-mini": "01700270cbb9",
-    "uce": "94c25900f4f4",
-    "uce-mini": "573047ec898a",
+    "uce": "d11b868aa5ac",
+    "uce-mini": "d37f602184e6",
 }
 
 
@@ -109,3 +109,18 @@ def test_a_saliency_over_found_prompts_reads_what_finds_them() -> None:
     control = "salun-robust-random-mask-mini"
     assert inputs(control)["mask"] == inputs(control, bank_spread=0.9)["mask"]
     assert inputs("salun-mini")["mask"] == inputs("salun-mini", alpha=2.0)["mask"]
+
+
+def test_training_does_not_depend_on_how_images_are_made_where_none_are() -> None:
+    def digests(recipe: str, anchor: str = "a truck", **given: object) -> dict[str, str]:
+        run = make_run("mini", "church", anchor, recipe=recipe, overrides=given)
+        return make_plan(run, MODEL).digests()
+
+    for recipe in ("esd-x-mini", "uce-mini"):
+        plain, finer = digests(recipe), digests(recipe, sampling_steps=7, sampling_batch=3)
+        assert plain["train"] == finer["train"] and plain["base"] != finer["base"]
+    assert digests("esd-x-mini")["train"] == digests("esd-x-mini", "a dog")["train"]
+    assert digests("uce-mini")["train"] != digests("uce-mini", "a dog")["train"]
+    # What it is trained on is made.
+    plain, finer = digests("salun-mini"), digests("salun-mini", sampling_steps=7)
+    assert plain["train"] != finer["train"]

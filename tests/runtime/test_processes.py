@@ -401,3 +401,8 @@ def test_fewer_processes_than_asked_for_are_told(
     done = subprocess.run([*launcher, *argv], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "2 processes were asked for, but only 1 started" in done.stderr
+
+
+def test_a_variable_of_accelerates_divides_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert accelerator("cpu", "fp32", False).gradient_accumulation_steps == 1

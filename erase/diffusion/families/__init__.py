@@ -72,7 +72,7 @@ class Family(Protocol):
     Attributes:
         layout: what the pipeline consists of, on disk too.
         pipeline: diffusers' own.
-        square: whether it makes square images alone.
+        square: whether it makes only square images.
     """
 
     layout: ClassVar[Layout]

@@ -78,8 +78,7 @@ def test_a_wrong_requirement_is_found_before_anything_runs(
             {"ua": share(1.0, 9), "ira": share(0.5)},
             {"ua": 0.95, "ira": 0.9},
             [
-                "ua is 1 of 9 images, too few to meet a requirement (at least 10 are needed), but "
-                "0.95 or more is required.",
+                "ua was counted on 9 images, but at least 10 are needed to meet ua=0.95.",
                 "ira is 0.5, but 0.9 or more is required.",
             ],
         ),
@@ -126,3 +125,8 @@ def test_folders_but_the_base_must_meet_it() -> None:
     with pytest.raises(RequirementError, match="^ua of ours was not measured"):
         check_folders(church, {"ua": 0.8})
     check_folders({**church, "kind": "nudity"}, {"ua": 0.8})
+
+
+def test_a_run_that_is_one_of_several_is_named() -> None:
+    with pytest.raises(RequirementError, match="^ua of mini/radio is 0.5, but 0.9 or more"):
+        check_report(report("radio", ua=share(0.5)), {"ua": 0.9}, "mini/radio")
