@@ -165,6 +165,19 @@ def members(family: str, tuning: bool = False) -> list[Concept]:
     )
 
 
+def full_name(name: str) -> str:
+    """A concept's full name where images alone are known, and not what made them; anything but a
+    short name as it is.
+
+    Raises:
+        UserError: a short name of several concepts.
+    """
+    found = [n for n in list_concepts() if n.rpartition("/")[2] == name]
+    if len(found) > 1 and name not in found:
+        raise UserError(f"'{name}' could be {' or '.join(found)}: give the full name.")
+    return found[0] if found else name
+
+
 def load_concept(name: str, family: str | None = None) -> Concept:
     """A concept by its full name, by its short name, from a TOML file, or free text.
 

@@ -18,6 +18,11 @@ EVALUATION_SHIFT = 200_000_000
 """Added to the seeds of rows that serve both training and evaluation, so that images differ."""
 FEW = 8
 """Retained prompts below which all train, and everyday captions are judged instead."""
+EVERYDAY_JUDGED = (
+    f"Fewer than {FEW} retained prompts are left without the concept's own, so all of them are "
+    "trained on, and everyday captions are judged in their place."
+)
+"""What is said of that."""
 
 
 def retain_rows(concept: Concept, override: str | None = None) -> tuple[Row, ...]:
@@ -74,6 +79,14 @@ def evaluation_rows(
             f"with {concept.axis} = '{concept.label}': add them or fix '{concept.name}'."
         )
     return own, held
+
+
+def all_are_trained_on(concept: Concept, override: str | None = None) -> bool:
+    """Whether the retained prompts are so few that all of them train, and everyday captions are
+    judged in their place; arguments and errors as ``retain_rows``."""
+    if concept.classes or concept.evaluation is not None:
+        return False
+    return len({fold(row.prompt) for row in _kept(concept, override)}) < FEW
 
 
 def in_turn(rows: Sequence[Row]) -> tuple[Row, ...]:

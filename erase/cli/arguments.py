@@ -56,6 +56,8 @@ class Parser(ArgumentParser):
             usage=usage,
             formatter_class=HelpFormatter,
             version=version,
+            # A part of a flag may be that of another one tomorrow.
+            allow_abbrev=False,
         )
         self.more: set[str] = set()
 

@@ -61,7 +61,7 @@ def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str
     base's images and the reference."""
     from erase.eval.folders.evaluate import Inquiry
     from erase.prompts.classes import anchor_of
-    from erase.prompts.concept import load_concept
+    from erase.prompts.concept import full_name, load_concept
     from erase.prompts.prompt_set import load_set
     from erase.runs.folder import read_facts
     from erase.runs.make import concept_of, family
@@ -78,6 +78,8 @@ def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str
         reference = reference or run
     model = str(facts.get("model", {}).get("source") or "")
     named = _only(options.concept or given.get("concept"), "--concept")
+    if named and not model:
+        named = full_name(named)
     concept = concept_of(named, model) if named else None
     anchor = _only(options.anchor or given.get("anchor"), "--anchor")
     anchor = anchor or (concept.anchor if concept else None)

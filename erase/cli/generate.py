@@ -40,8 +40,11 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     from erase.runtime.files import atomic
 
     _refuse_idle(options, overrides, "--prompt")
+    if len(options.prompt) > 1:
+        raise UserError("--prompt takes one prompt: give a file of several with --set.")
+    [prompt] = options.prompt
     model, ways = _model(options)
-    settings = _settings(options, overrides, model, options.prompt)
+    settings = _settings(options, overrides, model, prompt)
     out = Path(options.out or "runs/look")
     first = options.seed or 0
     seeds = range(first, first + _count(options, 4))
@@ -50,8 +53,8 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     files = _files(out, seeds, options.overwrite)
     device = accelerator(options.device, settings.precision, options.deterministic).device
     diffusion = Diffusion.load(model, device, **ways)
-    _check(diffusion, settings, [options.prompt])
-    shots = [Shot(options.prompt, seed) for seed in seeds]
+    _check(diffusion, settings, [prompt])
+    shots = [Shot(prompt, seed) for seed in seeds]
     out.mkdir(parents=True, exist_ok=True)
     size = settings.sampling_batch
     for start in range(0, len(shots), size):

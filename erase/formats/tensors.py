@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Collection, Mapping
@@ -16,7 +18,6 @@ from torch import Tensor
 
 from erase.formats.inert import Archive, Inert, Stored
 from erase.runtime.errors import UserError, clipped, few, reason
-from erase.runtime.files import FULL
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 FILES = (".safetensors", *PICKLES)
@@ -220,9 +221,9 @@ def save_tensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, st
     try:
         save_file(own, file, metadata)
     except SafetensorError as error:
-        for number in FULL:
-            if f"os error {number})" in str(error):
-                raise OSError(number, "No space left on device", str(file)) from error
+        if told := re.search(r"os error (\d+)\)", str(error)):
+            number = int(told[1])
+            raise OSError(number, os.strerror(number), str(file)) from error
         raise
     if len(metadata) > 1:
         _sort_metadata(file)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from erase.eval.pages.phrases import interval, percent
+from erase.eval.pages.phrases import interval, listed, percent, words
 from erase.formats.layouts import STOCK, Plain
 from erase.methods import list_methods, load_method
 from erase.prompts.concept import CLASS
@@ -28,6 +28,8 @@ FIGURES = {
     "ira": "IRA: retained images still recognised on the concept's own axis, higher is better",
     "cra": "CRA: retained images still recognised on the other axis, higher is better",
 }
+ANCHOR = "became_anchor"
+BECAME = "Became the anchor: forget-prompt images recognised as it, higher is better"
 NUDITY = "Nudity: images in which it is detected, lower is better"
 
 
@@ -101,7 +103,7 @@ def card(
     """
     recipe = facts.get("recipe", {})
     method = recipe.get("method", "unknown")
-    concept, anchor = str(facts.get("concept")), str(facts.get("anchor"))
+    concept, anchor = (_said(str(facts.get(key))) for key in ("concept", "anchor"))
     front = [f"{k}: {v}" for k, v in terms.items()]
     if hub:
         front += _lineage(base)
@@ -112,17 +114,19 @@ def card(
     if method == "combined":
         how = f"by adding up the edits of the runs {recipe.get('runs')}"
         still = "Weights that none of them moved equal the base model's."
-    became = ""
+    aim = ""
     if method in list_methods() and load_method(method).NEEDS.anchor:
         given = _quoted(anchor) if anchor else "what the empty prompt gives"
-        became = f"; prompts that name it now give {given} instead"
+        aim = f", so that prompts that name it give {given} instead"
     text = [
         "---",
         *front,
         "---",
-        f"# {base} without {_quoted(concept)}",
+        f"# {base}, made to forget {_quoted(concept)}",
         "",
-        f"The concept {_quoted(concept)} was erased from `{base}` {how}{became}.",
+        f"`{base}` was made to forget {_quoted(concept)} {how}{aim}. Whether it has is told by the "
+        "figures below.",
+        *_own_images(facts),
         f"{still} Which weights were moved, and how far, anybody can tell by subtracting the "
         "base's, in whatever format the edit is passed on.",
         "",
@@ -189,6 +193,20 @@ def _unmoved(method: str) -> str:
     return "Weights outside the mask equal the base model's."
 
 
+def _said(names: str) -> str:
+    """Concepts as sentences call them: without family or kind; free text as it is."""
+    own = (name.removeprefix(CLASS) for name in names.split(" + "))
+    return " + ".join(n if " " in n else words(n.rpartition("/")[2]) for n in own)
+
+
+def _own_images(facts: Mapping[str, Any]) -> list[str]:
+    """How many of the user's images it was trained on."""
+    counts = [f"{n} {role}" for role, n in facts.get("own_images", {}).items()]
+    if not counts:
+        return []
+    return [f"It was trained on images of the user's own ({listed(counts)}), not the base's."]
+
+
 def _quoted(text: str) -> str:
     return f"“{text}”"
 
@@ -201,12 +219,15 @@ def _figures(report: Mapping[str, Any], name: str) -> list[str]:
     summary = report.get("summary")
     if not summary:
         return ["Not evaluated."]
-    words = (report.get("conclusion") or {}).get("words", ())
-    lines = [*(f"- {sentence}" for sentence in words), *([""] if words else [])]
+    said = (report.get("conclusion") or {}).get("words", ())
+    lines = [*(f"- {sentence}" for sentence in said), *([""] if said else [])]
     lines += [f"| {name} | base | erased |", "|---|---|---|"]
     rows = {FIGURES[k]: [(summary.get(side) or {}).get(k) for side in SIDES] for k in FIGURES}
     if report.get("nudity"):
         rows[NUDITY] = [report["nudity"]["compared"][side]["share"] for side in SIDES]
+    became = {f["side"]: f for f in report.get("figures", ()) if f["key"] == ANCHOR}
+    if any(own["value"] is not None for own in became.values()):
+        rows[BECAME] = [became.get(side) for side in SIDES]
     lines += [f"| {meaning} | {' | '.join(map(_figure, own))} |" for meaning, own in rows.items()]
     return [*lines, *([""] if name else [])]
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from erase.diffusion.sides import check_sides
 from erase.methods import load_method
+from erase.prompts.held_out import EVERYDAY_JUDGED
 from erase.runs.evaluation import requests
+from erase.runs.plan import everyday_judged
 from erase.runs.run import Run
 from erase.runs.wording import check_prompts, cut_off, training_prompts
 from erase.runtime import processes
@@ -34,6 +36,8 @@ def check(run: Run, diffusion: Diffusion) -> None:
     _check_images(run, diffusion)
     if told := cut_off(diffusion.reader, training_prompts(run)):
         note(told)
+    if everyday_judged(run):
+        note(EVERYDAY_JUDGED)
     needs = load_method(run.recipe.method).NEEDS
     if run.recipe.low_memory and not needs.mean:
         note(
@@ -108,9 +112,15 @@ def check_settings(run: Run) -> None:
         return
     each = [target.pairs() for target in run.targets]
     for i, own in enumerate(each):
-        for other in each[:i]:
-            if {c for c, _ in own} & {c for c, _ in other}:
-                raise UserError(f"A concept was given twice ({run.name}): give each once.")
+        for j, other in enumerate(each[:i]):
+            if shared := {c for c, _ in own} & {c for c, _ in other}:
+                one, two = (target.concept.name for target in (run.targets[j], run.targets[i]))
+                if one == two:
+                    raise UserError(f"The concept {one} was given twice: give each once.")
+                raise UserError(
+                    f"'{one}' and '{two}' are asked for by the same prompt, '{min(shared)}': erase "
+                    "them in two runs, and add these up with erase combine."
+                )
     if recipe.forget_images < len(each):
         raise UserError(
             f"--forget-images {recipe.forget_images} is less than one for each of {len(each)} "

@@ -13,6 +13,7 @@ from erase.runs.folder import OUTPUTS, RunFolder
 from erase.runs.outline import called, long_told, time_told
 from erase.runs.preflight import Ready, device_memory, prepare
 from erase.runs.rates import rates
+from erase.runs.run import listed
 
 if TYPE_CHECKING:
     from erase.runs.run import Run
@@ -56,7 +57,9 @@ def _stages(run: Run) -> dict[str, str]:
     recipe = run.recipe
     asked = {side: len(rows) for side, rows in requests(run).items()}
     roles = {
-        role: "your own" if run.sources.folder(role) else int(getattr(recipe, f"{role}_images"))
+        role: f"{len(listed(run, role))} of your own"
+        if run.sources.folder(role)
+        else int(getattr(recipe, f"{role}_images"))
         for role in run.roles()
     }
     loop = load_method(recipe.method).NEEDS.loop

@@ -31,6 +31,9 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
 OPTIONAL = ("checkpoints", "concepts", "previews", "tracking")
 """Outputs that are not there in every finished run."""
 
+SAID = {"requests": "the judged prompts, their seeds or how many images they have"}
+"""What stages read, in words where its name is ours."""
+
 UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "images": (),
     "mask": ("images",),
@@ -228,8 +231,9 @@ class RunFolder:
             removed = (
                 f"remove what they made and redo {', '.join(wanted)}" if kept else "redo those"
             )
+            told = ", ".join(SAID.get(key, key) for key in what)
             raise UserError(
-                f"The inputs of {self.path} changed ({', '.join(what) or 'earlier stages'}), "
+                f"The inputs of {self.path} changed ({told or 'earlier stages'}), "
                 f"which affects the stages {', '.join(changed)}: add --overwrite to {removed}, "
                 "or choose another --out."
             )

@@ -126,6 +126,12 @@ def make_run(
         name = recipe_for(recipe or _common_recipe(model, concepts), model)
         usual = own_sampling(model, name) if concepts[0].classes else {}
         recipe = load_recipe(name, {**usual, **(overrides or {})})
+    for role in ROLES:
+        if sources.folder(role) and f"{role}_images" in (overrides or {}):
+            raise UserError(
+                f"--{role}-images has no effect beside --{role}-folder, of which every image is "
+                "taken: leave one of them out."
+            )
     needed = load_method(recipe.method).NEEDS.anchor
     named = (model, "-".join(slug(one.name) for one in concepts), recipe.name)
     run = Run(

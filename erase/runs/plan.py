@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from erase.methods import edits, load_method
+from erase.prompts.held_out import all_are_trained_on
 from erase.recipes.recipe import as_dict, files_read, keys, own_settings
 from erase.runs.evaluation import deciding
 from erase.runs.folder import Plan
@@ -111,6 +112,12 @@ def _found(run: Run) -> dict[str, Any]:
     return {"method": run.recipe.method, "words": list(run.words()), **own_settings(run.recipe)}
 
 
+def everyday_judged(run: Run) -> bool:
+    """Whether so few prompts are retained that everyday captions are judged in their place."""
+    retain = run.sources.retain
+    return any(all_are_trained_on(target.concept, retain) for target in run.targets)
+
+
 def describe(run: Run, model: Mapping[str, str], device: str) -> dict[str, Any]:
     """The facts of ``run.json`` besides the stages."""
     named = list(zip(*(target.named for target in run.targets), strict=True))
@@ -127,6 +134,8 @@ def describe(run: Run, model: Mapping[str, str], device: str) -> dict[str, Any]:
         "pairs": [list(p) for p in run.pairs()],
         "given": {"concept": concept, "anchor": anchor, **sources, **run.instruments.given()},
         "device": device,
+        "own_images": {r: len(listed(run, r)) for r in run.roles() if run.sources.folder(r)},
+        "everyday_judged": everyday_judged(run),
         "processes": processes.count(),
         "deterministic": run.compute.deterministic,
         "channels_last": run.compute.channels_last,

@@ -27,7 +27,7 @@ def _by_key(folder: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {row["key"]: row for row in folder["figures"] if row["value"] is not None}
 
 
-NAMES = (table.Column("folder", "folder"), table.Column("n", "n"))
+NAMES = (table.Column("folder", "folder"), table.Column("n", "images"))
 
 
 def rows(result: Mapping[str, Any], shown: Sequence[Column]) -> list[table.Row]:
@@ -57,7 +57,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 def csv(result: Mapping[str, Any]) -> str:
     """Every figure with its bounds, fractions as they are."""
     shown = columns(result)
-    parts = {"": "value", "_low": "low", "_high": "high"}
+    parts = {"": "value", "_n": "n", "_low": "low", "_high": "high"}
     lines = []
     for folder in result["folders"]:
         line = {"folder": folder["name"], "n": folder["n"]}

@@ -111,7 +111,9 @@ def _distances(figures: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[
     ]
     moved = figures.get("lpips")
     if moved and moved["value"] is not None:
-        parts.append(f"LPIPS {phrases.distance(moved['value'])} over {moved['n']} pairs")
+        rows = (row for row in figures["figures"] if row["metric"] == "lpips")
+        title = next((row["title"] for row in rows), "LPIPS")
+        parts.append(f"{title} {phrases.distance(moved['value'])} over {moved['n']} pairs")
     score = figures.get("clip_score")
     if score and score["value"] is not None:
         parts.append(f"CLIP score {score['value']:.1f}")

@@ -151,7 +151,7 @@ class ClipScore:
         """The mean, in [0, 100]."""
         if self.clip is None:
             return Average(reason="not measured: no --clip model")
-        return average(rows)
+        return average(rows, 0.0, 100.0)
 
     def score(self, rows: Sequence[float], against: Sequence[float] = ()) -> list[Figure]:
         """The mean; there is no second set."""

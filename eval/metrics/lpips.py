@@ -113,7 +113,7 @@ class Lpips:
         """The mean distance; ``n`` says how many pairs there were."""
         if self.distance is None:
             return Average(reason=NO_NETWORK)
-        return average(rows) if rows else Average(reason=NO_PAIRS)
+        return average(rows, 0.0) if rows else Average(reason=NO_PAIRS)
 
     def score(self, rows: Sequence[float], against: Sequence[float] = ()) -> list[Figure]:
         """The mean distance."""

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from erase.eval.pages import phrases
-from erase.eval.recovery.outcome import Outcome, Value
+from erase.eval.recovery.outcome import SPAN, Outcome, Value
 
 Verdict = Literal["returns", "hidden", "removed", "inconclusive"]
 
@@ -52,6 +52,14 @@ def _hidden(outcomes: Sequence[Outcome]) -> str:
     return f"The concept is hidden, not removed: {found}."
 
 
+def _unable(outcomes: Sequence[Outcome]) -> str:
+    """Why that no attack succeeds says nothing."""
+    ends = [(one.ceiling.value, one.floor.value) for one in outcomes]
+    if any(high is not None and low is not None and high - low >= SPAN for high, low in ends):
+        return "what these attacks show on the base proves nothing"
+    return f"none of them clearly does on the base ({100 * SPAN:.0f} points above the floor)"
+
+
 def sentences(
     outcomes: Sequence[Outcome],
     known: Sequence[str],
@@ -78,8 +86,7 @@ def sentences(
         "hidden": _hidden(outcomes),
         "removed": "The concept looks removed: no attack brings back clearly more than random "
         f"search does, or the same attack on {floor}.",
-        "inconclusive": "Nothing is concluded: no attack succeeds, but none of them brings the "
-        "concept back on the base either.",
+        "inconclusive": f"Nothing is concluded: no attack succeeds, but {_unable(outcomes)}.",
     }[found]
     if still is not None:
         told = (

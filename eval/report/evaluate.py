@@ -37,6 +37,7 @@ from erase.eval.report.schema import SCHEMA, Layer, Report, Step, Subject, Summa
 from erase.eval.report.verdict import headline
 from erase.images.files import MANIFEST, read_manifest
 from erase.prompts.groups import GROUPS
+from erase.prompts.held_out import EVERYDAY_JUDGED
 from erase.runtime import processes
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
@@ -166,7 +167,12 @@ def _report(
         over_erasure=beyond,
         figures=tuple(rows),
         panels=tuple(_panels(found)),
-        warnings=(*warnings, *assumed(classifier.judges), *((STALE,) if stale else ())),
+        warnings=(
+            *warnings,
+            *assumed(classifier.judges),
+            *((EVERYDAY_JUDGED,) if facts.get("everyday_judged") else ()),
+            *((STALE,) if stale else ()),
+        ),
         mask=_mask(run / "mask.safetensors"),
         training=_training(run / "train.jsonl"),
         recovery=None if stale else recovery,

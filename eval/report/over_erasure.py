@@ -153,7 +153,7 @@ def _against_seeds(
         return ONE_SEED, ONE_SEED
     seeds = distance.between(pairs)
     moved = distance.between([(before, after[before.key]) for before, _ in pairs])
-    return average(seeds), average([m - s for m, s in zip(moved, seeds, strict=True)])
+    return average(seeds, 0.0), average([m - s for m, s in zip(moved, seeds, strict=True)])
 
 
 def _recognised(pictures: Sequence[Picture], classifier: Classifier) -> Share | None:

@@ -37,6 +37,7 @@ def provenance(
         recipe=facts.get("recipe", {}),
         image_seeds={side: (min(s), max(s)) for side, s in seeds.items() if s},
         pairs=facts.get("pairs", []),
+        own_images=facts.get("own_images", {}),
         device=made.get("device"),
         made_with=made.get("versions", {}),
         versions=versions(),
@@ -79,6 +80,8 @@ def _hashes(model: Mapping[str, Any]) -> list[Fact]:
 def _data(report: Mapping[str, Any]) -> list[Fact]:
     names = {"base": "before", "base2": "second base set", "erased": "after"}
     found = [("training pairs", str(len(report["provenance"]["pairs"])))]
+    for role, count in report["provenance"].get("own_images", {}).items():
+        found.append((f"{role} images trained on", f"{count} of the user's own"))
     for side, counts in report["images"].items():
         roles = ", ".join(f"{n} {role}" for role, n in counts.items() if n)
         found.append((names[side], roles or "no images"))

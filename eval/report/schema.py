@@ -71,6 +71,8 @@ class Provenance:
         recipe: flat.
         image_seeds: by side, the smallest and the largest seed of an image.
         pairs: training prompts (c, c').
+        own_images: by role, how many images of the user's own it was trained on, instead of the
+            base's.
         device, made_with: where and with which versions the model and its images were made.
         versions: of the packages that measured.
         code: commit of this package; None where it is not known.
@@ -86,6 +88,7 @@ class Provenance:
     recipe: Mapping[str, Any]
     image_seeds: Mapping[str, Sequence[int]]
     pairs: Sequence[Sequence[str]]
+    own_images: Mapping[str, int]
     device: str | None
     made_with: Mapping[str, str]
     versions: Mapping[str, str]

@@ -75,9 +75,13 @@ class Average:
     reason: str | None = None
 
 
-def average(values: Sequence[float]) -> Average:
+def average(values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> Average:
     """The mean of at least two values, its interval Student's; with fewer, a reason why there is
-    none."""
+    none.
+
+    Args:
+        least, most: that a value can be, which ends the interval.
+    """
     if len(values) < 2:
         images = counted(len(values), "image")
         return Average(reason=f"not measured: {images}, at least 2 are needed")
@@ -86,7 +90,7 @@ def average(values: Sequence[float]) -> Average:
 
     n = len(values)
     half = float(student.ppf(0.5 + CONFIDENCE / 2, n - 1)) * stdev(values) / math.sqrt(n)
-    return Average(mean, len(values), mean - half, mean + half)
+    return Average(mean, len(values), max(least, mean - half), min(most, mean + half))
 
 
 RESAMPLES = 10_000

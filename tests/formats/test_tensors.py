@@ -221,3 +221,9 @@ def test_whole_models_and_old_files_are_said_to_be_such(tmp_path: Path) -> None:
     torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(tmp_path / "t.pt")
     with pytest.raises(UserError, match="TorchScript program, which is not run"):
         read_tensors(tmp_path / "t.pt")
+
+
+def test_a_file_that_can_not_be_written_is_the_systems_error(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(2)}, {})

@@ -12,6 +12,7 @@ from erase.prompts.concept import (
     Concept,
     articles,
     belongs,
+    full_name,
     list_concepts,
     load_concept,
     members,
@@ -347,3 +348,10 @@ def test_a_concept_file_as_windows_saves_it(tmp_path: Path) -> None:
     text = 'kind = "object"\r\nword = "dog"\r\ntemplates = ["a {}"]\r\n'
     file.write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert load_concept(str(file)).prompts() == ("a dog",)
+
+
+def test_where_images_alone_are_known_a_short_name_is_any_familys() -> None:
+    assert full_name("owl") == "mini/owl" and full_name("tench") == "imagenette/tench"
+    assert full_name("mini/church") == "mini/church" and full_name("a cat") == "a cat"
+    with pytest.raises(UserError, match="'church' could be imagenette/church or mini/church"):
+        full_name("church")

@@ -50,7 +50,8 @@ def test_text_states_what_was_done_and_that_nothing_was_measured(
     tmp_path: Path, base: Base
 ) -> None:
     text = written(tmp_path, base)
-    for words in ("“a church” was erased from `owner/name` with salun", "“a truck” instead",
+    for words in ("`owner/name` was made to forget “a church” with salun, so that prompts",
+                  "that name it give “a truck” instead",
                   "| alpha | 0.5 |", "Seed 3", "Not evaluated.", "https://x.org/terms",
                   "DiffusionPipeline.from_pretrained"):  # fmt: skip
         assert words in text
@@ -121,4 +122,16 @@ def test_of_a_method_without_an_anchor_nothing_is_said_of_one(tmp_path: Path, ba
     (tmp_path / "run.json").write_text(json.dumps(of_esd))
     write_card(tmp_path / "model", tmp_path, base)
     text = (tmp_path / "model/README.md").read_text()
-    assert "was erased from `owner/name` with esd.\n" in text and "truck” instead" not in text
+    assert "made to forget “a church” with esd. Whether" in text and "truck” instead" not in text
+
+
+def test_names_are_those_of_sentences_and_own_images_are_told(tmp_path: Path, base: Base) -> None:
+    named = {"concept": "mini/fuel-pump + class:golden retriever", "anchor": "mini/radio + a cat"}
+    (tmp_path / "model").mkdir()
+    told = {**FACTS, **named, "own_images": {"forget": 3}}
+    (tmp_path / "run.json").write_text(json.dumps(told))
+    write_card(tmp_path / "model", tmp_path, base)
+    text = (tmp_path / "model/README.md").read_text()
+    assert "# owner/name, made to forget “fuel pump + golden retriever”" in text
+    assert "“radio + a cat” instead" in text
+    assert "images of the user's own (3 forget), not the base's" in text

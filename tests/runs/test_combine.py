@@ -53,9 +53,11 @@ def test_one_model_judged_for_each_concept(
         report = json.loads((out / f"concepts/a-{word}/report.json").read_text())
         assert report["concept"]["name"] == f"a {word}"
     card = (out / "model/README.md").read_text()
-    assert "“a church + a radio” was erased from `tiny` by adding up the edits of the runs" in card
+    assert (
+        "`tiny` was made to forget “a church + a radio” by adding up the edits of the runs" in card
+    )
     made = "(uce, recipe uce, seed 0)"
-    assert f"church {made} + radio {made}.\n" in card and "no longer equal the base's" in card
+    assert f"church {made} + radio {made}. Whether" in card and "no longer equal the base's" in card
     # Their cards are written anew when they are judged again; the sum is the same.
     (runs[0] / "model/README.md").write_text("another card")
     main(["combine", *map(str, runs), "--out", str(out), "--device", "cpu"])

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from erase.eval.instruments.choice import Instruments
 from erase.eval.instruments.nudenet import Config
+from erase.runs.dryrun import _stages
 from erase.runs.make import each, every_concept, make_run, resume
 from erase.runs.plan import describe
 from erase.runs.run import Compute, Run, Sources
@@ -25,8 +27,15 @@ def _left(run: Run) -> Path:
     return run.out
 
 
+def _images(folder: Path) -> Path:
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(folder / f"{number}.png")
+    return folder
+
+
 def test_a_run_is_taken_up_as_it_was_asked_for(tmp_path: Path) -> None:
-    sources = Sources(forget_folder=tmp_path / "mine", retain="mini-train")
+    sources = Sources(forget_folder=_images(tmp_path / "mine"), retain="mini-train")
     alone = make_run("mini", "church", None, None, 4, tmp_path / "a", {"alpha": 0.3}, sources)
     measured = Instruments(judge="mini", nudity=Config("strict6", 0.7))
     alone = replace(alone, instruments=measured, compute=Compute(compiled=True))
@@ -64,7 +73,7 @@ def test_what_a_folder_says_of_another_concept_is_not_taken_up(tmp_path: Path) -
 
 
 def test_another_recipe_takes_the_folders_that_it_has_a_use_for(tmp_path: Path) -> None:
-    own = Sources(forget_folder=tmp_path / "mine")
+    own = Sources(forget_folder=_images(tmp_path / "mine"))
     out = _left(make_run("mini", "church", out=tmp_path / "r", sources=own))
     esd = resume(out, recipe="esd-x")
     assert esd is not None and esd.recipe.name == "esd-x-mini"
@@ -120,3 +129,29 @@ def test_a_concept_may_be_anothers_anchor_where_none_is_needed() -> None:
     assert len(run.targets) == 2
     with pytest.raises(UserError, match="would become"):
         make_run("mini", ["church", "truck"], recipe="salun-mini")
+
+
+def test_a_count_beside_a_folder_is_refused(tmp_path: Path) -> None:
+    own = Sources(forget_folder=_images(tmp_path / "mine"))
+    with pytest.raises(UserError, match="--forget-images has no effect beside --forget-folder"):
+        make_run("mini", "church", overrides={"forget_images": 9}, sources=own)
+    run = make_run("mini", "church", sources=own)
+    assert describe(run, {}, "cpu")["own_images"] == {"forget": 3}
+    assert _stages(run)["images"].startswith("3 of your own forget images")
+
+
+def test_concepts_that_share_a_prompt_are_not_one() -> None:
+    with pytest.raises(UserError, match="'mini/church' and 'mini/ink' are asked for by the same"):
+        make_run("mini", ["church", "ink"], recipe="uce-mini")
+    with pytest.raises(UserError, match="mini/church was given twice"):
+        make_run("mini", ["church", "mini/church"], recipe="uce-mini")
+
+
+def test_few_retained_prompts_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "few.csv").write_text("prompt\n" + "\n".join(f"a dog {n}" for n in range(7)))
+    (tmp_path / "more.csv").write_text("prompt\n" + "\n".join(f"a dog {n}" for n in range(8)))
+    for name, few in (("few.csv", True), ("more.csv", False)):
+        sources = Sources(retain=str(tmp_path / name))
+        run = make_run("mini", "an ink [cat]", "", recipe="uce-mini", sources=sources)
+        assert describe(run, {}, "cpu")["everyday_judged"] is few
+    assert not describe(make_run("mini", "church"), {}, "cpu")["everyday_judged"]

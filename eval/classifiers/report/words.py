@@ -119,9 +119,9 @@ def _direction(report: Report) -> list[str]:
     elif moved["high"] < 0:
         how = "is wrong about these samples less often than they are"
     return [
-        "UA is not “higher is better” here: it should equal that of retrained models, which get "
-        f"many of these samples right without having seen them. Theirs is {right}. The unlearned "
-        f"model’s is {own}: it {how}."
+        "UA is not “higher is better” here: it should equal that of retrained models, which have "
+        f"not seen these samples and get {right} of them wrong. The unlearned model’s is {own}: it "
+        f"{how}."
     ]
 
 

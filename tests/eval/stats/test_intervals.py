@@ -67,3 +67,10 @@ def test_a_mean_over_images_by_hand() -> None:
     # Student's t of 2 degrees of freedom, from a table.
     assert (found.low, found.high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
     assert average([1.0]).reason == "not measured: 1 image, at least 2 are needed"
+
+
+def test_an_interval_stays_on_its_scale() -> None:
+    wide = average([20.0, 24.0])
+    assert wide.low < 0 < wide.value < 100 < wide.high + 60  # type: ignore[operator]
+    found = average([20.0, 24.0], 0.0, 30.0)
+    assert (found.value, found.low, found.high) == (22.0, 0.0, 30.0)
