@@ -144,12 +144,13 @@ def _largest(report: Report) -> list[str]:
 
 def _points(found: Mapping[str, Any]) -> str:
     shown = points(found)
-    return f"{shown.text} ({shown.note})" if shown.note else shown.text
+    # Why there is no interval is said once, where nothing is concluded.
+    return f"{shown.text} ({shown.note})" if found["low"] is not None else shown.text
 
 
 def _share(found: Mapping[str, Any]) -> str:
     text = phrases.percent(found["value"])
     if found["low"] is None:
-        return f"{text} ({found['reason']})"
+        return text
     span = phrases.NO_SPREAD if found["low"] == found["high"] else phrases.interval(found)
     return f"{text} ({span}, n = {found['n']:,})"
