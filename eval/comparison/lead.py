@@ -29,6 +29,11 @@ RULE = (
 """How recipes are told apart, printed beside the sentences."""
 
 
+def few_told(result: Mapping[str, Any]) -> list[str]:
+    """What is said of intervals over few concepts, where the tables have some."""
+    return [RANGE] if any(1 < row["concepts"] < FEW for row in result["rows"]) else []
+
+
 def lead(result: Mapping[str, Any]) -> list[str]:
     """The finding first, where there is one.
 

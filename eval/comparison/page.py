@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from erase.eval.comparison.columns import MAKING, UNPAIRED, columns, harmonic
-from erase.eval.comparison.lead import FEW, RANGE, RULE, SHARES, lead
+from erase.eval.comparison.lead import FEW, RULE, SHARES, few_told, lead
 from erase.eval.comparison.recovery import ABOUT, WORST
 from erase.eval.comparison.tables import (
     RECIPE,
@@ -94,7 +94,7 @@ def render(
         sampling=_sampling(result),
         unfinished=phrases.missing(result["unfinished"]) if result["unfinished"] else "",
         mixed=mixed(result["cells"]),
-        few=RANGE if all(r["concepts"] < FEW for r in result["rows"]) else "",
+        few=few_told(result),
         warnings=warnings(result["cells"]),
         networks=networks(result["cells"]),
         versions=versions(result["cells"]),

@@ -93,7 +93,7 @@ SAID: dict[str, tuple[list[str], str]] = {
     "concept-bracket": (["run", "--concept", "a [photo"], "put one pair of brackets"),
     "anchor-itself": ([*CHURCH, "--anchor", "church"], "equals its anchor"),
     "anchor-typo": ([*CHURCH, "--anchor", "turck"], "Did you mean 'truck'?"),
-    "concept-twice": ([*CHURCH, "--concept", "church"], "A concept was given twice"),
+    "concept-twice": ([*CHURCH, "--concept", "church"], "was given twice"),
     "concept-all": (["run", "--concept", "all", "--concept", "church"], "give it alone"),
     "anchors-three": (
         [*CHURCH, "--concept", "dog", *["--anchor", "truck"] * 3],

@@ -37,6 +37,12 @@ def run(model: Path | str, out: Path, *more: str, command: str = "run") -> None:
     main([command, "--model", str(model), *TASK, "--out", str(out), *QUICK, *more])
 
 
+def without(flag: str, argv: Sequence[str]) -> list[str]:
+    """The arguments without a flag and its value."""
+    at = list(argv).index(flag)
+    return [*argv[:at], *argv[at + 2 :]]
+
+
 def fails(capsys: pytest.CaptureFixture[str], argv: Sequence[str]) -> str:
     """Runs a command that must end with exit code 2 and one sentence."""
     with pytest.raises(SystemExit) as stop:
@@ -182,7 +188,9 @@ def test_own_image_folders(tiny_folder: Path, tmp_path: Path) -> None:
     for i, mode in enumerate(("RGB", "L", "RGBA", "P")):
         Image.effect_noise((20, 30), 90).convert(mode).save(own / f"{i}.png")
     out = tmp_path / "run"
-    run(tiny_folder, out, "--forget-folder", str(own), "--stages", "images,mask,train")
+    argv = ["run", "--model", str(tiny_folder), *TASK, "--out", str(out)]
+    argv += [*without("--forget-images", QUICK), "--forget-folder", str(own)]
+    main([*argv, "--stages", "images,mask,train"])
     assert (out / "model/model_index.json").exists()
     assert not list((out / "images/forget").glob("*.png"))
 
@@ -196,8 +204,9 @@ def test_retained_images_need_captions(
         Image.effect_noise((16, 16), 90).save(own / f"{i}.png")
         (own / f"{i}.txt").write_text(f"noise {i}")
     (own / "2.txt").unlink()
-    argv = ["run", "--model", str(tiny_folder), *TASK, "--out", str(tmp_path / "r"), *QUICK]
-    argv += ["--retain-folder", str(own), "--stages", "images,mask,train"]
+    argv = ["run", "--model", str(tiny_folder), *TASK, "--out", str(tmp_path / "r")]
+    argv += [*without("--retain-images", QUICK), "--retain-folder", str(own)]
+    argv += ["--stages", "images,mask,train"]
     assert "2.png has no caption" in fails(capsys, argv)
     (own / "metadata.jsonl").write_text('{"file_name": "2.png", "text": "noise two"}')
     main(argv)
@@ -421,7 +430,7 @@ MISTAKES = [
     (["--steps", "0"], "steps"),
     (["--seed", "-1"], "seed"),
     (["--retain", "everyda"], "everyday"),
-    (["--forget-folder", "nowhere"], "nowhere"),
+    (["--forget-folder", "nowhere"], "--forget-images has no effect beside --forget-folder"),
     (["--stages", "images,maks"], "mask"),
     (["--anchor", "a church"], "anchor"),
     (["--no-such-flag", "1"], "no-such-flag"),
@@ -476,7 +485,8 @@ def test_truncated_image_in_own_folder(
     own.mkdir()
     Image.effect_noise((64, 64), 90).save(own / "bad.png")
     (own / "bad.png").write_bytes((own / "bad.png").read_bytes()[:300])
-    argv = ["run", "--model", str(tiny_folder), *TASK, "--out", str(tmp_path / "r"), *QUICK]
+    argv = ["run", "--model", str(tiny_folder), *TASK, "--out", str(tmp_path / "r")]
+    argv += without("--forget-images", QUICK)
     assert "bad.png" in fails(capsys, [*argv, "--forget-folder", str(own)])
 
 

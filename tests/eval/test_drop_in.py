@@ -119,7 +119,7 @@ def test_folders_are_measured_by_its_name(place: Path) -> None:
     found = json.loads((place / "folders" / "report.json").read_text())
     values = {f["name"]: f["figures"][0]["value"] for f in found["folders"]}
     assert values == pytest.approx(own)
-    assert "| folder | n | brightness |" in (place / "folders" / "report.md").read_text()
+    assert "| folder | images | brightness |" in (place / "folders" / "report.md").read_text()
     assert (
         "Brightness and light in erased and base" in (place / "folders" / "report.html").read_text()
     )

@@ -179,7 +179,7 @@ def test_a_base_from_a_file_is_named_on_request(run: Path, hub: Hub) -> None:
     facts = json.loads((run / "run.json").read_text())
     put(run, "model/README.md", card(facts, "base.safetensors", LICENCE, {"": REPORT}))
     assert "--base-model OWNER/NAME adds it" in told(pack(open_run(run), REPO))
-    assert "no name that a model may have" in refused(lambda: sent(run, base="base.safetensors"))
+    assert "not a valid model name" in refused(lambda: sent(run, base="base.safetensors"))
     assert "check --base-model" in refused(lambda: sent(run, base="owner/base"))
     hub.repos["owner/base"] = Repo(private=False, card={"license": "mit"})
     assert "base_model" not in told(pack(open_run(run), REPO, base="owner/base"))
@@ -307,7 +307,7 @@ def test_what_the_hub_refuses(run: Path, hub: Hub, monkeypatch: pytest.MonkeyPat
     assert "does not let you write to them/x" in refused(lambda: sent(run, "them/x"))
     hub.bad = "openrail"
     said = refused(lambda: sent(run))
-    assert 'front matter ("openrail" is not allowed): mend model/README.md' in said
+    assert 'front matter ("openrail" is not allowed): fix model/README.md' in said
     assert not hub.blobs
     # One that the token may not see is found only when it is to be made.
     parcel = pack(open_run(run), "me/hidden")

@@ -74,7 +74,8 @@ def test_a_cut_is_told_once_with_a_count(
         "m", f"a [church] {LONG}", "a truck", "salun-sd", sources=Sources(retain=str(kept))
     )
     check(run, tiny)
-    [line] = capsys.readouterr().err.splitlines()
+    line, few = capsys.readouterr().err.splitlines()
+    assert "Fewer than 8 retained prompts are left" in few
     assert line.startswith(
         "erase: the model reads only 77 tokens of a prompt; it cuts off the end of"
     )

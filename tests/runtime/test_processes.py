@@ -262,7 +262,9 @@ def test_an_error_of_the_second_process_alone_ends_both(tiny_folder: Path, tmp_p
     whole = (folder / "17.png").read_bytes()
     (folder / "17.png").write_bytes(whole[: len(whole) // 2])
     out = tmp_path / "r"
-    argv = [*RUN, "--model", str(tiny_folder), "--out", str(out), "--forget-folder", str(folder)]
+    at = RUN.index("--forget-images")
+    argv = [*RUN[:at], *RUN[at + 2 :], "--model", str(tiny_folder), "--out", str(out)]
+    argv += ["--forget-folder", str(folder)]
     done = launch(argv)
     assert done.returncode != 0
     assert "17.png" in done.stderr and not (out / "model").exists()

@@ -36,7 +36,7 @@ def test_latex_escapes_and_prints_the_best_in_bold() -> None:
     assert lines[0] == r"\begin{tabular}{lrrr}"
     assert lines[2] == r"recipe & UA \% & change, points & FID[a\_b] \\"
     assert lines[4:6] == [
-        r"a|b & \textbf{90.0} & −1.0 & 0.5 \\",
+        r"a|b & \textbf{90.0} & $-$1.0 & 0.5 \\",
         r"c \& d & -- &  & 2 \\",
     ]
 
