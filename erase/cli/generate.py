@@ -52,7 +52,8 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
         raise UserError(f"--seed {first} is out of range: give one from 0 to 2^63 - 1.")
     files = _files(out, seeds, options.overwrite)
     device = accelerator(options.device, settings.precision, options.deterministic).device
-    diffusion = Diffusion.load(model, device, **ways)
+    with memory_told():
+        diffusion = Diffusion.load(model, device, **ways)
     _check(diffusion, settings, [prompt])
     shots = [Shot(prompt, seed) for seed in seeds]
     out.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,8 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     device = accelerator(
         options.device, settings.precision, options.deterministic, several=True
     ).device
-    diffusion = Diffusion.load(model, device, **ways)
+    with memory_told():
+        diffusion = Diffusion.load(model, device, **ways)
     _check(diffusion, settings, [r.prompt for r in prompts.rows], {r.size for r in asked})
     fingerprint = digest(model_fingerprint(diffusion))
     sampler, batch = _sampler(settings), settings.sampling_batch

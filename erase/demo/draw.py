@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from erase.demo.show import FULL
 from erase.eval.pages import phrases
 from erase.eval.pages.html import encoded
 from erase.images.request import Shot
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 Tell = Callable[[Mapping[str, Any]], None]
 """Is told how far the work is; what it raises ends the work."""
-FULL = "show fewer runs, or use --device cpu"
 
 
 def check_shot(asked: object, reader: Reader) -> Shot:

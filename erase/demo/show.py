@@ -15,7 +15,7 @@ from erase.formats.folder import index_of
 from erase.runs.combine import check_bases
 from erase.runs.folder import RECORD, read_facts
 from erase.runs.make import resume
-from erase.runtime.devices import accelerator
+from erase.runtime.devices import accelerator, memory_told
 from erase.runtime.errors import UserError
 from erase.runtime.notes import note
 from erase.runtime.places import near, short
@@ -80,6 +80,11 @@ def newest_run(root: Path) -> Path:
     return max(finished, key=lambda model: (model / str(index_of(model))).stat().st_mtime).parent
 
 
+FULL = "show fewer runs, or use --device cpu"
+"""What to do where memory is full."""
+
+
+@memory_told(FULL)
 def open_show(folders: Sequence[Path], device: str, steps: int | None = None) -> Show:
     """Opens the runs' models, their base and their judges.
 

@@ -180,12 +180,16 @@ class Diffusion:
         within = self.family.in_scope if part == "denoiser" else in_text_scope
         return scoped(self.part(part), scope, within)
 
-    def lighten(self) -> None:
+    def lighten(self, reads: bool = False) -> None:
         """Makes training small: the denoiser in bf16, its activations computed again on the way
-        back, and the other networks, which have done their work, off the device."""
+        back, and the other networks, which have done their work, off the device.
+
+        Args:
+            reads: whether text is read while training, so that its encoders stay.
+        """
         to_low_memory(self.denoiser)
         for name, network in self.networks.items():
-            if name != self.family.layout.denoiser:
+            if name != self.family.layout.denoiser and not (reads and name.startswith("text")):
                 network.to("cpu")
 
     def embed(self, prompts: Sequence[str]) -> Conditioning:

@@ -13,6 +13,7 @@ from erase.runs.plan import everyday_judged
 from erase.runs.run import Run
 from erase.runs.wording import check_prompts, cut_off, training_prompts
 from erase.runtime import processes
+from erase.runtime.devices import NO_BF16, has_bf16
 from erase.runtime.errors import UserError, clipped
 from erase.runtime.notes import note
 
@@ -39,6 +40,8 @@ def check(run: Run, diffusion: Diffusion) -> None:
     if everyday_judged(run):
         note(EVERYDAY_JUDGED)
     needs = load_method(run.recipe.method).NEEDS
+    if run.recipe.low_memory and diffusion.device.type == "cuda" and not has_bf16():
+        raise UserError(f"--low-memory {NO_BF16}: use --micro-batch 1 and a smaller --scope.")
     if run.recipe.low_memory and not needs.mean:
         note(
             f"the loss of {run.recipe.method} is computed over the whole batch, which --low-memory "

@@ -14,6 +14,7 @@ from erase.runs.outline import called, long_told, time_told
 from erase.runs.preflight import Ready, device_memory, prepare
 from erase.runs.rates import rates
 from erase.runs.run import listed
+from erase.runtime.devices import memory_told
 
 if TYPE_CHECKING:
     from erase.runs.run import Run
@@ -76,6 +77,7 @@ def _stages(run: Run) -> dict[str, str]:
     }
 
 
+@memory_told()
 def _estimates(ready: Ready, count: int) -> list[str]:
     """Time, disk and memory of ``count`` runs like the first one."""
     assert ready.diffusion is not None

@@ -183,7 +183,7 @@ def _mask_and_train(sitting: Sitting, diffusion: Diffusion) -> None:
     # It embeds its prompts while the text encoders are still on the device.
     with watching(run, diffusion, watched, sitting.accelerator) as watch:
         if run.recipe.low_memory:
-            diffusion.lighten()
+            diffusion.lighten(load_method(run.recipe.method).NEEDS.word)
         if "mask" in todo:
             with sitting.stage("mask"):
                 make_mask(run, diffusion, data, sitting.model)

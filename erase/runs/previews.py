@@ -8,8 +8,8 @@ They are no result: nothing reads them but the page, and they draw no number of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,7 +93,23 @@ class Previews:
                 conditional, unconditional = diffusion.predict(given, t, both).to(x).chunk(2)
                 guided = unconditional + sampler.guidance * (conditional - unconditional)
                 x = scheduler.step(guided, now, x).prev_sample
-            return diffusion.decode(x)
+            with _at_hand(diffusion):
+                return diffusion.decode(x)
+
+
+@contextmanager
+def _at_hand(diffusion: Diffusion) -> Iterator[None]:
+    """The autoencoder on the device meanwhile, which --low-memory keeps off it."""
+    vae = diffusion.autoencoder
+    place = None if vae is None else next(vae.parameters()).device
+    if vae is None or place == diffusion.device:
+        yield
+        return
+    vae.to(diffusion.device)
+    try:
+        yield
+    finally:
+        vae.to(place)
 
 
 def plan_previews(

@@ -6,11 +6,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erase.methods import load_method
 from erase.runs.costs import forwards
 from erase.runs.preflight import image_counts
 from erase.runs.run import roles_of
@@ -181,7 +182,8 @@ def _try_out(ready: Ready, diffusion: Diffusion) -> Rates:
     def through(rows: int, gradient: bool = False) -> None:
         x = torch.zeros(rows, channels, side, side, device=diffusion.device)
         t = torch.zeros(rows, dtype=torch.long, device=diffusion.device)
-        with torch.set_grad_enabled(gradient), ready.accelerator.autocast():
+        cast = ready.accelerator.autocast() if gradient else nullcontext()  # as training alone is
+        with torch.set_grad_enabled(gradient), cast:
             out = diffusion.predict(x, t, c.repeat(rows))
             if gradient:
                 out.float().square().mean().backward()
@@ -200,9 +202,13 @@ def _try_out(ready: Ready, diffusion: Diffusion) -> Rates:
     passes = timed(through, batch)
     trained = passes
     if forwards(recipe) and "forget" in roles_of(recipe) and passes * 9 < SHORT:
-        denoiser = diffusion.denoiser
-        denoiser.requires_grad_(True)
-        trained = timed(lambda rows: through(rows, True), recipe.batch_size) / 3
+        needs, denoiser = load_method(recipe.method).NEEDS, diffusion.denoiser
+        scope = recipe.scope if needs.part == "denoiser" else "full"
+        for weight in diffusion.scoped(scope).values():
+            weight.requires_grad_(True)
+        most = recipe.micro_batch or (1 if recipe.low_memory else recipe.batch_size)
+        with suppress(torch.OutOfMemoryError):  # a trial, where the run itself may fit
+            trained = timed(lambda rows: through(rows, True), most) / 3
         denoiser.requires_grad_(False).zero_grad(set_to_none=True)
     judged = sum(one.seconds(side * diffusion.stride) for one in ready.opened)
     return Rates(passes, timed(decode, recipe.sampling_batch), trained, judged)
@@ -216,7 +222,7 @@ def _seconds(work: Callable[[], None]) -> float:
     while len(took) < TRIES and sum(took) < SHORT:
         began = time.perf_counter()
         work()
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             torch.cuda.synchronize()
         took.append(time.perf_counter() - began)
     return min(took)

@@ -51,10 +51,15 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+    kept = device == "auto" and parse_flag_from_env("ACCELERATE_USE_CPU")
+    gpu = device in ("auto", "cuda") and not kept and torch.cuda.is_available()
     if precision == "auto":
-        kept = device == "auto" and parse_flag_from_env("ACCELERATE_USE_CPU")
-        gpu = device in ("auto", "cuda") and not kept and torch.cuda.is_available()
-        precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
+        precision = "bf16" if gpu and has_bf16() else "fp32"
+    if gpu and precision == "bf16":
+        if not has_bf16():
+            raise UserError(f"--precision bf16 {NO_BF16}: leave it out.")
+        # What is not autocast is then computed in TF32, as convolutions are anyway.
+        torch.set_float32_matmul_precision("high")
     AcceleratorState._reset_state(reset_partial_state=False)
     try:
         mixed = "no" if precision == "fp32" else precision
@@ -78,6 +83,16 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
             "starts several on CPUs only with ACCELERATE_USE_CPU=true and --multi_gpu."
         )
     return made
+
+
+NO_BF16 = "needs a GPU that computes in bf16 (NVIDIA's since Ampere, 2020)"
+
+
+def has_bf16() -> bool:
+    """Whether the GPU computes in bf16 itself; older ones emulate a part and refuse the rest."""
+    import torch
+
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def check_device(device: str) -> None:
@@ -118,6 +133,24 @@ def memory_told(remedy: str = SMALLER) -> Iterator[None]:
         wanted = re.search(r"allocate (\d+ bytes|[\d.]+ [KMGT]iB)", str(error))
         more = f" ({wanted[1]} more were asked for)" if wanted else ""
         raise UserError(f"The device's memory is full{more}: {remedy}.") from error
+
+
+@contextmanager
+def determinism_told() -> Iterator[None]:
+    """Says in one sentence that a network can't compute the same bits on every run.
+
+    Raises:
+        UserError: it can't.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        raise UserError(
+            "A layer of this network can't compute the same bits on every run of a GPU: leave out "
+            "--deterministic, or take another --model."
+        ) from error
 
 
 def _asked_for() -> int:

@@ -26,7 +26,7 @@ def reset_peak_memory() -> None:
     import torch
 
     gc.collect()
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     # glibc keeps what an earlier stage has freed, which is no need of this one.
     with suppress(OSError, AttributeError):
@@ -43,7 +43,7 @@ def peak_memory_mb() -> int:
     """
     import torch
 
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+    if torch.cuda.is_initialized() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() // 2**20
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()

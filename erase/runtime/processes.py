@@ -153,10 +153,23 @@ def _sendable(tensor: Tensor) -> Tensor:
     return tensor
 
 
+MESSAGE = 1 << 25
+"""Numbers from which on a message is sent: more of them at a time would only take memory."""
+
+
 def average(tensors: Sequence[Tensor]) -> None:
-    """Averages tensors over the processes, in place and in one message."""
-    if count() == 1 or not tensors:
+    """Averages tensors over the processes, in place, many in one message."""
+    if count() == 1:
         return
+    waiting: list[Tensor] = []
+    for number, tensor in enumerate(tensors, 1):
+        waiting.append(tensor)
+        if number == len(tensors) or sum(t.numel() for t in waiting) >= MESSAGE:
+            _average(waiting)
+            waiting = []
+
+
+def _average(tensors: Sequence[Tensor]) -> None:
     import torch
 
     flat = _sendable(torch.cat([t.reshape(-1) for t in tensors]))

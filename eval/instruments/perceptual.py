@@ -48,6 +48,10 @@ class Perceptual(Protocol):
         ...
 
 
+PIXELS = 4 * 512 * 512
+"""Most pixels of a side that a network sees at a time: over VGG about 2.5 GB."""
+
+
 @dataclass(frozen=True)
 class NetworkDistance:
     """A distance made of a network.
@@ -68,9 +72,13 @@ class NetworkDistance:
         """See ``Perceptual``."""
         if len({image.shape for image in (*a, *b)}) > 1:
             return [d for x, y in zip(a, b, strict=True) for d in self._pair(x, y)]
-        sides = [torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2) for side in (a, b)]
-        x, y = (side.to(self.device).float() / 127.5 - 1 for side in sides)
-        found: list[float] = self.distance(x, y).double().cpu().tolist()
+        found: list[float] = []
+        most = max(1, PIXELS // (a[0].shape[0] * a[0].shape[1])) if a else 1
+        for start in range(0, len(a), most):
+            part = (side[start : start + most] for side in (a, b))
+            sides = [torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2) for side in part]
+            x, y = (side.to(self.device).float() / 127.5 - 1 for side in sides)
+            found += self.distance(x, y).double().cpu().tolist()
         return found
 
     def _pair(self, a: Pixels, b: Pixels) -> list[float]:

@@ -39,6 +39,12 @@ from erase.runtime.seeding import generator
 if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
 
+SMALLER = (
+    "make fewer images at a time (--batch; of a run, --sampling-batch), or leave out the attack "
+    "with --attacks"
+)
+"""What to do where memory is full."""
+
 HARDLY = 0.25
 """Share of a made-up name's images that may show the concept, where it has to stand for none."""
 
@@ -148,11 +154,12 @@ def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict
     Raises:
         UserError: bad input, or results of other inputs.
     """
-    bench = open_bench(inquiry)
+    with memory_told(SMALLER):
+        bench = open_bench(inquiry)
     out, several = inquiry.out, processes.count() > 1
     _first_alone(lambda: _refuse_other(bench, overwrite))
     out.mkdir(parents=True, exist_ok=True)
-    with memory_told():
+    with memory_told(SMALLER):
         # Alone, one attack after the other; several processes share all of them out.
         for names in [inquiry.attacks] if several else [(name,) for name in inquiry.attacks]:
             _make(bench, [(name, "erased") for name in names])

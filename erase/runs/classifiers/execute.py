@@ -12,12 +12,15 @@ from erase.runs.classifiers.graph import STAGES
 from erase.runs.classifiers.run import ClassifierRun, make_plan
 from erase.runs.folder import RunFolder, check_stages
 from erase.runtime import processes
-from erase.runtime.devices import accelerator, memory_told
+from erase.runtime.devices import accelerator, determinism_told, memory_told
 from erase.runtime.errors import UserError
 from erase.runtime.machine import versions
 
 if TYPE_CHECKING:
     from erase.runs.classifiers.stages import Workshop
+
+SMALLER = "lower --batch-size, or take a smaller --model"
+"""What to do where memory is full."""
 
 
 def open_workshop(run: ClassifierRun) -> Workshop:
@@ -69,11 +72,11 @@ def execute(
     """
     check_stages(stages, STAGES)
     wanted = [stage for stage in STAGES.outputs if stage in stages]
-    with memory_told():
+    with memory_told(SMALLER):
         shop = open_workshop(run)
     plan = make_plan(run)
     RunFolder.open(run.out, STAGES).check_read([run.weights] if run.weights else [])
-    with RunFolder.open(run.out, STAGES).lock(), memory_told():
+    with RunFolder.open(run.out, STAGES).lock(), memory_told(SMALLER), determinism_told():
         problem = None
         if processes.is_main():
             try:

@@ -145,7 +145,8 @@ def train_into(
         lock.acquire()
     processes.wait()
     try:
-        if not holds(place / WEIGHTS, key):
+        # One looks for all: the others might look after it has written.
+        if not processes.first(lambda: holds(place / WEIGHTS, key)):
             classifier = _trained(shop, place, draws, numbers, digest(dict(key)), title, 1.0)
             save(place / WEIGHTS, classifier, key)
             if processes.is_main():
@@ -153,7 +154,7 @@ def train_into(
     finally:
         if processes.is_main():
             lock.release()
-    if place != folder and not holds(folder / WEIGHTS, key):
+    if place != folder and not processes.first(lambda: holds(folder / WEIGHTS, key)):
         save(folder / WEIGHTS, shop.opened(place / WEIGHTS), key)
     return logged_seconds(place)
 

@@ -8,7 +8,11 @@ import torch
 from torch import nn
 from torchvision import models
 
-from erase.eval.instruments.perceptual import check_perceptual, load_perceptual
+from erase.eval.instruments.perceptual import (
+    NetworkDistance,
+    check_perceptual,
+    load_perceptual,
+)
 from erase.eval.instruments.setting import Setting
 from erase.eval.metrics.lpips import Lpips, build
 from erase.eval.pictures import Picture
@@ -133,3 +137,19 @@ def test_without_a_network_nothing_is_measured(tmp_path: Path) -> None:
     bundled = build(Setting(CHURCH, TRUCK, "mini", []))
     assert bundled.name == "LPIPS[mini]"
     assert "no image has a counterpart" in str(bundled.score([])[0].reason)
+
+
+def test_many_pairs_pass_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return (x - y).square().flatten(1).mean(1)
+
+    network = NetworkDistance("n", {}, distance, torch.device("cpu"))
+    drawn = np.random.default_rng(0)
+    a, b = (list(drawn.integers(0, 256, (7, 16, 16, 3), np.uint8)) for _ in "ab")
+    whole = network(a, b)
+    monkeypatch.setattr("erase.eval.instruments.perceptual.PIXELS", 3 * 16 * 16)
+    assert network(a, b) == pytest.approx(whole) and seen == [7, 3, 3, 1]
+    assert network([], []) == []
