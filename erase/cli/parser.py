@@ -219,12 +219,7 @@ def _add_manner(parser: Parser) -> None:
 def _add_prompts(parser: Parser) -> None:
     """What ``erase generate`` makes without a run."""
     add = parser.add_argument
-    add(
-        "--prompt",
-        type=str,
-        action="append",
-        help="a quick look: only sample this prompt into --out",
-    )
+    add("--prompt", type=str, action="append", help="a quick look: only this prompt, into --out")
     add(
         "--set",
         type=str,

@@ -117,7 +117,7 @@ def denoiser_bytes(
             out.square().mean().backward()
 
     denoiser.requires_grad_(False)
-    for parameter in scoped(denoiser, scope).values() if scope else ():
+    for parameter in scoped(denoiser, scope, family.in_scope).values() if scope else ():
         parameter.requires_grad_(True)
     with torch.set_grad_enabled(gradient):
         found = most_held(denoiser, work)

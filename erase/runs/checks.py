@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from erase.diffusion.sides import check_sides
 from erase.methods import load_method
-from erase.prompts.held_out import EVERYDAY_JUDGED
 from erase.runs.evaluation import requests
-from erase.runs.plan import everyday_judged
+from erase.runs.plan import warnings
 from erase.runs.run import Run
 from erase.runs.wording import check_prompts, cut_off, training_prompts
 from erase.runtime import processes
@@ -37,8 +36,8 @@ def check(run: Run, diffusion: Diffusion) -> None:
     _check_images(run, diffusion)
     if told := cut_off(diffusion.reader, training_prompts(run)):
         note(told)
-    if everyday_judged(run):
-        note(EVERYDAY_JUDGED)
+    for warning in warnings(run):
+        note(warning)
     needs = load_method(run.recipe.method).NEEDS
     if run.recipe.low_memory and diffusion.device.type == "cuda" and not has_bf16():
         raise UserError(f"--low-memory {NO_BF16}: use --micro-batch 1 and a smaller --scope.")

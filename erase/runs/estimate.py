@@ -68,7 +68,6 @@ def memory_bytes(ready: Ready) -> float:
         to_low_memory,
         weights_bytes,
     )
-    from erase.diffusion.scopes import scoped
 
     diffusion, recipe = ready.diffusion, ready.run.recipe
     assert diffusion is not None
@@ -86,12 +85,12 @@ def memory_bytes(ready: Ready) -> float:
     method = load_method(recipe.method)
     needs = method.NEEDS
     if needs.loop and {"mask", "train"} & set(ready.wanted):
-        moved = diffusion.part(needs.part)
+        moved = diffusion.scoped(recipe.scope, needs.part).values()
+        weights = 4 * sum(p.numel() for p in moved)
         scope, frozen = "full", 0
-        weights = weights_bytes(moved)
         if needs.part == "denoiser":
-            scope, frozen = recipe.scope, 0 if recipe.low_memory else weights
-            weights = 4 * sum(p.numel() for p in scoped(moved, scope).values())
+            scope = recipe.scope
+            frozen = 0 if recipe.low_memory else weights_bytes(diffusion.denoiser)
         if recipe.low_memory:
             to_low_memory(denoiser)
         if recipe.mask == "saliency" and "mask" in ready.wanted:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from erase.methods import edits, load_method
-from erase.prompts.held_out import all_are_trained_on
+from erase.prompts.held_out import EVERYDAY_JUDGED, all_are_trained_on
 from erase.recipes.recipe import as_dict, files_read, keys, own_settings
 from erase.runs.evaluation import deciding
 from erase.runs.folder import Plan
@@ -112,10 +112,10 @@ def _found(run: Run) -> dict[str, Any]:
     return {"method": run.recipe.method, "words": list(run.words()), **own_settings(run.recipe)}
 
 
-def everyday_judged(run: Run) -> bool:
-    """Whether so few prompts are retained that everyday captions are judged in their place."""
-    retain = run.sources.retain
-    return any(all_are_trained_on(target.concept, retain) for target in run.targets)
+def warnings(run: Run) -> list[str]:
+    """What to mind when reading the run's figures, known before it starts."""
+    few = any(all_are_trained_on(t.concept, run.sources.retain) for t in run.targets)
+    return [EVERYDAY_JUDGED] if few else []
 
 
 def describe(run: Run, model: Mapping[str, str], device: str) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def describe(run: Run, model: Mapping[str, str], device: str) -> dict[str, Any]:
         "given": {"concept": concept, "anchor": anchor, **sources, **run.instruments.given()},
         "device": device,
         "own_images": {r: len(listed(run, r)) for r in run.roles() if run.sources.folder(r)},
-        "everyday_judged": everyday_judged(run),
+        "warnings": warnings(run),
         "processes": processes.count(),
         "deterministic": run.compute.deterministic,
         "channels_last": run.compute.channels_last,

@@ -162,11 +162,13 @@ def average(tensors: Sequence[Tensor]) -> None:
     if count() == 1:
         return
     waiting: list[Tensor] = []
-    for number, tensor in enumerate(tensors, 1):
+    numbers = 0
+    for place, tensor in enumerate(tensors, 1):
         waiting.append(tensor)
-        if number == len(tensors) or sum(t.numel() for t in waiting) >= MESSAGE:
+        numbers += tensor.numel()
+        if place == len(tensors) or numbers >= MESSAGE:
             _average(waiting)
-            waiting = []
+            waiting, numbers = [], 0
 
 
 def _average(tensors: Sequence[Tensor]) -> None:

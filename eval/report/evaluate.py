@@ -37,7 +37,6 @@ from erase.eval.report.schema import SCHEMA, Layer, Report, Step, Subject, Summa
 from erase.eval.report.verdict import headline
 from erase.images.files import MANIFEST, read_manifest
 from erase.prompts.groups import GROUPS
-from erase.prompts.held_out import EVERYDAY_JUDGED
 from erase.runtime import processes
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_json, write_text
@@ -154,6 +153,7 @@ def _report(
     rows = figures(found)
     sections = _sections(found, rows)
     reasons, warnings = sections.pop("reasons"), sections.pop("warnings")
+    warnings += [*assumed(classifier.judges), *facts.get("warnings", ())]
     sides: Mapping[str, Side] = sections.pop("summary")
     return Report(
         schema=SCHEMA,
@@ -167,12 +167,7 @@ def _report(
         over_erasure=beyond,
         figures=tuple(rows),
         panels=tuple(_panels(found)),
-        warnings=(
-            *warnings,
-            *assumed(classifier.judges),
-            *((EVERYDAY_JUDGED,) if facts.get("everyday_judged") else ()),
-            *((STALE,) if stale else ()),
-        ),
+        warnings=(*warnings, *((STALE,) if stale else ())),
         mask=_mask(run / "mask.safetensors"),
         training=_training(run / "train.jsonl"),
         recovery=None if stale else recovery,

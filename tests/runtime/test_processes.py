@@ -408,3 +408,28 @@ def test_fewer_processes_than_asked_for_are_told(
 def test_a_variable_of_accelerates_divides_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     assert accelerator("cpu", "fp32", False).gradient_accumulation_steps == 1
+
+
+def test_averages_are_sent_in_messages_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a second process that holds three times as much of everything."""
+    sent = []
+
+    class Group:
+        @staticmethod
+        def get_backend() -> str:
+            return "gloo"
+
+        @staticmethod
+        def all_reduce(flat: torch.Tensor) -> None:
+            sent.append(flat.numel())
+            flat.mul_(4)
+
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "_group", lambda: Group)
+    monkeypatch.setattr(processes, "MESSAGE", 4)
+    tensors = [torch.full((size,), float(size)) for size in (3, 2, 5, 1)]
+    processes.average(tensors)
+    assert sent == [5, 5, 1]
+    assert [t.tolist() for t in tensors] == [[2.0 * n] * n for n in (3, 2, 5, 1)]
+    processes.average([])
+    assert len(sent) == 3
