@@ -92,7 +92,7 @@ def has_bf16() -> bool:
     """Whether the GPU computes in bf16 itself; older ones emulate a part and refuse the rest."""
     import torch
 
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def check_device(device: str) -> None:
