@@ -76,7 +76,7 @@ class CellColumn(Column):
         n: images of which the value is a share; None where it is none.
         scale: what a value without a unit is multiplied by when printed.
         titled: the title with the network that measured a cell's; None for the column's own.
-        optional: left out of tables where no cell has it.
+        optional: measured only where asked for, so that a table without it doesn't name it.
         listed: it is among a metric's figures, and no column at all where no cell has it.
     """
 

@@ -10,6 +10,7 @@ from erase.eval.comparison.recovery import WORST
 from erase.eval.figure import Cell, CellColumn, column_of, from_list
 from erase.eval.metrics import columns as stated
 from erase.eval.metrics import compared, ranked
+from erase.eval.pages import phrases
 
 AVERAGED = ("ua", "ira", "cra")
 """Figures that the harmonic mean is of."""
@@ -51,13 +52,15 @@ MAKING = (
     CellColumn("bytes", "MB to store", "", "down", digits=1, of=lambda c: c["bytes"], scale=1e-6),
 )
 """Figures of the model rather than of its images."""
+MADE = frozenset(column.key for column in MAKING)
+"""Their keys."""
 
 
 COSTS = ("seconds", "all_seconds", "forwards", "all_forwards", "memory")
 """Figures of the making, which a model that others made has none of."""
 
 
-UNPAIRED = ("clip", *(c.key for c in MAKING))
+UNPAIRED = frozenset({"clip", *MADE})
 """Figures that recipes are not compared on, cell by cell."""
 
 
@@ -91,8 +94,19 @@ def columns(result: Mapping[str, Any]) -> list[CellColumn]:
     cells = result["cells"]
     found = []
     for column in columns_of(cells):
-        if column.optional and not _had(column, cells):
+        if column.key not in MADE and not _had(column, cells):
             continue
         titles = {title for cell in cells if (title := column.titled(cell))}
         found.append(replace(column, title=min(titles)) if len(titles) == 1 else column)
     return found
+
+
+def unmeasured(result: Mapping[str, Any]) -> list[str]:
+    """A sentence with the figures that no cell has, which the tables leave out; [] for none."""
+    cells = result["cells"]
+    names = [
+        column.title
+        for column in columns_of(cells)
+        if column.key not in MADE and not column.optional and not _had(column, cells)
+    ]
+    return [f"Not measured in any cell: {phrases.listed(names)}."] if names else []

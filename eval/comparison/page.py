@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from erase.eval.comparison.columns import MAKING, UNPAIRED, columns, harmonic
+from erase.eval.comparison.columns import MADE, UNPAIRED, columns, harmonic, unmeasured
 from erase.eval.comparison.lead import FEW, RULE, SHARES, few_told, lead
 from erase.eval.comparison.recovery import ABOUT, WORST
 from erase.eval.comparison.tables import (
@@ -70,7 +70,7 @@ def render(
         command: that makes the comparison again.
     """
     every = columns(result)
-    seen, made = ([c for c in every if (c in MAKING) is making] for making in (False, True))
+    seen, made = ([c for c in every if (c.key in MADE) is making] for making in (False, True))
     paired = [c for c in every if c.key not in UNPAIRED]
     lines = (result["base_row"], *result["rows"])
     html: str = template("compare.html.j2").render(
@@ -94,7 +94,7 @@ def render(
         sampling=_sampling(result),
         unfinished=phrases.missing(result["unfinished"]) if result["unfinished"] else "",
         mixed=mixed(result["cells"]),
-        few=few_told(result),
+        notes=unmeasured(result) + few_told(result),
         warnings=warnings(result["cells"]),
         networks=networks(result["cells"]),
         versions=versions(result["cells"]),

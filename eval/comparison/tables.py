@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from erase.eval.comparison.columns import COSTS, UNPAIRED, columns, columns_of
+from erase.eval.comparison.columns import COSTS, UNPAIRED, columns, columns_of, unmeasured
 from erase.eval.comparison.lead import ENDS, FEW, few_told
 from erase.eval.comparison.recovery import ABOUT, WORST, attacks_of
 from erase.eval.comparison.told import warnings
@@ -65,7 +65,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         rows.append({**figures(r, shown), "size": size})
     size_column = table.Column("size", "concepts × seeds (cells)")
     text = table.markdown([RECIPE, *shown, size_column], rows) + _under_attack(result)
-    told = few_told(result)
+    told = unmeasured(result) + few_told(result)
     told += [missing(result["unfinished"])] if result["unfinished"] else []
     return "\n".join([text, *(f"{line}\n" for line in (*told, *warnings(result["cells"])))])
 

@@ -237,6 +237,16 @@ def test_distances_stand_under_their_own_name_and_nudity_where_asked() -> None:
     assert base.split("|")[at].startswith(" 50.0") and row_.split("|")[at].startswith(" 10.0")
 
 
+def test_a_figure_that_no_cell_has_is_named_beneath_rather_than_a_column() -> None:
+    both = [cell(name, c, 0, 0.9, cra=None) for name in "ab" for c in "xy"]
+    text = markdown(compare(both, ["a", "b"]))
+    assert "CRA" not in text.splitlines()[0]
+    assert "Not measured in any cell: CRA" in text and "nudity" not in text
+    some = [*both[:2], *(cell("b", c, 0, 0.9) for c in "xy")]
+    text = markdown(compare(some, ["a", "b"]))
+    assert "| CRA % |" in text and "Not measured in any cell" not in text
+
+
 def test_a_damaged_cell_is_named(tmp_path: Path) -> None:
     for text in ("{", '{"schema": 1, "recipe": "a"}', "[]"):
         (tmp_path / "cell.json").write_text(text)
