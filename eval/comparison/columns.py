@@ -10,7 +10,6 @@ from erase.eval.comparison.recovery import WORST
 from erase.eval.figure import Cell, CellColumn, column_of, from_list
 from erase.eval.metrics import columns as stated
 from erase.eval.metrics import compared, ranked
-from erase.eval.pages import phrases
 
 AVERAGED = ("ua", "ira", "cra")
 """Figures that the harmonic mean is of."""
@@ -109,4 +108,4 @@ def unmeasured(result: Mapping[str, Any]) -> list[str]:
         for column in columns_of(cells)
         if column.key not in MADE and not column.optional and not _had(column, cells)
     ]
-    return [f"Not measured in any cell: {phrases.listed(names)}."] if names else []
+    return [f"Not measured in any cell: {'; '.join(names)}."] if names else []
