@@ -71,6 +71,9 @@ def train(
 ) -> None:
     """Trains a network from where it is, in place, or from the last checkpoint of the same key.
 
+    Weights that require no gradient stay as they are, and the running statistics of BatchNorm
+    layers that have only such.
+
     Args:
         classifier: left in evaluation mode.
         pool: the samples, in batches of ``training.batch``.
@@ -93,7 +96,8 @@ def train(
         checkpoint_every=max(1, -(-steps // CHECKPOINTS)),
         schedule=training.schedule,
     )
-    network.train()
+    params = _free(network)
+    _into_training(network, params)
 
     def step(index: int, part: slice) -> dict[str, Tensor]:
         batch = pool.at(index, part)
@@ -101,7 +105,7 @@ def train(
 
     Fit(
         settings,
-        Mask.full(dict(network.named_parameters())),
+        Mask.full(params, network),
         folder,
         accelerator,
         key,
@@ -126,7 +130,8 @@ def unlearn(
     """Runs a method, in place; arguments as for ``train``.
 
     BatchNorm's running statistics stay where they are under a mask, unless the recipe lets them
-    move: they are no weights, so that no mask holds them.
+    move: they are no weights, so that no mask holds them. Those of layers whose weights require no
+    gradient stay in any case.
 
     Raises:
         UserError: the loss, or a closed form's solution, is not finite.
@@ -143,7 +148,7 @@ def unlearn(
         checkpoint_every=max(1, -(-steps // CHECKPOINTS)),
         schedule=recipe.lr_schedule,
     )
-    network.train()
+    _into_training(network, mask.drawn_from())
     frozen = recipe.batchnorm == "frozen" or (recipe.batchnorm == "auto" and recipe.mask != "none")
     if frozen:
         for module in network.modules():
@@ -171,7 +176,6 @@ def saliency_mask(
     recipe: Recipe,
     seed: int,
     provenance: dict[str, Any],
-    frozen: Collection[str] = (),
 ) -> Mask:
     """The mask of the weights that matter for the samples to forget (equation 4).
 
@@ -184,21 +188,35 @@ def saliency_mask(
         recipe: says which mask, and how large.
         seed: of a random one.
         provenance: what to record beside the bits.
-        frozen: names of weights that stay as they are.
 
     Raises:
-        UserError: all of them.
+        UserError: no weight requires a gradient.
     """
     network = classifier.network
-    params = {name: p for name, p in network.named_parameters() if name not in frozen}
-    if not params:
-        raise UserError("Every weight is frozen: let some of the model's require a gradient.")
+    params = _free(network)
     if recipe.mask != "saliency":
         mask = Mask.full(params, network, provenance)
         return mask if recipe.mask == "none" else mask.random(recipe.ratio, seed)
     network.eval()
     found = accumulate(params, processes.deal(list(_losses(classifier, forget))), add=processes.add)
     return Mask.top(found, recipe.ratio, network, provenance)
+
+
+def _free(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that may move, by name: those that require a gradient."""
+    params = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if not params:
+        raise UserError("Every weight is frozen: let some of the model's require a gradient.")
+    return params
+
+
+def _into_training(network: nn.Module, moving: Collection[str]) -> None:
+    """Training mode, but for BatchNorm layers that have weights and none of the moving ones."""
+    network.train()
+    for name, module in network.named_modules():
+        own = [f"{name}.{key}".lstrip(".") for key, _ in module.named_parameters(recurse=False)]
+        if isinstance(module, BATCH_NORM) and own and not {*own} & {*moving}:
+            module.eval()
 
 
 def _losses(classifier: Classifier, pool: Pool) -> Iterator[Callable[[], Tensor]]:

@@ -40,7 +40,7 @@ def unlearn_classifier(
         seed: of every draw, >= 0.
         **overrides: recipe values, e.g. ``lr=0.005``.
 
-    Weights that require no gradient stay as they are. ``retrain`` and ``salun-unseen`` train a
+    Weights that require no gradient stay as they are, in networks trained anew as well. ``retrain`` and ``salun-unseen`` train a
     network anew from its ``reset_parameters`` with ``erase.classifiers.training.Training()``'s
     values, the first for all of its epochs.
 
@@ -115,8 +115,7 @@ def _unlearn(
             train(fresh, pool(kept, "short"), training, folder / "short", f"{share}", acc)
             return fresh
 
-        frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
-        mask = saliency_mask(classifier, pool(forgotten, "mask"), chosen, seed, {}, frozen)
+        mask = saliency_mask(classifier, pool(forgotten, "mask"), chosen, seed, {})
         work = Unlearning(
             pool(forgotten, "forget"),
             pool(kept, "retain"),
@@ -129,7 +128,7 @@ def _unlearn(
 
 
 def _anew(model: nn.Module, seed: int) -> nn.Module:
-    """A network of the same kind with new weights.
+    """A network of the same kind with new weights; those that require no gradient are the same.
 
     Raises:
         UserError: a module with weights does not say how it is initialised.
@@ -138,10 +137,16 @@ def _anew(model: nn.Module, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in fresh.modules():
+            own = list(module.parameters(recurse=False))
+            frozen = [(p, p.detach().clone()) for p in own if not p.requires_grad]
+            if own and len(frozen) == len(own):
+                continue
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
-            elif list(module.parameters(recurse=False)):
+                for parameter, value in frozen:
+                    parameter.data.copy_(value)
+            elif own:
                 raise UserError(
                     f"A {type(module).__name__} can't be initialised anew, which this recipe needs "
                     "for its short training: give it a reset_parameters()."

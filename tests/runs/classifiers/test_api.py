@@ -81,6 +81,24 @@ def test_what_the_caller_had_set_stays(trained: Any) -> None:
     assert model.training and all(p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.parametrize("recipe", ["retrain", "salun-unseen"])
+def test_a_network_trained_anew_keeps_the_frozen_backbone(recipe: str) -> None:
+    torch.manual_seed(0)
+    x = torch.rand(60, 1, 4, 4)
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.BatchNorm1d(32), nn.ReLU())
+    backbone.requires_grad_(False)
+    y = (backbone(x) @ torch.randn(32, 3)).argmax(1)
+    model = nn.Sequential(backbone, nn.Linear(32, 3))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    forget, retain = TensorDataset(x[:10], y[:10]), TensorDataset(x[10:], y[10:])
+    erase.unlearn_classifier(model, retain, forget, recipe=recipe)
+    moved = {n for n, v in model.state_dict().items() if not torch.equal(v, before[n])}
+    assert moved == {"1.weight", "1.bias"}
+    if recipe == "retrain":
+        # A new head on the old features knows what it was trained on.
+        assert (model.eval()(x[10:]).argmax(1) == y[10:]).float().mean() > 0.8
+
+
 def test_labels_that_the_model_does_not_know_are_refused(trained: Any) -> None:
     model, x, y = trained
     forget, retain = TensorDataset(x[:10], y[:10] + 4), TensorDataset(x[10:], y[10:])
