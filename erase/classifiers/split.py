@@ -109,7 +109,7 @@ def load_split(path: Path, data: Data) -> Split:
     """Reads what ``save`` wrote, or a split of the user's own, which has no ``sha256``.
 
     Raises:
-        UserError: not a split, changed since, or of other data.
+        UserError: not a split, changed since, of other data, or at odds with its ``spec``.
     """
     try:
         content = json.loads(read_text(path, "The split"))
@@ -140,7 +140,36 @@ def load_split(path: Path, data: Data) -> Split:
     for side, most in sides:
         if not all(type(n) is int and 0 <= n < most for n in side):
             raise UserError(f"{path} has sample numbers that {data.spec} lacks: give its own.")
+    if not all(0 <= label < len(data.classes) for label in split.flips.values()):
+        raise UserError(f"{path} flips labels to classes that {data.spec} lacks: give its own.")
+    _check_spec(path, split, data)
     return split
+
+
+def _check_spec(path: Path, split: Split, data: Data) -> None:
+    """Refuses a split of the user's own that says something else than its numbers.
+
+    Raises:
+        UserError: names that the data lack, or samples of a class that is said to be forgotten
+            whole.
+    """
+    kind, what = _parsed(split.spec)
+    if kind == "cell":
+        _cell(data, what, split.train)
+    if kind != "class":
+        return
+    label = _label(data.classes, what)
+    sides = (
+        (data.train.labels, {"retain": split.retain, "validation": split.validation}),
+        (data.test.labels, {"test": split.test, "attack": split.attack}),
+    )
+    for labels, parts in sides:
+        for name, numbers in parts.items():
+            if bool((labels[list(numbers)] == label).any()):
+                raise UserError(
+                    f"{path} forgets {split.spec}, but '{name}' holds samples of that class: take "
+                    "them out, or write indices:FILE as its 'spec'."
+                )
 
 
 def make_split(

@@ -274,6 +274,8 @@ def _study(command: str, chosen: Namespace, typed: str) -> None:
         out = Path(chosen.out or "runs/classifiers")
         recipes = [load_recipe(name, values) for name in names(chosen.recipes)]
         forgets = names(chosen.forget)
+        if chosen.seeds < 1:
+            raise UserError(f"--seeds is {chosen.seeds}: give 1 or more.")
         cells = make_cells(common, recipes, forgets, range(chosen.seeds), out, shared)
     if chosen.dry_run:
         for cell in cells:

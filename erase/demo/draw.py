@@ -14,9 +14,9 @@ from erase.demo.show import FULL
 from erase.eval.pages import phrases
 from erase.eval.pages.html import encoded
 from erase.images.request import Shot
-from erase.runs.make import MAX_SEED
 from erase.runtime.devices import memory_told
 from erase.runtime.errors import UserError, clipped
+from erase.runtime.seeding import MAX_SEED
 
 if TYPE_CHECKING:
     import numpy as np

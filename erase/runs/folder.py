@@ -31,7 +31,10 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
 OPTIONAL = ("checkpoints", "concepts", "previews", "tracking")
 """Outputs that are not there in every finished run."""
 
-SAID = {"requests": "the judged prompts, their seeds or how many images they have"}
+SAID = {
+    "requests": "the judged prompts, their seeds or how many images they have",
+    "code": "the network's code",
+}
 """What stages read, in words where its name is ours."""
 
 UPSTREAM: Mapping[str, tuple[str, ...]] = {

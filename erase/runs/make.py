@@ -18,9 +18,7 @@ from erase.runs.folder import RECORD, read_facts
 from erase.runs.run import OWN, ROLES, Compute, Run, Sources, Target, places, slug
 from erase.runtime.errors import UserError, reason
 from erase.runtime.files import MODELS
-
-MAX_SEED = 2**63
-"""Seeds of runs lie below: what torch's generators and every reader of run.json hold exactly."""
+from erase.runtime.seeding import checked_seed
 
 
 def family(model: str) -> str | None:
@@ -148,9 +146,7 @@ def make_run(
         sources=sources,
     )
     check_settings(run)
-    if not 0 <= seed < MAX_SEED:
-        wrong = "negative" if seed < 0 else "too large"
-        raise UserError(f"The seed {seed} is {wrong}: give one from 0 to 2^63 - 1.")
+    checked_seed(seed)
     return run
 
 

@@ -256,6 +256,15 @@ def test_a_changed_or_foreign_file_is_refused(tmp_path: Path) -> None:
     assert "has sample numbers that" in refused(**beyond, flips={})
     assert "is not a split" in refused(flips=[1])
     assert "is not a split" in refused(forget=["a", *content["forget"]])
+    flipped = next(iter(content["flips"]))
+    assert "flips labels to classes that" in refused(flips={flipped: 99})
+    assert "There is no class 'nothing'" in refused(spec="class:nothing")
+    assert "does not say what to forget" in refused(spec="some")
+    for part in ("retain", "test"):
+        of = data.train if part == "retain" else data.test
+        own = data.classes[int(of.labels[content[part][0]])]
+        told = refused(spec=f"class:{own}")
+        assert f"forgets class:{own}, but '" in told and "holds samples of that class" in told
     for text in ("", "[]", "{}", "7", "{", "[" * 100000):
         file.write_text(text)
         with pytest.raises(UserError, match="is not a split"):

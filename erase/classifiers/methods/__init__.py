@@ -38,11 +38,14 @@ class Needs:
         epoch: the samples that it goes through in an epoch.
         loop: whether it trains step by step; a closed form does not, and has no epochs.
         mask: whether a mask may bind it; False for one that replaces all weights.
+        retrains: whether it trains anew, for the share of a retraining that its setting ``share``
+            says, or for all of it where it has none.
     """
 
     epoch: Literal["forget", "retain", "both"] = "both"
     loop: bool = True
     mask: bool = True
+    retrains: bool = False
 
 
 class Method(Protocol):
@@ -60,6 +63,9 @@ class Method(Protocol):
         Args:
             config: an instance of ``Config``.
             forget, retain: how many there are of each.
+
+        Raises:
+            UserError: it can't forget so many.
         """
         ...
 

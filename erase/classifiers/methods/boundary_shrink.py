@@ -33,8 +33,8 @@ class Config:
 
 
 def samples(config: Config, forget: int, retain: int) -> float:
-    """See ``methods.Method``; the neighbours are found once, for about an epoch's cost that is
-    not counted."""
+    """See ``methods.Method``; the neighbours are found once, before the first step, which is not
+    counted."""
     return 3.0 * forget
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from erase.classifiers.unlearning import Unlearning
     from erase.unlearn.fit import Fit
 
-NEEDS = Needs(epoch="retain", loop=False, mask=False)
+NEEDS = Needs(epoch="retain", loop=False, mask=False, retrains=True)
 SPACE: dict[str, tuple[float, float]] = {}
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from erase.classifiers.unlearning import Unlearning
     from erase.unlearn.fit import Fit
 
-NEEDS = Needs()
+NEEDS = Needs(retrains=True)
 SPACE = {"lr": (0.1, 10.0)}
 """Without the share: the longer, the nearer, so a search by the gap would take the longest."""
 

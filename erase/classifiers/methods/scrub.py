@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from erase.unlearn.fit import Fit
 
 NEEDS = Needs(epoch="retain")
+ALL_AWAY = (
+    "SCRUB would only move away from what it was for its first epochs, since as much is forgotten "
+    "as retained: forget less, or take another recipe."
+)
 SPACE = {"lr": (0.1, 10.0), "max_epochs": [1, 2, 3]}
 
 
@@ -51,6 +55,8 @@ class Config:
 
 def samples(config: Config, forget: int, retain: int) -> float:
     """See ``methods.Method``: the teacher looks once at what the student learns on."""
+    if config.max_epochs and forget >= retain:
+        raise UserError(ALL_AWAY)
     return 4.0 * retain
 
 
@@ -78,10 +84,7 @@ def unlearn(classifier: Classifier, data: Unlearning, config: Config, fit: Fit) 
     away = data.forget.steps(1)
     epoch = data.retain.steps(1)
     if config.max_epochs and away >= epoch:
-        raise UserError(
-            "SCRUB would only move away from what it was for its first epochs, since as much is "
-            "forgotten as retained: forget less, or take another recipe."
-        )
+        raise UserError(ALL_AWAY)
 
     def step(index: int, part: slice) -> dict[str, Tensor]:
         turn, place = divmod(index, epoch)

@@ -6,6 +6,7 @@ A module ``erase.classifiers.models.NAME`` offers
     ARCH                               what ``arch`` is, for messages; empty where none is taken
     MEAN, STD                          subtracted from images in [0, 1] and divided by, one value a
                                        channel; None where the network does so itself
+    source(arch) -> Path | None        where ``arch`` is code of the user's, the file of it
 
 Its first line is what ``erase list models`` tells. Weights come from the FILE: nothing is
 downloaded.
@@ -112,6 +113,17 @@ def parse_model(spec: str) -> tuple[str, str, Path | None]:
             "of tensors, .safetensors or .pth."
         )
     return name, arch, file
+
+
+def source_of(spec: str) -> Path | None:
+    """The file of the user's own code that builds a model; None for one that comes with a library.
+
+    Raises:
+        UserError: see ``parse_model``, or the code can't be imported.
+    """
+    name, arch, _ = parse_model(spec)
+    find = getattr(import_module(f"{__name__}.{name}"), "source", None)
+    return find(arch) if find else None
 
 
 def build_model(spec: str, shape: Shape, seed: int = 0) -> Classifier:

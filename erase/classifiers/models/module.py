@@ -42,6 +42,19 @@ def build(arch: str, shape: Shape) -> nn.Module:
     return network
 
 
+def source(arch: str) -> Path | None:
+    """See ``classifiers.models``; the file that the function stands in, not what that imports.
+
+    Raises:
+        UserError: no such function.
+    """
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(_found(arch)))
+    except TypeError:  # an object that is called
+        file = sys.modules[arch.partition(":")[0]].__file__
+    return Path(file) if file and Path(file).is_file() else None
+
+
 def _found(arch: str) -> Callable[..., Any]:
     name, _, attribute = arch.partition(":")
     if not attribute:

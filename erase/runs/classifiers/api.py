@@ -40,9 +40,9 @@ def unlearn_classifier(
         seed: of every draw, >= 0.
         **overrides: recipe values, e.g. ``lr=0.005``.
 
-    Weights that require no gradient stay as they are, in networks trained anew as well. ``retrain`` and ``salun-unseen`` train a
-    network anew from its ``reset_parameters`` with ``erase.classifiers.training.Training()``'s
-    values, the first for all of its epochs.
+    Weights that require no gradient stay as they are, in networks trained anew as well. ``retrain``
+    and ``salun-unseen`` train a network anew from its ``reset_parameters`` with
+    ``erase.classifiers.training.Training()``'s values, the first for all of its epochs.
 
     Returns:
         ``model``.

@@ -75,7 +75,7 @@ def _told(run: ClassifierRun) -> dict[str, str]:
         if load_method(run.recipe.method).NEEDS.loop
         else f"{run.recipe.method}, in closed form",
         "retrain": f"{run.retrains} models without what is forgotten, the yardstick",
-        "eval": "report.json, .html, .md, .csv",
+        "eval": "report.json, .html, .md, .csv; relearning is not in its time",
     }
 
 
@@ -87,10 +87,12 @@ def _samples(run: ClassifierRun) -> dict[str, float]:
         map(len, (split.validation, split.test, split.attack, split.forgotten))
     )
     training = 3.0 * run.training.epochs
+    anew = getattr(recipe.config, "share", 1.0) if method.NEEDS.retrains else 0.0
     return {
         "train": 0.0 if run.weights else training * len(split.train),
         "mask": 3.0 * len(split.forget) if recipe.mask == "saliency" else 0.0,
-        "unlearn": (recipe.epochs if method.NEEDS.loop else 1.0) * each,
+        "unlearn": (recipe.epochs if method.NEEDS.loop else 1.0) * each
+        + anew * training * len(split.retain),
         "retrain": run.retrains * training * len(split.retain),
         "eval": float((2 + run.retrains) * looked),
     }

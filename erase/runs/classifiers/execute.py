@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from erase.classifiers.methods import load_method
 from erase.recipes.classifier import as_dict
 from erase.runs.classifiers.graph import STAGES
 from erase.runs.classifiers.run import ClassifierRun, make_plan
@@ -15,6 +16,7 @@ from erase.runtime import processes
 from erase.runtime.devices import accelerator, determinism_told, memory_told
 from erase.runtime.errors import UserError
 from erase.runtime.machine import versions
+from erase.runtime.notes import note
 
 if TYPE_CHECKING:
     from erase.runs.classifiers.stages import Workshop
@@ -27,8 +29,10 @@ def open_workshop(run: ClassifierRun) -> Workshop:
     """Checks the run's device and builds its network once.
 
     Raises:
-        UserError: the network can't be built, does not fit the data, or its weights don't fit it.
+        UserError: the network can't be built, does not fit the data, its weights don't fit it, or
+            the method can't forget so many samples.
     """
+    from erase.classifiers.fitting import BATCH_NORM
     from erase.classifiers.models import Shape
     from erase.runs.classifiers.stages import Workshop
 
@@ -43,7 +47,14 @@ def open_workshop(run: ClassifierRun) -> Workshop:
             "divide."
         )
     shop = Workshop(run, made, shape)
-    shop.network(run.model, run.seed)
+    network = shop.network(run.model, run.seed).network
+    if made.num_processes > 1 and any(isinstance(m, BATCH_NORM) for m in network.modules()):
+        note(
+            f"{run.model} has BatchNorm layers: each of the {made.num_processes} processes "
+            "normalises its part of a batch alone, so the models are not those of one process."
+        )
+    method, split = load_method(run.recipe.method), run.split
+    method.samples(run.recipe.config, len(split.forget), len(split.retain))  # it may refuse
     return shop
 
 
@@ -120,6 +131,7 @@ def _do(stage: str, shop: Workshop, key: str, record: dict[str, Any], folder: Ru
         stages.make_mask(shop)
     elif stage == "unlearn":
         record["samples"] = stages.make_unlearned(shop, key)
+        record["worked"] = stages.unlearned_in(run)
     elif stage == "retrain":
         record.update(stages.make_retrained(shop))
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from erase.classifiers.data import load_data
-from erase.classifiers.models import parse_model
+from erase.classifiers.models import parse_model, source_of
 from erase.classifiers.samples import Data
 from erase.classifiers.split import ATTACK, VALIDATION, Split, load_split, make_split
 from erase.classifiers.training import Training
@@ -19,6 +19,7 @@ from erase.runs.folder import Plan
 from erase.runtime.errors import UserError
 from erase.runtime.files import digest, sha256
 from erase.runtime.notes import note
+from erase.runtime.seeding import checked_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,7 @@ def make_run(
     draw = draw or Draw()
     check_shares(draw)
     found = load_data(data)
-    seed = int(more.get("seed", 0))
+    seed = checked_seed(int(more.get("seed", 0)))
     if draw.file is not None:
         if replace(draw, file=None) != Draw():
             raise UserError(
@@ -139,9 +140,8 @@ def make_run(
     )
     if run.weights is not None and draw.file is None:
         note(f"{foreign(run.weights)}: give the --split that it was trained with, if there is one.")
-    if run.seed < 0 or run.retrains < 0:
-        which = "--seed" if run.seed < 0 else "--retrains"
-        raise UserError(f"{which} is negative: give 0 or more.")
+    if run.retrains < 0:
+        raise UserError("--retrains is negative: give 0 or more.")
     return run
 
 
@@ -201,9 +201,10 @@ def make_plan(run: ClassifierRun) -> Plan:
 
 def base_key(run: ClassifierRun) -> dict[str, Any]:
     """What the base's weights depend on; whatever else is forgotten, it is the same base."""
-    file = run.weights
+    file, code = run.weights, source_of(run.model)
     return {
         "model": run.architecture,
+        **({"code": sha256(code)} if code else {}),
         "weights": sha256(file) if file else None,
         "data": run.split.data,
         "samples": digest([run.split.train, sorted(run.split.flips.items())]),

@@ -237,6 +237,14 @@ def make_unlearned(shop: Workshop, key: str) -> float:
     return epochs * each + saliency + short
 
 
+def unlearned_in(run: ClassifierRun) -> float:
+    """Seconds of the steps that unlearning took, a short training's among them."""
+    from erase.unlearn.fit import LOG, logged_seconds
+
+    places = (run.out / "unlearning", run.out / "unlearning" / "short")
+    return sum(logged_seconds(place) for place in places if (place / LOG).is_file())
+
+
 def _retraining(shop: Workshop, key: str, shares: list[float]) -> Callable[[float], Classifier]:
     """A short retraining, which a method may ask for; its seed is none of the yardstick's.
 

@@ -40,7 +40,7 @@ def measure(case: Case, side: Side, references: Sequence[Side]) -> list[Figure]:
     samples = [r.samples for r in references if r.samples is not None]
     seconds = [r.seconds for r in references if r.seconds is not None]
     return [
-        _ratio(SAMPLES, side.samples, samples, "counted exactly", side),
+        _ratio(SAMPLES, side.samples, samples, "counted from the first step on", side),
         _ratio(SECONDS, side.seconds, seconds, "one run", side),
     ]
 

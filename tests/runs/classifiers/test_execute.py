@@ -13,9 +13,10 @@ import torch
 
 from erase.formats.tensors import read_tensors
 from erase.recipes.classifier import load_recipe
+from erase.runs.classifiers import dryrun
 from erase.runs.classifiers.dryrun import describe
 from erase.runs.classifiers.execute import execute
-from erase.runs.classifiers.run import ClassifierRun, Draw, make_run
+from erase.runs.classifiers.run import ClassifierRun, Draw, base_key, make_run
 from erase.runtime.errors import UserError
 from erase.unlearn.mask import Mask
 
@@ -114,6 +115,57 @@ def test_weights_that_are_given_are_not_trained(
     execute(run, ["train", "mask", "unlearn"], told=False)
     ours = (tmp_path / "r/model.safetensors").read_bytes()
     assert ours[200:] == (done.out / "model.safetensors").read_bytes()[200:]
+
+
+def test_changed_code_of_ones_own_makes_new_models(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "from torch import nn\n\n\ndef build(k):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, k))\n"
+    )
+    (tmp_path / "quadrant_nets.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def key() -> dict[str, Any]:
+        return base_key(
+            make_run("module:quadrant_nets:build", data, "random:0.1", load_recipe("salun"))
+        )
+
+    before = key()
+    assert key() == before
+    (tmp_path / "quadrant_nets.py").write_text(text.replace("ReLU", "Tanh"))
+    after = key()
+    assert {name for name in before if before[name] != after[name]} == {"code"}
+
+
+def test_what_a_run_cannot_do_is_refused_before_it_trains(data: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"The seed 10{20} is too large"):
+        make(data, tmp_path / "a", seed=10**20)
+    with pytest.raises(UserError, match="The seed -1 is negative"):
+        make(data, tmp_path / "a", seed=-1)
+    half = make_run(
+        "cnn", data, "random:0.5", load_recipe("scrub"), device="cpu", out=tmp_path / "b"
+    )
+    with pytest.raises(UserError, match="SCRUB would only move away"):
+        describe(half)
+    with pytest.raises(UserError, match="SCRUB would only move away"):
+        execute(half, told=False)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_dry_run_counts_what_trains_anew(data: str, tmp_path: Path) -> None:
+    def seconds(recipe: str) -> float:
+        run = make_run("cnn", data, "random:0.1", load_recipe(recipe), training=QUICK, device="cpu")
+        return dryrun._samples(run)["unlearn"]
+
+    anew = 3.0 * QUICK["epochs"] * 130  # of 160 samples 16 are held out and 14 forgotten
+    assert seconds("retrain") == anew
+    short = load_recipe("salun-unseen").config.share * anew
+    assert seconds("salun-unseen") == pytest.approx(
+        short + load_recipe("salun-unseen").epochs * 3 * 144
+    )
 
 
 def test_a_dry_run_tells_the_stages_and_makes_nothing(data: str, tmp_path: Path) -> None:
