@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import shlex
 import textwrap
@@ -28,11 +29,23 @@ def python_in(card: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", card.read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(
+    ("dtype", "stated"),
+    [
+        (torch.float16, True),
+        (torch.float16, False),  # as inferred for a single file
+        (torch.bfloat16, True),
+        (torch.float32, True),
+    ],
+)
 def test_the_snippets_of_report_and_card(
-    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, stated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, run = tiny_sd(tmp_path / "base", dtype=dtype), tmp_path / "run"
+    if not stated:
+        file = base / "text_encoder/config.json"
+        config = json.loads(file.read_text())
+        file.write_text(json.dumps({k: v for k, v in config.items() if "dtype" not in k}))
     asked = make_run(str(base), "a church", "a truck", "uce", out=run, overrides=QUICK)
     execute(asked, ("images", "mask", "train", "generate", "eval"))
     shown: list[Image.Image] = []

@@ -207,8 +207,12 @@ def _model_file(path: Path) -> Path:
 
 def _download(spec: str, fetch: bool) -> Path:
     """Fetches a pipeline from the hub into its cache, with its card for the licence."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
+    from erase.formats.generation import check_on_hub
+
+    if fetch and not isinstance(try_to_load_from_cache(spec, INDEX), str):
+        check_on_hub(spec)
     folder = _fetched(spec, fetch, None)
     components(folder)
     if fetch and not _has_weights(folder):
@@ -231,7 +235,12 @@ def _download(spec: str, fetch: bool) -> Path:
 
 def _fetched(spec: str, fetch: bool, variant: str | None) -> Path:
     from diffusers import DiffusionPipeline
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         with quiet():
@@ -249,6 +258,12 @@ def _fetched(spec: str, fetch: bool, variant: str | None) -> Path:
             raise UserError(
                 f"There is no model '{spec}', here or on the hub: check the name (a private one "
                 "needs 'hf auth login')."
+            ) from error
+        lacks = [e for e in causes if isinstance(e, EntryNotFoundError)]
+        if lacks and not any(isinstance(e, LocalEntryNotFoundError) for e in lacks):
+            raise UserError(
+                f"The model '{spec}' is no diffusers pipeline (the hub has no {INDEX} of it): "
+                "download its file of weights and give that."
             ) from error
         raise UserError(
             f"There is no file or folder '{spec}', and the hub can't be asked for it "

@@ -83,9 +83,10 @@ def export(
         model = open_base(source)
     form = _chosen(kind, suffix, model)
     if form.WHOLE and model.path.is_dir() == (not suffix):
+        remedy = f"export {source} into a folder, and that into {target}"
         raise UserError(
             "An export of a whole model turns a folder into a .safetensors file, or a file into a "
-            f"folder, and {source} -> {target} does not: choose another target."
+            f"folder: {remedy if suffix else 'end the target in .safetensors'}."
         )
     if not suffix and dtype != "keep":
         raise UserError(

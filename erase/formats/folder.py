@@ -254,14 +254,17 @@ def copy_component(source: Path, target: Path, weights: bool = True) -> None:
 
 
 def settle_precision(folder: Path) -> None:
-    """States fp32 for every network of a pipeline that says what precision it was stored in.
+    """States fp32 for every network of a pipeline that transformers opens.
 
-    transformers opens a network in the precision that its configuration states, diffusers the
-    others in fp32: left as it is, a pipeline of half-precision files can't be called.
+    It opens them in the precision that their configuration states, or in that of the file where
+    none is, and diffusers the others in fp32: left as it is, a pipeline of half-precision files
+    can't be called.
     """
     for file in folder.glob("*/config.json"):
         before = read_json(file)
         after = _in_fp32(before)
+        if "_class_name" not in after and not {"dtype", "torch_dtype"} & after.keys():
+            after["dtype"] = "float32"
         if after != before:
             text = json.dumps(after, indent=2, ensure_ascii=False) + "\n"
             file.write_text(text, encoding="utf-8")

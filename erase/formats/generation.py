@@ -81,6 +81,30 @@ def classes_of_model(model: str) -> Classes | None:
     return found[0]
 
 
+def check_on_hub(model: str) -> None:
+    """Refuses a model of the hub by its configuration, before tens of GB of it are downloaded;
+    where that can't be had, nothing is refused.
+
+    Raises:
+        UserError: it is of no known family, or of a kind of one that is not supported.
+    """
+
+    def problem(layout: Layout | None, read: Read) -> str:
+        if layout is None:
+            kind = clipped(str(read(INDEX).get("_class_name")))
+            return f"{model} holds a '{kind}': supported are {', '.join(layouts())}."
+        try:
+            layout.check(read, model)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    from erase.formats.layouts import INDEX, layouts
+
+    if told := _on_hub(model, problem):
+        raise UserError(told)
+
+
 def _on_hub(model: str, look: Callable[[Layout | None, Read], T]) -> T | None:
     """What is told by the configuration of a model on the hub; None where it can't be had."""
     from huggingface_hub import hf_hub_download

@@ -52,12 +52,14 @@ class Plain:
             class-conditional one.
         exchanged: whether other programs load such models from single files, and edits of them as
             adapters.
+        null: the label that the pipeline guides by, whatever the model's own; None for that.
     """
 
     task: str
     tag: str
     code: tuple[str, ...]
     exchanged: bool = True
+    null: int | None = None
 
 
 STOCK = Plain(

@@ -75,7 +75,8 @@ def apply_edit(pipeline: DiffusionPipeline, source: str, edit: Path, strength: f
     for component, own in layouts()[type(pipeline).__name__].split(state).items():
         network = getattr(pipeline, component)
         names = {canonical(component, name): name for name in network.state_dict()}
-        network.load_state_dict({names[name]: value for name, value in own.items()})
+        found = {names[name]: value for name, value in own.items() if name != NO_WEIGHT}
+        network.load_state_dict(found)
 
 
 def _assemble(

@@ -30,6 +30,8 @@ def usage(
     said: dict[str, Any] = {"folder": place}
     said |= {"guidance": recipe.get("guidance_scale"), "steps": recipe.get("sampling_steps")}
     if classes:
+        if plain.null not in (None, classes.null):
+            said["guidance"] = 1.0  # the pipeline would guide by a label that is none or another's
         kept = next((n for n in classes.names if n not in erased), classes.names[0])
         said |= {"class": kept, "label": classes.names.index(kept), "null": classes.null}
     code = []

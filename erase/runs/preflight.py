@@ -154,10 +154,14 @@ def check_run(
 def _open_model(model: str, device: Any, ways: dict[str, Any], fetch: bool) -> Diffusion | None:
     from erase.diffusion.model import Diffusion
     from erase.formats.base import on_disk
+    from erase.formats.generation import check_on_hub
 
     freeze_libraries()
     source = model if fetch else on_disk(model)
-    return None if source is None else Diffusion.load(source, device, **ways)
+    if source is None:
+        check_on_hub(model)
+        return None
+    return Diffusion.load(source, device, **ways)
 
 
 def _check_with_model(run: Run, wanted: Sequence[str], diffusion: Diffusion) -> None:

@@ -17,6 +17,7 @@ from erase.prompts.held_out import retain_rows
 from erase.recipes.recipe import Recipe, own_settings
 from erase.runtime.errors import UserError
 from erase.runtime.files import sha256
+from erase.runtime.notes import note
 from erase.runtime.words import fold
 
 if TYPE_CHECKING:
@@ -225,10 +226,12 @@ def listed(run: Run, role: Role) -> list[tuple[str, str, str]]:
     """The user's own images of a role: path, prompt, SHA-256.
 
     Every forget prompt names the concept, so they are dealt out in turn. A retained image is of
-    something in particular: it needs a caption of its own, unless there is one retain prompt.
+    something in particular: it needs a caption of its own, unless there is one retain prompt; those
+    of a concept to forget are left out.
 
     Raises:
-        UserError: no images, or a retained one that nothing describes.
+        UserError: no images, a retained one that nothing describes, or none left without those
+            that show what is forgotten.
     """
     own = run.sources.folder(role)
     assert own is not None
@@ -246,4 +249,15 @@ def listed(run: Run, role: Role) -> list[tuple[str, str, str]]:
                 "beside it."
             )
         texts = [text or offered[0] for text in found]
+        kept = [i for i, text in enumerate(texts) if not run.forgets(text, {})]
+        if not kept:
+            raise UserError(
+                f"Every image of {own} is described as {run.name}: give images of what is retained."
+            )
+        if gone := len(texts) - len(kept):
+            note(
+                f"{gone:,} of {len(texts):,} images of {own} are left out of what is retained: "
+                f"their captions name {run.name}."
+            )
+        files, texts = [files[i] for i in kept], [texts[i] for i in kept]
     return [(str(f.resolve()), t, sha256(f)) for f, t in zip(files, texts, strict=True)]

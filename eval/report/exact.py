@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,16 +176,20 @@ def sentences(found: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def write(run: Path, name: str) -> Path:
+def write(run: Path, name: str, overwrite: bool = False) -> Path:
     """Keeps the figures of a run whose erased model never knew the concept.
 
     Args:
         run: a finished run folder.
         name: of the model, as ``never-church``.
+        overwrite: replace the figures of that name.
 
     Raises:
-        UserError: the run has no report, or no figures of judges.
+        UserError: the run has no report or no figures of judges, or there are figures of that name.
     """
+    file = bundled(PLACE) / f"{name}.json"
+    if file.exists() and not overwrite:
+        raise UserError(f"{file} exists: choose another name, or add --overwrite.")
     report = load_report(run)
     told = report["provenance"]
     pictures = [
@@ -201,7 +206,6 @@ def write(run: Path, name: str) -> Path:
         raise UserError(f"{run} has no figures of a judge: evaluate it with one.")
     if first is not None:
         figures["distance"] = {"value": first["erased"], "n": first["n"]}
-    file = bundled(PLACE) / f"{name}.json"
     facts = {
         "model": name,
         "concept": report["concept"]["name"],
@@ -216,4 +220,13 @@ def write(run: Path, name: str) -> Path:
 
 
 if __name__ == "__main__":
-    print(write(Path(sys.argv[1]), sys.argv[2]))
+    parser = ArgumentParser(prog="python -m erase.eval.report.exact", description=write.__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--overwrite", action="store_true")
+    given = parser.parse_args()
+    try:
+        print(write(given.run, given.name, given.overwrite))
+    except (UserError, OSError) as error:
+        print(f"erase: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -269,7 +269,12 @@ def test_models_that_are_not_there(spec: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("GatedRepoError", "is gated"), ("RepositoryNotFoundError", "here or on the hub")],
+    [
+        ("GatedRepoError", "is gated"),
+        ("RepositoryNotFoundError", "here or on the hub"),
+        ("EntryNotFoundError", "'owner/name' is no diffusers pipeline"),
+        ("LocalEntryNotFoundError", "the hub can't be asked for it"),
+    ],
 )
 def test_what_the_hub_refuses(kind: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.errors as errors
@@ -282,6 +287,34 @@ def test_what_the_hub_refuses(kind: str, message: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(DiffusionPipeline, "download", download)
     with pytest.raises(UserError, match=message):
         open_base("owner/name")
+
+
+def test_another_family_is_refused_before_it_is_downloaded(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import DiffusionPipeline
+
+    other = copied(tiny_folder, tmp_path / "other")
+    index = json.loads((other / "model_index.json").read_text())
+    (other / "model_index.json").write_text(json.dumps({**index, "_class_name": "FluxPipeline"}))
+    wide = copied(tiny_folder, tmp_path / "wide")
+    config = json.loads((wide / "unet/config.json").read_text())
+    (wide / "unet/config.json").write_text(json.dumps({**config, "in_channels": 9}))
+    hub = {"some/flux": other, "some/inpainting": wide}
+
+    def fetch(spec: str, name: str, local_dir: str) -> str:
+        (Path(local_dir) / name).parent.mkdir(exist_ok=True)
+        return str(shutil.copy(hub[spec] / name, Path(local_dir) / name))
+
+    def download(spec: str, **options: Any) -> str:
+        raise AssertionError("downloaded")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    monkeypatch.setattr(DiffusionPipeline, "download", download)
+    with pytest.raises(UserError, match="some/flux holds a 'FluxPipeline': supported are"):
+        open_base("some/flux")
+    with pytest.raises(UserError, match="of some/inpainting has 9 input"):
+        open_base("some/inpainting")
 
 
 def test_a_repository_of_half_precision_alone_is_fetched(

@@ -144,7 +144,7 @@ def test_mistakes(erased: Path, tiny_folder: Path, tmp_path: Path) -> None:
     wrong: list[tuple[tuple[str, str], dict[str, object], str]] = [
         ((str(erased), str(taken)), {}, "exists"),
         ((str(tmp_path / "no"), str(tmp_path / "y.safetensors")), {}, "no model"),
-        ((str(erased), str(tmp_path / "y")), {}, "does not: choose another target"),
+        ((str(erased), str(tmp_path / "y")), {}, "end the target in .safetensors"),
         ((str(erased), str(tmp_path / "y.safetensors")), {"kind": "delta"}, "--base"),
         ((str(erased), str(tmp_path / "y")), {"kind": "lora"}, "ends in .safetensors"),
         ((str(erased), str(tmp_path / "y.safetensors")), {"kind": "lore"}, "Did you mean 'lora'"),
@@ -231,3 +231,20 @@ def test_what_a_folders_precision_rounded_off_has_not_moved(
         str(tmp_path / "half"), str(tmp_path / "x.safetensors"), kind="lora", base=str(tiny_folder)
     )
     assert "for 1 layer," in said
+
+
+def test_an_edit_of_text_encoders_applies_to_a_base_with_old_buffers(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Text encoders that older transformers saved hold their position numbers."""
+    places = [Path(shutil.copytree(tiny_folder, tmp_path / name)) for name in ("base", "erased")]
+    for place, shift in zip(places, (0.0, 0.01), strict=True):
+        file = place / "text_encoder/model.safetensors"
+        state = {name: value + shift for name, value in load_file(file).items()}
+        state["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+        save_file(state, file, {"format": "pt"})
+    base, erased = map(str, places)
+    export(erased, str(tmp_path / "d.safetensors"), kind="delta", base=base)
+    edited = Diffusion.load(base, edit=tmp_path / "d.safetensors")
+    whole = Diffusion.load(erased)
+    assert torch.equal(edited.embed(["a church"]).hidden, whole.embed(["a church"]).hidden)

@@ -11,7 +11,8 @@ from erase.prompts.held_out import evaluation_rows, retain_rows
 from erase.prompts.prompt_set import load_set
 from erase.runs.evaluation import requests
 from erase.runs.make import make_run
-from erase.runs.run import Sources
+from erase.runs.run import Sources, listed
+from erase.runtime.errors import UserError
 
 EVERY = {f"eval_{group}": 400 for group in ("retain", "neighbours", "general")}
 
@@ -57,6 +58,24 @@ def test_captions_of_ones_own_images_are_not_judged(tmp_path: Path) -> None:
     own = Sources(retain_folder=tmp_path)
     run = make_run("some/model", "a red zeppelin", "a kite", sources=own)
     assert judged not in {r.prompt for r in requests(run)["base"]}
+
+
+def test_images_of_what_is_forgotten_are_not_retained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    for name, text in (("a", "a kite at sea"), ("b", "two Red Zeppelins"), ("c", "a red kite")):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(text)
+    own = Sources(retain_folder=tmp_path)
+    run = make_run("some/model", "a [red zeppelin]", "a kite", sources=own)
+    assert [prompt for _, prompt, _ in listed(run, "retain")] == ["a kite at sea", "a red kite"]
+    assert "1 of 3 images of" in capsys.readouterr().err
+    for name in ("a", "c"):
+        (tmp_path / f"{name}.txt").write_text("a red zeppelin")
+    with pytest.raises(UserError, match="Every image of"):
+        listed(run, "retain")
 
 
 def test_half_of_a_grid_keeps_every_label_on_both_sides(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ PLAIN = Plain(
         "image = made.images[0]",
     ),
     exchanged=False,
+    null=1000,
 )
 
 

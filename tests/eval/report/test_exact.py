@@ -28,6 +28,8 @@ def test_a_run_stands_beside_a_model_that_was_measured_alike(place: Path, tmp_pa
     alone = told(run)
     assert alone["exact"] is None and "exact unlearning" not in (run / "report.html").read_text()
     file = exact.write(run, "never-church")
+    with pytest.raises(UserError, match="exists: choose another name, or add --overwrite"):
+        exact.write(run, "never-church")
     same = told(run)["exact"]
     assert set(same["gaps"].values()) == {0.0} and same["gap"] == same["variation"] == 0.0
     # UA 9 of 10 against 10 of 10, IRA 10 of 12 against 11, CRA 11 of 12 against 11.
