@@ -4,10 +4,12 @@ After an edit of the keys and values, as in UCE, another embedding c* still make
 base's did to the concept; each round finds it and edits it away too:
 
     c*  = (λ_1·I + Σ WᵀW)⁻¹ (Σ WᵀW0) c
-    W'  = argmin e·Σ‖W'·c* - W0·a‖² + p·Σ_j‖W'·c_j - W0·c_j‖² + λ·‖W' - W‖²
+    W'  = argmin e·Σ‖W'·c* - W·a‖² + p·Σ_j‖W'·c_j - W·c_j‖² + λ·‖W' - W‖²
 
-UCE's edit with c itself comes first and is not counted among the rounds. As there, embeddings are
-those of the last token before end-of-text.
+UCE's edit with c itself comes first, W = W0, and is not counted among the rounds. As there,
+embeddings are those of the last token before end-of-text, where the published code edits the states
+of all 77 positions. Its weights are e = 1 and p = λ = 0.1, with λ_1 = 0.1, or 0.001 for objects; it
+takes ten rounds, or five, and keeps the one whose images show least.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ def edited(
     for number in range(config.rounds + 1):
         if number:
             asked = c @ revival(w, base, config.revival_lam).T
-        w = {name: uce.solve(base[name], asked, a, kept, **weights, near=w[name]) for name in base}
+        w = {name: uce.solve(w[name], asked, a, kept, **weights) for name in base}
     return w
 
 

@@ -57,7 +57,6 @@ def solve(
     e: float,
     p: float,
     lam: float,
-    near: Tensor | None = None,
 ) -> Tensor:
     """The new matrix in fp64.
 
@@ -66,7 +65,6 @@ def solve(
         c, a: erased and anchor states (N, D).
         kept: preserved states (M, D).
         e, p, lam: weights; λ > 0 makes the system regular.
-        near: what λ keeps it close to; None is W0.
     """
     import torch
 
@@ -74,8 +72,6 @@ def solve(
     w0, c, a, kept = (x.cpu().double() for x in (w0, c, a, kept))
     eye = torch.eye(w0.shape[1], dtype=w0.dtype, device=w0.device)
     wanted = w0 @ (e * a.T @ c + p * kept.T @ kept + lam * eye)
-    if near is not None:
-        wanted += lam * (near.cpu().double() - w0)
     gram = e * c.T @ c + p * kept.T @ kept + lam * eye
     # W·gram = wanted, and gram is symmetric.
     solved: Tensor = torch.linalg.solve(gram, wanted.T).T
