@@ -34,7 +34,7 @@ PINNED = {
     "ga-mini-class": "6d0bd3f2b800",
     "negative-prompt": "a1a4fb922563",
     "negative-prompt-mini": "41889cd1b790",
-    "rece": "e4ee8c418c86",
+    "rece": "5f61cea47bb3",
     "rece-mini": "5c860ee23f4c",
     "salun-ddpm": "f655009e4a05",
     "salun-mini": "199cd091e3a3",
