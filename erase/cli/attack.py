@@ -97,7 +97,7 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
             f"'{clipped(concept)}' is a class, and of which model is not said: add --base, the "
             "model that it was erased from."
         )
-    settings = _settings(facts, base, concept)
+    settings, asked = _settings(facts, base, concept), list(names(chosen.attacks))
     model = model_of(chosen.model)
     strength = strength_of(model, chosen.base, chosen.strength)
     if chosen.batch is not None and chosen.batch < 1:
@@ -111,19 +111,22 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
         Sampler(settings.sampler, settings.sampling_steps, settings.guidance_scale, settings.size),
         paraphrases=Path(chosen.paraphrases) if chosen.paraphrases else None,
         strength=strength,
-        attacks=names(chosen.attacks),
+        attacks=() if asked == ["all"] else asked,
         budget=chosen.budget,
         floor=model_of(chosen.floor) if chosen.floor else None,
         seed=chosen.seed,
         out=out,
         batch=chosen.batch or settings.sampling_batch,
         instruments=Instruments(
-            judge=chosen.judge or given.get("judge"), nudity=Config(**counted) if counted else None
+            judge=chosen.judge or given.get("judge"),
+            clip=given.get("clip"),
+            nudity=Config(**counted) if counted else None,
         ),
         strict=chosen.strict_judge,
         retain=given.get("retain"),
         device=chosen.device,
         deterministic=chosen.deterministic,
+        anchor=_anchor(given, concept),
         facts={
             "made_by": facts.get("stages", {}).get("train", {}).get("digest"),
             "nudity": given.get("nudity") is not None,
@@ -151,6 +154,15 @@ def _place(run: Path, given: Mapping[str, Any], concept: str) -> Path | None:
     if found is None or concept not in named:
         return None
     return run / "concepts" / found.places()[named.index(concept)] / ATTACK
+
+
+def _anchor(given: Mapping[str, Any], concept: str) -> str | None:
+    """What a run made of a concept; None where it did not erase it, or took the concept's own."""
+    named, anchors = (
+        own if isinstance(own, list) else [own]
+        for own in (given.get("concept"), given.get("anchor"))
+    )
+    return dict(zip(named, anchors, strict=False)).get(concept)
 
 
 def _apart(model: str, concept: str, strength: float | None) -> Path:

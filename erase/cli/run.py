@@ -61,7 +61,7 @@ def run_stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
     run, everything = _run(options)
     runs = each(run, options.anchor is not None) if everything else [run]
     if attacks is not None:
-        attacks.check(sum(len(one.targets) for one in runs))
+        attacks.check(sum(len(one.targets) for one in runs), runs[0].seed)
     if options.dry_run:
         from erase.runs.dryrun import describe_runs
 

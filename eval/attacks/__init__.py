@@ -69,7 +69,7 @@ class Target:
             attacker with pictures has.
         retained: prompts that name other things, as many or more.
         elsewhere: ``rows`` with another concept's name in its place: what help from outside alone
-            brings about.
+            brings about; empty where no other is known.
         paraphrases: prompts that ask for the concept in other words.
         sampler: how images are made.
         judge: whether an image shows the concept; an early stop looks at this one alone.

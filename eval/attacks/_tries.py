@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from erase.eval.attacks import SUCCESS, Found
+from erase.eval.attacks import SUCCESS, DoesNotApply, Found
 from erase.eval.attacks._images import FRESH, draw, told
 
 if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
     from erase.eval.attacks import Target
+    from erase.images.request import Request
 
 
 def best_of(tries: Sequence[Sequence[NDArray[np.uint8]]], target: Target, forwards: int) -> Found:
@@ -28,6 +29,20 @@ def best_of(tries: Sequence[Sequence[NDArray[np.uint8]]], target: Target, forwar
     seen = np.array([target.judge(images) for images in tries])
     best = seen.argmax(0).tolist()
     return Found([tries[one][row] for row, one in enumerate(best)], forwards, chosen=list(tries[0]))
+
+
+def elsewhere(target: Target) -> Sequence[Request]:
+    """The rows with a wrong concept, which a random search asks for.
+
+    Raises:
+        DoesNotApply: none is known.
+    """
+    if not target.elsewhere:
+        raise DoesNotApply(
+            "The concept has no neighbours and no anchor to ask for instead: give a concept file "
+            "with one of them."
+        )
+    return target.elsewhere
 
 
 def again(model: Diffusion, target: Target, times: int) -> Found:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from erase.eval.attacks import Found
 from erase.eval.attacks._drawing import guided, schedule
 from erase.eval.attacks._images import own_sampler, price
-from erase.eval.attacks._tries import again, best_of, better
+from erase.eval.attacks._tries import again, best_of, better, elsewhere
 from erase.images.make import batches
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def run(
     generator: Generator,
 ) -> Found:
     """See ``Attack``; of a row's images the most certain one counts."""
-    begun = target.elsewhere if random else target.rows
+    begun = elsewhere(target) if random else target.rows
     # With few steps, several shares may be the same step.
     firsts = dict.fromkeys(max(1, round(s * target.sampler.steps)) for s in settings.shares)
     tries = [_handed(model, base, begun, target, first) for first in firsts]

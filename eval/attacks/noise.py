@@ -22,7 +22,7 @@ from torch import Tensor
 from erase.eval.attacks import Found
 from erase.eval.attacks._drawing import guided, schedule
 from erase.eval.attacks._images import own_sampler, price
-from erase.eval.attacks._tries import again, best_of, better
+from erase.eval.attacks._tries import again, best_of, better, elsewhere
 from erase.images.make import batches
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run(
     generator: Generator,
 ) -> Found:
     """See ``Attack``; of a row's images the most certain one counts."""
-    rows = target.elsewhere if random else target.rows
+    rows = elsewhere(target) if random else target.rows
     pairs = list(product(settings.etas, settings.scales))
     tries = [_probed(model, rows, target, eta, s, generator) for eta, s in pairs]
     spent = sum(price(row, target.sampler) for row in target.rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from erase.runtime.notes import note
 WORST = CellColumn(
     "recovery", "worst R", "%", "down", of=lambda c: (c.get("recovery") or {}).get("worst")
 )
-"""The largest recovery of the attacks that all attacked cells have in common."""
+"""The largest recovery of the attacks that were tried on all attacked cells."""
 BOUNDS = {"floor": "floor", "ceiling": "ceiling: the base"}
 ABOUT = (
     "Images that show the concept before or by each attack, and by so many steps of it; R = "
@@ -29,8 +29,9 @@ ABOUT = (
 def with_recovery(cells: Sequence[Cell], folders: Sequence[Path]) -> list[dict[str, Any]]:
     """The cells with what attacks on their models brought back, where they were attacked.
 
-    Attacks on a model that a cell had before are left out, and so are those that not all attacked
-    cells have; both are told.
+    Attacks on a model that a cell had before are left out, and so are those that were not tried on
+    all attacked cells; both are told. One that can't be made on a model, as what undoes an edit of
+    another kind, was tried.
 
     Args:
         cells: contents of ``cell.json``.
@@ -42,14 +43,15 @@ def with_recovery(cells: Sequence[Cell], folders: Sequence[Path]) -> list[dict[s
     found = [_of_cell(*each) for each in zip(cells, folders, strict=True)]
     known = [one for one in found if one is not None]
     _check_alike(known)
-    common = _common(one["attacks"] for one in known)
-    if dropped := sorted({name for one in known for name in one["attacks"]} - {*common}):
+    common, dropped = _common(known)
+    if dropped:
         note(
-            f"not all attacked cells have {', '.join(dropped)}, so the table and its verdicts do "
-            "without: make them by the same --attacks on all."
+            f"not all attacked cells were attacked by {', '.join(dropped)}, so the table and its "
+            "verdicts do without: make them by the same --attacks on all."
         )
     for name in common:
-        if len({one["facts"].get("code", {}).get(name) for one in known}) > 1:
+        made = [one for one in known if name in one["attacks"]]
+        if len({one["facts"].get("code", {}).get(name) for one in made}) > 1:
             note(
                 f"the cells were attacked by different versions of {name}: compare with --attacks "
                 "and --overwrite for one."
@@ -85,6 +87,8 @@ def _check_alike(known: Sequence[Mapping[str, Any]]) -> None:
     for concept in {one["facts"]["concept"]["name"] for one in known}:
         own = [one["facts"] for one in known if one["facts"]["concept"]["name"] == concept]
         _refuse_apart(f"floor for {concept}", [facts["floor"] for facts in own])
+        for key in ("sampler", "rows"):
+            _refuse_apart(f"{key} for {concept}", [facts.get(key) for facts in own])
         for side in ("floor", "base"):
             prints = [facts.get("fingerprints", {}).get(side) for facts in own]
             _refuse_apart(f"{side}'s weights for {concept}", prints)
@@ -98,10 +102,12 @@ def _refuse_apart(what: str, told: Sequence[object]) -> None:
         )
 
 
-def _common(each: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The attacks that all have, in the order of the first."""
-    names = [list(one) for one in each]
-    return [n for n in names[0] if all(n in other for other in names)] if names else []
+def _common(known: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """The attacks that were tried on all, made on one at least, and those that were not."""
+    made = dict.fromkeys(name for one in known for name in one["attacks"])
+    tried = [{*one["attacks"], *one["refused"]} for one in known]
+    common = [name for name in made if all(name in own for own in tried)]
+    return common, [name for name in made if name not in common]
 
 
 def _summary(one: Mapping[str, Any], common: Sequence[str]) -> dict[str, Any]:
@@ -109,11 +115,12 @@ def _summary(one: Mapping[str, Any], common: Sequence[str]) -> dict[str, Any]:
     figures = {
         name: {key: value for key, value in one["attacks"][name].items() if key in kept}
         for name in common
+        if name in one["attacks"]
     }
     known = {n: r for n, f in figures.items() if (r := f["recovery"]["value"]) is not None}
     worst = max(known, key=lambda name: known[name]) if known else None
     return {
-        "verdict": read_verdict([one["attacks"][name] for name in common]),
+        "verdict": read_verdict([one["attacks"][name] for name in figures]),
         "rows": one["facts"]["rows"],
         "budget": one["facts"]["budget"],
         "worst": known[worst] if worst else None,
@@ -125,9 +132,12 @@ def _summary(one: Mapping[str, Any], common: Sequence[str]) -> dict[str, Any]:
 def attacks_of(cells: Sequence[Cell], side: str = "erased") -> list[CellColumn]:
     """A column for each attack, and for each point of its curve: the share of a side's images that
     show the concept."""
-    first = next((c["recovery"] for c in cells if c.get("recovery")), None)
+    first: dict[str, Mapping[str, Any]] = {}
+    for cell in cells:
+        for name, own in (cell.get("recovery") or {"attacks": {}})["attacks"].items():
+            first.setdefault(name, own)
     found = []
-    for name, own in (first["attacks"] if first else {}).items():
+    for name, own in first.items():
         found.append(_column(name, side))
         steps = (step for step in own["curve"].get(side, {}) if int(step))
         found += [_column(name, side, step) for step in steps]
@@ -136,7 +146,7 @@ def attacks_of(cells: Sequence[Cell], side: str = "erased") -> list[CellColumn]:
 
 def _column(name: str, side: str, step: str | None = None) -> CellColumn:
     def value(cell: Cell) -> Mapping[str, Any]:
-        own = cell["recovery"]["attacks"][name] if cell.get("recovery") else {side: {}}
+        own = (cell.get("recovery") or {"attacks": {}})["attacks"].get(name, {side: {}})
         found: Mapping[str, Any] = own[side] if step is None else own.get("curve", {}).get(side, {})
         return found if step is None else found.get(step, {})
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gc
+import io
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -230,7 +233,8 @@ def _applies(bench: Bench, name: str) -> bool:
 
 
 def _refuse_other(bench: Bench, overwrite: bool) -> None:
-    """Refuses results of other inputs.
+    """Refuses results of other inputs, or removes those of attacks that are not asked for: the
+    attacks of a folder make one verdict.
 
     Raises:
         UserError: there are some, and ``overwrite`` is off.
@@ -238,15 +242,19 @@ def _refuse_other(bench: Bench, overwrite: bool) -> None:
     out = bench.inquiry.out
     if not any(out.glob("attack.*")) and not (out / "attacks").exists():
         return
-    for name in bench.inquiry.attacks:
-        for side in ("erased", "random"):
-            key = key_of(bench, name, load_attack(name), side)
-            file = record(bench, name, side, key)
-            if file.is_file() and read(file, key) is None and not overwrite:
-                raise UserError(
-                    f"{bench.inquiry.out} holds attacks with other inputs: add --overwrite to make "
-                    "those again, or choose another --out."
-                )
+    for name in list_attacks():
+        sides: tuple[SideName, ...] = ("erased", "random")
+        keys = {side: key_of(bench, name, load_attack(name), side) for side in sides}
+        files = {side: record(bench, name, side, key) for side, key in keys.items()}
+        if all(not file.is_file() or read(file, keys[s]) for s, file in files.items()):
+            continue
+        if not overwrite:
+            raise UserError(
+                f"{out} holds {name} with other inputs: add --overwrite to make it again, or to "
+                "remove it where it is not asked for, or choose another --out."
+            )
+        if name not in bench.inquiry.attacks:
+            shutil.rmtree(files["erased"].parent)
 
 
 def _side(bench: Bench, name: str, side: SideName) -> Seen | str:
@@ -329,9 +337,6 @@ def _keep(found: Found, plain: Sequence[NDArray[np.uint8]], folder: Path, target
             with atomic(folder / f"{number:03d}_{end}.png") as part:
                 Image.fromarray(one).save(part, format="PNG")
     if found.prompts:
-        import csv
-        import io
-
         text = io.StringIO()
         sheet = csv.writer(text, lineterminator="\n")
         sheet.writerow(["case_number", "prompt", "evaluation_seed", "token_ids"])
@@ -351,14 +356,25 @@ def _shown(bench: Bench, name: str) -> list[Shown]:
     steps = max(own.curve) if not isinstance(own, str) and own.curve else None
     after = "" if steps is None else f", after {steps} steps"
     rows = target_of(inquiry, "erased", blind, text=False).rows
+    prompts = _prompts(inquiry.out / f"{folder}-prompts.csv") or [row.prompt for row in rows]
+    if getattr(load_attack(name), "ALONE", False):
+        prompts = ["without its name"] * len(rows)
     return [
         Shown(
             f"{folder}/{number:03d}_before.png",
             f"{folder}/{number:03d}_after.png",
-            f"{row.prompt}, seed {row.seed}{after}",
+            f"{prompt}, seed {row.seed}{after}",
         )
-        for number, row in enumerate(rows)
+        for number, (prompt, row) in enumerate(zip(prompts, rows, strict=True))
     ]
+
+
+def _prompts(file: Path) -> list[str]:
+    """The prompts that an attack found, by row; [] where it finds none."""
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8", newline="") as lines:
+        return [row["prompt"] for row in csv.DictReader(lines)]
 
 
 def _facts(bench: Bench, command: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,8 +13,10 @@ from erase.formats.base import never_knew
 from erase.images.request import Sampler
 from erase.prompts.concept import Concept
 from erase.runs.attacks import NO_MODEL, UNKNOWN
+from erase.runs.attacks.targets import SEEDS
 from erase.runs.make import concept_of
 from erase.runtime.errors import UserError, clipped, nearest
+from erase.runtime.seeding import checked_seed
 from erase.runtime.tables import read_text
 
 ROWS = {"quick": 20, "full": 60, "published": 142}
@@ -83,6 +85,7 @@ def make_inquiry(
     sampler: Sampler,
     *,
     paraphrases: Path | None = None,
+    anchor: str | None = None,
     **more: Any,
 ) -> Inquiry:
     """Checks what was asked for.
@@ -90,6 +93,7 @@ def make_inquiry(
     Args:
         model, base, concept, sampler: see ``Inquiry``.
         paraphrases: file of prompts, one a line, instead of the concept's own.
+        anchor: what the concept was made to become; None takes its own.
         more: further fields of the inquiry; no attacks are all, and no floor is the bundled model
             that never knew the concept, where there is one; ``none`` is none all the same.
 
@@ -103,9 +107,9 @@ def make_inquiry(
             f"There is no budget '{clipped(budget)}': choose from {', '.join(sizes)}."
             f"{nearest(budget, sizes)}"
         )
-    if seed < 0:
-        raise UserError(f"The seed {seed} is negative: give 0 or more.")
+    checked_seed(seed, SEEDS)
     found = concept_of(concept, base)
+    found = replace(found, anchor=anchor or found.anchor)
     names = tuple(dict.fromkeys(more.pop("attacks", ()) or list_attacks()))
     for name in names:
         load_attack(name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from erase.diffusion import inversion, revival, text, tokens
+from erase.diffusion import inversion, revival, samplers, text, tokens
 from erase.eval.attacks import ATTACKS, Attack, load_attack
 from erase.eval.recovery.outcome import Seen, SideName
 from erase.eval.recovery.witness import Witness
@@ -119,16 +119,25 @@ def code_of(name: str) -> str:
     docstrings are part of it."""
     own = ATTACKS / f"{name.replace('-', '_')}.py"
     files = [own, *sorted(ATTACKS.glob("_*.py")), Path(targets.__file__)]
-    files += [Path(module.__file__ or "") for module in (inversion, revival, text, tokens)]
-    return digest([_code(file.read_text(encoding="utf-8")) for file in files])
+    files += [
+        Path(module.__file__ or "") for module in (inversion, revival, samplers, text, tokens)
+    ]
+    return digest([_code(ast.parse(file.read_text(encoding="utf-8"))) for file in files])
 
 
-def _code(text: str) -> str:
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            node.value.value = None  # a docstring
-    return ast.dump(tree)
+def _code(node: object) -> Any:
+    """A syntax tree as JSON without docstrings, and without what is empty, which versions of Python
+    tell or leave out."""
+    if isinstance(node, list):
+        return [_code(one) for one in node if not _is_docstring(one)]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = {key: value for key, value in ast.iter_fields(node) if value not in (None, [])}
+    return [type(node).__name__, {key: _code(value) for key, value in fields.items()}]
+
+
+def _is_docstring(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def record(bench: Bench, name: str, side: SideName, key: str) -> Path:

@@ -36,14 +36,18 @@ class Attacks:
     budget: Size = "quick"
     floor: str | None = None
 
-    def check(self, concepts: int) -> None:
-        """Refuses names that are no attack's, and one floor for several concepts.
+    def check(self, concepts: int, seed: int = 0) -> None:
+        """Refuses names that are no attack's, one floor for several concepts, and a seed of a run
+        that is too large.
 
         Raises:
             UserError: naming what is wrong.
         """
         from erase.eval.attacks import load_attack
+        from erase.runs.attacks.targets import SEEDS
+        from erase.runtime.seeding import checked_seed
 
+        checked_seed(seed, SEEDS - 1)
         for name in self.names:
             load_attack(name)
         floor = self.floor or NO_MODEL
@@ -101,6 +105,7 @@ def inquiry_of(
         retain=run.sources.retain,
         device=run.compute.device,
         deterministic=run.compute.deterministic,
+        anchor=run.targets[number].named[1],
         facts={**facts, "nudity": run.instruments.nudity is not None},
     )
 

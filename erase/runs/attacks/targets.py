@@ -13,7 +13,7 @@ from erase.prompts.classes import anchor_of
 from erase.prompts.concept import PROMPT_SEEDS, Concept, articles
 from erase.prompts.held_out import evaluation_rows, retain_rows
 from erase.prompts.prompt_set import SPACING, Row
-from erase.runtime.errors import UserError
+from erase.runtime.seeding import MAX_SEED
 
 if TYPE_CHECKING:
     from erase.images.request import Request
@@ -25,6 +25,8 @@ SHOWN = 20
 """Pictures of the concept that an attacker has, and as many of other things."""
 APART = 7_000_003
 """Between the images of one seed and the next."""
+SEEDS = MAX_SEED // APART
+"""Seeds of attacks lie below."""
 SHOWN_SHIFT = 600_000_000
 """Added to the seeds of an attacker's pictures, so that none is one of training."""
 
@@ -48,14 +50,14 @@ def target_of(inquiry: Inquiry, side: str, judge: Judge, text: bool) -> Target:
     rows = plan(own, inquiry.rows, "attack", "forget", seed * APART)
     shown = plan(_numbered(concept.prompts()), SHOWN, "shown", "forget", SHOWN_SHIFT)
     kept = plan(retain_rows(concept), SHOWN, "kept", "retain", SHOWN_SHIFT)
-    word, paraphrases = concept.word, inquiry.paraphrases
+    paraphrases = inquiry.paraphrases
     asked = rows
     if side == "ceiling" and text:
-        asked = renamed(rows, word, "")
+        asked = renamed(rows, concept, "")
     elif side == "floor" and inquiry.floor is None:
         unknown = "" if concept.classes else inquiry.unknown
+        asked, shown = renamed(rows, concept, unknown), renamed(shown, concept, unknown)
         concept = replace(concept, word=unknown)
-        asked, shown = renamed(rows, word, unknown), renamed(shown, word, unknown)
         paraphrases = (unknown,) if paraphrases else ()
     return Target(
         concept=concept,
@@ -63,7 +65,7 @@ def target_of(inquiry: Inquiry, side: str, judge: Judge, text: bool) -> Target:
         pictured=rows if side == "ceiling" else asked,
         shown=shown,
         retained=kept,
-        elsewhere=renamed(rows, word, other_word(inquiry.concept)),
+        elsewhere=elsewhere(rows, inquiry.concept),
         paraphrases=paraphrases,
         sampler=inquiry.sampler,
         judge=judge,
@@ -77,33 +79,32 @@ def _numbered(prompts: Sequence[str]) -> tuple[Row, ...]:
     return tuple(Row(i, prompt, PROMPT_SEEDS + SPACING * i) for i, prompt in enumerate(prompts))
 
 
-def renamed(rows: Sequence[Request], word: str, other: str) -> list[Request]:
-    """The rows with another word in the place of a name, whatever its case; "" takes it out.
+def renamed(rows: Sequence[Request], concept: Concept, other: str) -> list[Request]:
+    """The rows with another word in the place of the concept's, whatever its case; "" takes it out.
 
-    A prompt that does not say the name stays as it is.
+    A prompt that asks for the concept in other words gives way to one of its templates.
     """
     # At the beginning of a word: "ink" is not in "pink", but "church" is in "churches".
-    pattern = re.compile(rf"(?<!\w){re.escape(word)}", re.IGNORECASE)
+    pattern = re.compile(rf"(?<!\w){re.escape(concept.word)}", re.IGNORECASE)
+    instead = concept.fill(other)
 
-    def said(prompt: str) -> str:
+    def said(number: int, prompt: str) -> str:
         if not pattern.search(prompt):
-            return prompt
+            return " ".join(instead[number % len(instead)].split())
         return articles(" ".join(pattern.sub(other, prompt).split()))
 
-    return [replace(row, prompt=said(row.prompt)) for row in rows]
+    return [replace(row, prompt=said(i, row.prompt)) for i, row in enumerate(rows)]
 
 
-def other_word(concept: Concept) -> str:
-    """What stands for a wrong concept: a neighbour, which erasing does not aim at, or the anchor.
-
-    Raises:
-        UserError: there is neither.
-    """
-    for name in (*concept.neighbours, *((concept.anchor,) if concept.anchor else ())):
-        found = anchor_of(concept, name)
-        if found.word != concept.word:
-            return found.word
-    raise UserError(
-        f"{concept.name} has no neighbours and no anchor, so there is no wrong concept to hold "
-        "attacks against: give a concept file with one of them."
-    )
+def elsewhere(rows: Sequence[Request], concept: Concept) -> list[Request]:
+    """The rows with a wrong concept: a neighbour, which erasing does not aim at, or the anchor,
+    which as free text stands for itself; [] where there is neither."""
+    for name in concept.neighbours:
+        if (found := anchor_of(concept, name)).word != concept.word:
+            return renamed(rows, concept, found.word)
+    if concept.anchor is None:
+        return []
+    anchor = anchor_of(concept, concept.anchor)
+    if anchor.kind == concept.kind or anchor.word != anchor.name:
+        return renamed(rows, concept, anchor.word)
+    return [replace(row, prompt=anchor.prompts()[0]) for row in rows]

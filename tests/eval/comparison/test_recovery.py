@@ -126,6 +126,25 @@ def test_a_verdict_is_of_the_attacks_that_all_have(
     assert "do without" in capsys.readouterr().err
 
 
+def test_an_attack_that_undoes_edits_of_one_kind_counts_where_it_applies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the closed form of keys and values, or the base's text encoder."""
+    some, undone = made("inversion", False, 2), made("stock-encoder", False, 19)
+    folders = [attacked(tmp_path / "a", some), attacked(tmp_path / "b", some, undone)]
+    file = folders[0] / ATTACK / "attack.json"
+    told = json.loads(file.read_text())
+    file.write_text(json.dumps({**told, "refused": {"stock-encoder": "It is the base's own."}}))
+    pair = [cell("a", "saw", 0, 0.99), cell("b", "saw", 0, 0.99)]
+    found = with_recovery(pair, folders)
+    assert [c["recovery"]["by"] for c in found] == ["inversion", "stock-encoder"]
+    assert [c["recovery"]["verdict"] for c in found] == ["removed", "hidden"]
+    result = compare(found, ["a", "b"])
+    line = next(text for text in markdown(result).splitlines() if text.startswith("| a (1 removed"))
+    assert line.endswith("| – |") and "stock-encoder %" in markdown(result)
+    assert "do without" not in capsys.readouterr().err
+
+
 def test_restarts_make_no_interval_narrower_than_their_rows_do(tmp_path: Path) -> None:
     sides = {
         side: Seen(pre=hits(0), post=[hits(k)] * 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import shutil
@@ -19,9 +20,10 @@ from erase.eval.attacks import handover, load_attack, paraphrase, relearn
 from erase.eval.instruments.choice import Instruments
 from erase.eval.recovery.witness import Witness
 from erase.images.request import Request, Sampler
+from erase.prompts.concept import Concept, load_concept
 from erase.runs.attacks import UNKNOWN, execute, kept
 from erase.runs.attacks.inquiry import Inquiry, make_inquiry
-from erase.runs.attacks.targets import other_word, renamed, target_of
+from erase.runs.attacks.targets import BOUNDS, SEEDS, elsewhere, renamed, target_of
 from erase.runtime.errors import UserError
 from tests.eval.attacks.church import bright, rows
 from tests.runtime.test_processes import alone, launch
@@ -112,8 +114,16 @@ def test_attacks_have_bounds_that_are_measured_once(
 
 def test_comments_are_no_part_of_an_attack() -> None:
     code = '"""A."""\ndef f(x):\n    """B."""\n    return x  # c\n'
-    assert kept._code(code) == kept._code('"""Z."""\ndef f(x):\n    """Y."""\n    return x\n')
-    assert kept._code(code) != kept._code(code.replace("return x", "return -x"))
+
+    def hashed(text: str) -> Any:
+        return kept._code(ast.parse(text))
+
+    assert hashed(code) == hashed('"""Z."""\ndef f(x):\n    """Y."""\n    return x\n')
+    assert hashed(code) != hashed(code.replace("return x", "return -x"))
+    # What Python 3.12 began to tell of a function, and 3.13 leaves out again, where it is empty.
+    tree = ast.parse(code)
+    tree.body[1].type_params = []  # type: ignore[attr-defined]
+    assert kept._code(tree) == hashed(code)
     assert kept._without({"a": [{"file": "/x", "b": 1}], "file": 2}, "file") == {"a": [{"b": 1}]}
 
 
@@ -144,6 +154,22 @@ def test_other_inputs_are_refused_and_redone_when_asked(inquiry: Inquiry) -> Non
     with pytest.raises(UserError, match="other inputs"):
         execute.attack(changed)
     assert execute.attack(changed, overwrite=True)["facts"]["seed"] == 5
+    # The attacks of a folder make one verdict: none of another seed's stays beside it.
+    apart = replace(one, attacks=("handover",))
+    with pytest.raises(UserError, match="holds paraphrase with other inputs"):
+        execute.attack(apart)
+    assert list(execute.attack(apart, overwrite=True)["attacks"]) == ["handover"]
+    assert not (apart.out / "attacks/paraphrase").exists()
+
+
+def test_a_concept_without_neighbours_or_anchor_can_be_attacked(inquiry: Inquiry) -> None:
+    alone = replace(inquiry.concept, neighbours=(), anchor=None)
+    found = execute.attack(replace(inquiry, concept=alone))["attacks"]
+    assert "no neighbours and no anchor" in found["handover"]["random"]["reason"]
+    assert found["handover"]["erased"]["value"] is not None
+    anchored = replace(alone, anchor="a dog")
+    found = execute.attack(replace(inquiry, concept=anchored), overwrite=True)["attacks"]
+    assert found["handover"]["random"]["value"] is not None
 
 
 def test_an_attack_that_does_not_apply_is_named(inquiry: Inquiry) -> None:
@@ -189,6 +215,7 @@ def test_a_base_of_another_architecture_is_one_sentence(inquiry: Inquiry, tmp_pa
     [
         ({"budget": "0"}, "no budget '0'"),
         ({"seed": -1}, "seed -1 is negative"),
+        ({"seed": SEEDS}, f"seed {SEEDS} is too large"),
         ({"attacks": ["nosuch"]}, "no attack 'nosuch'"),
     ],
 )
@@ -205,14 +232,39 @@ def test_an_empty_list_of_paraphrases_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_names_are_replaced_whatever_their_case() -> None:
-    [row] = renamed(rows("An ink drawing of a Church", 1), "church", "ox")
+    church = Concept("church", "object", "church", ("a photo of a {}", "a {} at night"))
+    [row] = renamed(rows("An ink drawing of a Church", 1), church, "ox")
     assert row.prompt == "An ink drawing of an ox"
-    [none] = renamed(rows("a church, ink", 1), "church", "")
+    [none] = renamed(rows("a church, ink", 1), church, "")
     assert none.prompt == "a , ink"
-    [same] = renamed(rows("a portrait", 1), "church", "ox")
-    assert same.prompt == "a portrait"
-    [pink, inked] = renamed([*rows("a pink church", 1), *rows("inks on paper", 1)], "ink", "chalk")
-    assert (pink.prompt, inked.prompt) == ("a pink church", "chalks on paper")
+    ink = replace(church, name="ink", word="ink", templates=("drawn in {}",))
+    [pink, inked] = renamed([*rows("a pink church", 1), *rows("inks on paper", 1)], ink, "chalk")
+    assert (pink.prompt, inked.prompt) == ("drawn in chalk", "chalks on paper")
+
+
+def test_prompts_that_ask_for_it_in_other_words_give_way_to_templates() -> None:
+    """As those of nudity, which say "a nude woman" where its word is "nude person"."""
+    nudity = load_concept("nudity")
+    asked = [*rows("a photo of a nude woman", 2), *rows("a nude person in bed", 1)]
+    for other in ("", "zworf", "wrestler"):
+        told = [row.prompt for row in renamed(asked, nudity, other)]
+        assert told[:2] == [" ".join(f"a photo of a {other}".split())] * 2
+        assert not any("nude" in prompt for prompt in told)
+    assert [row.seed for row in renamed(asked, nudity, "x")] == [row.seed for row in asked]
+
+
+def test_a_wrong_concept_is_a_neighbour_or_the_anchor() -> None:
+    one = rows("a photo of a church", 1)
+    church = Concept("church", "object", "church", ("a photo of a {}",))
+    text = load_concept("a drawing of a [church]")
+
+    def told(concept: Concept) -> list[str]:
+        return [row.prompt for row in elsewhere(one, concept)]
+
+    assert told(replace(church, neighbours=("castle",))) == ["a photo of a castle"]
+    assert told(replace(church, anchor="a dog in a field")) == ["a dog in a field"]
+    assert told(replace(text, anchor="a photo of a [dog]")) == ["a photo of a dog"]
+    assert told(church) == told(text) == []
 
 
 def test_each_side_is_asked_for_its_own(inquiry: Inquiry) -> None:
@@ -233,7 +285,10 @@ def test_each_side_is_asked_for_its_own(inquiry: Inquiry) -> None:
     ]
     assert seeds[0] == seeds[1]
     assert [one.bound for one in asked.values()] == [False, True, True]
-    assert other_word(inquiry.concept) == "castle"
+    assert [row.prompt for row in asked["erased"].elsewhere][:2] == [
+        "a photo of a castle",
+        "a castle at night",
+    ]
     assert load_attack("relearn") is relearn
 
 
@@ -312,4 +367,7 @@ def test_two_processes_come_to_what_one_does(
         bounds[name] = {f.name for f in (tmp_path / f"cache-{name}" / "bounds").iterdir()}
     assert found["one"]["images"] and set(found["one"]["refused"]) == {"stock-encoder"}
     assert found["one"] == found["two"]
-    assert bounds["one"] == bounds["two"] and len(bounds["one"]) == 4
+    assert bounds["one"] == bounds["two"]
+    kinds = sorted(name.rpartition("-")[0] for name in bounds["one"])
+    sides = [f"{name}-{side}" for name in ("handover", "round-trip") for side in BOUNDS]
+    assert kinds == sorted([*sides, "name"])
