@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import gc
-import io
 import json
 import shutil
 import time
@@ -22,13 +20,13 @@ from erase.eval.attacks._images import draw
 from erase.eval.instruments.setting import Setting
 from erase.eval.pictures import Picture
 from erase.eval.recovery.outcome import SIDES, STATISTICS, Seen, SideName, outcome
-from erase.eval.recovery.report import Shown, report, write
+from erase.eval.recovery.report import report, write
 from erase.eval.recovery.witness import Witness, load_witness
 from erase.formats.base import open_base
 from erase.images.plan import plan
 from erase.prompts.classes import anchor_of
 from erase.prompts.held_out import retain_rows
-from erase.runs.attacks import UNKNOWN
+from erase.runs.attacks import UNKNOWN, findings
 from erase.runs.attacks.inquiry import Inquiry
 from erase.runs.attacks.kept import Bench, blind, code_of, judges, key_of, known, read, record
 from erase.runs.attacks.targets import BOUNDS, target_of
@@ -182,7 +180,7 @@ def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict
         kind = {key: bool(getattr(module, key.upper(), False)) for key in ("alone", "undoes")}
         stops = getattr(module, "STOPS", ())
         outcomes.append(outcome(name, module.TEXT, seen, stops, **kind, unknown=unknown))
-        shown[name] = _shown(bench, name)
+        shown[name] = findings.shown(inquiry, name, made[name]["erased"])
     if not outcomes:
         told = "; ".join(f"{name}: {why}" for name, why in refused.items())
         raise UserError(f"No attack applies to {bench.inquiry.model} ({told}).")
@@ -287,7 +285,7 @@ def _side(bench: Bench, name: str, side: SideName) -> Seen | str:
     seen = _judged(bench.witness, found, plain, len(target.rows), seconds)
     file.parent.mkdir(parents=True, exist_ok=True)
     if side not in BOUNDS:
-        _keep(found, plain, file.parent / side, target)
+        findings.keep(found, plain, file.parent / side, target)
     write_json(file, {"key": key, "reason": None, "seen": asdict(seen)})
     gc.collect()
     return seen
@@ -324,57 +322,6 @@ def _judged(
         forwards=found.forwards,
         seconds=round(seconds, 2),
     )
-
-
-def _keep(found: Found, plain: Sequence[NDArray[np.uint8]], folder: Path, target: Target) -> None:
-    """Images of the first restart beside the plain ones, and what was found in words."""
-    from PIL import Image
-
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = len(target.rows)
-    for number, pixels in enumerate(found.images[:rows]):
-        for end, one in (("after", pixels), ("before", plain[number])):
-            with atomic(folder / f"{number:03d}_{end}.png") as part:
-                Image.fromarray(one).save(part, format="PNG")
-    if found.prompts:
-        text = io.StringIO()
-        sheet = csv.writer(text, lineterminator="\n")
-        sheet.writerow(["case_number", "prompt", "evaluation_seed", "token_ids"])
-        ids = found.tokens or [()] * len(found.prompts)
-        lines = zip(found.prompts, target.rows, ids, strict=True)
-        for number, (prompt, row, tokens) in enumerate(lines):
-            sheet.writerow([number, prompt, row.seed, " ".join(map(str, tokens))])
-        with atomic(folder.parent / f"{folder.name}-prompts.csv") as part:
-            part.write_text(text.getvalue(), encoding="utf-8")
-
-
-def _shown(bench: Bench, name: str) -> list[Shown]:
-    """The images of the page's grid."""
-    inquiry = bench.inquiry
-    folder = f"attacks/{name}/erased"
-    own = _side(bench, name, "erased")
-    steps = max(own.curve) if not isinstance(own, str) and own.curve else None
-    after = "" if steps is None else f", after {steps} steps"
-    rows = target_of(inquiry, "erased", blind, text=False).rows
-    prompts = _prompts(inquiry.out / f"{folder}-prompts.csv") or [row.prompt for row in rows]
-    if getattr(load_attack(name), "ALONE", False):
-        prompts = ["without its name"] * len(rows)
-    return [
-        Shown(
-            f"{folder}/{number:03d}_before.png",
-            f"{folder}/{number:03d}_after.png",
-            f"{prompt}, seed {row.seed}{after}",
-        )
-        for number, (prompt, row) in enumerate(zip(prompts, rows, strict=True))
-    ]
-
-
-def _prompts(file: Path) -> list[str]:
-    """The prompts that an attack found, by row; [] where it finds none."""
-    if not file.is_file():
-        return []
-    with file.open(encoding="utf-8", newline="") as lines:
-        return [row["prompt"] for row in csv.DictReader(lines)]
 
 
 def _facts(bench: Bench, command: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch.func import functional_call
 
 from erase.diffusion.model import Diffusion
-from erase.eval.attacks import inversion, paraphrase
+from erase.eval.attacks import _inverting, inversion, paraphrase
 from erase.eval.attacks._drawing import Pictures
 from erase.eval.attacks._images import FRESH
 from erase.runtime.errors import UserError
@@ -37,7 +37,7 @@ def test_a_concept_without_paraphrases_is_one_sentence(tiny: Diffusion) -> None:
 
 
 def test_an_embedding_is_learned_as_by_plain_adamw(tiny: Diffusion) -> None:
-    settings = inversion.Settings(restarts=1, steps=3, batch=2, lr=0.05)
+    settings = _inverting.Settings(restarts=1, steps=3, batch=2, lr=0.05)
     found = inversion.run(tiny, tiny, target(), settings, False, generator(3))
     [(tokenizer, encoder)] = tiny.text.encoders
     table = encoder.get_input_embeddings().weight
@@ -67,7 +67,7 @@ def test_an_embedding_is_learned_as_by_plain_adamw(tiny: Diffusion) -> None:
 
 
 def test_without_the_name_no_start_is_the_word_s_own(tiny: Diffusion) -> None:
-    settings = inversion.Settings(restarts=1, steps=1, batch=1, lr=1e-9)
+    settings = _inverting.Settings(restarts=1, steps=1, batch=1, lr=1e-9)
     [(tokenizer, encoder)] = tiny.text.encoders
     word = tokenizer("church", add_special_tokens=False).input_ids
     own = encoder.get_input_embeddings().weight[word].detach()
@@ -78,8 +78,22 @@ def test_without_the_name_no_start_is_the_word_s_own(tiny: Diffusion) -> None:
     assert torch.allclose(known, own, atol=1e-6) and not torch.allclose(other, own, atol=1e-3)
 
 
+def test_several_embeddings_start_from_the_words_tokens_and_part(tiny: Diffusion) -> None:
+    [(tokenizer, encoder)] = tiny.text.encoders
+    word = tokenizer("church", add_special_tokens=False).input_ids
+    own = encoder.get_input_embeddings().weight[word].detach()
+    found = {}
+    for lr in (1e-9, 0.05):
+        settings = _inverting.Settings(vectors=3, restarts=1, steps=3, batch=2, lr=lr)
+        found[lr] = inversion.run(tiny, tiny, target(), settings, False, generator(0)).embedding
+    still, moved = found[1e-9], found[0.05]
+    assert still is not None and moved is not None
+    assert torch.allclose(still, own.repeat(3, 1), atol=1e-6)
+    assert not torch.allclose(moved[0], moved[1], atol=1e-3)  # each has a place of its own
+
+
 def test_restarts_draw_every_row_each(tiny: Diffusion) -> None:
-    settings = inversion.Settings(restarts=3, steps=1, batch=1, lr=0.01)
+    settings = _inverting.Settings(restarts=3, steps=1, batch=1, lr=0.01)
     found = inversion.run(tiny, tiny, target(), settings, False, generator(0))
     assert (found.restarts, len(found.images), len(found.fresh)) == (3, 6, 2)
 
@@ -88,14 +102,14 @@ def test_random_search_takes_the_embedding_of_the_lowest_loss(
     tiny: Diffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses: list[float] = []
-    real = inversion.mse_loss
+    real = _inverting.mse_loss
 
     def noted(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         losses.append(float(real(a, b).detach()))
         return real(a, b)
 
-    monkeypatch.setattr(inversion, "mse_loss", noted)
-    settings = inversion.Settings(restarts=1, steps=4, batch=2, lr=0.01)
+    monkeypatch.setattr(_inverting, "mse_loss", noted)
+    settings = _inverting.Settings(restarts=1, steps=4, batch=2, lr=0.01)
     found = inversion.run(tiny, tiny, target(), settings, True, generator(0))
     assert len(losses) == 3 * 4  # a step with a gradient is three forwards
     learned = inversion.run(tiny, tiny, target(), settings, False, generator(0))
@@ -107,5 +121,5 @@ def test_random_search_takes_the_embedding_of_the_lowest_loss(
 
 
 def test_a_prompt_that_does_not_say_the_word_gets_it_in_front() -> None:
-    assert inversion.named("a Church at night", "church") == "a Church at night"
-    assert inversion.named("a portrait", "church") == "church, a portrait"
+    assert _inverting.named("a Church at night", "church") == "a Church at night"
+    assert _inverting.named("a portrait", "church") == "church, a portrait"

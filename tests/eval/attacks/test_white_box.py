@@ -14,6 +14,7 @@ from erase.diffusion.model import Diffusion
 from erase.eval.attacks import handover, load_attack, noise, relearn
 from erase.eval.attacks._drawing import Pictures
 from erase.eval.attacks._images import FRESH
+from erase.eval.attacks._inverting import Settings as Inverting
 from erase.images.request import Sampler
 from erase.runtime.seeding import generator
 from tests.eval.attacks.church import bright, images_of, target
@@ -64,7 +65,7 @@ def test_relearning_others_trains_on_retained_images_alone(
     assert asked == [["a truck icon"] * 3]
 
 
-@pytest.mark.parametrize("name", ["handover", "noise", "relearn", "inversion"])
+@pytest.mark.parametrize("name", ["handover", "noise", "relearn", "inversion", "multi-inversion"])
 @pytest.mark.parametrize("random", [False, True])
 def test_a_model_is_left_as_it_was_and_the_same_seed_finds_the_same(
     tiny: Diffusion, name: str, random: bool
@@ -73,7 +74,8 @@ def test_a_model_is_left_as_it_was_and_the_same_seed_finds_the_same(
         "handover": handover.Settings((0.4,)),
         "noise": noise.Settings((1.2,)),
         "relearn": relearn.Settings((0, 1), 2, 1e-2),
-        "inversion": load_attack("inversion").SETTINGS["quick"].__class__(2, 2, 2, 0.01),
+        "inversion": Inverting(restarts=2, steps=2, batch=2, lr=0.01),
+        "multi-inversion": Inverting(vectors=3, restarts=2, steps=2, batch=2, lr=0.01),
     }
     before = weights(tiny)
     module = load_attack(name)

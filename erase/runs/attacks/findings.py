@@ -1,0 +1,88 @@
+"""What an attack found, beside its figures: images for the page, prompts and embeddings for use."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from erase.eval.attacks import Found, Target, load_attack
+from erase.eval.recovery.outcome import Seen
+from erase.eval.recovery.report import Shown
+from erase.formats.tensors import save_tensors
+from erase.runs.attacks.kept import blind
+from erase.runs.attacks.targets import target_of
+from erase.runtime.files import atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from erase.runs.attacks.inquiry import Inquiry
+
+
+def keep(found: Found, plain: Sequence[NDArray[np.uint8]], folder: Path, target: Target) -> None:
+    """Writes the images of the first restart beside the plain ones, and prompts or embeddings.
+
+    Args:
+        found: by the attack.
+        plain: an image of every row without it.
+        folder: of the side; what was found is beside it.
+        target: whose rows the images are of.
+    """
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = len(target.rows)
+    for number, pixels in enumerate(found.images[:rows]):
+        for end, one in (("after", pixels), ("before", plain[number])):
+            with atomic(folder / f"{number:03d}_{end}.png") as part:
+                Image.fromarray(one).save(part, format="PNG")
+    if found.embedding is not None:
+        # Under A1111's name for it, so that other tools open it as a textual inversion.
+        v = {"emb_params": found.embedding.contiguous()}
+        save_tensors(folder.parent / f"{folder.name}-embedding.safetensors", v, {"format": "pt"})
+    if found.prompts:
+        text = io.StringIO()
+        sheet = csv.writer(text, lineterminator="\n")
+        sheet.writerow(["case_number", "prompt", "evaluation_seed", "token_ids"])
+        ids = found.tokens or [()] * len(found.prompts)
+        lines = zip(found.prompts, target.rows, ids, strict=True)
+        for number, (prompt, row, tokens) in enumerate(lines):
+            sheet.writerow([number, prompt, row.seed, " ".join(map(str, tokens))])
+        with atomic(_prompts_of(folder)) as part:
+            part.write_text(text.getvalue(), encoding="utf-8")
+
+
+def shown(inquiry: Inquiry, name: str, erased: Seen | str) -> list[Shown]:
+    """The images of the page's grid, each with the prompt that it was asked for by.
+
+    Args:
+        inquiry: what was attacked.
+        name: of the attack.
+        erased: what the judges say of the model in question.
+    """
+    place = f"attacks/{name}/erased"
+    steps = max(erased.curve) if not isinstance(erased, str) and erased.curve else None
+    after = "" if steps is None else f", after {steps} steps"
+    rows = target_of(inquiry, "erased", blind, text=False).rows
+    prompts = [row.prompt for row in rows]
+    if getattr(load_attack(name), "ALONE", False):
+        prompts = ["without its name"] * len(rows)
+    elif (file := _prompts_of(inquiry.out / place)).is_file():
+        with file.open(encoding="utf-8", newline="") as lines:
+            prompts = [line["prompt"] for line in csv.DictReader(lines)]
+    return [
+        Shown(
+            f"{place}/{number:03d}_before.png",
+            f"{place}/{number:03d}_after.png",
+            f"{prompt}, seed {row.seed}{after}",
+        )
+        for number, (prompt, row) in enumerate(zip(prompts, rows, strict=True))
+    ]
+
+
+def _prompts_of(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}-prompts.csv"
