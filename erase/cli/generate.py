@@ -49,8 +49,8 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     out = Path(options.out or "runs/look")
     first = options.seed or 0
     seeds = range(first, first + _count(options, 4))
-    for seed in (seeds[0], seeds[-1]):
-        checked_seed(seed)
+    for one in (seeds[0], seeds[-1]):
+        checked_seed(one)
     files = _files(out, seeds, options.overwrite)
     device = accelerator(options.device, settings.precision, options.deterministic).device
     with memory_told():

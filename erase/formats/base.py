@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from erase.formats import whole_files
+from erase.formats import unfetched, whole_files
 from erase.formats.folder import (
     components,
     layout_of,
@@ -209,10 +209,8 @@ def _download(spec: str, fetch: bool) -> Path:
     """Fetches a pipeline from the hub into its cache, with its card for the licence."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-    from erase.formats.generation import check_on_hub
-
     if fetch and not isinstance(try_to_load_from_cache(spec, INDEX), str):
-        check_on_hub(spec)
+        unfetched.check(spec)
     folder = _fetched(spec, fetch, None)
     components(folder)
     if fetch and not _has_weights(folder):

@@ -154,12 +154,12 @@ def check_run(
 def _open_model(model: str, device: Any, ways: dict[str, Any], fetch: bool) -> Diffusion | None:
     from erase.diffusion.model import Diffusion
     from erase.formats.base import on_disk
-    from erase.formats.generation import check_on_hub
+    from erase.formats.unfetched import check as check_unfetched
 
     freeze_libraries()
     source = model if fetch else on_disk(model)
     if source is None:
-        check_on_hub(model)
+        check_unfetched(model)
         return None
     return Diffusion.load(source, device, **ways)
 

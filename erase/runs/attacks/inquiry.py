@@ -12,8 +12,7 @@ from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.formats.base import never_knew
 from erase.images.request import Sampler
 from erase.prompts.concept import Concept
-from erase.runs.attacks import NO_MODEL, UNKNOWN
-from erase.runs.attacks.targets import SEEDS
+from erase.runs.attacks import NO_MODEL, SEEDS, UNKNOWN
 from erase.runs.make import concept_of
 from erase.runtime.errors import UserError, clipped, nearest
 from erase.runtime.seeding import checked_seed

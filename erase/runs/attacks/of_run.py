@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erase.eval.recovery import ATTACK
-from erase.runs.attacks import NO_MODEL
+from erase.runs.attacks import NO_MODEL, SEEDS
 from erase.runs.folder import RunFolder, model_of
 from erase.runtime.errors import UserError
 
@@ -44,7 +44,6 @@ class Attacks:
             UserError: naming what is wrong.
         """
         from erase.eval.attacks import load_attack
-        from erase.runs.attacks.targets import SEEDS
         from erase.runtime.seeding import checked_seed
 
         checked_seed(seed, SEEDS - 1)

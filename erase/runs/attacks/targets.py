@@ -13,7 +13,7 @@ from erase.prompts.classes import anchor_of
 from erase.prompts.concept import PROMPT_SEEDS, Concept, articles
 from erase.prompts.held_out import evaluation_rows, retain_rows
 from erase.prompts.prompt_set import SPACING, Row
-from erase.runtime.seeding import MAX_SEED
+from erase.runs.attacks import APART
 
 if TYPE_CHECKING:
     from erase.images.request import Request
@@ -23,10 +23,6 @@ BOUNDS = ("ceiling", "floor")
 """Sides that do not depend on the model in question, so that they are measured once."""
 SHOWN = 20
 """Pictures of the concept that an attacker has, and as many of other things."""
-APART = 7_000_003
-"""Between the images of one seed and the next."""
-SEEDS = MAX_SEED // APART
-"""Seeds of attacks lie below."""
 SHOWN_SHIFT = 600_000_000
 """Added to the seeds of an attacker's pictures, so that none is one of training."""
 

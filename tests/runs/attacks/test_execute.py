@@ -21,9 +21,9 @@ from erase.eval.instruments.choice import Instruments
 from erase.eval.recovery.witness import Witness
 from erase.images.request import Request, Sampler
 from erase.prompts.concept import Concept, load_concept
-from erase.runs.attacks import UNKNOWN, execute, kept
+from erase.runs.attacks import SEEDS, UNKNOWN, execute, kept
 from erase.runs.attacks.inquiry import Inquiry, make_inquiry
-from erase.runs.attacks.targets import BOUNDS, SEEDS, elsewhere, renamed, target_of
+from erase.runs.attacks.targets import BOUNDS, elsewhere, renamed, target_of
 from erase.runtime.errors import UserError
 from tests.eval.attacks.church import bright, rows
 from tests.runtime.test_processes import alone, launch
