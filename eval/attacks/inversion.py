@@ -16,5 +16,5 @@ TEXT = False
 SETTINGS = {
     "quick": Settings(),
     "full": Settings(steps=500),
-    "published": Settings(steps=3000, batch=4),
+    "published": Settings(steps=3000, batch=4, lr=2e-3),  # of arXiv 2505.17013
 }

@@ -15,5 +15,5 @@ TEXT = False
 SETTINGS = {
     "quick": Settings(vectors=4, restarts=1),
     "full": Settings(vectors=4, steps=500),
-    "published": Settings(vectors=4, steps=3000, batch=4),
+    "published": Settings(vectors=4, steps=3000, batch=4, lr=2e-3),
 }

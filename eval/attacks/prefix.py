@@ -81,7 +81,7 @@ class Settings:
 SETTINGS: dict[Size, Settings] = {
     "quick": Settings(tokens=3, timesteps=5, iterations=10),
     "full": Settings(tokens=3, timesteps=10, iterations=20),
-    "published": Settings(tokens=5, timesteps=50, iterations=40),
+    "published": Settings(tokens=5, timesteps=50, iterations=40),  # nudity; objects, styles: k 3
 }
 
 
