@@ -99,6 +99,23 @@ def judges() -> Table:
     return ("judge", ""), rows
 
 
+def classes(model: str) -> Table:
+    """Classes that a model is told instead of texts, as concepts, with their labels.
+
+    Raises:
+        UserError: it is told texts, or can't be opened.
+    """
+    from erase.formats.generation import classes_of_model
+    from erase.prompts.concept import CLASS
+    from erase.runtime.errors import UserError
+
+    found = classes_of_model(model)
+    if found is None:
+        raise UserError(f"{model} is told texts, not classes: see 'erase list concepts'.")
+    rows = [(f"{CLASS}{name}", str(label)) for label, name in enumerate(found.names)]
+    return ("concept", "label"), rows
+
+
 CATALOGUE: Mapping[str, Callable[[], Table]] = {
     "methods": methods,
     "metrics": metrics,
@@ -109,6 +126,8 @@ CATALOGUE: Mapping[str, Callable[[], Table]] = {
     "recipes": recipes,
 }
 """What ``erase list`` can list."""
+CLASSES, MODEL = "classes", "mini-class"
+"""What it lists of a model, and of which one by default."""
 NOTES = {
     "recipes": "Times are for mask and training, and for making the training images, on one CPU "
     "thread; a recipe without a time was not timed.",
@@ -117,8 +136,16 @@ NOTES = {
 """Notes printed below a table."""
 
 
-def listing(what: str | None = None) -> str:
-    """The entries of one kind, or of each, in aligned columns, the name first."""
+def listing(what: str | None = None, model: str | None = None) -> str:
+    """The entries of one kind, or of each, in aligned columns, the name first; the classes of a
+    model, where one is given.
+
+    Raises:
+        UserError: see ``classes``.
+    """
+    if what == CLASSES:
+        heads, rows = classes(model or MODEL)
+        return "\n".join(aligned([heads, *rows]))
     parts = []
     for name in CATALOGUE if what is None else (what,):
         heads, rows = CATALOGUE[name]()

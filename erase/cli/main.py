@@ -86,9 +86,11 @@ def dispatch(options: Namespace, typed: Sequence[str]) -> None:
         if chosen.get(key):
             chosen[key] = model_of(chosen[key])
     if command == "list":
-        from erase.cli.listing import listing
+        from erase.cli.listing import CLASSES, listing
 
-        print(listing(chosen.what))
+        if chosen.model and chosen.what != CLASSES:
+            raise UserError("--model has no effect but with 'erase list classes': leave it out.")
+        print(listing(chosen.what, chosen.model))
     elif command == "export":
         run_export(chosen)
     elif command == "compare":

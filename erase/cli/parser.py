@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from erase.cli import attack, combine, demo, export, push
 from erase.cli.arguments import DETERMINISTIC, DEVICE, STRENGTH, Parser, add_attacks
 from erase.cli.classifier import add_commands
-from erase.cli.listing import CATALOGUE
+from erase.cli.listing import CATALOGUE, CLASSES, MODEL
 from erase.cli.recipe_flags import add_recipe_values
 from erase.eval.report.requirements import KNOWN as REQUIRED
 from erase.methods import list_methods
@@ -106,12 +106,14 @@ def _commands(
     }
 
 
-LISTED = "list methods, metrics, attacks, judges, concepts, prompt sets and recipes"
+LISTED = "list methods, metrics, attacks, judges, concepts, prompt sets, recipes and classes"
 
 
 def _list_parser() -> ArgumentParser:
     parser = Parser(LISTED, "erase list [WHAT]")
-    parser.add_argument("what", nargs="?", choices=tuple(CATALOGUE), help="list only these")
+    choices = (*CATALOGUE, CLASSES)
+    parser.add_argument("what", nargs="?", choices=choices, help="list only these")
+    parser.add_argument("--model", type=str, help=f"whose classes (default: {MODEL})")
     return parser
 
 

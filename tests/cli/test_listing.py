@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from erase.cli.listing import CATALOGUE, first_line, listing
+from erase.cli.main import main
 from erase.eval.metrics import list_metrics
 from erase.methods import list_methods
 from erase.prompts.concept import list_concepts
 from erase.prompts.prompt_set import list_sets
 from erase.recipes.recipe import list_recipes
+from erase.runtime.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,16 @@ def test_every_entry_has_a_line_that_starts_with_its_name(what: str, names: list
     assert [line.split()[0] for line in lines] == names
     assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
     assert listing(what) in listing()
+
+
+def test_the_classes_of_a_model_are_its_concepts(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [line.split() for line in listing("classes").splitlines()]
+    assert rows[0] == ["concept", "label"] and ["class:church", "2"] in rows and len(rows) == 13
+    with pytest.raises(UserError, match="mini is told texts, not classes"):
+        listing("classes", "mini")
+    with pytest.raises(SystemExit) as stopped:
+        main(["list", "recipes", "--model", "mini"])
+    assert stopped.value.code == 2 and "--model has no effect" in capsys.readouterr().err
 
 
 def test_what_a_recipe_trains_stands_beside_it() -> None:
