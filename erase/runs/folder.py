@@ -65,6 +65,8 @@ class Graph:
         commands: the stages as the command line names them.
         optional: outputs that are not there in every finished run.
         program: the command that does them.
+        keyed: stages whose results say themselves what they were made of, so that those which still
+            hold are taken up again.
     """
 
     outputs: Mapping[str, tuple[str, ...]]
@@ -72,6 +74,7 @@ class Graph:
     commands: Mapping[str, tuple[str, ...]]
     optional: Collection[str] = ()
     program: str = "erase"
+    keyed: Collection[str] = ()
 
 
 ERASING = Graph(OUTPUTS, UPSTREAM, COMMANDS, OPTIONAL)
@@ -265,10 +268,11 @@ class RunFolder:
         return bool(self.stages[stage].get("finished")) or there
 
     def discard(self, stage: str) -> None:
-        """Removes a stage's results; its record goes last, so that a kill leaves it to redo."""
+        """Removes a stage's results, but keyed ones; its record goes last, so that a kill leaves it
+        to redo."""
         self.stages[stage]["finished"] = False
         self.save()
-        for name in self.graph.outputs[stage]:
+        for name in self.graph.outputs[stage] if stage not in self.graph.keyed else ():
             target = self.path / name
             if target.is_dir():
                 shutil.rmtree(target)

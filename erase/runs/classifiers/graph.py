@@ -21,6 +21,7 @@ STAGES = Graph(
     },
     commands={stage: (stage,) for stage in ("train", "mask", "unlearn", "retrain", "eval")},
     program="erase classifier run",
+    keyed=("retrain",),
 )
 RETRAINS = 3
 """Models that are retrained, of which a floor has an interval."""

@@ -108,6 +108,12 @@ def make_retrained(shop: Workshop) -> dict[str, float]:
         folder, title = run.out / "retrain" / str(number), f"retrain {number + 1}/{run.retrains}"
         draws, key = (number, "retrain"), retrain_key(run, number)
         seconds.append(train_into(shop, folder, draws, run.split.retain, key, title))
+    if processes.is_main():
+        for folder in (run.out / "retrain").iterdir():
+            # More than were asked for, of another time: those of other inputs would mislead.
+            if not holds(folder / WEIGHTS, retrain_key(run, int(folder.name))):
+                shutil.rmtree(folder)
+    processes.wait()
     told = {"trained": fmean(seconds)} if seconds else {}
     return {"samples": 3.0 * run.training.epochs * len(run.split.retain), **told}
 

@@ -13,7 +13,7 @@ import torch
 
 from erase.formats.tensors import read_tensors
 from erase.recipes.classifier import load_recipe
-from erase.runs.classifiers import dryrun
+from erase.runs.classifiers import dryrun, stages
 from erase.runs.classifiers.dryrun import describe
 from erase.runs.classifiers.execute import execute
 from erase.runs.classifiers.run import ClassifierRun, Draw, base_key, make_run
@@ -115,6 +115,30 @@ def test_weights_that_are_given_are_not_trained(
     execute(run, ["train", "mask", "unlearn"], told=False)
     ours = (tmp_path / "r/model.safetensors").read_bytes()
     assert ours[200:] == (done.out / "model.safetensors").read_bytes()[200:]
+
+
+def test_more_retrained_models_are_made_beside_those_that_there_are(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int | str] = []
+    real = stages._trained
+
+    def noted(shop: Any, folder: Path, *more: Any) -> Any:
+        made.append(folder.name)
+        return real(shop, folder, *more)
+
+    monkeypatch.setattr(stages, "_trained", noted)
+    short = {**QUICK, "epochs": 1.0}
+    for count, expected in ((1, ["base", "0"]), (2, ["1"]), (1, []), (2, [])):
+        made.clear()
+        run = make(data, tmp_path / "run", retrains=count, training=short)
+        execute(run, ("train", "retrain"), overwrite=True, told=False)
+        assert made == expected
+    made.clear()
+    other = make(data, tmp_path / "run", "random:0.2", retrains=1, training=short)
+    execute(other, ("train", "retrain"), overwrite=True, told=False)
+    assert made == ["base", "0"]
+    assert [f.name for f in (tmp_path / "run/retrain").iterdir()] == ["0"]
 
 
 def test_changed_code_of_ones_own_makes_new_models(
