@@ -13,7 +13,7 @@ from erase.runs.folder import read_facts
 from erase.runs.make import own_sampling
 from erase.runtime import processes
 from erase.runtime.errors import UserError
-from erase.runtime.seeding import checked_seed
+from erase.runtime.seeding import MAX_SEED
 from erase.runtime.words import counted
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     out = Path(options.out or "runs/look")
     first = options.seed or 0
     seeds = range(first, first + _count(options, 4))
-    for one in (seeds[0], seeds[-1]):
-        checked_seed(one)
+    if not 0 <= seeds[0] <= seeds[-1] < MAX_SEED:
+        raise UserError(f"--seed {first} is out of range: give one from 0 to 2^63 - 1.")
     files = _files(out, seeds, options.overwrite)
     device = accelerator(options.device, settings.precision, options.deterministic).device
     with memory_told():

@@ -245,7 +245,7 @@ def test_in_a_comparison(tiny_folder: Path, tmp_path: Path) -> None:
             file.read_bytes() == (place / "erased" / file.relative_to(place / "base")).read_bytes()
         )
     text = summarise(matrix)
-    assert "| their-esd |" in text and "not measured" in text
+    assert "| their-esd |" in text and "Not measured in any cell: UA; " in text
     assert {r["recipe"] for r in json.loads((tmp_path / "m/compare.json").read_text())["rows"]} == {
         "uce",
         "their-esd",
