@@ -35,7 +35,7 @@ PINNED = {
     "negative-prompt": "a1a4fb922563",
     "negative-prompt-mini": "41889cd1b790",
     "rece": "5f61cea47bb3",
-    "rece-mini": "5c860ee23f4c",
+    "rece-mini": "806736c0276d",
     "salun-ddpm": "f655009e4a05",
     "salun-mini": "199cd091e3a3",
     "salun-mini-class": "76be9edbf6cf",
