@@ -25,7 +25,7 @@ from erase.runs.attacks import SEEDS, UNKNOWN, execute, kept
 from erase.runs.attacks.inquiry import Inquiry, make_inquiry
 from erase.runs.attacks.targets import BOUNDS, elsewhere, renamed, target_of
 from erase.runtime.errors import UserError
-from tests.eval.attacks.church import bright, rows
+from tests.eval.attacks.church import bright, rows, target
 from tests.runtime.test_processes import alone, launch
 from tests.tiny import tiny_sd
 
@@ -110,6 +110,23 @@ def test_attacks_have_bounds_that_are_measured_once(
         execute.attack(inquiry)
     execute.attack(replace(inquiry, attacks=("paraphrase",), out=tmp_path / "mended"))
     assert len(made) == 4
+
+
+def test_what_inversion_learned_opens_in_diffusers(tiny_folder: Path, tmp_path: Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    from erase.eval.attacks import Found
+    from erase.runs.attacks.findings import keep
+
+    v = torch.randn(3, 32)
+    blank = [np.zeros((8, 8, 3), np.uint8)]
+    one = replace(target(), rows=target().rows[:1])
+    keep(Found(blank, 1, embedding=v), blank, tmp_path / "erased", one)
+    pipeline = DiffusionPipeline.from_pretrained(tiny_folder)
+    pipeline.load_textual_inversion(tmp_path / "erased-embedding.safetensors", token="<found>")
+    ids = pipeline.tokenizer.convert_tokens_to_ids(["<found>", "<found>_1", "<found>_2"])
+    table = pipeline.text_encoder.get_input_embeddings().weight
+    torch.testing.assert_close(table[ids].detach(), v)
 
 
 def test_comments_are_no_part_of_an_attack() -> None:
