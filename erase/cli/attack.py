@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import ArgumentParser, Namespace
 
 from erase.cli.arguments import BUDGET, BUDGETS, DETERMINISTIC, DEVICE, FLOOR, STRENGTH, Parser
-from erase.cli.options import at_strength, names, strength_of
+from erase.cli.options import at_strength, attack_names, strength_of
 from erase.eval.recovery import ATTACK
 from erase.prompts.concept import CLASS
 from erase.runs.folder import model_of, read_facts
@@ -97,7 +97,7 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
             f"'{clipped(concept)}' is a class, and of which model is not said: add --base, the "
             "model that it was erased from."
         )
-    settings, asked = _settings(facts, base, concept), list(names(chosen.attacks))
+    settings = _settings(facts, base, concept)
     model = model_of(chosen.model)
     strength = strength_of(model, chosen.base, chosen.strength)
     if chosen.batch is not None and chosen.batch < 1:
@@ -111,7 +111,7 @@ def run_attack(chosen: Namespace, typed: Sequence[str]) -> None:
         Sampler(settings.sampler, settings.sampling_steps, settings.guidance_scale, settings.size),
         paraphrases=Path(chosen.paraphrases) if chosen.paraphrases else None,
         strength=strength,
-        attacks=() if asked == ["all"] else asked,
+        attacks=attack_names(chosen.attacks),
         budget=chosen.budget,
         floor=model_of(chosen.floor) if chosen.floor else None,
         seed=chosen.seed,

@@ -90,9 +90,13 @@ def attacks_of(options: Namespace) -> Attacks | None:
             if options[flag] is not None:
                 raise UserError(f"--{flag} has no effect without --attacks: leave it out.")
         return None
-    asked = tuple(names(options.attacks))
-    every = asked == ("all",)
-    return Attacks(() if every else asked, options.budget or "quick", options.floor)
+    return Attacks(attack_names(options.attacks), options.budget or "quick", options.floor)
+
+
+def attack_names(given: Sequence[str] | None) -> tuple[str, ...]:
+    """The attacks asked for; () are all, which "all" says too."""
+    asked = tuple(names(given))
+    return () if asked == ("all",) else asked
 
 
 def strength_of(model: str, base: str | None, strength: float | None) -> float | None:

@@ -109,7 +109,7 @@ def make_retrained(shop: Workshop) -> dict[str, float]:
         draws, key = (number, "retrain"), retrain_key(run, number)
         seconds.append(train_into(shop, folder, draws, run.split.retain, key, title))
     if processes.is_main():
-        for folder in (run.out / "retrain").iterdir():
+        for folder in (f for f in list((run.out / "retrain").iterdir()) if f.name.isdecimal()):
             # More than were asked for, of another time: those of other inputs would mislead.
             if not holds(folder / WEIGHTS, retrain_key(run, int(folder.name))):
                 shutil.rmtree(folder)
