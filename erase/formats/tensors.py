@@ -218,8 +218,11 @@ def save_tensors(file: Path, state: Mapping[str, Tensor], metadata: dict[str, st
         at = tensor.untyped_storage().data_ptr()
         own[name] = tensor.clone() if at in places else tensor
         places.add(at)
+    file.touch()  # its permissions are the user's umask's; the library's are the owner's alone
+    mode = file.stat().st_mode
     try:
         save_file(own, file, metadata)
+        file.chmod(mode)
     except SafetensorError as error:
         if told := re.search(r"os error (\d+)\)", str(error)):
             number = int(told[1])

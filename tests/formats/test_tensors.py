@@ -227,3 +227,13 @@ def test_a_file_that_can_not_be_written_is_the_systems_error(tmp_path: Path) -> 
     (tmp_path / "x.safetensors").mkdir()
     with pytest.raises(OSError, match="Is a directory"):
         save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(2)}, {})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_others_may_read_what_the_umask_allows(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(2)}, {})
+    finally:
+        os.umask(old)
+    assert (tmp_path / "x.safetensors").stat().st_mode & 0o777 == 0o640
