@@ -143,6 +143,9 @@ class Bank:
         for x in asked:
             x.grad = torch.zeros_like(x) if x.grad is None else x.grad
         processes.add([cast(Tensor, x.grad) for x in asked])
+        for x in asked:
+            if not bool(cast(Tensor, x.grad).any()):
+                x.grad = None  # no row was given it: its moments stay as they are
         self.adam.step()
         self.adam.zero_grad()
         every = self.search.restart

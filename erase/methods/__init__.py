@@ -11,6 +11,8 @@ and, where there is something to refuse before the first image,
 
     check(config, concepts): settings that don't go with so many concepts
     check_model(config, diffusion): settings that don't go with the model
+    check_texts(config, diffusion, texts, words): nor with the prompts that it trains on, by what
+        they are for, or with the concepts' words
     maker(diffusion, config, word): what makes the images, of a method that guides sampling away
         from a word and leaves the weights as they are
 
@@ -20,6 +22,10 @@ and, where there is something to refuse before the first image,
 and, where a step's graph is of other rows than one for each image of the roles it trains on,
 
     rows(config, batch): how many pass through the denoiser with a gradient
+
+and, where a training holds more than the weights, a frozen copy and the optimizer's moments,
+
+    held(config): how many further fp32 copies of the scope's weights
 
 A module imports torch inside its functions, so that ``erase --help`` need not.
 """

@@ -21,7 +21,7 @@ from erase.methods import Needs
 from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -131,6 +131,18 @@ def check(config: Config, concepts: int) -> None:
     if config.inversion_steps and concepts > 1:
         raise UserError(
             "A textual inversion learns one concept: give one --concept, or --inversion-steps 0."
+        )
+
+
+def check_texts(
+    config: Config, diffusion: Diffusion, texts: Mapping[str, Sequence[str]], words: Sequence[str]
+) -> None:
+    """See ``methods``: prompts that are too long with the learned tokens."""
+    if config.inversion_steps:
+        from erase.diffusion.inversion import slots_of
+
+        slots_of(
+            diffusion, texts["concept"], words[0], config.inversion_tokens, "--inversion-tokens"
         )
 
 

@@ -19,8 +19,11 @@ base each time; so does the training (the search of STEREO, Srivatsan et al., ar
 
     v_j = argmin_v E‖ε - ε_θj(x_t|c[v])‖²
 
-With ``relearn_every`` each m-th step adds the gradient of the first term a step of relearning
-ahead, at θ - τ·M⊙∇E‖ε - ε_θ(x_t|c)‖², to first order.
+With ``relearn`` the concept is also erased where somebody has begun to train it back, to first
+order: δ moves by relearning beside the training, and starts from 0 again every so many steps.
+
+    δ ← Adam(∇_δ E‖ε - ε_{θ+δ}(x_t|c)‖²)
+    L(θ) += γ·‖ε_{θ+δ}(x_t|c) - ε_0(x_t|c')‖²
 """
 
 from __future__ import annotations
@@ -32,14 +35,16 @@ from erase.methods import Needs, salun
 from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
     from erase.diffusion.adversarial import Bank
     from erase.diffusion.conditioning import Conditioning
-    from erase.diffusion.data import Noised, TrainingData
+    from erase.diffusion.data import TrainingData
     from erase.diffusion.model import Diffusion
+    from erase.unlearn.ahead import Ahead
     from erase.unlearn.fit import Fit
 
 NEEDS = Needs(
@@ -49,6 +54,8 @@ SPACE = {
     "lr": (0.1, 10.0),
     "alpha": [0.5, 1.0, 2.0, 4.0],
     "beta": [0.5, 1.0, 2.0],
+    "bank_lr": (0.3, 3.0),
+    "bank_restart": [10, 20, 40],
     "steps": (0.3, 1.0),
 }
 
@@ -66,7 +73,7 @@ class Config:
         },
     )
     beta: float = field(
-        default=1.0, metadata={"help": "weight β of the loss on adversarial prompts", "min": 0.0}
+        default=1.0, metadata={"help": "weight β of the loss on adversarial prompts", "above": 0.0}
     )
     bank: int = field(default=8, metadata={"help": "how many embeddings v_j", "min": 1})
     bank_tokens: int = field(
@@ -121,21 +128,24 @@ class Config:
             "needs": "search_steps",
         },
     )
-    relearn_every: int = field(
-        default=0,
+    relearn: float = field(
+        default=0.0,
         metadata={
-            "help": "how often, in steps, the concept is also erased one relearning step ahead; 0 "
-            "for never",
-            "unit": "steps",
-            "min": 0,
+            "help": "weight γ of the loss where the weights have begun to relearn; 0 for none",
+            "min": 0.0,
         },
     )
-    relearn_rate: float = field(
-        default=1.0,
+    relearn_lr: float = field(
+        default=1e-4,
+        metadata={"help": "learning rate of relearning", "above": 0.0, "needs": "relearn"},
+    )
+    relearn_restart: int = field(
+        default=20,
         metadata={
-            "help": "length τ of that step, times the gradient",
-            "above": 0.0,
-            "needs": "relearn_every",
+            "help": "after how many steps relearning begins again",
+            "unit": "steps",
+            "min": 1,
+            "needs": "relearn",
         },
     )
 
@@ -144,14 +154,21 @@ def check(config: Config, concepts: int) -> None:
     """See ``methods``: a bank stands for one word."""
     if concepts > 1:
         raise UserError(
-            "salun_robust searches embeddings of one concept: give one --concept, or --method "
-            "salun."
+            "salun_robust searches embeddings of one concept: give one --concept, choose another "
+            "--recipe, or erase each in a run of its own and add these up with erase combine."
         )
     if config.prefix_retain and config.bank_place == "word":
         raise UserError(
             "--prefix-retain has no effect with --bank-place word: leave it out, or give "
             "--bank-place before."
         )
+
+
+def check_texts(
+    config: Config, diffusion: Diffusion, texts: Mapping[str, Sequence[str]], words: Sequence[str]
+) -> None:
+    """See ``methods``: prompts that are too long with the embeddings."""
+    _bank(diffusion, texts["concept"], texts["retained"], words[0], 0, config)
 
 
 def forwards(config: Config, steps: int, batch: int) -> float:
@@ -164,8 +181,8 @@ def forwards(config: Config, steps: int, batch: int) -> float:
     if config.search_steps:
         each -= 3.0
         before = config.bank * (8.0 * config.search_erase + 3.0 * config.search_steps)
-    if config.relearn_every:
-        each += 6.0 / config.relearn_every
+    if config.relearn:
+        each += 6.0
     return batch * (each * steps + before)
 
 
@@ -174,11 +191,17 @@ def rows(config: Config, batch: int) -> int:
     return batch * (4 if config.prefix_retain else 3)
 
 
+def held(config: Config) -> int:
+    """See ``methods``: δ with its moments, the weights' own values and a gradient; the model that
+    embeddings are searched on."""
+    return (5 if config.relearn else 0) + (1 if config.search_steps else 0)
+
+
 def found(diffusion: Diffusion, data: TrainingData, config: Config) -> Conditioning:
     """See ``methods``: the prompts with the bank's embeddings before the first step."""
     import torch
 
-    bank = _bank(diffusion, data, config)
+    bank = _of(diffusion, data, config)
     every = torch.arange(len(data.pairs))
     with torch.no_grad():
         return bank.embed(every, every % config.bank)
@@ -190,11 +213,11 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     import torch
     from torch.nn.functional import mse_loss
 
-    frozen, bank = diffusion.frozen(), _bank(diffusion, data, config)
+    frozen, bank = diffusion.frozen(), _of(diffusion, data, config)
     size, moving = data.batch_size, not config.search_steps
+    relearned = _relearning(diffusion, data, config, fit) if config.relearn else None
     if not moving:
         _search(frozen, data, config, fit, bank)
-    relearned = _relearning(diffusion, data, config, fit)
 
     def step(index: int, part: slice) -> dict[str, Tensor]:
         b, r = data.batch(index, part)
@@ -208,8 +231,8 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
                 a = diffusion.predict(*anchor)
                 kept, *revived = frozen.predict_each(*known)
         ahead = None
-        if config.relearn_every and (index + 1) % config.relearn_every == 0:
-            ahead = relearned(index, b, a)  # before anything else reads the weights
+        if relearned is not None:  # before anything else reads the weights
+            ahead = relearned.at(lambda: mse_loss(diffusion.predict(b.x_t, b.t, b.c), a))
         asked = [(b.x_t, b.t, b.c), (r.x_t, r.t, r.c)]
         if config.prefix_retain:
             asked.append((r.x_t, r.t, bank.embed(r.prompt + len(data.pairs), which)))
@@ -224,15 +247,28 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
             with torch.no_grad():
                 same = frozen.predict(r.x_t, r.t, data.retain_c[r.prompt])
             retain = retain + config.prefix_retain * mse_loss(e, same)
-        whole = forget + attacked + retain
+        told = {"forget": forget + attacked, "retain": retain}
         if ahead is not None:
-            whole = whole + ahead
-        return {"loss": whole, "forget": forget + attacked, "retain": retain}
+            told["relearned"] = config.relearn * ahead
+        return {"loss": torch.stack(list(told.values())).sum(), **told}
 
-    fit(diffusion.denoiser, step, bank if moving else None)
+    beside = (bank if moving else None, relearned)
+    fit(diffusion.denoiser, step, *(other for other in beside if other is not None))
 
 
-def _bank(diffusion: Diffusion, data: TrainingData, config: Config) -> Bank:
+def _of(diffusion: Diffusion, data: TrainingData, config: Config) -> Bank:
+    asked = [c for c, _ in data.pairs]
+    return _bank(diffusion, asked, data.retain_prompts, data.words[0], data.seed, config)
+
+
+def _bank(
+    diffusion: Diffusion,
+    asked: Sequence[str],
+    retained: Sequence[str],
+    word: str,
+    seed: int,
+    config: Config,
+) -> Bank:
     from erase.diffusion.adversarial import Bank, Search
 
     search = Search(
@@ -243,17 +279,34 @@ def _bank(diffusion: Diffusion, data: TrainingData, config: Config) -> Bank:
         spread=config.bank_spread,
         restart=config.bank_restart,
     )
-    prompts = [c for c, _ in data.pairs]
-    if config.bank_place == "before":
-        prompts += data.retain_prompts
-    return Bank(diffusion, prompts, data.words[0], search, data.seed)
+    prompts = [*asked, *(retained if config.bank_place == "before" else ())]
+    return Bank(diffusion, prompts, word, search, seed)
 
 
 def _search(base: Diffusion, data: TrainingData, config: Config, fit: Fit, bank: Bank) -> None:
-    """Finds the bank's embeddings one after the other; they learn nothing more afterwards."""
-    for j in range(config.bank):
-        remapped = _remapped(base, data, config, fit, bank, j)
-        bank.learn(j, remapped, data, config.search_steps, _width(data, fit))
+    """Finds the bank's embeddings one after the other, those that are kept from a run that was cut
+    off aside; they learn nothing more afterwards."""
+    import shutil
+
+    from erase.formats.tensors import read_metadata, read_tensors, save_tensors
+    from erase.runtime import processes
+    from erase.runtime.files import atomic
+
+    for j, own in enumerate(bank.v):
+        file = fit.folder / "checkpoints" / f"embedding-{j}.safetensors"
+        key = f"{fit.key}/search-{j}"
+        if not (file.exists() and read_metadata(file).get("key") == key):
+            remapped = _remapped(base, data, config, fit, bank, j)
+            bank.learn(j, remapped, data, config.search_steps, _width(data, fit))
+            if processes.is_main():
+                with atomic(file) as part:
+                    state = {str(e): v.detach() for e, v in enumerate(own)}
+                    save_tensors(part, state, {"key": key})
+                shutil.rmtree(_place(fit, j) / "checkpoints")
+            processes.wait()
+        state = read_tensors(file)
+        for e, v in enumerate(own):
+            v.data.copy_(state[str(e)])
     for row in bank.v:
         for v in row:
             v.requires_grad_(False)
@@ -291,8 +344,7 @@ def _remapped(
     short = replace(
         fit,
         settings=replace(fit.settings, steps=config.search_erase),
-        # Removed with the training's own, and told apart by its key.
-        folder=fit.folder / "checkpoints" / f"search-{known}",
+        folder=_place(fit, known),
         key=f"{fit.key}/search-{known}",
         masters={},
         watch=None,
@@ -302,44 +354,42 @@ def _remapped(
     return model
 
 
+def _place(fit: Fit, j: int) -> Path:
+    """Of the j-th remapping: removed with the training's checkpoints, and told apart by its key."""
+    return fit.folder / "checkpoints" / f"search-{j}"
+
+
 def _width(data: TrainingData, fit: Fit) -> int:
     """Rows of a batch that are taken at a time."""
     return len(range(data.batch_size)[fit.parts[0]])
 
 
-def _relearning(
-    diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit
-) -> Callable[[int, Noised, Tensor], Tensor]:
-    """What makes a step's further term, of its number, its images and ε_0(x_t|c')."""
-    from functools import lru_cache, partial
+def _relearning(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> Ahead:
+    """δ over all weights of the scope, as whoever relearns is bound by no mask."""
+    from functools import partial
 
+    import torch
     from torch.nn.functional import mse_loss
 
-    from erase.unlearn.ahead import elsewhere, gradients
-    from erase.unlearn.mask import unpack
+    from erase.unlearn.ahead import Ahead
 
-    size = data.batch_size
+    own = fit.mask.drawn_from()
+    params = {n: p for n, p in diffusion.denoiser.named_parameters() if n in own}
+    if any(p.dtype != torch.float32 for p in params.values()):
+        raise UserError(
+            "--relearn moves weights by less than bf16 tells apart: leave out --low-memory, or "
+            "give --relearn 0."
+        )
+    size, width = data.batch_size, _width(data, fit)
 
     def denoising(index: int, part: slice) -> Tensor:
         b = data.draw("forget", index, part, purpose="relearn")
-        return mse_loss(diffusion.predict(b.x_t, b.t, b.c), b.target) * len(b.t) / size
+        with fit.accelerator.autocast():
+            return mse_loss(diffusion.predict(b.x_t, b.t, b.c), b.target) * len(b.t) / size
 
-    @lru_cache(maxsize=1)  # all parts of a step go as far
-    def ahead(index: int) -> dict[str, Tensor]:
-        """-τ·M⊙g by weight. Every process takes the whole batch, as many rows at a time as of its
-        own."""
-        params = {n: p for n, p in diffusion.denoiser.named_parameters() if p.requires_grad}
-        width = _width(data, fit)
+    def losses(index: int) -> Sequence[Callable[[], Tensor]]:
+        """Every process takes the whole batch, as many rows at a time as of its own."""
         parts = [slice(start, start + width) for start in range(0, size, width)]
-        by = gradients(params, [partial(denoising, index, part) for part in parts])
-        for name, slope in by.items():
-            bits = fit.mask.bits[name].to(slope.device)
-            slope.masked_fill_(~unpack(bits, slope.shape), 0.0).mul_(-config.relearn_rate)
-        return by
+        return [partial(denoising, index, part) for part in parts]
 
-    def relearned(index: int, b: Noised, a: Tensor) -> Tensor:
-        by = ahead(index)
-        params = {n: p for n, p in diffusion.denoiser.named_parameters() if n in by}
-        return elsewhere(params, by, lambda: mse_loss(diffusion.predict(b.x_t, b.t, b.c), a))
-
-    return relearned
+    return Ahead(params, losses, config.relearn_lr, config.relearn_restart)

@@ -48,6 +48,8 @@ def check(run: Run, diffusion: Diffusion) -> None:
         )
     if needs.word:
         diffusion.text.positions([c for c, _ in run.pairs()], run.words())
+        if check_texts := getattr(load_method(run.recipe.method), "check_texts", None):
+            check_texts(run.recipe.config, diffusion, training_prompts(run), run.words())
         for concept in (target.concept for target in run.targets):
             if concept.kind == "text" and len(concept.word.split()) > 2:
                 note(

@@ -103,7 +103,8 @@ def memory_bytes(ready: Ready) -> float:
         rows = own(recipe.config, batch)
         moments = {"adam8bit": 2, "sgd": 4}.get(recipe.optimizer, 8)
         share = recipe.ratio if recipe.mask != "none" else 1.0
-        held = weights * share * (4 + moments) / 4 + frozen
+        further = getattr(method, "held", lambda _: 0)(recipe.config)
+        held = weights * (share * (4 + moments) / 4 + further) + frozen
         largest = max(largest, copies * passes(rows, side, scope) + held)
     return largest + (_resident() if cpu else sum(map(weights_bytes, diffusion.networks.values())))
 

@@ -35,6 +35,8 @@ from erase.study.matrix import USUAL, Common, Matrix
 
 SLACK = 0.01
 """Trials whose harmonic mean is at most this much below the best are told apart by their FID."""
+ALIKE = 0.05
+"""Trials whose recovery is so close are as good: one image of the quick budget's 20."""
 KEPT = 0.01
 """Trials under attack may lose this much of the base's IRA and CRA."""
 SEED = 1000
@@ -220,10 +222,11 @@ def best_under_attack(
     scores: Sequence[Mapping[str, float | None]], base: Mapping[str, float | None]
 ) -> int:
     """Index of the best trial under attack: of those that keep IRA and CRA within ``KEPT`` of the
-    base's, or else of those that keep most, the one of which least comes back.
+    base's, or else of those that keep most, and of which hardly more than the least comes back, the
+    ``best``.
 
     Args:
-        scores: ``recovery``, ``ira`` and ``cra`` of each trial, fractions.
+        scores: ``recovery``, ``ira``, ``cra`` and what ``best`` asks of each trial, fractions.
         base: the base's ``ira`` and ``cra``.
 
     Raises:
@@ -241,7 +244,10 @@ def best_under_attack(
 
     most = max(KEPT, min(map(lost, scores)))
     kept = [i for i, score in enumerate(scores) if lost(score) <= most]
-    return min(kept, key=lambda i: float(scores[i]["recovery"] or 0))
+    # Below the floor is no better than there: it is chance.
+    back = {i: max(0.0, float(scores[i]["recovery"] or 0)) for i in kept}
+    near = [i for i in kept if back[i] <= min(back.values()) + ALIKE]
+    return near[best([scores[i] for i in near])]
 
 
 BLIND = (

@@ -118,13 +118,13 @@ class Fit:
     title: str = "train"
     advice: str = "lower --lr or use --precision fp32"
 
-    def __call__(self, module: nn.Module, step: Step, beside: Beside | None = None) -> None:
+    def __call__(self, module: nn.Module, step: Step, *beside: Beside) -> None:
         """Trains in place, from the last checkpoint where there is one.
 
         Args:
             module: whose masked weights move.
             step: see ``Step``.
-            beside: what learns with them; None for nothing.
+            beside: what learns with them.
 
         Raises:
             UserError: the loss is not finite; the last good checkpoint is kept.
@@ -147,7 +147,7 @@ class Fit:
         optimizer: MaskedOptimizer,
         step: Step,
         moving: Mapping[str, Tensor],
-        beside: Beside | None,
+        beside: Sequence[Beside],
     ) -> None:
         settings = self.settings
         rows, start = self._resume(optimizer, moving, beside)
@@ -163,8 +163,8 @@ class Fit:
             optimizer.step(processes.average)
             processes.average([b for b in moving.values() if b.is_floating_point()])
             optimizer.zero_grad()
-            if beside is not None:
-                beside.update(index)
+            for other in beside:
+                other.update(index)
             seconds = round(time.perf_counter() - began, 3)
             rows.append({"step": index + 1, **figures, "seconds": seconds})
             self._add(rows[-1])
@@ -285,7 +285,7 @@ class Fit:
         step: int,
         rows: list[dict[str, Any]],
         moving: Mapping[str, Tensor],
-        beside: Beside | None,
+        beside: Sequence[Beside],
     ) -> None:
         """Keeps the last two checkpoints, so that one cut short is never the only one.
 
@@ -299,8 +299,8 @@ class Fit:
             content = {"optimizer": state, "step": step, "rows": rows, "key": self.key}
             if moving:
                 content["buffers"] = dict(moving)
-            if beside is not None:
-                content["beside"] = beside.state_dict()
+            if beside:
+                content["beside"] = [other.state_dict() for other in beside]
             # Through an open file: torch's own writer hides what the disk says.
             with atomic(self._folder / f"step-{step:07d}.pt") as part, part.open("wb") as stream:
                 torch.save(content, stream)
@@ -309,7 +309,7 @@ class Fit:
         processes.wait()
 
     def _resume(
-        self, optimizer: MaskedOptimizer, moving: Mapping[str, Tensor], beside: Beside | None
+        self, optimizer: MaskedOptimizer, moving: Mapping[str, Tensor], beside: Sequence[Beside]
     ) -> tuple[list[dict[str, Any]], int]:
         for file in reversed(self._checkpoints()):
             try:
@@ -322,8 +322,8 @@ class Fit:
             optimizer.load_state_dict(state["optimizer"])
             for name, buffer in moving.items():
                 buffer.copy_(state["buffers"][name])
-            if beside is not None:
-                beside.load_state_dict(state["beside"])
+            for other, kept in zip(beside, state.get("beside", ()), strict=True):
+                other.load_state_dict(kept)
             return list(state["rows"]), int(state["step"])
         return [], 0
 

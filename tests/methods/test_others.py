@@ -145,7 +145,7 @@ def test_bf16_reaches_what_one_backward_in_fp32_reaches(
     class Plainly:
         settings = fit.settings
 
-        def __call__(self, moving: torch.nn.Module, step: Any, beside: Any = None) -> None:
+        def __call__(self, moving: torch.nn.Module, step: Any, *beside: Any) -> None:
             for parameter in other.scoped(scope, part).values():
                 parameter.requires_grad_(True)
             step(0, WHOLE)["loss"].backward()

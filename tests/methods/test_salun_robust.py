@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ def erase(d: Diffusion, folder: Path, config: salun_robust.Config, **settings: A
     salun_robust.erase(d, data, config, make_fit(d, "full", folder, **settings))
 
 
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.parametrize("place", ["word", "before"])
 def test_the_first_loss_by_hand(place: Any, tiny: Diffusion, tmp_path: Path) -> None:
     weigh = 0.5 if place == "before" else 0.0
@@ -32,7 +37,7 @@ def test_the_first_loss_by_hand(place: Any, tiny: Diffusion, tmp_path: Path) -> 
     base, model = copied(tiny), copied(tiny)
     erase(model, tmp_path, config)
     data = make_data(base, "forget", "retain")
-    bank, (b, r) = salun_robust._bank(base, data, config), data.batch(0)
+    bank, (b, r) = salun_robust._of(base, data, config), data.batch(0)
     which = torch.tensor([0, 1])
     with torch.no_grad():
         a = base.predict(b.x_t, b.t, data.anchor_c[b.prompt])
@@ -56,7 +61,7 @@ def test_it_moves_the_denoiser_and_never_the_text_encoder(tiny: Diffusion, tmp_p
     assert all(p.grad is None for p in encoder.parameters())
 
 
-@pytest.mark.parametrize("more", [{}, {"relearn_every": 2}])
+@pytest.mark.parametrize("more", [{}, {"relearn": 0.5, "relearn_restart": 2}])
 def test_a_run_that_was_cut_off_ends_with_the_same_bits(
     more: Any, tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,9 +89,9 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bits(
     assert losses(tmp_path / "whole") == losses(tmp_path / "cut")
 
 
-@pytest.mark.parametrize("every", [0, 1])
-def test_parts_of_a_batch_are_the_batch(every: int, tiny: Diffusion, tmp_path: Path) -> None:
-    config = salun_robust.Config(bank=2, relearn_every=every)
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_parts_of_a_batch_are_the_batch(weight: float, tiny: Diffusion, tmp_path: Path) -> None:
+    config = salun_robust.Config(bank=2, relearn=weight)
     whole, parts = copied(tiny), copied(tiny)
     erase(whole, tmp_path / "whole", config, optimizer="sgd", lr=1e-2)
     data = make_data(parts, "forget", "retain")
@@ -111,7 +116,7 @@ def test_the_embeddings_hear_of_nothing_but_what_they_bring_back(
     monkeypatch.setattr(Bank, "update", looked_at)
     erase(copied(tiny), tmp_path, config, steps=1)
     data = make_data(tiny, "forget", "retain")
-    bank, (b, _) = salun_robust._bank(tiny, data, config), data.batch(0)
+    bank, (b, _) = salun_robust._of(tiny, data, config), data.batch(0)
     with torch.no_grad():
         aim = tiny.predict(b.x_t, b.t, b.c)
     e_v = tiny.predict(b.x_t, b.t, bank.embed(b.prompt, torch.arange(2)))
@@ -121,35 +126,48 @@ def test_the_embeddings_hear_of_nothing_but_what_they_bring_back(
         torch.testing.assert_close(found, slope, rtol=1e-4, atol=1e-8)
 
 
-def test_relearning_adds_a_gradient_from_a_step_ahead(tiny: Diffusion, tmp_path: Path) -> None:
-    """SGD's first step differs by lr·M⊙∇L(θ - τ·M⊙∇L_DM(θ)), and no other weight moves."""
-    data, rate, lr = make_data(tiny, "forget", "retain"), 2.0, 1e-2
-    mask, ends = make_fit(tiny, "full", tmp_path).mask.random(0.5, 0), []
-    for every in (0, 1):
+def test_relearning_by_hand(tiny: Diffusion, tmp_path: Path) -> None:
+    """SGD's second step differs by lr·γ·M⊙∇L(θ + δ), δ being Adam's first step on ∇L_DM at θ, which
+    no mask holds back; before the first one δ is 0."""
+    data, weight, lr = make_data(tiny, "forget", "retain"), 0.7, 1e-2
+    mask = make_fit(tiny, "full", tmp_path).mask.random(0.5, 0)
+    ends: dict[tuple[float, int], dict[str, torch.Tensor]] = {}
+    for own, steps in ((0.0, 1), (weight, 1), (weight, 2)):
         model = copied(tiny)
-        config = salun_robust.Config(bank=2, relearn_every=every, relearn_rate=rate)
-        fit = make_fit(model, "full", tmp_path / str(every), steps=1, lr=lr, optimizer="sgd")  # type: ignore[arg-type]
+        config = salun_robust.Config(bank=2, relearn=own, relearn_lr=1e-3)
+        given = {"steps": steps, "lr": lr, "optimizer": "sgd"}
+        fit = make_fit(model, "full", tmp_path / f"{own}-{steps}", **given)  # type: ignore[arg-type]
         salun_robust.erase(model, data, config, replace(fit, mask=mask))
-        ends.append(weights(model))
-    ahead, (b, _) = copied(tiny), data.batch(0)
-    n = data.draw("forget", 0, purpose="relearn")
-    params = dict(ahead.denoiser.requires_grad_(True).named_parameters())
-    relearned = mse_loss(ahead.predict(n.x_t, n.t, n.c), n.target)
-    slopes = torch.autograd.grad(relearned, list(params.values()))
-    with torch.no_grad():
-        a = tiny.predict(b.x_t, b.t, data.anchor_c[b.prompt])
-        for (name, p), slope in zip(params.items(), slopes, strict=True):
-            p.sub_(rate * slope * mask.dense(name))
-    forget = mse_loss(ahead.predict(b.x_t, b.t, b.c), a)
-    slopes = torch.autograd.grad(forget, list(params.values()))
-    before = weights(tiny)
-    for name, slope in zip(params, slopes, strict=True):
+        ends[own, steps] = weights(model)
+    before, first = weights(tiny), ends[weight, 1]
+
+    def slopes(model: Diffusion, loss: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad(loss, list(model.denoiser.parameters())))
+
+    def forget(model: Diffusion, index: int) -> torch.Tensor:
+        b = data.batch(index)[0]
+        with torch.no_grad():
+            a = tiny.predict(b.x_t, b.t, data.anchor_c[b.prompt])
+        return mse_loss(model.predict(b.x_t, b.t, b.c), a)
+
+    plain, model = copied(tiny), copied(tiny)
+    for each in (plain, model):
+        each.denoiser.requires_grad_(True)
+    for (name, end), slope in zip(first.items(), slopes(plain, forget(plain, 0)), strict=True):
         own = mask.dense(name)
-        wanted = ends[0][name] - lr * slope * own
-        torch.testing.assert_close(ends[1][name], wanted, rtol=1e-4, atol=1e-7, msg=name)
-        assert torch.equal(ends[1][name][~own], before[name][~own])
-    plain, more = (losses(tmp_path / str(every))[0] for every in (0, 1))
-    assert more - plain == pytest.approx(float(forget.detach()), rel=1e-3)
+        wanted = ends[0.0, 1][name] - lr * weight * slope * own
+        torch.testing.assert_close(end, wanted, rtol=1e-4, atol=1e-7, msg=name)
+        assert torch.equal(end[~own], before[name][~own])
+    # δ after the first step, and the second step's term there.
+    model.denoiser.load_state_dict(first, strict=False)
+    n = data.draw("forget", 0, purpose="relearn")
+    taught = slopes(model, mse_loss(model.predict(n.x_t, n.t, n.c), n.target))
+    with torch.no_grad():
+        for p, slope in zip(model.denoiser.parameters(), taught, strict=True):
+            p.sub_(1e-3 * slope / (slope.abs() + 1e-8))
+    told = [float(row["relearned"]) for row in rows(tmp_path / f"{weight}-2")]
+    assert told[0] == pytest.approx(weight * float(forget(plain, 0).detach()), rel=1e-4)
+    assert told[1] == pytest.approx(weight * float(forget(model, 1).detach()), rel=1e-3)
 
 
 def test_a_search_before_the_training_by_hand(tiny: Diffusion, tmp_path: Path) -> None:
@@ -159,7 +177,7 @@ def test_a_search_before_the_training_by_hand(tiny: Diffusion, tmp_path: Path) -
         bank=2, bank_lr=0.1, bank_spread=0.2, search_steps=1, search_erase=1
     )
     data, before, lr = make_data(tiny, "forget", "retain"), weights(tiny), 1e-2
-    bank, start = (salun_robust._bank(tiny, data, config) for _ in range(2))
+    bank, start = (salun_robust._of(tiny, data, config) for _ in range(2))
     fit = make_fit(tiny, "full", tmp_path, lr=lr, optimizer="sgd")  # type: ignore[arg-type]
     salun_robust._search(tiny, data, config, fit, bank)
     assert not moved(before, tiny) and not any(row[0].requires_grad for row in bank.v)
@@ -187,28 +205,47 @@ def test_a_search_before_the_training_by_hand(tiny: Diffusion, tmp_path: Path) -
 def test_a_search_that_was_cut_off_goes_on(
     tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = salun_robust.Config(bank=2, search_steps=1, search_erase=2)
+    """What was found is not looked for again, nor is a remapping's checkpoint made twice."""
+    config = salun_robust.Config(bank=3, search_steps=1, search_erase=2)
     whole, cut, again = copied(tiny), copied(tiny), copied(tiny)
     erase(whole, tmp_path / "whole", config, steps=2)
-    learn = Bank.learn
+    learn, looked = Bank.learn, []
 
     class Stop(Exception):
         pass
 
     def stopping(self: Bank, j: int, *given: Any) -> None:
-        if j:
+        if j == 1:
             raise Stop
+        learn(self, j, *given)
+
+    def counting(self: Bank, j: int, *given: Any) -> None:
+        looked.append(j)
         learn(self, j, *given)
 
     monkeypatch.setattr(Bank, "learn", stopping)
     with pytest.raises(Stop):
         erase(cut, tmp_path / "cut", config, steps=2)
-    monkeypatch.setattr(Bank, "learn", learn)
+    monkeypatch.setattr(Bank, "learn", counting)
+    log = tmp_path / "cut" / "checkpoints" / "search-1" / "train.jsonl"
+    seconds = [row["seconds"] for row in rows(log.parent)]
     erase(again, tmp_path / "cut", config, steps=2)
-    assert not moved(weights(whole), again)
+    assert looked == [1, 2] and not moved(weights(whole), again)
+    assert [row["seconds"] for row in rows(log.parent)] == seconds
+    assert not list(tmp_path.glob("cut/checkpoints/search-*/checkpoints"))
 
 
-def test_what_it_can_not_do_is_one_sentence() -> None:
+def test_what_it_can_not_do_is_one_sentence(tiny: Diffusion, tmp_path: Path) -> None:
+    low = copied(tiny)
+    low.denoiser.to(torch.bfloat16)
+    with pytest.raises(UserError, match="leave out --low-memory"):
+        erase(low, tmp_path, salun_robust.Config(relearn=1.0))
+    texts = {"concept": ["a photo of a church"], "retained": ["a photo of a dog"]}
+    with pytest.raises(UserError, match="fewer --bank-tokens"):
+        salun_robust.check_texts(salun_robust.Config(bank_tokens=80), tiny, texts, ["church"])
+    before = salun_robust.Config(bank_tokens=74, bank_place="before")
+    with pytest.raises(UserError, match="with the embeddings before it"):
+        salun_robust.check_texts(before, tiny, texts, ["church"])
     with pytest.raises(UserError, match="give one --concept"):
         salun_robust.check(salun_robust.Config(), 2)
     with pytest.raises(UserError, match="--bank-place before"):

@@ -39,7 +39,9 @@ RUN = (
     "--batch-size 4 --saliency-batch 2 --sampling-steps 2 --sampling-batch 2 --eval-forget 4 "
     "--eval-retain 9 --eval-neighbours 2 --eval-general 2 --eval-empty 2 --device cpu "
     # Adam would turn the rounding of a gradient near zero into a whole step.
-    "--checkpoint-every 2 --optimizer sgd --lr 0.05"
+    "--checkpoint-every 2 --optimizer sgd --lr 0.05 "
+    # So that a process is given embeddings which another one moved, and one starts again.
+    "--bank 3 --bank-restart 2"
 ).split()
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erase.cli.main import main
+from erase.diffusion.adversarial import Bank
 from erase.diffusion.model import Diffusion
 from erase.eval.instruments.bundled import mini_clip
 from erase.methods import list_methods, load_method
@@ -24,13 +25,14 @@ from erase.recipes.recipe import (
     recipe_start,
     recipe_text,
 )
-from erase.runs.costs import forwards, image_forwards
+from erase.runs.costs import forwards, image_forwards, mask_forwards, training_forwards
 from erase.runtime.errors import UserError
 from erase.study.tune import best, best_under_attack, trials, tuning_matrix
 from tests.methods.data import fit_for, make_data
 from tests.study.test_compare import small
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "tuning"
+ROBUST = RESULTS.parent / "robust"
 SEARCHED = [name for name in list_recipes() if recipe_start(name)]
 NAMES = ["salun-mini", "esd-x-mini", "esd-u-mini", "fmn-mini", "ca-mini", "ga-mini", "uce-mini"]
 
@@ -57,6 +59,11 @@ CASES = [
     ("gradient_ascent", {}),
     ("adv_unlearn", {"x_t_steps": 1, "attack_steps": 2, "attack_from": 0.5}),
     ("adv_unlearn", {"x_t_steps": 1, "attack_steps": 2, "attack_x_t": "once", "attack_from": 0.0}),
+    ("salun_robust", {"bank": 2}),
+    ("salun_robust", {"bank": 2, "target": "moving"}),
+    ("salun_robust", {"bank": 2, "bank_place": "before", "prefix_retain": 1.0}),
+    ("salun_robust", {"bank": 2, "search_steps": 3, "search_erase": 2}),
+    ("salun_robust", {"bank": 2, "relearn": 1.0}),
     ("uce", {}),
 ]
 
@@ -89,10 +96,29 @@ def test_forwards_are_those_that_happen(
 
     monkeypatch.setattr(Diffusion, "predict", counted)
     monkeypatch.setattr(Diffusion, "attention_probs", attended)
+    push = Bank.push
+
+    def pushed(self: Bank, value: torch.Tensor) -> None:
+        push(self, value)
+        counter.total += 2 * data.batch_size  # a backward pass of its own
+
+    monkeypatch.setattr(Bank, "push", pushed)
     config = module.Config(**settings)
     fit, _ = fit_for(tiny, module, "xattn-kv", tmp_path, steps=4)
     module.erase(tiny, data, config, fit)
     assert counter.total == module.forwards(config, 4, data.batch_size)
+
+
+def test_what_salun_robust_is_held_against() -> None:
+    """Each of its variants loads and is told apart; SalUn's control costs as much."""
+    robust = load_recipe("salun-robust-mini")
+    found = {f.stem: load_recipe(str(f)) for f in sorted(ROBUST.glob("*.toml"))}
+    equal = found.pop("salun-equal")
+    assert len(found) >= 9 and all(r.method == "salun_robust" for r in found.values())
+    assert all(r.config != robust.config for r in found.values())
+    assert equal.method == "salun"
+    costs = [training_forwards(r, r.steps) + mask_forwards(r) for r in (equal, robust)]
+    assert costs[0] == pytest.approx(costs[1], rel=0.005)
 
 
 def test_esd_forwards_on_average(tiny: Diffusion) -> None:
@@ -229,14 +255,25 @@ def test_the_best_trial() -> None:
 
 
 def test_the_best_trial_under_attack() -> None:
-    def score(recovery: float | None, ira: float, cra: float | None = 0.9) -> dict[str, Any]:
-        return {"recovery": recovery, "ira": ira, "cra": cra}
+    def score(
+        recovery: float | None, ira: float, cra: float | None = 0.9, harmonic: float = 0.9
+    ) -> dict[str, Any]:
+        return {
+            "recovery": recovery,
+            "ira": ira,
+            "cra": cra,
+            "harmonic": harmonic,
+            "fid": 2 - harmonic,
+        }
 
     base = {"ira": 0.99, "cra": 0.9}
     assert best_under_attack([score(0.4, 0.99), score(0.2, 0.985), score(0.1, 0.95)], base) == 1
     # Where none keeps so much, those that keep most.
     assert best_under_attack([score(0.1, 0.5), score(0.9, 0.8), score(0.8, 0.8)], base) == 2
     assert best_under_attack([score(0.3, 0.99, None), score(0.5, 1.0)], base) == 0
+    # One image of 20 more or less, or fewer than the floor, is chance: what is erased decides.
+    assert best_under_attack([score(0.0, 1.0, harmonic=0.6), score(0.0, 1.0)], base) == 1
+    assert best_under_attack([score(-0.2, 1.0, harmonic=0.6), score(0.05, 1.0)], base) == 1
     with pytest.raises(UserError, match="no recovery on these concepts"):
         best_under_attack([score(None, 0.9)], base)
 

@@ -1,4 +1,4 @@
-"""Gradients elsewhere against a network that is there."""
+"""Weights beside a training against a network that is there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from erase.unlearn.ahead import elsewhere, gradients
+from erase.unlearn.ahead import Ahead, gradients
 
 
 def problem() -> tuple[nn.Module, Tensor, Tensor]:
@@ -17,16 +17,21 @@ def problem() -> tuple[nn.Module, Tensor, Tensor]:
     return net, torch.randn(5, 3), torch.randn(5, 2)
 
 
+def beside(net: nn.Module, x: Tensor, y: Tensor, restart: int = 100) -> Ahead:
+    params = dict(net.named_parameters())
+    return Ahead(params, lambda _: [lambda: (net(x) - y).square().mean()], 0.1, restart)
+
+
 def test_the_gradient_is_that_of_a_network_which_is_there() -> None:
     net, x, y = problem()
-    params = dict(net.named_parameters())
+    ahead, params = beside(net, x, y), dict(net.named_parameters())
+    ahead.by = {n: 0.3 * torch.randn(p.shape) for n, p in params.items()}
     before = {n: p.detach().clone() for n, p in params.items()}
-    by = {n: 0.3 * torch.randn(p.shape) for n, p in params.items()}
     there = copy.deepcopy(net)
     with torch.no_grad():
         for name, p in there.named_parameters():
-            p.add_(by[name])
-    value = elsewhere(params, by, lambda: (net(x) - y).square().mean())
+            p.add_(ahead.by[name])
+    value = ahead.at(lambda: (net(x) - y).square().mean())
     assert all(torch.equal(p, before[n]) and p.grad is None for n, p in params.items())
     value.backward()
     wanted = (there(x) - y).square().mean()
@@ -34,6 +39,34 @@ def test_the_gradient_is_that_of_a_network_which_is_there() -> None:
     assert float(value.detach()) == float(wanted.detach())
     for name, p in there.named_parameters():
         torch.testing.assert_close(params[name].grad, p.grad)
+
+
+def test_it_goes_where_adam_goes_and_begins_again() -> None:
+    """Three steps are those of a copy under torch's own Adam, and the fourth is a first one."""
+    net, x, y = problem()
+    ahead, before = beside(net, x, y, restart=4), copy.deepcopy(net)
+    adam = torch.optim.Adam((there := copy.deepcopy(net)).parameters(), lr=0.1)
+    for index in range(4):
+        if index == 3:
+            adam = torch.optim.Adam((there := copy.deepcopy(net)).parameters(), lr=0.1)
+        ahead.update(index)
+        adam.zero_grad()
+        (there(x) - y).square().mean().backward()
+        adam.step()
+        for name, p in there.named_parameters():
+            torch.testing.assert_close(ahead.by[name] + before.get_parameter(name), p)
+    assert all(torch.equal(p, before.get_parameter(n)) for n, p in net.named_parameters())
+
+
+def test_what_was_kept_goes_on_alike() -> None:
+    net, x, y = problem()
+    ahead, again = beside(net, x, y), beside(net, x, y)
+    for index in range(2):
+        ahead.update(index)
+    again.load_state_dict(copy.deepcopy(ahead.state_dict()))
+    ahead.update(2)
+    again.update(2)
+    assert all(torch.equal(own, again.by[name]) for name, own in ahead.by.items())
 
 
 def test_gradients_add_up_and_leave_nothing() -> None:
@@ -50,9 +83,8 @@ def test_gradients_add_up_and_leave_nothing() -> None:
 
 
 def test_what_was_read_before_the_weights_moved_is_refused() -> None:
-    net, x, _ = problem()
-    params = dict(net.named_parameters())
+    net, x, y = problem()
     early = net(x).square().mean()
-    elsewhere(params, {n: torch.zeros_like(p) for n, p in params.items()}, lambda: net(x).mean())
+    beside(net, x, y).at(lambda: net(x).mean())
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         early.backward()
