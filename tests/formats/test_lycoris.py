@@ -84,4 +84,4 @@ def test_diffusers_refuses_it(tiny_folder: Path, tmp_path: Path) -> None:
     export(str(tmp_path / "erased"), str(file), kind="lycoris", base=str(tiny_folder))
     pipeline = DiffusionPipeline.from_pretrained(tiny_folder)
     with pytest.raises(ValueError, match=r"lora_unet_\w+\.diff"):  # naming what it can't place
-        pipeline.load_lora_weights(str(file))
+        pipeline.load_lora_weights(str(tmp_path), weight_name=file.name)
