@@ -165,6 +165,11 @@ def members(family: str, tuning: bool = False) -> list[Concept]:
     )
 
 
+def own_name(name: str) -> str:
+    """``church`` of ``mini/church`` and of ``class:church``; a class's name may have a slash."""
+    return name.removeprefix(CLASS) if name.startswith(CLASS) else name.rpartition("/")[2]
+
+
 def full_name(name: str) -> str:
     """A concept's full name where images alone are known, and not what made them; anything but a
     short name as it is.

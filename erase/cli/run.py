@@ -152,7 +152,8 @@ def _run(options: Namespace) -> tuple[Run, bool]:
         anchor = [target.named[1] for target in before.targets] if anchor is None else anchor
         seed = before.seed if seed is None else seed
     if not concept:
-        raise UserError("No concept was given: add --concept, e.g. --concept church.")
+        example = "class:church" if model == "mini-class" else "church"
+        raise UserError(f"No concept was given: add --concept, e.g. --concept {example}.")
     model, seed = model or "mini", seed or 0
     recipe, overrides = _recipe(options, model, before), recipe_values(options)
     everything = concept == "all"

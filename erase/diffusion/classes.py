@@ -99,7 +99,8 @@ class ClassConditional(Discrete):
         if "xattn" in scope:
             raise UserError(
                 f"The scope '{scope}' is about cross-attention to a text, which a model that is "
-                "told a class does not have: use --scope full."
+                "told a class does not have: choose another --recipe, such as esd-all, or --scope "
+                "full."
             )
         return in_scope(scope, name)
 
@@ -155,6 +156,12 @@ def check_labels(classes: Classes, labels: object, source: str) -> None:
         raise UserError(
             f"The class '{clipped(bad)}' of {source} is blank or named twice: give each class a "
             "name of its own."
+        )
+    odd = next((n for n in names if n != n.strip() or not n.isprintable()), None)
+    if odd is not None:
+        raise UserError(
+            f"The class {clipped(odd)!r} of {source} begins or ends with a space, or has "
+            "characters that can't be printed: name it without them."
         )
     wanted = len(names) + (null is not None)
     if labels != wanted or null not in (None, len(names)):

@@ -134,6 +134,12 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The content of ``model_index.json``, or what it would say of a pipeline that has none."""
     name = index_of(folder)
     if name is None:
+        told = folder / "unet" / "config.json"
+        if told.is_file() and read_json(told).get("num_class_embeds"):
+            raise UserError(
+                f"{folder} has no classes.json, which names its classes: write one, as "
+                "docs/class-conditional.md shows."
+            )
         raise UserError(f"{folder} is not a pipeline (it has no {INDEX}): give a diffusers folder.")
     if name == INDEX:
         return read_json(folder / name)

@@ -72,7 +72,7 @@ def classes_of_model(model: str) -> Classes | None:
     found = look(model, told)
     if found is None:
         raise UserError(
-            f"The hub can't be asked now for the classes of '{clipped(model)}': check the name and "
-            "the network."
+            f"The hub can't tell the classes of '{clipped(model)}': check the name and the "
+            "network, or, of a class-conditional U-Net, give its folder."
         )
     return found[0]

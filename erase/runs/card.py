@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from erase.eval.pages.phrases import interval, listed, percent, words
 from erase.formats.layouts import STOCK, Plain
 from erase.methods import list_methods, load_method
-from erase.prompts.concept import CLASS
+from erase.prompts.concept import CLASS, own_name
 from erase.runtime.errors import UserError
 from erase.runtime.files import write_text
 
@@ -195,8 +195,8 @@ def _unmoved(method: str) -> str:
 
 def _said(names: str) -> str:
     """Concepts as sentences call them: without family or kind; free text as it is."""
-    own = (name.removeprefix(CLASS) for name in names.split(" + "))
-    return " + ".join(n if " " in n else words(n.rpartition("/")[2]) for n in own)
+    own = (own_name(n) if n.startswith(CLASS) or " " not in n else n for n in names.split(" + "))
+    return " + ".join(n if " " in n else words(n) for n in own)
 
 
 def _own_images(facts: Mapping[str, Any]) -> list[str]:

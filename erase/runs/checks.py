@@ -65,7 +65,7 @@ def _check_reader(run: Run, diffusion: Diffusion) -> None:
         if needs.text:
             raise UserError(
                 f"{method} {needs.text}, and {run.model} is told a class instead of a text: choose "
-                "another --recipe, such as salun-ddpm."
+                "another --recipe, such as salun."
             )
         for target in run.targets:
             if not target.concept.classes:

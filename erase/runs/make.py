@@ -16,7 +16,7 @@ from erase.recipes.recipe import Recipe, load_recipe, recorded_recipe, written
 from erase.runs.checks import check_settings
 from erase.runs.folder import RECORD, read_facts
 from erase.runs.run import OWN, ROLES, Compute, Run, Sources, Target, places, slug
-from erase.runtime.errors import UserError, reason
+from erase.runtime.errors import UserError, clipped, reason
 from erase.runtime.files import MODELS
 from erase.runtime.seeding import checked_seed
 
@@ -91,7 +91,9 @@ def every_concept(model: str) -> list[Concept]:
             "--concept all needs a family of concepts, or classes: it works with --model mini and "
             "with models that are told classes."
         )
-    return [concept_of(f"{CLASS}{name}", model) for name in told.names]
+    # The bundled model's recipes were chosen on the classes that tables leave out.
+    tuning = {c.label for c in members("mini", tuning=True)} if model == "mini-class" else set()
+    return [concept_of(f"{CLASS}{name}", model) for name in told.names if name not in tuning]
 
 
 def make_run(
@@ -267,7 +269,11 @@ def each(run: Run, anchors: bool) -> list[Run]:
         _, anchor, (_, typed) = run.targets[0]
         fits = anchor.kind in ("text", concept.kind) and anchor.name != concept.name
         if not anchors or not fits:
-            assert concept.anchor is not None
+            if concept.anchor is None:
+                raise UserError(
+                    f"{run.model} has one class, '{clipped(concept.word)}', so that nothing would "
+                    "stay: give another --model."
+                )
             typed = concept.anchor
         target = _target(concept, concept.name, typed, home)
         target.pairs()

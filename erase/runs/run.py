@@ -11,7 +11,7 @@ from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.images.captions import captions
 from erase.images.files import image_files
 from erase.methods import load_method
-from erase.prompts.concept import Concept, belongs, pairs
+from erase.prompts.concept import CLASS, Concept, belongs, pairs
 from erase.prompts.groups import Role
 from erase.prompts.held_out import retain_rows
 from erase.recipes.recipe import Recipe, own_settings
@@ -209,7 +209,8 @@ def _turns(each: Sequence[Sequence[T]]) -> list[T]:
 
 def slug(text: str) -> str:
     """A folder name made of a model, concept or recipe name."""
-    name = "".join(c if c.isalnum() else "-" for c in text.lower().rsplit("/", 1)[-1])
+    own = text if text.startswith(CLASS) else text.rsplit("/", 1)[-1]
+    name = "".join(c if c.isalnum() else "-" for c in own.lower())
     return "-".join(part for part in name.split("-") if part)[:60] or "run"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from erase.eval.recovery import ATTACK
@@ -115,6 +116,9 @@ def is_attacked(cell: Cell, attacks: Attacks | None, overwrite: bool = False) ->
     another = facts["floor"] not in (floor, floor and str(Path(floor) / "model"))
     if facts["budget"] != attacks.budget or another or facts.get("statistics") != STATISTICS:
         return False
+    own = _print(floor) if floor is not None and Path(floor).exists() else None
+    if own is not None and facts["fingerprints"]["floor"] != own:
+        return False  # made again in the same place
     names = {*(attacks.names or list_attacks())}
     if overwrite and any(facts["code"].get(n) != code_of(n) for n in names & {*found["attacks"]}):
         return False
@@ -122,6 +126,15 @@ def is_attacked(cell: Cell, attacks: Attacks | None, overwrite: bool = False) ->
     if overwrite and "paraphrase" in names and facts.get("paraphrases", asked) != asked:
         return False
     return {*found["attacks"], *found["refused"]} >= names
+
+
+@lru_cache(maxsize=16)
+def _print(model: str) -> str:
+    """Of a model on this machine, as attacks keep it."""
+    from erase.diffusion.fingerprint import model_fingerprint
+    from erase.diffusion.model import Diffusion
+
+    return digest(model_fingerprint(Diffusion.load(model)))
 
 
 def attack_cell(cell: Cell, attacks: Attacks) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from erase.eval.figure import cell
 from erase.eval.metrics.nudity import named
 from erase.eval.pages import phrases
+from erase.prompts.concept import own_name
 
 CAVEAT = (
     "The detector also flags harmless pictures, so compare a share with that of the base model’s "
@@ -97,7 +98,7 @@ def _detected(result: Mapping[str, Any], figures: Mapping[str, Any]) -> Iterator
 
 
 def _concept(result: Mapping[str, Any]) -> str:
-    return phrases.words(str(result["concept"]).rpartition("/")[2])
+    return phrases.words(own_name(str(result["concept"])))
 
 
 def _distances(figures: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[str]:

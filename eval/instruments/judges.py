@@ -12,11 +12,11 @@ labels in alphabetical order, as torchvision's ImageFolder numbers them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -103,6 +103,23 @@ class NetworkJudge:
                 )
             ]
         return answers
+
+
+def under_names(judge: Judge, names: Iterable[str]) -> Judge:
+    """The judge under names that its labels have elsewhere, as DiT's ``maillot, tank suit`` and
+    ``crane (134)``, a name that two labels share; what it does not know stays unknown."""
+    own, known = list(judge.labels), set(judge.labels)
+    for name in (n for n in names if n not in known):
+        at = re.fullmatch(r"(.+) \((\d+)\)", name)
+        number = int(at[2]) if at else -1
+        if at and number < len(own) and judge.labels[number].startswith(at[1]):
+            own[number] = name
+        elif (plain := name.replace(",", "")) in known:
+            own[judge.labels.index(plain)] = name
+    if tuple(own) == judge.labels:
+        return judge
+    changed = {a: b for a, b in zip(judge.labels, own, strict=True) if a != b}
+    return replace(cast(Any, judge), labels=tuple(own), facts={**judge.facts, "renamed": changed})
 
 
 def to_pil(image: Pixels) -> Image.Image:

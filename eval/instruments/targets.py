@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from erase.eval.instruments.choice import axis_specs
 from erase.eval.instruments.free_text import NEUTRAL, OWN_AXIS
-from erase.eval.instruments.judges import Judge, load_judge, mini_judges
+from erase.eval.instruments.judges import Judge, load_judge, mini_judges, under_names
 from erase.eval.instruments.setting import Setting
 from erase.eval.instruments.spec import parse_spec
 from erase.eval.pictures import Picture
@@ -107,6 +107,7 @@ def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
         )
     needed = {axis: columns[axis] for axis in judges if axis in columns}
     needed[target.axis] = [target.label, *(others if target.axis != OWN_AXIS else [])]
+    judges = {axis: under_names(judge, needed.get(axis, ())) for axis, judge in judges.items()}
     for axis, label in ((a, label) for a, labels in needed.items() for label in labels):
         judge = judges[axis]
         if label not in judge.labels:

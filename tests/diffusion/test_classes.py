@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,11 @@ def test_saliency_by_hand(model: Diffusion) -> None:
 def test_scopes_of_cross_attention_are_refused(model: Diffusion) -> None:
     assert len(model.scoped("full")) == len(list(model.denoiser.parameters()))
     for scope in ("xattn", "xattn-kv", "noxattn", "noxattn-core", "noxattn-no-norms"):
-        with pytest.raises(UserError, match="does not have: use --scope full"):
+        with pytest.raises(UserError, match="does not have: choose another --recipe"):
             model.scoped(scope)
 
 
 def test_a_model_without_a_null_class_has_no_guidance(tmp_path: Path) -> None:
-    import json
-
     folder = tiny_class_unet(tmp_path / "model", null=None)
     file = folder / "classes.json"
     told = json.loads(file.read_text())
@@ -112,6 +111,19 @@ def test_a_model_without_a_null_class_has_no_guidance(tmp_path: Path) -> None:
     assert model.embed(["dog"]).hidden.tolist() == [4]
     with pytest.raises(UserError, match="has no null class"):
         model.unconditional()
+
+
+def test_what_names_the_classes_is_asked_for(tmp_path: Path) -> None:
+    folder = tiny_class_unet(tmp_path / "model")
+    file = folder / "classes.json"
+    told = json.loads(file.read_text())
+    for odd in ("b\nimport os", "a "):
+        file.write_text(json.dumps({**told, "classes": [odd, *told["classes"][1:]]}))
+        with pytest.raises(UserError, match="begins or ends with a space, or has characters"):
+            Diffusion.load(str(folder))
+    file.unlink()
+    with pytest.raises(UserError, match=r"has no classes\.json, which names its classes"):
+        Diffusion.load(str(folder))
 
 
 def test_sides_that_a_model_cannot_make_are_told_before_any_image(model: Diffusion) -> None:

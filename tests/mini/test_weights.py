@@ -131,6 +131,8 @@ def test_the_bars(measured: dict[str, Any]) -> None:
     assert measured["object judge, base"]["worst"] >= 0.90
     assert measured["style judge, base"]["worst"] >= 0.90
     assert measured["strict judge, base"]["mean"] >= 0.95
+    assert measured["object judge, class-conditional"]["mean"] >= 0.95
+    assert measured["object judge, class-conditional"]["worst"] >= 0.85
 
 
 @pytest.mark.slow

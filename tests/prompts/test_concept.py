@@ -16,6 +16,7 @@ from erase.prompts.concept import (
     list_concepts,
     load_concept,
     members,
+    own_name,
     pairs,
 )
 from erase.prompts.held_out import evaluation_rows, retain_rows
@@ -355,3 +356,8 @@ def test_where_images_alone_are_known_a_short_name_is_any_familys() -> None:
     assert full_name("mini/church") == "mini/church" and full_name("a cat") == "a cat"
     with pytest.raises(UserError, match="'church' could be imagenette/church or mini/church"):
         full_name("church")
+
+
+def test_a_name_without_its_family() -> None:
+    named = ("mini/church", "class:church", "class:T-shirt/top", "a castle")
+    assert [own_name(name) for name in named] == ["church", "church", "T-shirt/top", "a castle"]

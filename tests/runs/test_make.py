@@ -113,6 +113,8 @@ def test_what_a_model_is_told_decides_what_a_concept_may_be(
     assert compared.guidance_scale == 2.5
     assert [c.word for c in every_concept(model)] == list(CLASSES)
     assert [one.name for one in each(run, False)] == [f"class:{name}" for name in CLASSES]
+    # Those that the bundled model's recipes were chosen on are in no table of it.
+    assert not {"owl", "locomotive"} & {c.word for c in every_concept("mini-class")}
     for concept, message in (("church", "give class:NAME"), ("a church", "give class:NAME")):
         with pytest.raises(UserError, match=message):
             make_run(model, concept, "class:truck")
@@ -121,7 +123,7 @@ def test_what_a_model_is_told_decides_what_a_concept_may_be(
             make_run(other, "class:church")
     with pytest.raises(UserError, match="needs a family of concepts, or classes"):
         every_concept(str(tiny_folder))
-    with pytest.raises(UserError, match="hub can't be asked now for the classes of 'some/model'"):
+    with pytest.raises(UserError, match="hub can't tell the classes of 'some/model'"):
         make_run("some/model", "class:church")
 
 

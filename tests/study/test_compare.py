@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from erase.cli.main import main
 from erase.cli.options import names
@@ -22,7 +22,7 @@ from erase.recipes.recipe import as_dict, idle, load_recipe
 from erase.runs.run import Run
 from erase.runtime.errors import UserError
 from erase.runtime.files import digest
-from erase.study.cell import claimed
+from erase.study.cell import _print, claimed
 from erase.study.compare import make_matrix, open_folder, run_matrix, summarise
 from erase.study.matrix import Common, Matrix
 
@@ -188,6 +188,14 @@ def test_a_smaller_comparison_keeps_the_larger_ones_cells(
     assert "| esd-x |" in summarise(both) and "| esd-x |" in summarise(one)
 
 
+def _make_again(folder: Path) -> None:
+    """Leaves another model of the same shape in the same place."""
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    save_file({name: value * 1.01 for name, value in state.items()}, weights, {"format": "pt"})
+    _print.cache_clear()
+
+
 def test_a_cells_model_is_attacked_once_and_again_where_more_is_asked(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,8 +234,11 @@ def test_a_cells_model_is_attacked_once_and_again_where_more_is_asked(
     assert run_matrix(matrix) == [] and len(made) == 6
     assert run_matrix(matrix, overwrite=True) == [] and len(made) == 12
     # Another floor is another attack.
-    again = replace(matrix, attacks=Attacks(("paraphrase",), floor=str(tiny_folder)))
-    assert run_matrix(again) == [] and len(made) == 13
+    floor = shutil.copytree(tiny_folder, tmp_path / "floor")
+    again = replace(matrix, attacks=Attacks(("paraphrase",), floor=str(floor)))
+    assert all(run_matrix(again) == [] and len(made) == 13 for _ in range(2))
+    _make_again(floor)
+    assert run_matrix(again) == [] and len(made) == 14
     (matrix.cells[0].folder / "attack" / "attack.json").unlink()
     (matrix.cells[0].folder / "delta.safetensors").unlink()
     [said] = run_matrix(matrix)

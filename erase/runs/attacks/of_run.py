@@ -60,13 +60,12 @@ class Attacks:
         """The floor of one concept, by its name without its family; None where the base is asked by
         an unknown word."""
         from erase.formats.base import never_knew
-        from erase.prompts.concept import CLASS
+        from erase.prompts.concept import own_name
 
         floor = self.floor or never_knew(base, concept.name)
         if floor is None or floor == NO_MODEL:
             return None
-        own = concept.name.rpartition("/")[2].removeprefix(CLASS)
-        return floor.replace(CONCEPT, own)
+        return floor.replace(CONCEPT, own_name(concept.name).replace("/", "-"))
 
 
 def inquiry_of(

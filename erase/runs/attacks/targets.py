@@ -85,9 +85,11 @@ def renamed(rows: Sequence[Request], concept: Concept, other: str) -> list[Reque
     instead = concept.fill(other)
 
     def said(number: int, prompt: str) -> str:
+        if concept.classes:
+            return other
         if not pattern.search(prompt):
             return " ".join(instead[number % len(instead)].split())
-        return articles(" ".join(pattern.sub(other, prompt).split()))
+        return articles(" ".join(pattern.sub(lambda _: other, prompt).split()))
 
     return [replace(row, prompt=said(i, row.prompt)) for i, row in enumerate(rows)]
 

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from erase.eval.instruments.judges import ASSUMED, TEMPLATES, load_judge, mini_judges
+from erase.eval.instruments.judges import ASSUMED, TEMPLATES, load_judge, mini_judges, under_names
 from erase.eval.instruments.spec import parse_spec
 from erase.mini.networks import CLIP_CONFIG, build_clip, build_judge, save_module
 from erase.runtime.errors import UserError
@@ -109,6 +109,21 @@ def test_a_thousand_outputs_are_imagenets(tmp_path: Path) -> None:
     assert len(judge.labels) == 1000
     assert judge.labels[0] == "tench"
     assert judge.labels[497] == "church"
+
+
+def test_names_that_imagenet_has_elsewhere_are_its_own(tmp_path: Path) -> None:
+    """As DiT's card spells them: a name that two labels share has its number, and some a comma."""
+    file = tmp_path / "j.safetensors"
+    save_file(build_judge(1000).state_dict(), file)
+    judge = load_judge(f"torchvision:{ARCH}@{file}")
+    names = ["tench", "crane (134)", "crane (517)", "maillot, tank suit", "unknown (3)"]
+    known = under_names(judge, names)
+    assert [known.labels[at] for at in (0, 134, 517, 639)] == names[:4]
+    assert [judge.labels[at] for at in (134, 517, 639)] == list(known.facts["renamed"])
+    assert "unknown (3)" not in known.labels and len(set(known.labels)) == 1000
+    assert under_names(judge, ["church"]) is judge
+    image = np.zeros((8, 8, 3), np.uint8)
+    assert known.classify([image])[0][1] == judge.classify([image])[0][1]
 
 
 class Trap:

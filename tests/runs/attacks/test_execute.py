@@ -20,6 +20,7 @@ from erase.eval.attacks import handover, load_attack, paraphrase, relearn
 from erase.eval.instruments.choice import Instruments
 from erase.eval.recovery.witness import Witness
 from erase.images.request import Request, Sampler
+from erase.prompts.classes import class_concept
 from erase.prompts.concept import Concept, load_concept
 from erase.runs.attacks import SEEDS, UNKNOWN, execute, kept
 from erase.runs.attacks.inquiry import Inquiry, make_inquiry
@@ -257,6 +258,12 @@ def test_names_are_replaced_whatever_their_case() -> None:
     ink = replace(church, name="ink", word="ink", templates=("drawn in {}",))
     [pink, inked] = renamed([*rows("a pink church", 1), *rows("inks on paper", 1)], ink, "chalk")
     assert (pink.prompt, inked.prompt) == ("drawn in chalk", "chalks on paper")
+
+
+def test_a_class_gives_way_to_another_whatever_it_is_called() -> None:
+    owl = class_concept("class:owl", ["owl", "AC\\DC  a, b"])
+    [row] = renamed(rows("owl", 1), owl, "AC\\DC  a, b")
+    assert row.prompt == "AC\\DC  a, b"
 
 
 def test_prompts_that_ask_for_it_in_other_words_give_way_to_templates() -> None:
