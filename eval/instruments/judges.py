@@ -119,7 +119,8 @@ def under_names(judge: Judge, names: Iterable[str]) -> Judge:
     if tuple(own) == judge.labels:
         return judge
     changed = {a: b for a, b in zip(judge.labels, own, strict=True) if a != b}
-    return replace(cast(Any, judge), labels=tuple(own), facts={**judge.facts, "renamed": changed})
+    facts = {**judge.facts, "renamed": changed}
+    return cast(Judge, replace(cast(Any, judge), labels=tuple(own), facts=facts))
 
 
 def to_pil(image: Pixels) -> Image.Image:
