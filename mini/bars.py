@@ -60,7 +60,9 @@ def told_samples(folder: Path, per_class: int) -> NDArray[np.uint8]:
     steps, guidance = (told.sampling[key] for key in ("sampling_steps", "guidance_scale"))
     sampler = Sampler("ddim", int(steps), guidance)
     diffusion, made = Diffusion.load(str(folder)), []
-    for number, name in enumerate(each(told.names, progress("classes", len(told.names), "class"))):
+    for number, name in enumerate(
+        each(told.names, progress("images by class", len(told.names), "label"))
+    ):
         shots = [Shot(name, 20_000_000 + 1000 * number + k) for k in range(per_class)]
         made += [diffusion.sample(shots[i : i + 50], sampler) for i in range(0, per_class, 50)]
     return np.concatenate(made)
