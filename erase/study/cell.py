@@ -116,8 +116,8 @@ def is_attacked(cell: Cell, attacks: Attacks | None, overwrite: bool = False) ->
     another = facts["floor"] not in (floor, floor and str(Path(floor) / "model"))
     if facts["budget"] != attacks.budget or another or facts.get("statistics") != STATISTICS:
         return False
-    own = _print(floor) if floor is not None and Path(floor).exists() else None
-    if own is not None and facts["fingerprints"]["floor"] != own:
+    there = facts["floor"] is not None and Path(facts["floor"]).exists()
+    if there and facts["fingerprints"]["floor"] != _print(facts["floor"]):
         return False  # made again in the same place
     names = {*(attacks.names or list_attacks())}
     if overwrite and any(facts["code"].get(n) != code_of(n) for n in names & {*found["attacks"]}):
