@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ from erase.runtime.errors import UserError
 from erase.runtime.files import write_json
 from tests.eval.pictures import fill, picture
 
-CELL = Path(__file__).parents[2] / "benchmarks" / "matrix" / "cells"
+CELLS = Path(__file__).parents[2] / "benchmarks" / "cells" / "compare.tar.gz"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,13 @@ def _safetensors() -> bytes:
 
 def _weights(file: Path) -> object:
     return read_card(read_weights(file)[1], file, "a")
+
+
+def _cell() -> bytes:
+    with tarfile.open(CELLS) as archive:
+        file = archive.extractfile("compare/cells/salun-mini/church-0/cell.json")
+        assert file
+        return file.read()
 
 
 def _again(load: Callable[[Path], Any]) -> Callable[[Path], object]:
@@ -140,7 +148,7 @@ CASES = [
     Case("2.webp", _image("WEBP"), _scanned),
     Case("report.json", REPORT, lambda f: read_report(f.parent)["verdict"]),
     Case("run.json", FACTS, read_facts),
-    Case("cell.json", next(CELL.rglob("cell.json")).read_bytes(), lambda f: read_cells([f])),
+    Case("cell.json", _cell(), lambda f: read_cells([f])),
     Case("judge.safetensors", _safetensors(), _weights),
     Case("judge.pth", _tensors(), _weights),
 ]
