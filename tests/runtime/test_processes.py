@@ -40,8 +40,9 @@ RUN = (
     "--eval-retain 9 --eval-neighbours 2 --eval-general 2 --eval-empty 2 --device cpu "
     # Adam would turn the rounding of a gradient near zero into a whole step.
     "--checkpoint-every 2 --optimizer sgd --lr 0.05 "
-    # So that a process is given embeddings which another one moved, and one starts again.
-    "--bank 3 --bank-restart 2"
+    # So that a process is given embeddings which another one moved, and one starts again; and what
+    # relearns beside the training is the same everywhere.
+    "--bank 3 --bank-restart 2 --relearn 0.5"
 ).split()
 
 
