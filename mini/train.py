@@ -248,7 +248,8 @@ def train_without(name: str, work: Path, seed: int, out: Path) -> Path:
         name: label of an object or a style.
         work: folder of what lies in between.
         seed: of every draw.
-        out: gets ``never-NAME/`` with the denoiser alone, fp16.
+        out: gets ``never-NAME/``, or ``never-NAME-SEED/`` of another seed than 0, with the denoiser
+            alone, fp16.
 
     Returns:
         That folder.
@@ -264,7 +265,7 @@ def train_without(name: str, work: Path, seed: int, out: Path) -> Path:
         )
     vae, encoder = bundled_networks()
     unet = train_unet(work, seed, vae, encoder, without=name)
-    folder = out / f"never-{name}"
+    folder = out / (f"never-{name}-{seed}" if seed else f"never-{name}")
     export_denoiser(unet, folder)
     return folder
 
@@ -278,8 +279,9 @@ def main(argv: list[str] | None = None) -> None:
     add("--threads", type=int, default=2, help="threads to compute with (default: 2)")
     add("--without", help="an object or a style: train the denoiser alone, without it")
     args = parser.parse_args(argv)
-    named = f"mini-without-{args.without}" if args.without else "mini-train"
-    work = args.work or Path("runs") / named
+    # Of one training each: another one would take its finished stages for its own.
+    part = f"without-{args.without}-{args.seed}" if args.without else f"seed-{args.seed}"
+    work = (args.work or Path("runs") / "mini-train") / part
     work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)

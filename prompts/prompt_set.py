@@ -35,7 +35,7 @@ V = TypeVar("V")
 SETS = FOLDER / "sets"
 SPACING = 1000
 """Distance of the seeds of neighbouring rows: image k of a row has the row's seed + k."""
-MAX_SEED = 2**32
+MAX_SEED = 2**62
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(?<!\.csv)")
 MAX_SIDE = 16_384
 """Longest side of an image in px."""
@@ -244,7 +244,7 @@ def _whole(name: str, text: str, where: str) -> int:
         or int(digits) >= MAX_SEED
     ):
         raise UserError(
-            f"{where} has the {name} '{clipped(text)}': it must be a whole number below 2^32."
+            f"{where} has the {name} '{clipped(text)}': it must be a whole number below 2^62."
         )
     return int(digits)
 

@@ -108,7 +108,9 @@ class Found:
             would have chosen; empty where those are ``images``.
         fresh: what was found, on new seeds; empty where there is nothing to keep, by random search,
             and of bounds.
-        prompts: texts that were found, one for each row; empty where it finds none.
+        prompts: texts by which a row's first image was asked for, one for each; empty where they
+            are the rows' own.
+        later: what was added to the rows' seeds for those images.
         tokens: ids of those texts, as a tokenizer of other words may split them otherwise.
         embedding: (N, d) that was found in place of a word; None where it finds none.
         curve: images by what was spent, such as training steps, in order; the first points are of
@@ -121,6 +123,7 @@ class Found:
     chosen: Sequence[NDArray[np.uint8]] = ()
     fresh: Sequence[NDArray[np.uint8]] = ()
     prompts: Sequence[str] = ()
+    later: int = 0
     tokens: Sequence[Sequence[int]] = ()
     embedding: Tensor | None = None
     curve: Mapping[int, Sequence[NDArray[np.uint8]]] = field(default_factory=dict)

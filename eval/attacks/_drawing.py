@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,9 +57,9 @@ class Pictures:
         target: Target,
         generator: torch.Generator,
     ) -> tuple[Pictures, int]:
-        """The base's images of ``rows``, in the model's latents, and the images through the
-        denoiser for them."""
-        images, spent = draw(base, rows, target)
+        """The base's images of ``rows``, all of its own size, in the model's latents, and the
+        images through the denoiser for them."""
+        images, spent = draw(base, [replace(row, size=None) for row in rows], target)
         return cls(model, model.encode(np.stack(images)).float(), generator), spent
 
     def noised(self, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from erase.eval.attacks import SUCCESS, DoesNotApply, Found
+from erase.eval.attacks import SUCCESS, Found
 from erase.eval.attacks._images import FRESH, draw, told
 
 if TYPE_CHECKING:
@@ -31,20 +31,6 @@ def best_of(tries: Sequence[Sequence[NDArray[np.uint8]]], target: Target, forwar
     return Found([tries[one][row] for row, one in enumerate(best)], forwards, chosen=list(tries[0]))
 
 
-def elsewhere(target: Target) -> Sequence[Request]:
-    """The rows with a wrong concept, which a random search asks for.
-
-    Raises:
-        DoesNotApply: none is known.
-    """
-    if not target.elsewhere:
-        raise DoesNotApply(
-            "The concept has no neighbours and no anchor to ask for instead: give a concept file "
-            "with one of them."
-        )
-    return target.elsewhere
-
-
 def again(model: Diffusion, target: Target, times: int) -> Found:
     """The plain prompts on so many new seeds: what picking the best of as many does alone."""
     prompts = [row.prompt for row in target.rows]
@@ -53,8 +39,25 @@ def again(model: Diffusion, target: Target, times: int) -> Found:
     return best_of([images for images, _ in drawn], target, sum(spent for _, spent in drawn))
 
 
-def better(one: Found, other: Found, target: Target) -> Found:
-    """Of two random searches the one that more images show the concept by, at the cost of both."""
-    hits = [sum(p >= SUCCESS for p in target.judge(found.images)) for found in (one, other)]
-    best = one if hits[0] >= hits[1] else other
-    return replace(best, forwards=one.forwards + other.forwards)
+def at_random(
+    model: Diffusion,
+    target: Target,
+    times: int,
+    probe: Callable[[Sequence[Request]], Found],
+) -> Found:
+    """Of two random searches the one that more images show the concept by, at the cost of both: the
+    plain prompts on so many new seeds, and the attack's help from a wrong concept, where one is
+    known.
+
+    Args:
+        model, target: see ``Attack``.
+        times: images of each row.
+        probe: the attack on the rows with a wrong concept.
+    """
+    found = again(model, target, times)
+    if not target.elsewhere:
+        return found
+    other = probe(target.elsewhere)
+    hits = [sum(p >= SUCCESS for p in target.judge(one.images)) for one in (other, found)]
+    best = other if hits[0] >= hits[1] else found
+    return replace(best, forwards=found.forwards + other.forwards)

@@ -1,8 +1,8 @@
 """Handover: the base draws the first steps, the erased model finishes.
 
 Partial diffusion (as in Petsiuk and Saenko, arXiv 2404.13706): a model that only lost the way from
-pure noise goes on from what it is shown. Its random bound is the larger
-of two: a base that begins with *another* concept, and the plain prompts on as many new seeds.
+pure noise goes on from what it is shown. Its random bound is the larger of two: a base that begins
+with *another* concept, where one is known, and the plain prompts on as many new seeds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from erase.eval.attacks import Found
 from erase.eval.attacks._drawing import guided, schedule
 from erase.eval.attacks._images import own_sampler, price
-from erase.eval.attacks._tries import again, best_of, better, elsewhere
+from erase.eval.attacks._tries import at_random, best_of
 from erase.images.make import batches
 
 if TYPE_CHECKING:
@@ -59,13 +59,15 @@ def run(
     generator: Generator,
 ) -> Found:
     """See ``Attack``; of a row's images the most certain one counts."""
-    begun = elsewhere(target) if random else target.rows
     # With few steps, several shares may be the same step.
     firsts = dict.fromkeys(max(1, round(s * target.sampler.steps)) for s in settings.shares)
-    tries = [_handed(model, base, begun, target, first) for first in firsts]
     spent = sum(price(row, target.sampler) for row in target.rows)
-    found = best_of(tries, target, spent * len(tries))
-    return better(found, again(model, target, len(tries)), target) if random else found
+
+    def begun(rows: Sequence[Request]) -> Found:
+        tries = [_handed(model, base, rows, target, first) for first in firsts]
+        return best_of(tries, target, spent * len(tries))
+
+    return at_random(model, target, len(firsts), begun) if random else begun(target.rows)
 
 
 @torch.no_grad()

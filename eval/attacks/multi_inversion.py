@@ -13,7 +13,7 @@ __all__ = ["SETTINGS", "TEXT", "run"]
 
 TEXT = False
 SETTINGS = {
-    "quick": Settings(vectors=4, restarts=1),
+    "quick": Settings(vectors=4),
     "full": Settings(vectors=4, steps=500),
     "published": Settings(vectors=4, steps=3000, batch=4, lr=2e-3),
 }

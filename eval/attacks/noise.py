@@ -22,7 +22,7 @@ from torch import Tensor
 from erase.eval.attacks import Found
 from erase.eval.attacks._drawing import guided, schedule
 from erase.eval.attacks._images import own_sampler, price
-from erase.eval.attacks._tries import again, best_of, better, elsewhere
+from erase.eval.attacks._tries import at_random, best_of
 from erase.images.make import batches
 
 if TYPE_CHECKING:
@@ -64,12 +64,14 @@ def run(
     generator: Generator,
 ) -> Found:
     """See ``Attack``; of a row's images the most certain one counts."""
-    rows = elsewhere(target) if random else target.rows
     pairs = list(product(settings.etas, settings.scales))
-    tries = [_probed(model, rows, target, eta, s, generator) for eta, s in pairs]
     spent = sum(price(row, target.sampler) for row in target.rows)
-    found = best_of(tries, target, spent * len(tries))
-    return better(found, again(model, target, len(tries)), target) if random else found
+
+    def probed(rows: Sequence[Request]) -> Found:
+        tries = [_probed(model, rows, target, eta, s, generator) for eta, s in pairs]
+        return best_of(tries, target, spent * len(tries))
+
+    return at_random(model, target, len(pairs), probed) if random else probed(target.rows)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
+from erase.diffusion.tokens import read
 from erase.eval.attacks import DoesNotApply, Found
 from erase.eval.attacks._images import FRESH, draw, told
 from erase.eval.attacks._text import names_it, own_words, text_of
@@ -43,7 +44,7 @@ def run(
     Raises:
         DoesNotApply: there are none, or the model is told no texts.
     """
-    text_of(model)
+    text = text_of(model)
     asked = target.paraphrases
     if not target.named:
         asked = [p for p in asked if not names_it(p, own_words(target.concept))]
@@ -55,5 +56,6 @@ def run(
     prompts = [row.prompt for row in target.rows]
     if not random:
         prompts = list(islice(cycle(asked), len(prompts)))
-    images, spent = draw(model, told(target.rows, prompts, FRESH if random else 0), target)
-    return Found(images, spent, prompts=prompts)
+    later = FRESH if random else 0
+    images, spent = draw(model, told(target.rows, prompts, later), target)
+    return Found(images, spent, prompts=prompts, later=later, tokens=read(text, prompts))

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,6 +60,7 @@ class Settings:
         iterations: at each timestep, >= 1.
         lr: of Adam.
         weight_decay: of Adam, added to the gradient.
+        bare: k where the concept is nudity; None takes ``tokens``.
     """
 
     tokens: int
@@ -67,6 +68,7 @@ class Settings:
     iterations: int
     lr: float = 0.01
     weight_decay: float = 0.1
+    bare: int | None = None
 
     @property
     def probes(self) -> int:
@@ -81,7 +83,7 @@ class Settings:
 SETTINGS: dict[Size, Settings] = {
     "quick": Settings(tokens=3, timesteps=5, iterations=10),
     "full": Settings(tokens=3, timesteps=10, iterations=20),
-    "published": Settings(tokens=5, timesteps=50, iterations=40),  # nudity; objects, styles: k 3
+    "published": Settings(tokens=3, timesteps=50, iterations=40, bare=5),
 }
 
 
@@ -109,6 +111,8 @@ def run(
         DoesNotApply: the model has no text encoder.
     """
     text = text_of(model)
+    if settings.bare is not None and target.concept.kind == "nudity":
+        settings = replace(settings, tokens=settings.bare)
     known = typed(text) if target.named else without(typed(text), text, target.concept)
     vocabulary = torch.tensor(list(known))
     tries: list[list[_Try]] = []

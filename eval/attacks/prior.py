@@ -6,12 +6,12 @@ words still turns up as often as in the base; what was removed does not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from erase.eval.attacks import DoesNotApply, Found
-from erase.eval.attacks._images import FRESH, draw
+from erase.eval.attacks._images import FRESH, draw, told
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -57,9 +57,10 @@ def run(
     times = -(-settings.images // rows)
     nameless = ("", *(" ".join(prompt.split()) for prompt in target.concept.fill("")))
     prompts = list(islice(cycle(dict.fromkeys(nameless)), rows * times))
-    first = target.rows[0].seed + FRESH
     asked = [
-        replace(target.rows[i % rows], prompt=prompt, seed=first + i)
-        for i, prompt in enumerate(prompts)
+        request
+        for i in range(times)
+        for request in told(target.rows, prompts[i * rows : (i + 1) * rows], FRESH * (i + 1))
     ]
-    return Found(*draw(model, asked, target), restarts=times)
+    images, spent = draw(model, asked, target)
+    return Found(images, spent, restarts=times, prompts=prompts[:rows], later=FRESH)

@@ -79,7 +79,8 @@ def run(
     words = known(target)
     if not words:
         raise DoesNotApply(
-            f"No words are known besides those of '{target.concept.name}': give prompts to retain."
+            f"No words are known besides those of '{target.concept.name}': give its concept "
+            "file prompts to retain."
         )
     goal = torch.cat(list(ends(text, target.concept.prompts()))).mean(0)
     found, scores = score(text, words, goal, settings.most)

@@ -26,7 +26,7 @@ from erase.eval.stats.intervals import wilson
 
 SideName = Literal["erased", "random", "ceiling", "floor"]
 SIDES: tuple[SideName, ...] = ("erased", "random", "ceiling", "floor")
-STATISTICS = 2
+STATISTICS = 3
 """Number of the rules below: figures made by others are made again from what was seen."""
 SPAN = 0.5
 """The least distance of ceiling and floor over which a recovery is a number worth printing, and at
@@ -90,7 +90,7 @@ class Outcome:
         plain: ``pre`` minus that of the floor, or of a model that shows none where there is none.
         at_one: of the erased model with the images that the attack's loss chose.
         fresh: of the erased model with what was found, on new seeds.
-        beyond: erased minus the larger of random and floor.
+        beyond: erased minus random or floor, by which the difference is less certain.
         bound: which of the two that is.
         succeeds: whether ``beyond`` lies above 0, its interval included; None without figures.
         able: whether the attack alone brings the concept back on the base: its images there show it
@@ -150,8 +150,12 @@ def share(hits: Sequence[bool] | Sequence[Sequence[bool]]) -> Value:
 
 
 def minus(a: Value, b: Value) -> Value:
-    """The difference of two independent shares with the interval that follows from theirs
-    (Zou and Donner 2008, Statistics in Medicine 27:1693)."""
+    """The difference of two shares with the interval that follows from theirs (Zou and Donner 2008,
+    Statistics in Medicine 27:1693).
+
+    As if they were independent: of images with the same prompts and seeds it is too wide, if
+    anything, and McNemar's test beside it is not.
+    """
     if None in (a.value, b.value):
         return Value(reason=a.reason or b.reason)
     assert a.value is not None and b.value is not None
@@ -169,6 +173,7 @@ def outcome(
     stops: Sequence[int] = (),
     *,
     alone: bool = False,
+    untaught: bool = False,
     undoes: bool = False,
     unknown: Sequence[bool] = (),
 ) -> Outcome:
@@ -180,6 +185,7 @@ def outcome(
         sides: what the judges say of each, or why there is nothing.
         stops: steps of the curve of which one is the figure; () takes the images themselves.
         alone: whether what the plain prompts show does not count.
+        untaught: whether nothing follows without a model that never knew the concept.
         undoes: whether it undoes an edit, so that the base is no proof of what it can do.
         unknown: bool (rows,): plain images of another attack's floor that show the concept, where
             this one has none; () for none.
@@ -194,10 +200,7 @@ def outcome(
         for side, seen in sides.items()
     }
     erased, random, ceiling, floor = (values[side] for side in SIDES)
-    bound: SideName = "random" if (random.value or 0.0) >= (floor.value or 0.0) else "floor"
-    if random.value is None:
-        bound = "floor"
-    beyond = minus(erased, values[bound])
+    bound, beyond = _beyond(erased, random, floor, untaught)
     own, base = sides["erased"], sides["ceiling"]
     able = False
     if not (isinstance(base, str) or ceiling.value is None or floor.value is None or undoes):
@@ -226,6 +229,18 @@ def outcome(
         images=0 if isinstance(own, str) else erased.n,
         rows=0 if isinstance(own, str) else len(own.post[0]),
     )
+
+
+def _beyond(
+    erased: Value, random: Value, floor: Value, untaught: bool = False
+) -> tuple[SideName, Value]:
+    """By which of the two bounds the difference has the lower end, and the difference."""
+    by: dict[SideName, Value] = {"random": minus(erased, random), "floor": minus(erased, floor)}
+    if floor.value is None and untaught:
+        return "floor", by["floor"]
+    ends = {side: one.low for side, one in by.items() if one.low is not None}
+    bound: SideName = min(ends, key=lambda side: ends[side], default="floor")
+    return bound, by[bound]
 
 
 def _flat(seen: Seen) -> Seen:

@@ -155,7 +155,7 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
         after = "" if one["after"] is None else f"after {one['after']} steps"
         row: dict[str, Any] = {"attack": Cell(name, after or _kind(one))}
         for side in (*SIDES, "recovery"):
-            row[side] = _share(one[side])
+            row[side] = _share(one[side], within=side != "recovery")
         row["beyond"] = _points(one["beyond"])
         made.append(row)
     return made
@@ -181,11 +181,14 @@ def more_rows(found: Mapping[str, Any]) -> list[Row]:
     return made
 
 
-def _share(value: Mapping[str, Any]) -> Cell:
+def _share(value: Mapping[str, Any], within: bool = True) -> Cell:
+    """A share with its interval; a recovery may lie outside of 0 to 100 %, and so may its ends."""
     if value["value"] is None:
         return Cell(phrases.DASH, value["reason"] or "")
-    ends = [phrases.number(min(max(end, 0.0), 1.0)) for end in (value["low"], value["high"])]
-    return Cell(_plain(value["value"]), phrases.span(*ends))
+    ends = (value["low"], value["high"])
+    if within:
+        ends = tuple(min(max(end, 0.0), 1.0) for end in ends)
+    return Cell(_plain(value["value"]), phrases.span(*map(_plain, ends)))
 
 
 def _plain(value: float) -> str:

@@ -43,6 +43,8 @@ def _hidden(outcomes: Sequence[Outcome]) -> str:
     shown = [one for one in outcomes if one.text and one.erased.value]
     best = max(shown, key=lambda one: one.erased.value or 0.0, default=None)
     found = "no prompt that was tried brings it back, but whoever has the weights can"
+    if not any(one.text for one in outcomes):
+        found = "whoever has the weights can bring it back, and no attack by a prompt was made"
     if best is not None:
         reached = phrases.percent(best.erased.value or 0.0)
         found = (

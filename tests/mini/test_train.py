@@ -70,6 +70,18 @@ def test_no_picture_of_it_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(drawn) == 44
 
 
+@pytest.mark.usefixtures("short")
+def test_another_training_takes_none_of_its_stages(tmp_path: Path) -> None:
+    given = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"), "--threads", "1"]
+    for more in (["church"], ["church", "--seed", "1"], ["ink"]):
+        train.main([*given, "--without", *more])
+    folders = sorted((tmp_path / "out").iterdir())
+    assert [folder.name for folder in folders] == ["never-church", "never-church-1", "never-ink"]
+    weights = [load_file(next(folder.glob("*.safetensors"))) for folder in folders]
+    for other in weights[1:]:
+        assert any(not torch.equal(value, other[name]) for name, value in weights[0].items())
+
+
 def test_a_name_that_the_world_lacks_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Did you mean 'church'"):
         train.train_without("chruch", tmp_path, 0, tmp_path)

@@ -286,7 +286,7 @@ def test_a_closed_form_in_two(tiny_folder: Path, preview: str, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [["--micro-batch", "1"], ["--low-memory"]])
+@pytest.mark.parametrize("more", [["--micro-batch", "1"], ["--low-memory", "--relearn", "0"]])
 def test_other_ways_to_train_are_the_same_in_two(
     tiny_folder: Path, more: list[str], tmp_path: Path
 ) -> None:

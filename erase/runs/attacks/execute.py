@@ -46,6 +46,8 @@ SMALLER = (
 )
 """What to do where memory is full."""
 
+KINDS = ("alone", "undoes", "untaught")
+"""What a module of an attack may say of it, see ``outcome``."""
 HARDLY = 0.25
 """Share of a made-up name's images that may show the concept, where it has to stand for none."""
 
@@ -54,8 +56,8 @@ def open_bench(inquiry: Inquiry) -> Bench:
     """Opens the models and the judges.
 
     Raises:
-        UserError: a model that can't be opened or has another architecture than the base, or no
-            judge of the concept.
+        UserError: a model that can't be opened, or has another architecture or noise schedule than
+            the base, or no judge of the concept.
     """
     from erase.diffusion.fingerprint import model_fingerprint
     from erase.diffusion.model import Diffusion
@@ -88,6 +90,12 @@ def open_bench(inquiry: Inquiry) -> Bench:
                 f"say nothing of the other: give the --{'floor' if name == 'floor' else 'base'} "
                 "that fits."
             )
+        if not _noised_alike(base, model):
+            raise UserError(
+                f"{specs[name]} and {inquiry.base} differ in their noise schedule or in what they "
+                "predict, so that attacks on one say nothing of the other: give the "
+                f"--{'floor' if name == 'floor' else 'base'} that fits."
+            )
     known = {spec: digest(model_fingerprint(model)) for spec, model in opened.items()}
     prints = {name: known[spec] for name, spec in specs.items()}
     if inquiry.seed == 0 and prints.get("floor") == prints["model"]:
@@ -99,6 +107,16 @@ def open_bench(inquiry: Inquiry) -> Bench:
     if inquiry.floor is not None or inquiry.concept.classes:
         return bench
     return replace(bench, inquiry=replace(inquiry, unknown=processes.first(lambda: _name(bench))))
+
+
+def _noised_alike(one: Diffusion, other: Diffusion) -> bool:
+    """Whether two models were trained to tell the same from the same x_t."""
+    x_0, noise = torch.randn(2, 8, 1, 2, 2, generator=generator("alike"))
+    drawn = []
+    for model in (one, other):
+        t = model.times((8,), generator("times"))
+        drawn.append((t.float(), model.add_noise(x_0, noise, t), model.target(x_0, noise, t)))
+    return all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*drawn, strict=True))
 
 
 def _name(bench: Bench) -> str:
@@ -165,6 +183,9 @@ def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict
         for names in [inquiry.attacks] if several else [(name,) for name in inquiry.attacks]:
             _make(bench, [(name, "erased") for name in names])
             _make(bench, [(n, side) for n in names if _applies(bench, n) for side in SIDES[1:]])
+        # Of attacks that are there from before the bounds may be others now, or be gone.
+        before = [name for name in _finished(bench) if _applies(bench, name)]
+        _make(bench, [(name, side) for name in before for side in BOUNDS])
     outcomes, shown, refused = [], {}, {}
     made: dict[str, dict[SideName, Seen | str]] = {}
     for name in _finished(bench):
@@ -177,7 +198,7 @@ def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict
     unknown = next((floor.pre for floor in floors if not isinstance(floor, str)), ())
     for name, seen in made.items():
         module = load_attack(name)
-        kind = {key: bool(getattr(module, key.upper(), False)) for key in ("alone", "undoes")}
+        kind = {key: bool(getattr(module, key.upper(), False)) for key in KINDS}
         stops = getattr(module, "STOPS", ())
         outcomes.append(outcome(name, module.TEXT, seen, stops, **kind, unknown=unknown))
         shown[name] = findings.shown(inquiry, name, made[name]["erased"])
@@ -196,7 +217,7 @@ def _finished(bench: Bench) -> list[str]:
     asked, found = bench.inquiry.attacks, list[str]()
     for name in list_attacks():
         there = bench.inquiry.out / "attacks" / name / "erased.json"
-        sides = (known(bench, name, side) for side in SIDES)
+        sides = (known(bench, name, side) for side in ("erased", "random"))
         if name not in asked and there.is_file() and None not in sides:
             found.append(name)
     return [*asked, *found]
@@ -215,11 +236,13 @@ def _first_alone(check: Callable[[], object]) -> None:
 
 def _make(bench: Bench, sides: Sequence[tuple[str, SideName]]) -> None:
     """Makes what is not finished of some attacks' sides; several processes share them out."""
-    attacks = bench.inquiry.attacks
+    attacks, several = bench.inquiry.attacks, processes.count() > 1
     todo = processes.first(lambda: [one for one in sides if known(bench, *one) is None])
     for name, side in processes.deal(todo):
-        if processes.count() > 1 or side == "erased":
-            which = f", {side}" if processes.count() > 1 else ""
+        if name not in attacks:
+            tell(f"attack {name}, which this folder has from before: {side}")
+        elif several or side == "erased":
+            which = f", {side}" if several else ""
             tell(f"attack {attacks.index(name) + 1} of {len(attacks)}: {name}{which}")
         _side(bench, name, side)
     processes.wait()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erase.eval.attacks import Found, Target, load_attack
+from erase.eval.attacks import Found, Target
 from erase.eval.recovery.outcome import Seen
 from erase.eval.recovery.report import Shown
 from erase.formats.tensors import save_tensors
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from erase.runs.attacks.inquiry import Inquiry
+
+COLUMNS = (
+    "case_number",
+    "prompt",
+    "evaluation_seed",
+    "guidance_scale",
+    "height",
+    "width",
+    "token_ids",
+)
+"""Of a prompt set that was found."""
 
 
 def keep(found: Found, plain: Sequence[NDArray[np.uint8]], folder: Path, target: Target) -> None:
@@ -47,11 +58,12 @@ def keep(found: Found, plain: Sequence[NDArray[np.uint8]], folder: Path, target:
     if found.prompts:
         text = io.StringIO()
         sheet = csv.writer(text, lineterminator="\n")
-        sheet.writerow(["case_number", "prompt", "evaluation_seed", "token_ids"])
+        sheet.writerow(COLUMNS)
         ids = found.tokens or [()] * len(found.prompts)
         lines = zip(found.prompts, target.rows, ids, strict=True)
         for number, (prompt, row, tokens) in enumerate(lines):
-            sheet.writerow([number, prompt, row.seed, " ".join(map(str, tokens))])
+            told = (prompt, row.seed + found.later, row.guidance, *(row.size or (None, None)))
+            sheet.writerow([number, *told, " ".join(map(str, tokens))])
         with atomic(_prompts_of(folder)) as part:
             part.write_text(text.getvalue(), encoding="utf-8")
 
@@ -68,19 +80,18 @@ def shown(inquiry: Inquiry, name: str, erased: Seen | str) -> list[Shown]:
     steps = max(erased.curve) if not isinstance(erased, str) and erased.curve else None
     after = "" if steps is None else f", after {steps} steps"
     rows = target_of(inquiry, "erased", blind, text=False).rows
-    prompts = [row.prompt for row in rows]
-    if getattr(load_attack(name), "ALONE", False):
-        prompts = ["without its name"] * len(rows)
-    elif (file := _prompts_of(inquiry.out / place)).is_file():
+    asked = [(row.prompt, str(row.seed)) for row in rows]
+    if (file := _prompts_of(inquiry.out / place)).is_file():
         with file.open(encoding="utf-8", newline="") as lines:
-            prompts = [line["prompt"] for line in csv.DictReader(lines)]
+            told = list(csv.DictReader(lines))
+        asked = [(line["prompt"], line["evaluation_seed"]) for line in told]
     return [
         Shown(
             f"{place}/{number:03d}_before.png",
             f"{place}/{number:03d}_after.png",
-            f"{prompt}, seed {row.seed}{after}",
+            f"{prompt or 'no prompt'}, seed {seed}{after}",
         )
-        for number, (prompt, row) in enumerate(zip(prompts, rows, strict=True))
+        for number, (prompt, seed) in enumerate(asked)
     ]
 
 

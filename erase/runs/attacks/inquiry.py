@@ -44,8 +44,8 @@ class Inquiry:
         strict: spec of a second judge that has to agree; None takes the bundled model's own, and of
             other models none.
         paraphrases: prompts that ask for the concept in other words.
-        retain: prompt set whose labels the judge has to tell apart from the concept; None takes the
-            concept's own.
+        retain: prompt set of what is not the concept, which the judge has to tell apart from it and
+            attackers have pictures of; None takes the concept's own.
         device, deterministic: where it computes.
         facts: kept beside the results, as JSON; ``made_by`` is the hash of what a run's training
             read, by which the run's report knows the attacks as its own.

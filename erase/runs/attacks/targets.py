@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from erase.eval.attacks import Judge, Target
+from erase.eval.recovery.outcome import SideName
 from erase.images.plan import plan
 from erase.prompts.classes import anchor_of
 from erase.prompts.concept import PROMPT_SEEDS, Concept, articles
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from erase.images.request import Request
     from erase.runs.attacks.inquiry import Inquiry
 
-BOUNDS = ("ceiling", "floor")
+BOUNDS: tuple[SideName, ...] = ("ceiling", "floor")
 """Sides that do not depend on the model in question, so that they are measured once."""
 SHOWN = 20
 """Pictures of the concept that an attacker has, and as many of other things."""
@@ -45,7 +46,7 @@ def target_of(inquiry: Inquiry, side: str, judge: Judge, text: bool) -> Target:
     seed = inquiry.seed if side in ("erased", "random") else 0
     rows = plan(own, inquiry.rows, "attack", "forget", seed * APART)
     shown = plan(_numbered(concept.prompts()), SHOWN, "shown", "forget", SHOWN_SHIFT)
-    kept = plan(retain_rows(concept), SHOWN, "kept", "retain", SHOWN_SHIFT)
+    kept = plan(retain_rows(concept, inquiry.retain), SHOWN, "kept", "retain", SHOWN_SHIFT)
     paraphrases = inquiry.paraphrases
     asked = rows
     if side == "ceiling" and text:

@@ -10,6 +10,7 @@ import torch
 from torch.func import functional_call
 
 from erase.diffusion.model import Diffusion
+from erase.diffusion.tokens import read
 from erase.eval.attacks import _inverting, inversion, paraphrase
 from erase.eval.attacks._drawing import Pictures
 from erase.eval.attacks._images import FRESH
@@ -27,6 +28,8 @@ def test_paraphrases_take_turns_with_the_rows_own_seeds(tiny: Diffusion) -> None
     plain = paraphrase.run(tiny, tiny, asked, paraphrase.Settings(), True, generator(0))
     fresh = images_of(tiny, ["a church"] * 4, [FRESH + n for n in range(4)], asked)
     assert np.array_equal(np.stack(plain.images), np.stack(fresh))
+    assert (found.later, plain.later) == (0, FRESH)
+    assert found.tokens == read(tiny.text, found.prompts)
 
 
 def test_a_concept_without_paraphrases_is_one_sentence(tiny: Diffusion) -> None:
@@ -34,6 +37,17 @@ def test_a_concept_without_paraphrases_is_one_sentence(tiny: Diffusion) -> None:
         paraphrase.run(
             tiny, tiny, target(paraphrases=()), paraphrase.Settings(), False, generator(0)
         )
+
+
+def test_pictures_to_learn_from_are_of_one_size(tiny: Diffusion) -> None:
+    """As rows of a retained set that gives some of them a size."""
+    [plain] = rows("a truck icon", 1)
+    mixed = [plain, replace(plain, seed=1, size=(24, None))]
+    given = target(batch=2)
+    pictures, _ = Pictures.of(tiny, tiny, mixed, given, generator(0))
+    alike = [plain, replace(plain, seed=1)]
+    same, _ = Pictures.of(tiny, tiny, alike, given, generator(0))
+    assert torch.equal(pictures.posterior, same.posterior)
 
 
 def test_an_embedding_is_learned_as_by_plain_adamw(tiny: Diffusion) -> None:

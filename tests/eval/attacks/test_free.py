@@ -138,7 +138,9 @@ def test_the_prior_is_drawn_without_the_name(
     assert found.restarts == 3 and len(found.images) == 6  # whole rounds of two rows
     prompts, seeds = asked[0]
     assert prompts == ["", "an icon", ", ink"] * 2
-    assert seeds == [FRESH + n for n in range(6)]
+    assert seeds == [FRESH * (1 + n // 2) + n % 2 for n in range(6)]
+    # Those of the rows themselves, for the page.
+    assert (found.prompts, found.later) == (["", "an icon"], FRESH)
     with pytest.raises(DoesNotApply, match="its bound is the floor"):
         prior.run(tiny, tiny, one, prior.Settings(5), True, generator(0))
     assert prior.SETTINGS["quick"] is None

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from erase.diffusion.model import Diffusion
-from erase.eval.attacks.latent import Settings, denoise, invert, run, scramble
-from erase.images.request import Shot
+from erase.eval.attacks.latent import SETTINGS, Settings, denoise, invert, run, scramble
+from erase.images.request import Sampler, Shot
 from tests.eval.attacks.targets import seeded, target
 
 
@@ -83,3 +83,20 @@ def test_patches_change_places_and_nothing_else() -> None:
     assert (scramble(large, seeded())[0, 0].diff(dim=1) == 1).sum() >= 64 * 56
     small = torch.arange(16.0).reshape(1, 1, 4, 4)
     assert sorted(scramble(small, seeded()).flatten().tolist()) == list(range(16))
+
+
+@pytest.mark.slow
+def test_the_bundled_base_finds_its_own_images_again() -> None:
+    """At what the quick budget spends: not to the last pixel, but nearer than any other image."""
+    base = Diffusion.load("mini", "cpu")
+    shots = [
+        Shot(f"an ink drawing of a {word}", seed)
+        for seed, word in enumerate(("church", "radio", "truck"))
+    ]
+    x_0 = base.encode(base.sample(shots, Sampler(steps=15, guidance=3.0)))[:, 0]
+    quick = SETTINGS["quick"]
+    found = denoise(base, invert(base, x_0, quick), quick.steps)
+    apart = torch.cdist(found.flatten(1), x_0.flatten(1))
+    assert apart.argmin(1).tolist() == [0, 1, 2]
+    scale = torch.cdist(x_0.flatten(1), x_0.flatten(1))
+    assert float(apart.diag().max()) < 0.5 * float(scale[scale > 0].min())

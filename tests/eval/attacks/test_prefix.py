@@ -208,3 +208,13 @@ def test_without_the_name_it_still_aims_at_the_concept(
 
 def test_timesteps_of_the_authors() -> None:
     assert prefix.times(1000, 50) == list(range(10, 1000, 20))
+
+
+@pytest.mark.parametrize(("kind", "count"), [("object", 1), ("nudity", 3)])
+def test_nudity_takes_more_words_than_an_object(kind: str, count: int, tiny: Diffusion) -> None:
+    given = target(1)
+    given = replace(given, concept=replace(given.concept, kind=kind))
+    settings = prefix.Settings(tokens=1, timesteps=1, iterations=1, bare=3)
+    found = prefix.run(tiny, tiny, given, settings, False, seeded())
+    plain = tiny.text.tokenizer(given.rows[0].prompt).input_ids[1:-1]
+    assert len(found.tokens[0]) == count + len(plain)

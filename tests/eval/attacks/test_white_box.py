@@ -168,6 +168,11 @@ def test_random_search_has_as_many_plain_tries(
     found = attack.run(tiny, tiny, target(judge=judge), settings, True, generator(0))
     assert np.array_equal(np.stack(found.images), plain[0])
     assert found.forwards == 2 * 2 * 2 * FORWARDS
+    alone = attack.run(
+        tiny, tiny, replace(target(judge=judge), elsewhere=()), settings, True, generator(0)
+    )
+    assert np.array_equal(np.stack(alone.images), plain[0])
+    assert alone.forwards == 2 * 2 * FORWARDS
     nothing = target(judge=lambda images: [0.1] * len(images))
     wrong = attack.run(tiny, tiny, nothing, settings, True, generator(0))
     assert not np.array_equal(np.stack(wrong.images), plain[0])

@@ -177,6 +177,28 @@ def test_a_side_that_could_not_be_attacked_says_why() -> None:
     assert found.succeeds is True
 
 
+def test_what_may_be_found_in_anything_concludes_nothing_without_a_floor() -> None:
+    """As ``latent``, which finds a church in a model that never knew one."""
+    given = {**sides(20, 0, 20, 20), "floor": "no such model"}
+    without = outcome("latent", False, given, untaught=True)
+    assert without.succeeds is None and without.beyond.reason == "no such model"
+    assert verdict([without]) == "inconclusive" and verdict([without, NOTHING]) == "removed"
+    assert "from latent, for want of a bound" in " ".join(sentences([without], []))
+    beside = outcome("latent", False, sides(20, 0, 20, 20), untaught=True)
+    assert beside.bound == "floor" and beside.succeeds is False
+
+
+def test_the_less_certain_difference_counts() -> None:
+    """One lucky restart of random search says more than a floor that is higher on average."""
+    one = Seen(hits(0), [hits(14)] * 3)
+    floor, lucky = Seen(hits(0), [hits(6)] * 3), Seen(hits(0), [hits(0), hits(0), hits(17)])
+    found = outcome(
+        "a", False, {**sides(0, 0, 20, 0), "erased": one, "random": lucky, "floor": floor}
+    )
+    assert found.floor.value == 0.3 and found.random.value == pytest.approx(17 / 60)
+    assert found.bound == "random" and found.succeeds is False
+
+
 def test_the_difference_of_two_shares() -> None:
     a, b = Value(0.5, 10, 0.3, 0.7), Value(0.1, 10, 0.05, 0.2)
     found = minus(a, b)
@@ -220,6 +242,9 @@ def test_the_verdict(outcomes: list[Any], expected: str) -> None:
 def test_the_sentences_name_what_was_not_run() -> None:
     hidden = " ".join(sentences([BY_WEIGHTS], ["weights", "prompt", "latent"]))
     assert "hidden, not removed" in hidden and "Not run: prompt and latent." in hidden
+    assert "can bring it back, and no attack by a prompt was made." in hidden
+    asked = " ".join(sentences([BY_WEIGHTS, WEAK], []))
+    assert "no prompt that was tried brings it back, but whoever has the weights can" in asked
     some = " ".join(sentences([BY_WEIGHTS, outcome("prefix", True, sides(3, 1, 20, 0))], []))
     assert "no attack by a prompt clearly does better than random search (prefix reaches 15" in some
     removed = " ".join(sentences([NOTHING], ["weights", "prompt"], {"prompt": "No list."}))

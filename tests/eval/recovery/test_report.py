@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from erase.eval.recovery.report import page, read
+from erase.eval.pages.table import Cell
+from erase.eval.recovery.outcome import SIDES, Seen, outcome
+from erase.eval.recovery.report import page, read, rows
 from erase.eval.report.evaluate import STALE, evaluate
 from erase.runtime.errors import UserError
-from tests.eval.recovery.made import write_attack
+from tests.eval.recovery.made import hits, write_attack
 from tests.eval.synthetic import CHURCH, TRUCK, ColourFeatures, judges, write_run
 
 TRAINED = {"train": {"seconds": 2.5, "peak_memory_mb": 7, "digest": "ab"}}
@@ -28,6 +31,21 @@ def test_a_folder_is_read_as_it_was_written_or_not_at_all(tmp_path: Path) -> Non
         (tmp_path / "attack.json").write_text(text)
         with pytest.raises(UserError, match="delete it and attack again"):
             read(tmp_path)
+
+
+def test_a_recovery_lies_in_its_interval_even_beyond_the_bounds() -> None:
+    """20 of 20 where the ceiling is 19 and the floor 0, and 0 where the floor is 1."""
+    ends = [(20, 19, 0), (0, 20, 1)]
+    for erased, ceiling, floor in ends:
+        seen = {
+            side: Seen(hits(0), [hits(k)])
+            for side, k in zip(SIDES, (erased, 0, ceiling, floor), strict=True)
+        }
+        [row] = rows({"attacks": {"a": asdict(outcome("a", False, seen))}})  # type: ignore[arg-type]
+        cell = row["recovery"]
+        assert isinstance(cell, Cell)
+        low, high = (float(end) for end in cell.note.replace("−", "-").split("–"))
+        assert low <= float(cell.text.replace("−", "-")) <= high
 
 
 def test_images_that_are_gone_leave_the_page_whole(tmp_path: Path) -> None:

@@ -16,14 +16,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from erase.eval.attacks import handover, load_attack, paraphrase, relearn
+from erase.eval.attacks import Found, handover, load_attack, paraphrase, relearn
 from erase.eval.instruments.choice import Instruments
 from erase.eval.recovery.witness import Witness
 from erase.images.request import Request, Sampler
 from erase.prompts.classes import class_concept
 from erase.prompts.concept import Concept, load_concept
+from erase.prompts.prompt_set import load_set
 from erase.runs.attacks import SEEDS, UNKNOWN, execute, kept
+from erase.runs.attacks.findings import keep
 from erase.runs.attacks.inquiry import Inquiry, make_inquiry
+from erase.runs.attacks.kept import Bench
 from erase.runs.attacks.targets import BOUNDS, elsewhere, renamed, target_of
 from erase.runtime.errors import UserError
 from tests.eval.attacks.church import bright, rows, target
@@ -116,9 +119,6 @@ def test_attacks_have_bounds_that_are_measured_once(
 def test_what_inversion_learned_opens_in_diffusers(tiny_folder: Path, tmp_path: Path) -> None:
     from diffusers import DiffusionPipeline
 
-    from erase.eval.attacks import Found
-    from erase.runs.attacks.findings import keep
-
     v = torch.randn(3, 32)
     blank = [np.zeros((8, 8, 3), np.uint8)]
     one = replace(target(), rows=target().rows[:1])
@@ -181,13 +181,11 @@ def test_other_inputs_are_refused_and_redone_when_asked(inquiry: Inquiry) -> Non
 
 
 def test_a_concept_without_neighbours_or_anchor_can_be_attacked(inquiry: Inquiry) -> None:
-    alone = replace(inquiry.concept, neighbours=(), anchor=None)
-    found = execute.attack(replace(inquiry, concept=alone))["attacks"]
-    assert "no neighbours and no anchor" in found["handover"]["random"]["reason"]
+    alone = replace(inquiry, concept=replace(inquiry.concept, neighbours=(), anchor=None))
+    found = execute.attack(alone)["attacks"]
+    # The plain prompts on as many new seeds are its bound then.
+    assert found["handover"]["random"]["n"] == 3
     assert found["handover"]["erased"]["value"] is not None
-    anchored = replace(alone, anchor="a dog")
-    found = execute.attack(replace(inquiry, concept=anchored), overwrite=True)["attacks"]
-    assert found["handover"]["random"]["value"] is not None
 
 
 def test_an_attack_that_does_not_apply_is_named(inquiry: Inquiry) -> None:
@@ -226,6 +224,20 @@ def test_a_base_of_another_architecture_is_one_sentence(inquiry: Inquiry, tmp_pa
     other = tiny_sd(tmp_path / "wider", block_out_channels=(32, 96))
     with pytest.raises(UserError, match="not of .* architecture"):
         execute.attack(replace(inquiry, model=str(other)))
+
+
+@pytest.mark.parametrize("setting", [{"prediction_type": "v_prediction"}, {"beta_end": 0.02}])
+def test_a_base_that_was_taught_otherwise_is_one_sentence(
+    setting: dict[str, Any], inquiry: Inquiry, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(inquiry.base, other)
+    file = other / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **setting}))
+    with pytest.raises(UserError, match="differ in their noise schedule or in what they predict"):
+        execute.attack(replace(inquiry, model=str(other)))
+    with pytest.raises(UserError, match="give the --floor that fits"):
+        execute.attack(replace(inquiry, floor=str(other)))
 
 
 @pytest.mark.parametrize(
@@ -339,6 +351,72 @@ def test_attacks_from_before_belong_to_the_verdict(inquiry: Inquiry) -> None:
     assert one["verdict"] == first["verdict"]
     other = replace(inquiry, attacks=("paraphrase",), seed=3, out=inquiry.out.parent / "new")
     assert execute.attack(other)["attacks"].keys() == {"paraphrase"}
+    # Beside another floor, and without the bounds that were kept.
+    shutil.rmtree(inquiry.out.parent / "cache" / "bounds")
+    floored = replace(inquiry, attacks=("paraphrase",), floor=inquiry.base)
+    found = execute.attack(floored)
+    assert found["attacks"].keys() == first["attacks"].keys()
+    assert "floor" not in first["attacks"]["relearn"]["curve"]
+    assert "floor" in found["attacks"]["relearn"]["curve"] and "relearn" not in found["not_run"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"budget": "full"},
+        {"batch": 1},
+        {"sampler": Sampler("ddim", 3, 1.0)},
+        {"concept": "word"},
+        {"retain": "mini-train"},
+        {"paraphrases": ("a minster",)},
+        {"judge": "another"},
+        {"base": "print"},
+        {"floor": "print"},
+        {"settings": relearn.Settings((0, 5), 3, 1e-3)},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_kept_bounds_know_all_that_they_depend_on(
+    more: dict[str, Any], inquiry: Inquiry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("erase.runs.attacks.inquiry.ROWS", {"quick": 3, "full": 4})
+    monkeypatch.setitem(relearn.SETTINGS, "full", relearn.SETTINGS["quick"])
+    bench = execute.open_bench(replace(inquiry, floor=inquiry.base))
+    [(name, changed)] = more.items()
+    if name == "concept":
+        changed = replace(inquiry.concept, word="chapel")
+    other = replace(bench, inquiry=replace(bench.inquiry, **{name: changed})) if name not in (
+        "judge", "base", "floor", "settings"
+    ) else bench  # fmt: skip
+    if name == "judge":
+        other = replace(bench, witness=Witness(bright, None, {"judge": changed}))
+    elif name in ("base", "floor"):
+        other = replace(bench, prints={**bench.prints, name: changed})
+
+    def keys(bench: Bench) -> list[str]:
+        return [kept.key_of(bench, "relearn", relearn, side) for side in BOUNDS]
+
+    before = keys(bench)
+    if name == "settings":
+        monkeypatch.setitem(relearn.SETTINGS, "quick", changed)
+    same = keys(other)[0] == before[0]
+    assert same == (name == "floor") and keys(other)[1] != before[1]
+
+
+def test_found_prompts_make_their_images_again_even_of_large_seeds(
+    inquiry: Inquiry, tmp_path: Path
+) -> None:
+    own = replace(inquiry, seed=SEEDS - 1, attacks=("paraphrase",))
+    bench = execute.open_bench(own)
+    asked = target_of(own, "erased", bright, True)
+    wide = [replace(row, guidance=2.0, size=(16, 24)) for row in asked.rows]
+    found = Found([np.zeros((8, 8, 3), np.uint8)] * 3, 1, prompts=["a", "b, c", ""], later=7)
+    keep(found, found.images, tmp_path / "erased", replace(asked, rows=wide))
+    read = load_set(str(tmp_path / "erased-prompts.csv")).rows
+    assert [row.prompt for row in read] == ["a", "b, c", ""]
+    assert [row.seed for row in read] == [row.seed + 7 for row in wide]
+    assert {(row.guidance, row.height, row.width) for row in read} == {(2.0, 16, 24)}
+    assert bench.prints["model"] == bench.prints["base"]
 
 
 def test_an_edit_is_attacked_at_its_strength(inquiry: Inquiry, tmp_path: Path) -> None:
