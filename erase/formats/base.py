@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import tempfile
@@ -111,8 +112,10 @@ def open_base(spec: str, fetch: bool = True) -> Base:
             )
         return Base(spec, folder)
     if spec in list_never():
-        return Base(spec, _composed(spec))
+        return Base(spec, _composed(bundled(spec)))
     path = Path(spec).expanduser()
+    if _is_never(path):
+        return Base(spec, _composed(path))
     if path.is_dir():
         components(path)
         return Base(spec, path)
@@ -184,11 +187,25 @@ def never_knew(base: str, concept: str) -> str | None:
     return found if base == family == MINI and found in list_never() else None
 
 
-def _composed(spec: str) -> Path:
+def _is_never(path: Path) -> bool:
+    """Whether a folder is a denoiser of the bundled model's architecture, as ``erase.mini.train
+    --without`` writes it."""
+    files = (path / "config.json", mini_folder() / "unet" / "config.json")
+    if (path / INDEX).exists() or not all(file.is_file() for file in files):
+        return False
+    try:
+        told = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        own, mini = ({k: v for k, v in one.items() if k[0] != "_"} for one in told)
+    except (OSError, ValueError, AttributeError, IndexError):
+        return False
+    return own == mini
+
+
+def _composed(own: Path) -> Path:
     """A denoiser of the bundled model's architecture with its other parts, as a diffusers folder in
     the user's cache."""
-    own, mini = bundled(spec), mini_folder()
-    place = cache_folder() / "models" / f"{spec}-{digest([identity(own), identity(mini)])[:16]}"
+    mini = mini_folder()
+    place = cache_folder() / "models" / f"{own.name}-{digest([identity(own), identity(mini)])[:16]}"
     if not (place / INDEX).is_file():
         with whole_folder(place, INDEX) as part:
             shutil.copytree(mini, part, dirs_exist_ok=True)

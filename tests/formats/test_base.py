@@ -538,6 +538,19 @@ def test_a_denoiser_that_never_knew_a_concept_is_a_model_with_the_bundled_rest()
     assert base.open_base("never-church").path == found.path
 
 
+def test_such_a_denoiser_may_lie_anywhere(never: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "runs" / "never-ink"
+    shutil.copytree(never / "never-church", elsewhere)
+    found, known = base.open_base(str(elsewhere)), base.open_base("never-church")
+    state = known.denoiser_state()
+    assert all(torch.equal(v, state[k]) for k, v in found.denoiser_state().items())
+    # One of another architecture would be put together with what does not belong to it.
+    file = elsewhere / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "cross_attention_dim": 768}))
+    with pytest.raises(UserError, match="is not a pipeline"):
+        base.open_base(str(elsewhere))
+
+
 @pytest.mark.usefixtures("never")
 def test_the_name_of_a_model_that_is_nearly_there() -> None:
     with pytest.raises(UserError, match="Did you mean 'never-church'"):
