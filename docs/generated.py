@@ -138,8 +138,10 @@ def _command(parser: ArgumentParser, name: str) -> Iterator[str]:
         if not actions:
             continue
         yield f"## {(group.title or '')[:1].upper()}{(group.title or '')[1:]}"
-        if group.title == VALUES and name != "run":
-            yield ("Every value of a recipe is a flag, see [`erase run`](run.md#recipe-values).")
+        whole = "classifier run" if name.startswith("classifier") else "run"
+        if group.title == VALUES and name != whole:
+            page = f"{whole.replace(' ', '-')}.md#recipe-values"
+            yield f"Every value of a recipe is a flag, see [`erase {whole}`]({page})."
             continue
         if group.description:
             yield _escaped(f"{group.description[:1].upper()}{group.description[1:]}.")

@@ -49,7 +49,11 @@ def parser() -> ArgumentParser:
         type=str,
         help=FLOOR,
     )
-    add("--paraphrases", type=str, help="prompts in other words, one a line (default: its own)")
+    add(
+        "--paraphrases",
+        type=str,
+        help="prompts in other words, one a line (default: the concept's own)",
+    )
     add("--seed", type=int, default=1, help="random seed, >= 0; bounds always use 0 (default: 1)")
     add(
         "--out",

@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from erase.cli.arguments import DETERMINISTIC, DEVICE, Parser
-from erase.cli.recipe_flags import of_all, taken
+from erase.cli.recipe_flags import of_all, taken, words
 from erase.recipes.classifier import flags, list_recipes, load_recipe, recipe_about
 from erase.recipes.settings import flags_of
 from erase.runtime import processes
@@ -162,10 +162,13 @@ def add_values(parser: Parser) -> None:
     from erase.classifiers.training import Training
 
     group = parser.add_argument_group("recipe values", "each overrides the recipe's")
-    found, users = of_all(list_methods(), flags)
-    for name, flag in found.items():
-        own = "" if len(users[name]) > 4 else f" [{', '.join(users[name])}]"
-        group.add_argument(f"--{name.replace('_', '-')}", help=f"{flag.help}{own}", **taken(flag))
+
+    def only(users: Sequence[str]) -> str:
+        return "" if len(users) > 4 else f" [{', '.join(users)}]"
+
+    for name, said in of_all(list_methods(), flags).items():
+        text = words(said, only)
+        group.add_argument(f"--{name.replace('_', '-')}", help=text, **taken(said[0].flag))
     group = parser.add_argument_group(
         "training", "of the base and of retraining alike; the data's usual values if not given"
     )

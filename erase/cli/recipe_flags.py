@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import SUPPRESS
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from erase.methods import list_methods
 from erase.recipes.recipe import (
@@ -51,33 +51,40 @@ def add_recipe_values(
         text = f"a flag overrides the recipe's value; in parentheses, the value in {told.name}"
     group = parser.add_argument_group("recipe values", text if shown else SUPPRESS)
     own = _own_group(parser, told) if shown else None
-    found, users = of_all(list_methods(), flags)
-    if told:  # two methods may say different things of a flag
-        found |= {flag.name: flag for flag in flags(told.method)}
-    for name, flag in found.items():
-        text = f"{flag.help} {_example(name, told)}{'' if told else only(users[name])}"
-        if not shown or (told and told.method not in users[name]):
-            text = SUPPRESS
+    found = of_all(list_methods(), flags)
+    for name, said in found.items():
+        asked = [one for one in said if told is None or told.method in one.users]
+        text = SUPPRESS
+        if shown and asked:
+            text = f"{words(asked, _unnamed if told else only)} {_example(name, told)}"
         home = evaluation if name.startswith("eval_") else group
         if own is not None and told and name in own_settings(told):
             home = own
-        home.add_argument(f"--{name.replace('_', '-')}", help=text, **taken(flag))
+        home.add_argument(f"--{name.replace('_', '-')}", help=text, **taken(said[0].flag))
     kept = {*OFTEN, *(own_settings(told) if told else ())}
     parser.more |= found.keys() - kept
 
 
-def of_all(
-    methods: Iterable[str], flags: Callable[[str], Iterable[Flag]]
-) -> tuple[dict[str, Flag], dict[str, list[str]]]:
-    """The settings of all methods by name, the first one's where two share a name, and the methods
-    that have each."""
-    found: dict[str, Flag] = {}
-    users: dict[str, list[str]] = {}
+class Said(NamedTuple):
+    """A setting as some methods have it: two may mean different things by one name."""
+
+    flag: Flag
+    users: list[str]
+
+
+def of_all(methods: Iterable[str], flags: Callable[[str], Iterable[Flag]]) -> dict[str, list[Said]]:
+    """The settings of all methods by name, each as often as methods say different things of it."""
+    found: dict[str, dict[str, Said]] = {}
     for method in methods:
         for flag in flags(method):
-            users.setdefault(flag.name, []).append(method)
-            found.setdefault(flag.name, flag)
-    return found, users
+            said = found.setdefault(flag.name, {})
+            said.setdefault(flag.help, Said(flag, [])).users.append(method)
+    return {name: list(said.values()) for name, said in found.items()}
+
+
+def words(said: Sequence[Said], only: Callable[[Sequence[str]], str]) -> str:
+    """What methods say of a setting, each with those that say so, as ``only`` names them."""
+    return "; or ".join(f"{one.flag.help}{only(one.users)}" for one in said)
 
 
 def taken(flag: Flag) -> dict[str, Any]:
@@ -105,6 +112,10 @@ def _own_group(parser: Parser, told: Recipe | None) -> Any:
         "'--help-all' those of every method."
     )
     return None
+
+
+def _unnamed(users: Sequence[str]) -> str:
+    return ""
 
 
 def only(users: Sequence[str]) -> str:

@@ -64,12 +64,12 @@ SPACE = {
 class Config:
     """The method's own settings."""
 
-    alpha: float = field(default=1.0, metadata={"help": "weight α of the retain loss", "min": 0.0})
-    target: Literal["frozen", "moving"] = field(
+    alpha: float = field(default=1.0, metadata={"help": "weight of the retain loss", "min": 0.0})
+    target: Literal["moving", "frozen"] = field(
         default="frozen",
         metadata={
-            "help": "model that answers the anchor prompt: a frozen copy of the base, or the one "
-            "in training",
+            "help": "model that answers the anchor prompt: the one in training (as published) or a "
+            "frozen copy of the base",
         },
     )
     beta: float = field(

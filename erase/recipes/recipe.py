@@ -134,7 +134,7 @@ class Recipe:
     retain_empty: float = setting(
         0.0,
         "share of retained images trained with the empty prompt, which guidance subtracts "
-        "(published: none)",
+        "(published: none for prompts, a tenth for classes)",
         min=0.0,
         max=1.0,
         stage="train",
