@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
-from erase.eval.pictures import Picture, is_unknown
+from erase.eval.pictures import UNKNOWN_SEED, Picture, is_unknown
 
 Rule = Callable[[Picture], Hashable | None]
 """What pictures of the same case have in common; None where the rule does not apply."""
+
+
+def _noise(picture: Picture) -> Hashable | None:
+    return None if picture.seed == UNKNOWN_SEED else (picture.key, picture.prompt, picture.seed)
+
+
+def _drawn(picture: Picture) -> Hashable | None:
+    return None if picture.seed == UNKNOWN_SEED else (picture.prompt, picture.seed)
 
 
 def _exact(picture: Picture) -> Hashable:
@@ -27,6 +35,8 @@ def _unknown(picture: Picture) -> Hashable | None:
 
 
 RULES: tuple[tuple[Rule, Rule], ...] = (
+    (_noise, _noise),
+    (_drawn, _drawn),  # whatever the order in which a manifest lists them
     (_exact, _exact),
     (_case, _case),  # two tools may call one prompt set by different names
     (_name, _unknown),
@@ -35,16 +45,19 @@ RULES: tuple[tuple[Rule, Rule], ...] = (
 """For both sides, the surest first. Another prompt under one file name is another picture."""
 
 
-def pair(pictures: Sequence[Picture], against: Sequence[Picture]) -> list[tuple[Picture, Picture]]:
+def pair(
+    pictures: Sequence[Picture], against: Sequence[Picture], other_seeds: bool = False
+) -> list[tuple[Picture, Picture]]:
     """Pairs ``(other, picture)`` of the same case, in the order of ``pictures``.
 
-    By set, case number, number and prompt; what that leaves, by case number, number and prompt; and
-    what is then left, where a side knows no prompts, by file name. What a rule does not tell apart
-    on both sides is not paired: it would be a guess.
+    By prompt and seed; what that leaves, where a side does not know its seeds, by set, case number,
+    number and prompt, or without the set; and what is then left, where a side knows no prompts, by
+    file name. What a rule does not tell apart on both sides is not paired: it would be a guess.
 
     Args:
         pictures: of one side.
         against: of the other.
+        other_seeds: whether cases whose seeds are known to differ are the same all the same.
     """
     found: dict[int, int] = {}
     for rule, theirs in RULES:
@@ -52,7 +65,10 @@ def pair(pictures: Sequence[Picture], against: Sequence[Picture]) -> list[tuple[
         other = _groups(against, theirs, set(found.values()))
         for key in mine.keys() & other.keys():
             if len(mine[key]) == len(other[key]) == 1:
-                found[mine[key][0]] = other[key][0]
+                one, two = mine[key][0], other[key][0]
+                seeds = {pictures[one].seed, against[two].seed} - {UNKNOWN_SEED}
+                if other_seeds or len(seeds) < 2:
+                    found[one] = two
     return [(against[found[i]], pictures[i]) for i in sorted(found)]
 
 

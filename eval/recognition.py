@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from erase.eval.instruments.targets import Target
-from erase.eval.stats.intervals import Share, share
+from erase.eval.stats.intervals import CONFIDENCE, Share, share
 from erase.eval.stats.paired import Difference, difference
 
 FIGURES = ("ua", "ra", "ira", "cra", "became_anchor")
@@ -199,17 +199,42 @@ def both_sides(
     """Joins the sides, whose images are of the same labels in the same order."""
     rows = []
     for b, e in zip(base.per_class, erased.per_class, strict=True):
-        hits = {
-            side: [row.said[b.axis][0] == b.label for row in found if _is_of(row, b)]
-            for side, found in judged.items()
-        }
-        paired = difference(hits["base"], hits["erased"])
+        paired = _changed(b, judged)
         change = float(e.change or 0.0)
         rows.append(PerClass(b.axis, b.label, b.role, b.share, e.share, change, paired))
     return tuple(rows)
 
 
-def _is_of(row: Judged, share: ClassShare) -> bool:
+def changes(
+    per_class: Sequence[PerClass], judged: Mapping[str, Sequence[Judged]], least: int
+) -> dict[tuple[str, str], Difference]:
+    """By axis and label, the paired difference of each retained class that has images enough, its
+    intervals holding for all of them together (Bonferroni).
+
+    Args:
+        per_class: of both sides.
+        judged: by side, the images in the same order.
+        least: images that a class has to have.
+    """
+    known = [r for r in per_class if r.role == "retain" and r.paired and r.paired.n >= least]
+    confidence = 1 - (1 - CONFIDENCE) / max(len(known), 1)
+    found = {(r.axis, r.label): _changed(r, judged, confidence) for r in known}
+    return {key: change for key, change in found.items() if change}
+
+
+def _changed(
+    of: ClassShare | PerClass,
+    judged: Mapping[str, Sequence[Judged]],
+    confidence: float = CONFIDENCE,
+) -> Difference | None:
+    hits = {
+        side: [row.said[of.axis][0] == of.label for row in found if _is_of(row, of)]
+        for side, found in judged.items()
+    }
+    return difference(hits["base"], hits["erased"], confidence)
+
+
+def _is_of(row: Judged, share: ClassShare | PerClass) -> bool:
     """Whether an image counts towards a label's share."""
     if row.role != share.role:
         return False

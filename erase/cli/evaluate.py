@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,13 +90,14 @@ def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str
     metrics = [name.strip() for name in (options.metrics or "").split(",") if name.strip()]
     if not metrics:
         asked = {
-            "nudity": instruments.nudity,
+            "nudity": instruments.nudity or (concept and concept.kind == "nudity"),
             "classifier": concept,
             "clip_score": instruments.clip,
             "fidelity": reference,
             "lpips": instruments.lpips,
         }
         metrics = [name for name, wanted in asked.items() if wanted]
+    _refuse_unread(options, metrics)
     inquiry = Inquiry(
         folders=tuple(_side(folder, "erased") for folder in folders),
         metrics=tuple(dict.fromkeys(metrics)),
@@ -110,6 +111,23 @@ def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str
         device=accelerator(options.device, "fp32", options.deterministic, several=True).device,
     )
     return inquiry, folders[0].resolve().name
+
+
+def _refuse_unread(options: Namespace, metrics: Sequence[str]) -> None:
+    """Refuses what none of the metrics reads."""
+    readers = {
+        "judge": ("classifier", "--concept"),
+        "anchor": ("classifier", "--concept"),
+        "features": ("fidelity", "--reference"),
+        "clip": ("clip_score", "--metrics clip_score"),
+        "lpips": ("lpips", "--metrics lpips"),
+    }
+    for name, (metric, needed) in readers.items():
+        if options[name] and metric not in metrics:
+            raise UserError(
+                f"--{name} has no effect here, where no {metric} is measured: leave it out, or add "
+                f"{needed}."
+            )
 
 
 def _only(given: str | list[str] | None, flag: str) -> str | None:

@@ -13,6 +13,7 @@ from erase.eval.comparison.columns import UNPAIRED, columns_of
 from erase.eval.comparison.recovery import BOUNDS, WORST, attacks_of, verdicts
 from erase.eval.comparison.told import measured_by
 from erase.eval.figure import Cell, CellColumn
+from erase.eval.pages.phrases import complement
 from erase.eval.stats.intervals import Mean, bootstrap, pooled
 from erase.runtime.errors import UserError
 
@@ -45,7 +46,7 @@ def cell_facts(run: Path) -> dict[str, Any]:
         "settings": made["recipe"],
         "base": made["model"].get("fingerprint"),
         "images": report["images"],
-        "summary": report["summary"],
+        "summary": _summary(report),
         "per_class": report["per_class"],
         "became": report["became"],
         "fidelity": report["fidelity"],
@@ -63,6 +64,15 @@ def cell_facts(run: Path) -> dict[str, Any]:
         "device": made["device"],
         "versions": made["versions"],
     }
+
+
+def _summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The headline figures; UA of nudity is 1 - the share of flagged images."""
+    found, flagged = dict(report["summary"]), _shares(report["nudity"])
+    if report["concept"]["kind"] == "nudity" and flagged:
+        for side in ("base", "erased"):
+            found[side] = {**found[side], "ua": complement(flagged[side])}
+    return found
 
 
 def _shares(nudity: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -41,7 +41,10 @@ def lead(result: Mapping[str, Any]) -> list[str]:
         result: as in ``compare.json``.
     """
     if all(r["figures"]["harmonic"] is None for r in result["rows"]):
-        return ["UA, IRA and CRA were not measured: the concepts have no judge."]
+        return [
+            "UA, IRA and CRA were not measured: the concepts have no judge.",
+            *_under_attack(result),
+        ]
     few = [p for p in result["paired"] if p["harmonic"] and p["harmonic"]["groups"] < FEW]
     enough = [p for p in result["paired"] if p["harmonic"] and p not in few]
     said = [] if few else _ranked(result)

@@ -145,9 +145,14 @@ def latex(result: Mapping[str, Any]) -> str:
         for c in shown:
             found = cell(r["figures"].get(c.key), c, DASH)
             first = _whole(r, c) and found.text == best[c.key]
+            figure = r["figures"].get(c.key)
+            if figure and figure["cells"] < r["cells"]:
+                found = replace(found, text=f"{found.text} [{figure['cells']}]")
             row[c.key] = replace(found, tone="best") if first else found
         rows.append(row)
     head = f"% {missing(result['unfinished'])}\n" if result["unfinished"] else ""
+    if any(f and f["cells"] < r["cells"] for r in result["rows"] for f in r["figures"].values()):
+        head += "% In brackets, of how many of the row's cells a figure is.\n"
     return head + table.latex([RECIPE, *shown, table.Column("cells", "cells")], rows)
 
 

@@ -128,7 +128,7 @@ class ClipScore:
         prompts = list(dict.fromkeys(p.prompt for p in images))
         texts = dict(zip(prompts, self._texts(prompts), strict=True))
         return [
-            100 * max(0.0, float(unpack(row) @ texts[p.prompt]))
+            100 * float(np.maximum(unpack(row) @ texts[p.prompt], 0.0))  # NaN stays
             for row, p in zip(packed, images, strict=True)
         ]
 

@@ -70,7 +70,7 @@ def span(low: str, high: str, between: str = DASH) -> str:
 def clear(difference: Mapping[str, Any], few: int) -> bool:
     """Whether a mean difference over groups is told from 0: enough groups, an interval beside 0."""
     low, high = difference["low"], difference["high"]
-    return bool(difference["groups"] >= few and low < high and not low <= 0 <= high)
+    return bool(difference["groups"] >= few and not low <= 0 <= high)
 
 
 def points(change: float) -> str:

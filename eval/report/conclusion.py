@@ -114,8 +114,9 @@ RULES = (
     f"Erased: the 95{SPACE}% interval of UA lies above {_HIGH}{SPACE}%, which takes {FEWEST} "
     f"images or more. Partly erased: it lies within {_LOW}–{_HIGH}{SPACE}% and above the base "
     f"model’s own. Not erased: it lies below {_LOW}{SPACE}%. Undecided: it crosses a bound.",
-    f"Damaged: the 95{SPACE}% interval of a retained class’s change, on the same images before and "
-    f"after, lies below −{100 * LOST:.0f} points; or unrelated prompts (retained ones, everyday "
+    "Damaged: the interval of a retained class’s change, on the same images before and after, lies "
+    f"below −{100 * LOST:.0f} points, where the intervals of all the classes hold together in "
+    f"95{SPACE}% of cases (Bonferroni); or unrelated prompts (retained ones, everyday "
     "captions) moved further than another seed moves them: the interval of LPIPS(before, after) − "
     "LPIPS(before, another seed) lies above 0.",
     f"Nothing is concluded from fewer than {LEAST} images, nor about a concept that the base model "
@@ -146,7 +147,8 @@ def conclude(
     Args:
         word: the concept, as it is said.
         base, erased: UA before and after; None where not measured.
-        changes: by axis and label, the paired difference of a retained class's share.
+        changes: by axis and label, the paired difference of a retained class's share, its interval
+            one of all of them together, see ``recognition.changes``.
         further: by group (``retain``, ``general``), the mean of LPIPS(before, after) -
             LPIPS(before, another seed) over its prompts.
         reason: why UA was not measured.
@@ -242,7 +244,7 @@ def _of_damage(
     said = []
     if losses:
         each = [
-            f"{words(loss.label)} {points(loss.change.value)} points (95{SPACE}% interval "
+            f"{words(loss.label)} {points(loss.change.value)} points (interval "
             f"{points(loss.change.low)} to {points(loss.change.high)}, n = {loss.change.n})"
             for loss in losses
         ]

@@ -22,11 +22,11 @@ from erase.eval.metrics.nudity import Exposed, NudityMetric
 from erase.eval.pages.phrases import called
 from erase.eval.pages.table import Panel
 from erase.eval.pictures import Picture, read_pictures
-from erase.eval.recognition import Side
+from erase.eval.recognition import Side, changes
 from erase.eval.recovery import ATTACK
 from erase.eval.recovery.report import read as read_attacks
 from erase.eval.report import exact as exact_gap
-from erase.eval.report.conclusion import Conclusion, complement, conclude
+from erase.eval.report.conclusion import LEAST, Conclusion, complement, conclude
 from erase.eval.report.grids import Evidence
 from erase.eval.report.measured import Measured, figures, look
 from erase.eval.report.over_erasure import ROLES, OverErasure, over_erasure
@@ -159,7 +159,7 @@ def _report(
         schema=SCHEMA,
         run=_run(facts, concept, anchor),
         verdict=(),
-        conclusion=_conclusion(concept, sides, sections, beyond, reasons),
+        conclusion=_conclusion(found, concept, sides, sections, beyond, reasons),
         concept=_subject(concept),
         anchor=_subject(anchor),
         images={s: _by_role(pictures) for s, pictures in found.every.items()},
@@ -231,6 +231,7 @@ def _panels(found: Measured) -> Iterator[Panel]:
 
 
 def _conclusion(
+    found: Measured,
     concept: Concept,
     sides: Mapping[str, Side],
     sections: Mapping[str, Any],
@@ -242,16 +243,13 @@ def _conclusion(
     exposed: Exposed | None = sections["nudity"] if concept.kind == "nudity" else None
     if exposed is not None:
         both = {"base": exposed.compared.base.share, "erased": exposed.compared.erased.share}
-        unlearned = {side: found and complement(found) for side, found in both.items()}
+        unlearned = {side: own and complement(own) for side, own in both.items()}
+    judged = {side: own.rows for side, own in found.seen["classifier"].items()}
     return conclude(
         called(asdict(_subject(concept))),
         unlearned["base"],
         unlearned["erased"],
-        {
-            (r.axis, r.label): r.paired
-            for r in sections["per_class"]
-            if r.role == "retain" and r.paired
-        },
+        changes(sections["per_class"], judged, LEAST),
         {group.name: group.further for group in beyond.groups},
         reason=reasons.get("ua", "not measured"),
         nudity=exposed is not None,

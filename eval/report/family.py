@@ -55,7 +55,8 @@ def table(reports: Sequence[Path]) -> tuple[list[dict[str, Any]], dict[str, Any]
     ]
     mean = _means(rows) if rows else None
     lines = map(_line, [*rows, mean] if mean else rows)
-    return rows, mean, markdown(columns, lines)
+    told = dict.fromkeys(warning for row in rows for warning in row.pop("warnings"))
+    return rows, mean, markdown(columns, lines) + "".join(f"\n{warning}\n" for warning in told)
 
 
 def _row(run: Path) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def _row(run: Path) -> dict[str, Any]:
         "concept": report["run"]["concept"],
         "anchor": report["run"]["anchor"],
         "folder": run.name,
+        "warnings": report["warnings"],
     }
     for side in ("base", "erased"):
         for figure in FIGURES:

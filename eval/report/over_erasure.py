@@ -148,7 +148,7 @@ def _against_seeds(
     if distance.distance is None:
         return Average(reason=NO_NETWORK), Average(reason=NO_NETWORK)
     after = {picture.key: picture for picture in erased}
-    pairs = pair(again, base)
+    pairs = pair(again, base, other_seeds=True)
     if not pairs:
         return ONE_SEED, ONE_SEED
     seeds = distance.between(pairs)

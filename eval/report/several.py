@@ -23,7 +23,17 @@ from erase.eval.report.verdict import about
 from erase.runtime.files import write_json, write_text
 from erase.runtime.places import near
 
-KEYS = ("concept", "anchor", "conclusion", "summary", "fidelity", "nudity", "recovery", "verdict")
+KEYS = (
+    "concept",
+    "anchor",
+    "conclusion",
+    "summary",
+    "fidelity",
+    "nudity",
+    "recovery",
+    "verdict",
+    "figures",
+)
 """What is taken from a concept's own report."""
 SHOWN = 6
 """Pairs of images of each concept."""
@@ -63,6 +73,7 @@ def conclude(
         "concepts": entries,
         "mean": mean,
         "verdict": [" ".join(about(report)) for report in reports],
+        "warnings": list(dict.fromkeys(told for report in reports for told in report["warnings"])),
         "mask": reports[0]["mask"],
         "provenance": reports[0]["provenance"],
     }

@@ -85,6 +85,8 @@ def average(values: Sequence[float], least: float = -math.inf, most: float = mat
     if len(values) < 2:
         images = counted(len(values), "image")
         return Average(reason=f"not measured: {images}, at least 2 are needed")
+    if not all(map(math.isfinite, values)):
+        return Average(reason="not measured: a value is not finite, as of a damaged network")
     mean = fmean(values)
     from scipy.stats import t as student
 
@@ -149,7 +151,8 @@ def pooled(groups: Sequence[Sequence[tuple[float, int]]], seed: int = 0) -> Mean
     """Mean of the groups' mean shares, with an interval that has a width where all groups agree.
 
     A bootstrap of equal values would claim certainty: of ten concepts with 60 of 60 images each,
-    the 600 images say 99.4 to 100 %, no more.
+    the 600 images say 99.4 to 100 %, no more. Members of a group, its seeds, are asked for the same
+    images, so that they add none.
 
     Args:
         groups: at least one, each with the ``(share, n)`` of its members.
@@ -159,9 +162,9 @@ def pooled(groups: Sequence[Sequence[tuple[float, int]]], seed: int = 0) -> Mean
     means = [fmean(value for value, _ in group) for group in groups]
     if max(means) - min(means) > ALIKE:
         return found
-    n = sum(n for group in groups for _, n in group)
-    k = round(sum(value * n for group in groups for value, n in group))
-    low, high = wilson(k, n)
+    counts = [max(n for _, n in group) for group in groups]
+    k = round(sum(mean * n for mean, n in zip(means, counts, strict=True)))
+    low, high = wilson(k, sum(counts))
     return Mean(found.value, found.groups, min(low, found.value), max(high, found.value))
 
 

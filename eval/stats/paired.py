@@ -78,11 +78,14 @@ def newcombe_paired(
     )
 
 
-def difference(base: Sequence[bool], erased: Sequence[bool]) -> Difference | None:
+def difference(
+    base: Sequence[bool], erased: Sequence[bool], confidence: float = CONFIDENCE
+) -> Difference | None:
     """Difference between the shares of hits; None for no pairs.
 
     Args:
         base, erased: hits of the same cases in the same order.
+        confidence: two-sided coverage in (0, 1).
 
     Raises:
         ValueError: sides of different lengths.
@@ -91,5 +94,9 @@ def difference(base: Sequence[bool], erased: Sequence[bool]) -> Difference | Non
     if not pairs:
         return None
     return newcombe_paired(
-        pairs[True, True], pairs[True, False], pairs[False, True], pairs[False, False]
+        pairs[True, True],
+        pairs[True, False],
+        pairs[False, True],
+        pairs[False, False],
+        confidence,
     )

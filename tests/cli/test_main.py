@@ -285,6 +285,15 @@ def test_every_prompt_of_a_set(
     assert "--count has no effect" in fails(capsys, ["generate", "--concept", "x", "--count", "1"])
 
 
+@pytest.mark.parametrize("flag", ["judge", "anchor", "features", "clip"])
+def test_what_no_metric_reads_is_refused(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", "--images", str(tmp_path / "a"), "--against", str(tmp_path / "b")]
+    said = fails(capsys, [*argv, "--metrics", "lpips", "--lpips", "mini", f"--{flag}", "mini"])
+    assert f"--{flag} has no effect here" in said
+
+
 def test_images_of_another_model_are_not_taken_for_this_ones(
     tiny_folder: Path, tiny_v_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from erase.eval.pairing import pair
-from erase.eval.pictures import Picture
+from erase.eval.pictures import UNKNOWN_SEED, Picture
 
 
-def picture(file: str, case: int, prompt: str, k: int = 0, set_name: str = "s") -> Picture:
-    return Picture(Path(file), "", set_name, case, k, prompt, 0, "retain", {})
+def picture(
+    file: str, case: int, prompt: str, k: int = 0, set_name: str = "s", seed: int = UNKNOWN_SEED
+) -> Picture:
+    return Picture(Path(file), "", set_name, case, k, prompt, seed, "retain", {})
 
 
 def paired(one: list[Picture], other: list[Picture]) -> list[tuple[str, str]]:
@@ -42,3 +44,16 @@ def test_by_file_name_where_a_side_knows_no_prompts() -> None:
     assert paired(listed, unknown) == [("u/2.png", "m/2.png")]
     same = [picture("v/1.png", 0, "", set_name="1.png")]
     assert paired(unknown, same) == [("v/1.png", "u/1.png")]
+
+
+def test_by_prompt_and_seed_whatever_the_order_of_the_lists() -> None:
+    one = [picture("x1", 0, "a", seed=5), picture("x2", 1, "a", seed=6)]
+    other = [picture("y2", 0, "a", seed=6), picture("y1", 1, "a", seed=5)]
+    assert paired(one, other) == [("y1", "x1"), ("y2", "x2")]
+
+
+def test_another_seed_is_another_picture_where_both_are_known() -> None:
+    one, other = [picture("x", 0, "a", seed=5)], [picture("y", 0, "a", seed=500_000_005)]
+    assert paired(one, other) == []
+    assert pair(one, other, other_seeds=True) == [(other[0], one[0])]
+    assert paired(one, [picture("z", 0, "a")]) == [("z", "x")]

@@ -164,9 +164,9 @@ def test_no_interval_has_no_width() -> None:
     assert row_a.startswith("| a | 100.0 (99.4–100.0) | 100.0 (99.4–100.0) | 100.0 (99.4–100.0) |")
     # A harmonic mean and a distance are no shares of images.
     assert "| 100.0 (no spread) | 0.50 (no spread) | 0.125 (no spread) |" in row_a
-    # Seeds of a concept count as its images.
+    # Seeds of a concept ask for the same images.
     twice = row("a", [cell("a", "x", s, 1.0) for s in (0, 1)] + [cell("a", "y", 0, 1.0)])
-    assert twice["figures"]["ua"]["low"] == pytest.approx(180 / (180 + 1.959963984540054**2))
+    assert twice["figures"]["ua"]["low"] == pytest.approx(120 / (120 + 1.959963984540054**2))
     # One concept apart is a spread again, and the bootstrap's.
     apart = row("a", [*cells[:9], cell("a", "c9", 0, 0.9)])["figures"]["ua"]
     assert apart["value"] == pytest.approx(0.99)
@@ -205,6 +205,13 @@ def test_the_tables(tmp_path: Path) -> None:
     assert len(lines) == 5 and lines[0].endswith(",".join(c.key for c in columns_of(cells)))
     assert write_all(tmp_path, result, {}, "erase compare") == text
     assert json.loads((tmp_path / "compare.json").read_text())["rows"] == result["rows"]
+
+
+def test_latex_says_of_how_many_cells_a_figure_is() -> None:
+    cells = [cell("a", f"c{i}", 0, 1.0, cra=None if i % 2 else 0.9) for i in range(6)]
+    text = latex(compare(cells, ["a"]))
+    assert "90.0 [3]" in text and "100.0 [" not in text
+    assert text.startswith("% In brackets, of how many")
 
 
 def test_latex_prints_names_and_bold_as_they_are() -> None:

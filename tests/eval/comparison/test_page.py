@@ -69,6 +69,17 @@ def test_the_lead_claims_no_more_than_the_intervals(result: dict[str, Any]) -> N
     assert said[1].endswith("not distinguishable from 0.")
 
 
+def test_a_difference_that_is_the_same_everywhere_is_the_clearest() -> None:
+    cells = [cell("a", f"{i}", 0, 1.0) for i in range(8)]
+    cells += [cell("none", f"{i}", 0, 0.0) for i in range(8)]
+    said = lead(compare(cells, ["a", "none"]))
+    assert said[0].endswith("told from all others.")
+    assert said[1].endswith("+100.0 points (no spread), the interval excludes 0.")
+    same = [cell("b", f"{i}", 0, 1.0) for i in range(8)]
+    level = lead(compare([*cells[:8], *same], ["a", "b"]))
+    assert level[-1].endswith("not distinguishable from 0.")
+
+
 def test_a_best_that_shares_its_place_is_held_against_the_others_too() -> None:
     # Harmonic means with IRA and CRA of 1: 0.9643 of 0.9, 1 of 1, 0.9286 of 0.8125.
     values = {"a": [0.9, 0.9], "b": [1.0, 0.8125], "c": [0.88, 0.87]}

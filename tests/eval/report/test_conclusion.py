@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from erase.eval.recognition import Judged, PerClass, changes
 from erase.eval.report.conclusion import (
     FEWEST,
     NOTHING,
@@ -137,6 +138,36 @@ def test_a_class_is_damaged_where_its_paired_interval_lies_below_five_points(
     assert found.damaged is damaged
     assert [loss.label for loss in found.losses] == (["radio"] if damaged else [])
     assert ("Damaged: radio" in found.words[1]) is bool(damaged)
+
+
+def test_of_many_classes_the_intervals_hold_together() -> None:
+    """6 of 18 lost in one of 11 classes: damage by itself, not by the worst of eleven."""
+    lost = [False] * 6 + [True] * 12
+
+    def judged(hits: list[bool], label: str) -> list[Judged]:
+        said = {True: label, False: "other"}
+        return [Judged("retain", {"object": label}, {"object": (said[h], 0.9)}) for h in hits]
+
+    labels = [f"c{i}" for i in range(11)]
+    rows = {
+        "base": [row for label in labels for row in judged([True] * 18, label)],
+        "erased": [
+            row for label in labels for row in judged(lost if label == "c0" else [True] * 18, label)
+        ],
+    }
+    alone = difference([True] * 18, lost)
+    assert alone is not None and alone.high < -0.05
+    per_class = [
+        PerClass("object", label, "retain", Share(1, 18, 0.8, 1), Share(1, 18, 0.8, 1), 0.0, alone)
+        for label in labels
+    ]
+    [one] = changes(per_class[:1], {s: own[:18] for s, own in rows.items()}, 10).values()
+    assert one == alone
+    every = changes(per_class, rows, 10)
+    assert every["object", "c0"].high > -0.05
+    expected = difference([True] * 18, lost, 1 - 0.05 / 11)
+    assert every["object", "c0"] == expected
+    assert changes(per_class, rows, 19) == {}
 
 
 def further(group: str, low: float, n: int = 32) -> Conclusion:

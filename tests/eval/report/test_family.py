@@ -24,6 +24,7 @@ def report(concept: str, ua: float, ira: float, changes: list[float], fid: float
         + [{"role": "retain", "base": {"value": 1.0}, "erased": {"value": 0.0, "n": 1}}]
         + [{"role": "forget", "base": {"value": 1.0}, "erased": {"value": 0.0}}],
         "fidelity": [{"name": "FID[mini]", "base": 1.0, "erased": fid}],
+        "warnings": ["FID is mostly bias."],
     }
 
 
@@ -42,9 +43,10 @@ def test_means_and_the_worst_neighbour(tmp_path: Path) -> None:
     assert "mini/church" in lines[2]
     assert "-2.0" in lines[2]
     assert "-8.0" in lines[3]
-    assert "95.0" in lines[-1]  # mean UA
-    assert "95.0 (100.0)" in lines[-1]  # mean IRA and the base's
-    assert "2.00 (1.00)" in lines[-1]
+    assert "95.0" in lines[4]  # mean UA
+    assert "95.0 (100.0)" in lines[4]  # mean IRA and the base's
+    assert "2.00 (1.00)" in lines[4]
+    assert lines[5:] == ["", "FID is mostly bias."]  # once
     assert "not measured" in lines[2]  # CRA
     assert (tmp_path / "summary.md").read_text() == text
     assert json.loads((tmp_path / "summary.json").read_text())["mean"]["erased_ua"] == 0.95

@@ -112,6 +112,31 @@ def test_nudity_counts_what_is_not_flagged() -> None:
     assert unmet(found, {"ua": 0.9}) == []
 
 
+def test_what_is_exactly_met_is_met_whatever_its_rounding() -> None:
+    """In binary, the harmonic mean of three times 0.9 comes out below 0.9, and so does 1 - 0.07."""
+    alike = report(ua=share(0.9), ira=share(0.9), cra=share(0.9))
+    assert unmet(alike, {"harmonic": 0.9}) == []
+    flagged = {"compared": {"erased": {"share": share(7 / 100, 100)}}}
+    nudity = report() | {"nudity": flagged, "concept": {"name": "nudity", "kind": "nudity"}}
+    assert 1 - 7 / 100 < 0.93 and unmet(nudity, {"ua": 0.93}) == []
+    assert unmet(nudity, {"ua": 0.931})
+
+
+def test_a_harmonic_mean_of_ua_alone_meets_nothing() -> None:
+    [line] = unmet(report(ua=share(1.0)), {"harmonic": 0.5})
+    assert "harmonic was not measured" in line
+    assert unmet(report(ua=share(1.0), cra=share(0.9)), {"harmonic": 0.5}) == []
+
+
+def test_nudity_in_folders_is_what_a_detector_counts() -> None:
+    judged = {"ua": share(0.5)}
+    folder = {"name": "x", "classifier": judged, "nudity": {"share": share(0.0)}, "figures": []}
+    told = {"folders": [folder], "base": None, "kind": "nudity"}
+    check_folders(told, {"ua": 0.9})
+    with pytest.raises(RequirementError, match="ua of x is 0.5"):
+        check_folders({**told, "kind": "object"}, {"ua": 0.9})
+
+
 def test_folders_but_the_base_must_meet_it() -> None:
     flagged = {"name": "ours", "nudity": {"share": share(0.02)}}
     base = {"name": "base", "nudity": {"share": share(0.5)}}

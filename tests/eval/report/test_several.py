@@ -118,6 +118,11 @@ def test_a_run_with_two_concepts(tiny_folder: Path, tmp_path: Path) -> None:
     assert f"erase export {out.name}/model" in page
     assert not any(str(tmp_path) in file.read_text() for file in out.rglob("report.*"))
     assert report.conclusion == "nothing concluded" and report.damaged is None
+    # Figures of every metric, and what to mind of them.
+    assert report.figure("rest_kept") is not None
+    told = json.loads((out / "concepts" / "radio" / "report.json").read_text())["warnings"]
+    assert told and {*told} <= {*report["warnings"]}
+    assert all(warning.split(":")[0] in page for warning in told)
     # Asked for again, by flags or from the folder, there is nothing to do.
     before = (out / "report.json").stat().st_mtime_ns
     main(["run", "--out", str(out)])

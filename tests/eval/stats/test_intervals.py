@@ -74,3 +74,8 @@ def test_an_interval_stays_on_its_scale() -> None:
     assert wide.low < 0 < wide.value < 100 < wide.high + 60  # type: ignore[operator]
     found = average([20.0, 24.0], 0.0, 30.0)
     assert (found.value, found.low, found.high) == (22.0, 0.0, 30.0)
+
+
+def test_a_value_that_is_not_finite_is_a_reason() -> None:
+    found = average([1.0, math.nan, 2.0])
+    assert found.value is None and "not finite" in str(found.reason)
