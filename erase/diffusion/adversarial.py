@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from erase.diffusion.inversion import slots_of, tables
-from erase.diffusion.tokens import padded, read
+from erase.diffusion.tokens import check_length, padded, read
 from erase.runtime import processes
-from erase.runtime.errors import UserError, clipped
 from erase.runtime.progress import each, progress
 from erase.runtime.seeding import generator
 
@@ -82,22 +81,13 @@ class Bank:
         else:
             placed = [self.own[0]] * search.tokens
             rows = [[*placed, *own] for own in read(diffusion.text, prompts)]
-            self._check_length(prompts, rows)
+            remedy = "shorten it, or give --bank-place word"
+            check_length(diffusion.text, prompts, search.tokens, remedy)
             self.ids, self.mask = padded(diffusion.text, rows)
             self.places = torch.zeros_like(self.ids[0], dtype=torch.bool)
             self.places[:, 1 : 1 + search.tokens] = True
         self.v = [self._start(j, 0) for j in range(search.count)]
         self.adam = torch.optim.Adam([x for row in self.v for x in row], lr=search.lr)
-
-    def _check_length(self, prompts: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
-        most = self.diffusion.text.tokenizer.model_max_length - 2
-        for prompt, row in zip(prompts, rows, strict=True):
-            if len(row) > most:
-                raise UserError(
-                    f"The prompt '{clipped(prompt)}' has {len(row) + 2} tokens with the embeddings "
-                    f"before it, but the text encoder takes {most + 2}: shorten it, or give "
-                    "--bank-place word."
-                )
 
     def _start(self, j: int, turn: int) -> list[Tensor]:
         """v_j (k, d) of each text encoder before its first step."""

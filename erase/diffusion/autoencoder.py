@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -33,12 +34,17 @@ def decoded(vae: Any, x0: Tensor) -> Tensor:
 
 
 def check_latents(vae: Any, source: str) -> None:
-    """Refuses latents that are not only scaled.
+    """See ``check_scale``."""
+    check_scale(vae.config, source)
+
+
+def check_scale(config: Mapping[str, Any], source: str) -> None:
+    """Refuses an autoencoder's latents that are not only scaled.
 
     Raises:
         UserError: they are not; ``source`` says whose.
     """
-    if vae.config.latents_mean is not None:
+    if config.get("latents_mean") is not None:
         raise UserError(
             f"{source} shifts its latents by a mean, which is not supported: give a model "
             "that only scales them, like Stable Diffusion 1, 2 and XL."

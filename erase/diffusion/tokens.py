@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from erase.runtime.errors import UserError, clipped
+
 if TYPE_CHECKING:
     from erase.diffusion.conditioning import Conditioning
     from erase.diffusion.text import Text
@@ -16,6 +18,22 @@ if TYPE_CHECKING:
 def read(text: Text, prompts: Sequence[str]) -> list[tuple[int, ...]]:
     """The token ids of each prompt by the first tokenizer, cut off, without start and end."""
     return [rows[0][1:-1] for rows in text.ids(prompts)]
+
+
+def check_length(text: Text, prompts: Sequence[str], more: int, remedy: str) -> None:
+    """Refuses prompts that don't fit with ``more`` tokens before them.
+
+    Raises:
+        UserError: naming the first, and what to do.
+    """
+    most = text.tokenizer.model_max_length
+    ids = text.tokenizer([*prompts], truncation=False, verbose=False).input_ids
+    for prompt, row in zip(prompts, ids, strict=True):
+        if len(row) + more > most:
+            raise UserError(
+                f"The prompt '{clipped(prompt)}' has {len(row) + more} tokens with the embeddings "
+                f"before it, but the text encoder takes {most}: {remedy}."
+            )
 
 
 def padded(text: Text, rows: Sequence[Sequence[int]]) -> tuple[list[Tensor], Tensor]:

@@ -204,13 +204,19 @@ def _is_never(path: Path) -> bool:
 def _composed(own: Path) -> Path:
     """A denoiser of the bundled model's architecture with its other parts, as a diffusers folder in
     the user's cache."""
+    from filelock import FileLock
+
     mini = mini_folder()
     place = cache_folder() / "models" / f"{own.name}-{digest([identity(own), identity(mini)])[:16]}"
-    if not (place / INDEX).is_file():
-        with whole_folder(place, INDEX) as part:
-            shutil.copytree(mini, part, dirs_exist_ok=True)
-            shutil.rmtree(part / "unet")
-            shutil.copytree(own, part / "unet")
+    if (place / INDEX).is_file():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.with_name(f".{place.name}.made")):  # several processes open it at once
+        if not (place / INDEX).is_file():
+            with whole_folder(place, INDEX) as part:
+                shutil.copytree(mini, part, dirs_exist_ok=True)
+                shutil.rmtree(part / "unet")
+                shutil.copytree(own, part / "unet")
     return place
 
 

@@ -13,8 +13,9 @@ from erase.runtime.errors import UserError, reason
 
 _CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 """Entries of configurations by which libraries look for Python in a model's folder."""
-_KERNELS = ("attn_implementation", "experts_implementation")
-"""Those by which they fetch some, where a repository is named."""
+_KERNELS = ("attn_implementation", "attn_implementation_internal", "experts_implementation")
+"""Those by which they may fetch some, but for what they bring themselves."""
+_OWN = ("eager", "sdpa")
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -72,7 +73,18 @@ def refuse_request(config: object, source: str) -> None:
 
 
 def _asks(key: str, told: object) -> bool:
-    return key in _CODE or (key.strip("_") in _KERNELS and "/" in json.dumps(told))
+    return key in _CODE or (key.strip("_") in _KERNELS and not set(_texts(told)) <= {*_OWN})
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _entries(value: object) -> Iterator[tuple[str, object]]:

@@ -106,6 +106,11 @@ def _check(path: Path, found: Mapping[str, Tensor], before: Mapping[str, Tensor]
             f"{path} is a LoRA whose layers are not named as in kohya's ('lora_unet_…'): convert "
             "it, or merge it into the base and give the complete model."
         )
+    if all(name.startswith(("lora_unet_", "lora_te")) for name in found):
+        raise UserError(
+            f"{path} is an adapter of a kind that is not supported, such as LoHa or LoKr: merge it "
+            "into the base and give the complete model."
+        )
     for name, value in found.items():
         if name not in before:
             raise UserError(

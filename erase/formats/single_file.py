@@ -242,6 +242,13 @@ def unpack(
         )
     for component, tensors in parts.items():
         fitting(built[component], component, tensors, str(file))
+    if any(name.startswith("model_ema.diffusion") for name in state):
+        warnings.warn(
+            f"{file} also holds averaged weights (model_ema): as other tools do, the others are "
+            "taken.",
+            Note,
+            stacklevel=2,
+        )
     if unused:
         warnings.warn(
             f"{file} also holds {few(unused)}, which the model does not use: ignored.",

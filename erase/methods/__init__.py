@@ -10,6 +10,7 @@
 and, where there is something to refuse before the first image,
 
     check(config, concepts): settings that don't go with so many concepts
+    check_memory(config): settings that don't go with --low-memory
     check_model(config, diffusion): settings that don't go with the model
     check_texts(config, diffusion, texts, words): nor with the prompts that it trains on, by what
         they are for, or with the concepts' words

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Literal
 from erase.methods import Needs, esd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
     from torch import Tensor
@@ -91,6 +91,20 @@ class Config:
 def check_model(config: Config, diffusion: Diffusion) -> None:
     """See ``methods``: x_t's sampler."""
     diffusion.family.check_sampling(config.x_t_steps, "ddim", "--x-t-steps")
+
+
+def check_texts(
+    config: Config, diffusion: Diffusion, texts: Mapping[str, Sequence[str]], words: Sequence[str]
+) -> None:
+    """See ``methods``: prompts that are too long with the attack's embeddings."""
+    from erase.diffusion.tokens import check_length
+
+    check_length(
+        diffusion.text,
+        texts["concept"],
+        config.attack_tokens,
+        "lower --attack-tokens, or shorten it",
+    )
 
 
 def rows(config: Config, batch: int) -> int:

@@ -164,6 +164,15 @@ def check(config: Config, concepts: int) -> None:
         )
 
 
+def check_memory(config: Config) -> None:
+    """See ``methods``: relearning's steps, which bf16 does not tell."""
+    if config.relearn:
+        raise UserError(
+            "--relearn moves weights by less than bf16 tells apart: leave out --low-memory, or "
+            "give --relearn 0."
+        )
+
+
 def check_texts(
     config: Config, diffusion: Diffusion, texts: Mapping[str, Sequence[str]], words: Sequence[str]
 ) -> None:
@@ -376,10 +385,7 @@ def _relearning(diffusion: Diffusion, data: TrainingData, config: Config, fit: F
     own = fit.mask.drawn_from()
     params = {n: p for n, p in diffusion.denoiser.named_parameters() if n in own}
     if any(p.dtype != torch.float32 for p in params.values()):
-        raise UserError(
-            "--relearn moves weights by less than bf16 tells apart: leave out --low-memory, or "
-            "give --relearn 0."
-        )
+        check_memory(config)
     size, width = data.batch_size, _width(data, fit)
 
     def denoising(index: int, part: slice) -> Tensor:

@@ -48,8 +48,9 @@ def check(run: Run, diffusion: Diffusion) -> None:
         )
     if needs.word:
         diffusion.text.positions([c for c, _ in run.pairs()], run.words())
-        if check_texts := getattr(load_method(run.recipe.method), "check_texts", None):
-            check_texts(run.recipe.config, diffusion, training_prompts(run), run.words())
+    if check_texts := getattr(load_method(run.recipe.method), "check_texts", None):
+        check_texts(run.recipe.config, diffusion, training_prompts(run), run.words())
+    if needs.word:
         for concept in (target.concept for target in run.targets):
             if concept.kind == "text" and len(concept.word.split()) > 2:
                 note(
@@ -112,6 +113,9 @@ def check_settings(run: Run) -> None:
             )
     if check_method := getattr(load_method(recipe.method), "check", None):
         check_method(recipe.config, len(run.targets))
+    check_memory = getattr(load_method(recipe.method), "check_memory", None)
+    if check_memory and recipe.low_memory:
+        check_memory(recipe.config)
     if len(run.targets) == 1:
         return
     each = [target.pairs() for target in run.targets]

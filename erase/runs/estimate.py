@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from erase.methods import load_method
 from erase.runs.costs import mask_forwards, training_forwards
-from erase.runs.preflight import BYTES_PER_PIXEL, Ready, image_counts
+from erase.runs.preflight import (
+    BYTES_PER_PIXEL,
+    Ready,
+    checkpoint_bytes,
+    image_counts,
+    moment_bytes,
+)
 from erase.runs.rates import Rates, image_passes, measured_images
 from erase.runs.stages import saliency_at_once
 
@@ -43,7 +49,8 @@ def seconds(run: Run, rates: Rates, stages: Iterable[str]) -> float:
 
 
 def disk_bytes(ready: Ready) -> float:
-    """Bytes of a run: its images as PNG, its model in fp32, a bit for each of its weights."""
+    """Most bytes of a run: its images as PNG, its model in fp32, a bit for each of its weights, and
+    while it trains three checkpoints."""
     diffusion, run = ready.diffusion, ready.run
     assert diffusion is not None
     weights = {n: sum(p.numel() for p in net.parameters()) for n, net in diffusion.networks.items()}
@@ -52,7 +59,9 @@ def disk_bytes(ready: Ready) -> float:
     part = load_method(run.recipe.method).NEEDS.part
     mask = sum(p.numel() for p in diffusion.part(part).parameters()) / 8
     model = sum(weights.values()) * 4 + mask if "train" in ready.wanted else 0
-    return images * side**2 * BYTES_PER_PIXEL + model
+    return (
+        images * side**2 * BYTES_PER_PIXEL + model + checkpoint_bytes(run, diffusion, ready.wanted)
+    )
 
 
 def memory_bytes(ready: Ready) -> float:
@@ -101,10 +110,9 @@ def memory_bytes(ready: Ready) -> float:
         # Each role's graph is held until the step is over.
         own = getattr(method, "rows", lambda _, count: count * max(1, len(needs.images)))
         rows = own(recipe.config, batch)
-        moments = {"adam8bit": 2, "sgd": 4}.get(recipe.optimizer, 8)
         share = recipe.ratio if recipe.mask != "none" else 1.0
         further = getattr(method, "held", lambda _: 0)(recipe.config)
-        held = weights * (share * (4 + moments) / 4 + further) + frozen
+        held = weights * (share * (4 + moment_bytes(recipe)) / 4 + further) + frozen
         largest = max(largest, copies * passes(rows, side, scope) + held)
     return largest + (_resident() if cpu else sum(map(weights_bytes, diffusion.networks.values())))
 

@@ -147,7 +147,8 @@ def _settle(ready: Ready, overwrite: bool, manner: Manner, command: str) -> Sitt
     shared = None
     if run.shared:
         deterministic = run.compute.deterministic
-        made_by = digest([model, acc.device.type, deterministic, ready.ways, versions()])
+        arithmetic = [acc.device.type, acc.mixed_precision, deterministic]
+        made_by = digest([model, arithmetic, ready.ways, versions()])
         shared = Shared(run.shared / "images", made_by)
     unmade = () if load_method(run.recipe.method).NEEDS.trains else ("images", "mask")
     todo = [s for s in ready.wanted if s not in unmade and not folder.finished(s)]

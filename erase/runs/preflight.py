@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from erase.diffusion.fingerprint import model_fingerprint
 from erase.eval.instruments.choice import UNNAMED, check_axes
+from erase.methods import load_method
 from erase.recipes.recipe import paths_read
 from erase.runs.checks import check
 from erase.runs.evaluation import requests, requests_of
@@ -24,6 +25,7 @@ from erase.runtime.machine import freeze_libraries
 if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
     from erase.eval.report.opening import Opened
+    from erase.recipes.recipe import Recipe
 
 BYTES_PER_PIXEL = 2
 """Typical size of a photograph stored as PNG."""
@@ -185,16 +187,22 @@ def _existing(path: Path) -> Path:
 
 
 def _check_room(run: Run, wanted: Sequence[str], diffusion: Diffusion) -> None:
-    """Refuses what disk or memory clearly can't hold: less than half of the disk space that the
-    images are likely to take, or than two layers of the autoencoder for one of them."""
+    """Refuses what disk or memory clearly can't hold: less than half of the disk space that images
+    and checkpoints are likely to take, or than two layers of the autoencoder for one image."""
     side = run.recipe.size or diffusion.size
     folder = RunFolder.open(run.out)
     images = sum(n for s, n in image_counts(run).items() if s in wanted and not folder.finished(s))
-    needed, free = images * side**2 * BYTES_PER_PIXEL, shutil.disk_usage(_existing(run.out)).free
+    free = shutil.disk_usage(_existing(run.out)).free
+    kept = 0.0 if folder.finished("train") else checkpoint_bytes(run, diffusion, wanted)
+    needed = images * side**2 * BYTES_PER_PIXEL + kept
     if needed > 2 * free:
+        what = f"{images} images of {side} × {side} px"
+        lower = "--size or the number of images"
+        if kept > needed / 2:
+            what, lower = "The checkpoints of the training", "--ratio, or take a smaller --scope"
         raise UserError(
-            f"{images} images of {side} × {side} px take about {_gib(needed)} on the disk of "
-            f"{run.out}, which has {_gib(free)} left: lower --size or the number of images."
+            f"{what} take about {_gib(max(kept, needed - kept))} on the disk of "
+            f"{run.out}, which has {_gib(free)} left: lower {lower}."
         )
     vae = diffusion.autoencoder
     layer = side**2 * (3 if vae is None else int(vae.config.block_out_channels[0])) * 4
@@ -204,6 +212,25 @@ def _check_room(run: Run, wanted: Sequence[str], diffusion: Diffusion) -> None:
             f"Making one image of {side} × {side} px takes more than {_gib(2 * layer)} of memory, "
             f"but there are only {_gib(total)}: lower --size."
         )
+
+
+CHECKPOINTS = 3
+"""Checkpoints of a training on the disk while it writes one."""
+
+
+def moment_bytes(recipe: Recipe) -> int:
+    """What the optimizer holds of each weight."""
+    return {"adam8bit": 2, "sgd": 4}.get(recipe.optimizer, 8)
+
+
+def checkpoint_bytes(run: Run, diffusion: Diffusion, wanted: Sequence[str]) -> float:
+    """What a training's checkpoints take at most: values and moments of the weights that move."""
+    needs, recipe = load_method(run.recipe.method).NEEDS, run.recipe
+    if not needs.loop or "train" not in wanted:
+        return 0.0
+    moved = sum(p.numel() for p in diffusion.scoped(recipe.scope, needs.part).values())
+    share = recipe.ratio if recipe.mask != "none" else 1.0
+    return CHECKPOINTS * share * moved * (4 + moment_bytes(recipe))
 
 
 def image_counts(run: Run) -> dict[str, int]:

@@ -50,16 +50,16 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
     check_device(device)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(deterministic)
     kept = device == "auto" and parse_flag_from_env("ACCELERATE_USE_CPU")
     gpu = device in ("auto", "cuda") and not kept and torch.cuda.is_available()
     if precision == "auto":
         precision = "bf16" if gpu and has_bf16() else "fp32"
-    if gpu and precision == "bf16":
-        if not has_bf16():
-            raise UserError(f"--precision bf16 {NO_BF16}: leave it out.")
-        # What is not autocast is then computed in TF32, as convolutions are anyway.
-        torch.set_float32_matmul_precision("high")
+    fast = gpu and precision == "bf16"
+    if fast and not has_bf16():
+        raise UserError(f"--precision bf16 {NO_BF16}: leave it out.")
+    # What is not autocast is then computed in TF32, as convolutions are anyway.
+    torch.set_float32_matmul_precision("high" if fast else "highest")
     AcceleratorState._reset_state(reset_partial_state=False)
     try:
         mixed = "no" if precision == "fp32" else precision

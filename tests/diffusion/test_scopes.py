@@ -13,6 +13,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from erase.diffusion.fingerprint import model_fingerprint
+from erase.diffusion.model import Diffusion
 from erase.diffusion.scopes import SCOPES, in_scope, read_mask, scoped
 from erase.runtime.errors import UserError
 from erase.runtime.fingerprint import fingerprint, fingerprint_state
@@ -93,6 +95,24 @@ def test_fingerprint_is_the_documented_hash() -> None:
     ).hexdigest()
     assert fingerprint(module) == by_hand
     assert fingerprint_state(dict(reversed(list(module.named_parameters())))) == by_hand
+
+
+def test_a_model_is_the_same_whatever_version_opens_it(
+    tiny: Diffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As transformers before 5 tells configurations, and before 5.6 names weights."""
+    before = model_fingerprint(tiny)
+    encoder = tiny.networks["text_encoder"]
+    encoder.config.update({"is_decoder": False, "num_beams": 1, "tie_word_embeddings": True})
+    named = dict(encoder.named_parameters())
+    monkeypatch.setattr(
+        type(encoder),
+        "named_parameters",
+        lambda self: [(f"text_model.{name}", p) for name, p in named.items()],
+    )
+    assert model_fingerprint(tiny) == before
+    encoder.config.update({"hidden_act": "gelu"})
+    assert model_fingerprint(tiny) != before
 
 
 def test_fingerprint_sees_values_names_and_shapes_but_not_precision_or_layout() -> None:

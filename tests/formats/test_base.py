@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -536,6 +537,13 @@ def test_a_denoiser_that_never_knew_a_concept_is_a_model_with_the_bundled_rest()
     assert all(torch.equal(texts[0][k], texts[1][k]) for k in texts[0])
     # Composed once: a second opening finds the same folder.
     assert base.open_base("never-church").path == found.path
+
+
+@pytest.mark.usefixtures("never")
+def test_several_may_open_it_for_the_first_time_at_once() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(base.open_base, ["never-church"] * 4))
+    assert len({one.path for one in found}) == 1 and (found[0].path / "model_index.json").is_file()
 
 
 def test_such_a_denoiser_may_lie_anywhere(never: Path, tmp_path: Path) -> None:

@@ -90,6 +90,10 @@ ATTACKS: dict[str, tuple[list[Callable[[Path], None]], str]] = {
         [asks("text_encoder/config.json", attn_implementation="somebody/kernel")],
         "asks for code of its own .'attn_implementation'",
     ),
+    "kernel by another name": (
+        [asks("text_encoder/config.json", _attn_implementation="flash_attention_2")],
+        "asks for code of its own .'_attn_implementation'",
+    ),
     "auto_map": (
         [asks("tokenizer/tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", None]})],
         "asks for code of its own .'auto_map'",

@@ -138,6 +138,8 @@ def test_what_does_not_fit_is_refused(tiny_folder: Path, tmp_path: Path) -> None
     assert f"Did you mean '{name}'" in refused(tmp_path / "a.safetensors")
     save_file({name: torch.zeros(2)}, tmp_path / "b.safetensors")
     assert "is (2,) there" in refused(tmp_path / "b.safetensors")
+    save_file({"lora_unet_conv_in.hada_w1_a": torch.zeros(2)}, tmp_path / "loha.safetensors")
+    assert "such as LoHa or LoKr" in refused(tmp_path / "loha.safetensors")
     save_file({}, tmp_path / "c.safetensors")
     assert "holds no weights" in refused(tmp_path / "c.safetensors")
     torch.save({"x": Danger()}, tmp_path / "d.pt")

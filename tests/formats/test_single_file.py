@@ -231,13 +231,16 @@ def test_what_programs_leave_beside_a_model_is_passed_over_and_named(
 def test_what_training_leaves_beside_a_model_is_nothing_new(
     single: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    names = """model_ema.decay model_ema.diffusion_modelout2bias betas alphas_cumprod_prev
+    names = """model_ema.decay model_ema.num_updates betas alphas_cumprod_prev
         sqrt_recipm1_alphas_cumprod posterior_mean_coef2 first_stage_model.loss.logvar
         first_stage_model.loss.discriminator.main.0.weight loss.perceptual_loss.lin0.model.1.weight
         denoiser.sigmas log_sigmas ddim_sigmas logvar scale_factor""".split()
     file = tmp_path / "x.safetensors"
     save_file({**load_file(single), **{name: torch.zeros(1) for name in names}}, file)
     import_single_file(file, tmp_path / "out", config=tiny_folder)
+    save_file({**load_file(single), "model_ema.diffusion_modelout2bias": torch.zeros(4)}, file)
+    with pytest.warns(UserWarning, match="also holds averaged weights"):
+        import_single_file(file, tmp_path / "out", config=tiny_folder)
     for name in ("control_model.input_blocks.0.0.weight", "edm_vpred.sigma_max", "betas2"):
         save_file({**load_file(single), name: torch.zeros(1)}, file)
         with pytest.raises(UserError, match=f"1 tensors that .* \\('{name}'\\)"):

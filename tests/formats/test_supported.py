@@ -11,6 +11,7 @@ import pytest
 
 from erase.cli.main import main
 from erase.diffusion.model import Diffusion
+from erase.formats.layouts import layouts
 from erase.formats.supported import refuse_unsupported
 from erase.runtime.errors import UserError
 from tests.tiny import UNET, XL_UNET, tiny_sd
@@ -55,6 +56,30 @@ def test_inputs_and_layers_that_training_would_leave_out_are_refused(odd: dict[s
     refuse_unsupported(config, SCHEDULER, "m", added=None)
     with pytest.raises(UserError, match="The denoiser of m has .* not supported"):
         refuse_unsupported({**config, **odd}, SCHEDULER, "m", added=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "odd", "message"),
+    [
+        ("unet", {"time_cond_proj_dim": 256}, "distilled"),
+        ("scheduler", {"prediction_type": "sample"}, "predicts 'sample'"),
+        ("vae", {"latents_mean": [0.0] * 4}, "shifts its latents"),
+    ],
+)
+def test_what_is_refused_is_refused_by_its_small_files(
+    name: str, odd: dict[str, Any], message: str, tiny_folder: Path
+) -> None:
+    """Before gigabytes are fetched; one that leaves its middle block to diffusers is fine."""
+    check = layouts()["StableDiffusionPipeline"].check
+
+    def read(file: str) -> dict[str, Any]:
+        told = json.loads((tiny_folder / file).read_text())
+        told.pop("mid_block_type", None)
+        return {**told, **(odd if file.startswith(name) else {})}
+
+    check(lambda file: json.loads((tiny_folder / file).read_text()), "m")
+    with pytest.raises(UserError, match=message):
+        check(read, "m")
 
 
 def test_two_text_encoders_need_their_added_conditions() -> None:

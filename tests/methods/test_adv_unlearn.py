@@ -20,7 +20,7 @@ from erase.formats.base import open_base
 from erase.formats.export import export
 from erase.formats.folder import read_parts
 from erase.formats.layouts import PARTS
-from erase.methods.adv_unlearn import Config, attack, denoised, slopes
+from erase.methods.adv_unlearn import Config, attack, check_texts, denoised, slopes
 from erase.methods.adv_unlearn import erase as unlearn
 from erase.runtime.errors import UserError
 from erase.runtime.seeding import cycle, generator
@@ -272,3 +272,12 @@ def test_a_cell_keeps_and_restores_it(tiny_folder: Path, tmp_path: Path) -> None
     found = read_parts(cell.folder / "model", "text_encoder")
     kept = apply_delta(cell.folder / DELTA, base)
     assert all(torch.equal(v, found[n]) for n, v in kept.items())
+
+
+def test_a_prompt_that_does_not_fit_behind_the_attack_is_one_sentence(tiny: Diffusion) -> None:
+    """Of 77 tokens, start and end and "a photo of a church" take seven."""
+    texts = {"concept": ["a photo of a church"], "retained": []}
+    length = len(tiny.text.tokenizer(texts["concept"][0]).input_ids)
+    check_texts(Config(attack_tokens=77 - length), tiny, texts, ["church"])
+    with pytest.raises(UserError, match="78 tokens .* takes 77: lower --attack-tokens"):
+        check_texts(Config(attack_tokens=78 - length), tiny, texts, ["church"])

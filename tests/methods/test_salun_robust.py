@@ -15,6 +15,7 @@ from erase.diffusion.adversarial import Bank
 from erase.diffusion.conditioning import where
 from erase.diffusion.model import Diffusion
 from erase.methods import salun_robust
+from erase.runs.make import make_run
 from erase.runtime.errors import UserError
 from tests.methods.data import copied, losses, make_data, make_fit, moved, weights
 
@@ -240,6 +241,9 @@ def test_what_it_can_not_do_is_one_sentence(tiny: Diffusion, tmp_path: Path) -> 
     low.denoiser.to(torch.bfloat16)
     with pytest.raises(UserError, match="leave out --low-memory"):
         erase(low, tmp_path, salun_robust.Config(relearn=1.0))
+    given = {"low_memory": True, "relearn": 1.0}
+    with pytest.raises(UserError, match="give --relearn 0"):
+        make_run("mini", "church", recipe="salun-robust", overrides=given)
     texts = {"concept": ["a photo of a church"], "retained": ["a photo of a dog"]}
     with pytest.raises(UserError, match="fewer --bank-tokens"):
         salun_robust.check_texts(salun_robust.Config(bank_tokens=80), tiny, texts, ["church"])

@@ -10,6 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from erase.diffusion.model import Diffusion
+from erase.runs.make import make_run
+from erase.runs.preflight import checkpoint_bytes
+
+
+def test_checkpoints_count_what_they_hold(tiny: Diffusion) -> None:
+    """Three of them, each with a value and Adam's two moments of every weight that may move."""
+    weights = sum(p.numel() for p in tiny.denoiser.parameters())
+    half = make_run("mini", "church", recipe="salun-sd", overrides={"ratio": 0.5})
+    assert checkpoint_bytes(half, tiny, ["train"]) == 3 * 12 * 0.5 * weights
+    whole = make_run("mini", "church", recipe="salun-no-mask", overrides={"optimizer": "sgd"})
+    assert checkpoint_bytes(whole, tiny, ["train"]) == 3 * 8 * weights
+    assert checkpoint_bytes(whole, tiny, ["eval"]) == 0
+    closed = make_run("mini", "church", recipe="uce")
+    assert checkpoint_bytes(closed, tiny, ["train"]) == 0
+
+
 SMALL = (
     "--forget-images 40 --retain-images 8 --steps 4 --sampling-steps 2 --eval-forget 40 "
     "--eval-retain 12 --eval-neighbours 4 --eval-general 4 --eval-empty 2 --device cpu"

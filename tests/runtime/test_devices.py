@@ -45,6 +45,12 @@ def test_one_that_has_it_computes_the_rest_in_tf32(
     assert torch.get_float32_matmul_precision() == "highest"
     accelerator("cuda", "auto", False)
     assert old_gpu == ["no", "bf16"] and torch.get_float32_matmul_precision() == "high"
+    # What another run in the same process asked for is not this one's.
+    accelerator("cuda", "fp32", True)
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.are_deterministic_algorithms_enabled()
+    accelerator("cuda", "fp32", False)
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_a_layer_without_a_deterministic_kernel_is_told() -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from erase.diffusion.autoencoder import check_latents, decoded, posterior, stride
+from erase.diffusion.autoencoder import check_latents, check_scale, decoded, posterior, stride
 from erase.diffusion.conditioning import Conditioning
 from erase.diffusion.discrete import Discrete
 from erase.diffusion.samplers import sampling
@@ -31,6 +31,14 @@ def _generation(read: Read) -> str:
     return "1" if told == "quick_gelu" else "2"
 
 
+DEFAULTS = {
+    "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+}
+"""What diffusers takes a denoiser for that does not say."""
+
+
 def check_configs(read: Read, source: str, added: str | None = None) -> None:
     """Refuses a denoiser that wants more than a noisy latent, a time and a text.
 
@@ -42,7 +50,12 @@ def check_configs(read: Read, source: str, added: str | None = None) -> None:
     Raises:
         UserError: it is one.
     """
-    check_denoiser(read("unet/config.json"), read("vae/config.json"), source, added=added)
+    unet, vae = read("unet/config.json"), read("vae/config.json")
+    check_denoiser(unet, vae, source, added=added)
+    refuse_unsupported(
+        {**DEFAULTS, **unet}, read("scheduler/scheduler_config.json"), source, added=added
+    )
+    check_scale(vae, source)
 
 
 def _options(_: Mapping[str, Any]) -> dict[str, Any]:
