@@ -185,13 +185,12 @@ def forwards(config: Config, steps: int, batch: int) -> float:
     without; one of each more with prefixes on what is retained. Relearning takes two branches with
     a gradient. A search takes SalUn's for each remapping and one with a gradient for each
     embedding, and leaves v's backward pass and its aim out of the training."""
-    each = 3 * 3.0 + 2.0 + 3.0 + (4.0 if config.prefix_retain else 0.0)
+    each = 3 * 3.0 + 2.0 + 3.0
+    each += 4.0 * bool(config.prefix_retain) + 6.0 * bool(config.relearn)
     before = 0.0
     if config.search_steps:
         each -= 3.0
         before = config.bank * (8.0 * config.search_erase + 3.0 * config.search_steps)
-    if config.relearn:
-        each += 6.0
     return batch * (each * steps + before)
 
 
