@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 NEEDS = Needs(epoch="retain")
 ALL_AWAY = (
-    "SCRUB would only move away from what it was for its first epochs, since as much is forgotten "
-    "as retained: forget less, or take another recipe."
+    "SCRUB would only move away from what it was for its first epochs, since what is forgotten "
+    "fills as many batches as what is retained: forget less, give a smaller --batch-size, or take "
+    "another recipe."
 )
 SPACE = {"lr": (0.1, 10.0), "max_epochs": [1, 2, 3]}
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from erase.classifiers.methods import load_method
 from erase.recipes.classifier import as_dict
 from erase.runs.classifiers.graph import STAGES
-from erase.runs.classifiers.run import ClassifierRun, make_plan
+from erase.runs.classifiers.run import ClassifierRun, check_counts, make_plan
 from erase.runs.folder import RunFolder, check_stages
 from erase.runtime import processes
 from erase.runtime.devices import accelerator, determinism_told, memory_told
@@ -53,8 +52,7 @@ def open_workshop(run: ClassifierRun) -> Workshop:
             f"{run.model} has BatchNorm layers: each of the {made.num_processes} processes "
             "normalises its part of a batch alone, so the models are not those of one process."
         )
-    method, split = load_method(run.recipe.method), run.split
-    method.samples(run.recipe.config, len(split.forget), len(split.retain))  # it may refuse
+    check_counts(run)
     return shop
 
 

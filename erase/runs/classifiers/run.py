@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
 from erase.classifiers.data import load_data
+from erase.classifiers.methods import load_method
 from erase.classifiers.models import parse_model, source_of
 from erase.classifiers.samples import Data
 from erase.classifiers.split import ATTACK, VALIDATION, Split, load_split, make_split
@@ -142,7 +144,19 @@ def make_run(
         note(f"{foreign(run.weights)}: give the --split that it was trained with, if there is one.")
     if run.retrains < 0:
         raise UserError("--retrains is negative: give 0 or more.")
+    check_counts(run)
     return run
+
+
+def check_counts(run: ClassifierRun) -> None:
+    """Refuses what a method can't forget, counted in whole batches.
+
+    Raises:
+        UserError: see the method.
+    """
+    size = run.recipe.batch_size
+    whole = [size * ceil(len(part) / size) for part in (run.split.forget, run.split.retain)]
+    load_method(run.recipe.method).samples(run.recipe.config, *whole)
 
 
 def foreign(weights: Path) -> str:

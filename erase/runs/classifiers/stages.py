@@ -17,9 +17,11 @@ from erase.formats.tensors import read_metadata, read_tensors, save_tensors
 from erase.runs.classifiers.run import ClassifierRun, base_key, retrain_key
 from erase.runtime import processes
 from erase.runtime.files import atomic, digest
+from erase.runtime.fingerprint import fingerprint_state
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch import Tensor
 
     from erase.unlearn.mask import Mask
 
@@ -45,6 +47,18 @@ class Workshop:
         made = build_model(spec, self.shape, seed)
         made.network.to(self.accelerator.device)
         return made
+
+    def fixed(self) -> dict[str, Tensor]:
+        """What no training moves of the base, by name: weights that require no gradient, and the
+        buffers of layers that have no others."""
+        network = self.network(self.run.model, _seed(self.run.seed, "base")).network
+        found = {n: p.detach() for n, p in network.named_parameters() if not p.requires_grad}
+        for name, module in network.named_modules():
+            own = list(module.parameters(recurse=False))
+            if own and not any(p.requires_grad for p in own):
+                buffers = module.named_buffers(name, recurse=False)
+                found |= dict(buffers)
+        return found
 
     def opened(self, file: Path) -> Classifier:
         """A network of this run with the weights that ``save`` wrote, in evaluation mode."""
@@ -83,13 +97,13 @@ def make_base(shop: Workshop) -> dict[str, float]:
 
     Returns:
         Samples that it took forward and backward, see ``methods.Method.samples``, and the seconds
-        of its training, whichever run did it.
+        of its training, whichever run did it; nothing where others trained it.
     """
     run = shop.run
     key = base_key(run)
     if run.weights is not None:
         save(run.out / "base" / WEIGHTS, shop.network(run.model, run.seed), key)
-        return {"samples": 0.0}
+        return {}
     draws = (run.seed, "base")
     seconds = train_into(shop, run.out / "base", draws, run.split.train, key, "train")
     return {"samples": 3.0 * run.training.epochs * len(run.split.train), "trained": seconds}
@@ -104,14 +118,16 @@ def make_retrained(shop: Workshop) -> dict[str, float]:
     run = shop.run
     seconds = []
     (run.out / "retrain").mkdir(parents=True, exist_ok=True)  # of none, too, the stage is finished
+    same = shop.fixed()
+    fixed = {"fixed": fingerprint_state(same)} if same else {}
     for number in range(run.retrains):
         folder, title = run.out / "retrain" / str(number), f"retrain {number + 1}/{run.retrains}"
-        draws, key = (number, "retrain"), retrain_key(run, number)
+        draws, key = (number, "retrain"), {**retrain_key(run, number), **fixed}
         seconds.append(train_into(shop, folder, draws, run.split.retain, key, title))
     if processes.is_main():
         for folder in (f for f in list((run.out / "retrain").iterdir()) if f.name.isdecimal()):
             # More than were asked for, of another time: those of other inputs would mislead.
-            if not holds(folder / WEIGHTS, retrain_key(run, int(folder.name))):
+            if not holds(folder / WEIGHTS, {**retrain_key(run, int(folder.name)), **fixed}):
                 shutil.rmtree(folder)
     processes.wait()
     told = {"trained": fmean(seconds)} if seconds else {}
@@ -174,12 +190,13 @@ def _trained(
     title: str,
     share: float,
 ) -> Classifier:
-    """A new network after a share of a training."""
+    """A new network after a share of a training, with the base's weights where none moves."""
     from dataclasses import replace
 
     run = shop.run
     training = replace(run.training, epochs=share * run.training.epochs)
     classifier = shop.network(run.architecture, _seed(*draws))
+    classifier.network.load_state_dict(shop.fixed(), strict=False)
     pool = shop.pool(numbers, draws, training.batch, training.augment)
     train(classifier, pool, training, folder, key, shop.accelerator, title)
     return classifier

@@ -28,7 +28,8 @@ SECONDS = Column(
     "",
     "down",
     "Time",
-    "seconds on the machine of the run, as a share of a retraining's",
+    "seconds on the machine of the run, reading and writing included, as a share of the steps of a "
+    "retraining",
     3,
 )
 COLUMNS = (SAMPLES, SECONDS)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from erase.formats.tensors import read_tensors
 from erase.recipes.classifier import load_recipe
@@ -141,6 +143,48 @@ def test_more_retrained_models_are_made_beside_those_that_there_are(
     assert [f.name for f in (tmp_path / "run/retrain").iterdir()] == ["0"]
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_models_trained_anew_keep_what_is_frozen(
+    given: bool, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "frozen_nets.py").write_text(
+        "from torch import nn\n\n\ndef build(k):\n"
+        "    backbone = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32))\n"
+        "    return nn.Sequential(backbone.requires_grad_(False), nn.ReLU(), nn.Linear(32, k))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    spec = "module:frozen_nets:build"
+    if given:
+        network = import_module("frozen_nets").build(4)
+        network[0][2].running_mean.fill_(0.3)
+        save_file(network.state_dict(), tmp_path / "base.safetensors")
+        spec += "@base.safetensors"
+    run = make_run(
+        spec,
+        data,
+        "random:0.1",
+        load_recipe("retrain"),
+        training={**QUICK, "epochs": 1.0},
+        retrains=2,
+        device="cpu",
+        out=tmp_path / "run",
+    )
+    execute(run, told=False)
+    base = read_tensors(run.out / "base/model.safetensors")
+    for place in ("model", "retrain/0/model", "retrain/1/model"):
+        found = read_tensors(run.out / f"{place}.safetensors")
+        still = {name for name in base if torch.equal(base[name], found[name])}
+        assert still == {name for name in base if name.startswith("0.")}, place
+    cost = {
+        row["side"]: row
+        for row in json.loads((run.out / "report.json").read_text())["figures"]
+        if row["key"] == "cost_samples"
+    }
+    assert cost["unlearned"]["value"] == 1.0
+    assert (cost["base"]["reason"] == "not known of this model") == given
+
+
 def test_changed_code_of_ones_own_makes_new_models(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,14 +213,17 @@ def test_what_a_run_cannot_do_is_refused_before_it_trains(data: str, tmp_path: P
         make(data, tmp_path / "a", seed=10**20)
     with pytest.raises(UserError, match="The seed -1 is negative"):
         make(data, tmp_path / "a", seed=-1)
-    half = make_run(
-        "cnn", data, "random:0.5", load_recipe("scrub"), device="cpu", out=tmp_path / "b"
-    )
+    run = make(data, tmp_path / "b", "random:0.5")
+    scrub = load_recipe("scrub", {"batch_size": 64})
     with pytest.raises(UserError, match="SCRUB would only move away"):
-        describe(half)
-    with pytest.raises(UserError, match="SCRUB would only move away"):
-        execute(half, told=False)
+        execute(replace(run, recipe=scrub), told=False)
     assert not (tmp_path / "b").exists()
+
+
+def test_scrub_is_refused_by_batches(data: str) -> None:
+    recipe = load_recipe("scrub", {"batch_size": 64})
+    with pytest.raises(UserError, match="as many batches"):  # 71 and 73 of 144, in 64s
+        make_run("cnn", data, "random:0.49", recipe)
 
 
 def test_a_dry_run_counts_what_trains_anew(data: str, tmp_path: Path) -> None:
