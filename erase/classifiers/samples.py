@@ -126,7 +126,7 @@ def wrapped(dataset: Any) -> Wrapped:
         UserError: it is empty, or an item is not such a pair.
     """
     try:
-        labels = [int(dataset[n][1]) for n in range(len(dataset))]
+        labels = [_whole(dataset[n][1]) for n in range(len(dataset))]
     except (TypeError, ValueError, IndexError, KeyError) as error:
         raise UserError(
             f"The data set does not hold pairs (x, y) with whole-number labels ({error}): wrap it "
@@ -135,6 +135,17 @@ def wrapped(dataset: Any) -> Wrapped:
     if not labels:
         raise UserError("The data set is empty: give one that holds images.")
     return Wrapped(dataset, torch.tensor(labels))
+
+
+def _whole(label: Any) -> int:
+    """
+    Raises:
+        ValueError: not a whole number.
+    """
+    found = int(label)
+    if found != label:
+        raise ValueError(f"{label} is none")
+    return found
 
 
 @dataclass(frozen=True, eq=False)

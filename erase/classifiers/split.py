@@ -19,7 +19,7 @@ from torch import Tensor
 from erase.classifiers.samples import Data
 from erase.runtime.errors import UserError, clipped, nearest, reason
 from erase.runtime.files import write_json
-from erase.runtime.seeding import generator
+from erase.runtime.seeding import checked_seed, generator
 from erase.runtime.tables import read_text
 
 VALIDATION = 0.1
@@ -119,6 +119,8 @@ def load_split(path: Path, data: Data) -> Split:
             k: tuple(v) if isinstance(v, list) else v for k, v in content.items()
         }
         split = Split(**numbers, flips=flips)
+        if type(split.spec) is not str or type(split.seed) is not int:
+            raise TypeError("'spec' has to be a text and 'seed' a whole number")
         whole = stated in (None, split.digest())
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(
@@ -133,6 +135,7 @@ def load_split(path: Path, data: Data) -> Split:
         raise UserError(
             f"{path} is a split of other data than {data.spec}: give the data it was made of."
         )
+    checked_seed(split.seed)
     sides: tuple[tuple[tuple[Any, ...], int], ...] = (
         ((*split.train, *split.validation), len(data.train.labels)),
         ((*split.test, *split.attack, *split.forgotten), len(data.test.labels)),

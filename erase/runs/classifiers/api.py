@@ -19,6 +19,7 @@ from erase.classifiers.unlearning import Unlearning
 from erase.recipes.classifier import ClassifierRecipe, load_recipe
 from erase.runtime.devices import accelerator
 from erase.runtime.errors import UserError, reason
+from erase.runtime.seeding import checked_seed
 
 
 def unlearn_classifier(
@@ -48,17 +49,25 @@ def unlearn_classifier(
         ``model``.
 
     Raises:
-        erase.runtime.errors.UserError: bad input, or a loss that is not finite.
+        erase.runtime.errors.UserError: bad input, or a loss that is not finite; the model is then
+            as it was.
     """
+    if type(seed) is not int:
+        raise UserError(f"The seed is {seed!r}: give a whole number.")
+    checked_seed(seed)
     chosen = load_recipe(recipe, overrides)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     kept, forgotten = wrapped(retain), wrapped(forget)
     modes = {module: module.training for module in model.modules()}
     wanted = {name: p.requires_grad for name, p in model.named_parameters()}
+    before = copy.deepcopy(model.state_dict())
     try:
         # Methods seed the draws of the network itself, such as dropout's.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             _unlearn(model, kept, forgotten, chosen, seed, device)
+    except BaseException:
+        model.load_state_dict(before)
+        raise
     finally:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(wanted[name])
@@ -76,14 +85,16 @@ def _unlearn(
     device: torch.device,
 ) -> None:
     model.eval()
-    try:
-        with torch.no_grad():
-            found = model(kept.images(torch.tensor([0])).to(device))
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise UserError(
-            f"The model can't take a sample of the retain set ({reason(error)}): give data sets of "
-            "tensors of the shape that it takes."
-        ) from error
+    found: Any = None
+    for name, own in (("forget", forgotten), ("retain", kept)):
+        try:
+            with torch.no_grad():
+                found = model(own.images(torch.tensor([0])).to(device))
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise UserError(
+                f"The model can't take a sample of the {name} set ({reason(error)}): give data "
+                "sets of tensors of the shape and type that it takes."
+            ) from error
     logits = getattr(found, "logits", found)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shown = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

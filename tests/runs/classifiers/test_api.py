@@ -102,10 +102,27 @@ def test_a_network_trained_anew_keeps_the_frozen_backbone(recipe: str) -> None:
         assert (model.eval()(x[10:]).argmax(1) == y[10:]).float().mean() > 0.8
 
 
+def test_a_refusal_on_the_way_puts_the_weights_back(trained: Any) -> None:
+    model, x, y = trained
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(UserError, match="not finite"):
+        erase.unlearn_classifier(
+            model, TensorDataset(x[10:], y[10:]), TensorDataset(x[:10], y[:10]), lr=1e9
+        )
+    assert all(torch.equal(value, before[n]) for n, value in model.state_dict().items())
+
+
 def test_labels_that_the_model_does_not_know_are_refused(trained: Any) -> None:
     model, x, y = trained
     forget, retain = TensorDataset(x[:10], y[:10] + 4), TensorDataset(x[10:], y[10:])
     with pytest.raises(UserError, match="forget set has labels from . to ., but the model has 4"):
         erase.unlearn_classifier(model, retain, forget)
+    with pytest.raises(UserError, match=r"whole-number labels \(.*is none\)"):
+        erase.unlearn_classifier(model, retain, TensorDataset(x[:10], y[:10] + 0.7))
+    with pytest.raises(UserError, match="can't take a sample of the forget set"):
+        erase.unlearn_classifier(model, retain, TensorDataset(x[:10].double(), y[:10]))
+    for seed, told in ((-1, "negative"), (1.5, "whole number")):
+        with pytest.raises(UserError, match=told):
+            erase.unlearn_classifier(model, retain, TensorDataset(x[:10], y[:10]), seed=seed)
     with pytest.raises(UserError, match="data set is empty"):
         erase.unlearn_classifier(model, retain, TensorDataset(x[:0], y[:0]))
