@@ -270,7 +270,9 @@ def _study(command: str, chosen: Namespace, typed: str) -> None:
             raise UserError("No recipe was given: add --recipe, e.g. --recipe salun.")
         recipe = load_recipe(chosen.recipe, values)
         out = Path(chosen.out) if chosen.out else tune.default_out(recipe.name, chosen.forget)
-        cells = tune.make_trials(common, recipe, chosen.forget, chosen.trials, out, shared)
+        cells = tune.make_trials(
+            common, recipe, chosen.forget, chosen.trials, out, shared, fixed=values
+        )
     else:
         if not chosen.recipes:
             raise UserError("No recipes were given: add --recipes, e.g. --recipes salun,finetune.")
@@ -287,7 +289,7 @@ def _study(command: str, chosen: Namespace, typed: str) -> None:
         return
     failed = run_cells(cells, chosen.overwrite)
     if command == "tune":
-        print(tune.conclude(recipe, cells, out, typed))
+        print(tune.conclude(recipe, cells, out, typed, fixed=values))
     else:
         print(compare.summarise(cells, out, typed))
     if failed:

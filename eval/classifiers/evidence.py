@@ -61,6 +61,12 @@ class Side:
     seconds: float | None = None
 
 
+def unseen(case: Case) -> Part:
+    """Samples that no model was trained on, with which those to forget are compared: of the class
+    where a whole one is forgotten, since others tell the class and not what was seen."""
+    return "attack" if case.forgotten is None else "forgotten"
+
+
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probabilities (N, K) in float64, rows of which add up to 1."""
     from scipy.special import softmax as of

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from statistics import fmean
 
-from erase.eval.stats.repeated import FEWEST, Repeated, repeated, student, too_few, within
+from erase.eval.stats.repeated import Repeated, of_pairs, repeated, too_few, within
 
 FOUR = ("ua", "ra", "ta", "mia")
 """What the gap is made of."""
@@ -28,7 +27,8 @@ MODEL = "retrained model"
 
 def distances(side: Four, retrained: Sequence[Four]) -> dict[str, Repeated]:
     """Each of the four minus the retrained models' mean, with a t-interval over these."""
-    return {key: repeated([side[key] - r[key] for r in retrained], MODEL) for key in FOUR}
+    away = {key: repeated([side[key] - r[key] for r in retrained], MODEL) for key in FOUR}
+    return {key: within(found, -1.0, 1.0) for key, found in away.items()}
 
 
 def gap_of_means(side: Four, retrained: Sequence[Four]) -> Repeated:
@@ -41,29 +41,23 @@ def gap_of_means(side: Four, retrained: Sequence[Four]) -> Repeated:
     means = {key: fmean(r[key] for r in retrained) for key in FOUR} if retrained else {}
     signs = {key: math.copysign(1.0, side[key] - mean) for key, mean in means.items()}
     each = [fmean(signs[key] * (side[key] - r[key]) for key in FOUR) for r in retrained]
-    return within(repeated(each, MODEL))
+    return within(repeated(each, MODEL), 0.0, 1.0)
 
 
 def mean_gap(side: Four, retrained: Sequence[Four]) -> Repeated:
     """The mean of the gaps to each retrained model, in [0, 1], with a t-interval over these."""
-    return within(repeated([apart(side, r) for r in retrained], MODEL))
+    return within(repeated([apart(side, r) for r in retrained], MODEL), 0.0, 1.0)
 
 
 def floor(retrained: Sequence[Four], keys: Sequence[str] = FOUR) -> Repeated:
-    """The mean gap of two retrained models over ``keys``, in [0, 1]; ``n`` counts the models.
-
-    Every model is in several pairs, so an interval over pairs would be too narrow: it is
-    Student's with the jackknife's error, leaving out one model at a time.
-    """
-    n = len(retrained)
-    pairs = {(i, j): apart(retrained[i], retrained[j], keys) for i, j in combinations(range(n), 2)}
-    if n < FEWEST:
-        return Repeated(fmean(pairs.values()) if pairs else None, n, reason=too_few(n, MODEL))
-    value = fmean(pairs.values())
-    without = [fmean(d for pair, d in pairs.items() if out not in pair) for out in range(n)]
-    error = math.sqrt((n - 1) / n * sum((d - fmean(without)) ** 2 for d in without))
-    half = student(n - 1) * error
-    return within(Repeated(value, n, value - half, value + half))
+    """The mean gap of two retrained models over ``keys``, in [0, 1], see ``repeated.of_pairs``."""
+    if len(retrained) < 2:
+        return Repeated(n=len(retrained), reason=too_few(len(retrained), MODEL))
+    each = [
+        fmean(apart(one, other, keys) for other in retrained if other is not one)
+        for one in retrained
+    ]
+    return within(of_pairs(each, MODEL), 0.0, 1.0)
 
 
 def apart(one: Four, other: Four, keys: Sequence[str] = FOUR) -> float:

@@ -48,6 +48,26 @@ def repeated(values: Sequence[float], what: str = "model") -> Repeated:
     return Repeated(mean, n, mean - half, mean + half)
 
 
+def of_pairs(values: Sequence[float], what: str = "model") -> Repeated:
+    """The mean of a figure d_ij over all pairs of n models; ``n`` counts the models.
+
+    Every model is in several pairs, so an interval over pairs would be too narrow: it is
+    Student's with the jackknife's error, leaving out one model at a time. Without model i the
+    mean D is (n·D - 2·v_i) / (n - 2).
+
+    Args:
+        values: v_i, the mean of d_ij = d_ji over j, of each model.
+        what: they are, for the reason.
+    """
+    n = len(values)
+    if n < FEWEST:
+        return Repeated(fmean(values) if values else None, n, reason=too_few(n, what))
+    mean = fmean(values)
+    squares = sum((v - mean) ** 2 for v in values)
+    half = student(n - 1) * 2 * math.sqrt((n - 1) / n * squares) / (n - 2)
+    return Repeated(mean, n, mean - half, mean + half)
+
+
 def too_few(n: int, what: str) -> str:
     """Why ``n`` repetitions have no interval."""
     return f"{counted(n, what)}, an interval needs {FEWEST}" if n else f"no {what}"

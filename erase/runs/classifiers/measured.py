@@ -17,6 +17,9 @@ from erase.runtime.files import atomic, digest, write_json
 if TYPE_CHECKING:
     from torch import Tensor
 
+CODE = (METRICS, METRICS.parent, METRICS.parent.parent / "stats")
+"""What figures are computed by."""
+
 
 @dataclass(frozen=True, eq=False)
 class Shelf:
@@ -55,7 +58,8 @@ class Shelf:
     ) -> list[Figure]:
         """As ``metrics.measure``, which is asked where nothing is kept."""
         # Figures of another version of a metric are none of this one's.
-        metrics = [file.read_text(encoding="utf-8") for file in sorted(METRICS.glob("*.py"))]
+        files = sorted(file for place in CODE for file in place.glob("*.py"))
+        metrics = [file.read_text(encoding="utf-8") for file in files]
         costs = [[one.samples, one.seconds] for one in (side, *references)]
         near = {name: places.tolist() for name, places in case.near.items()}
         more = [side.name, list(keys), metrics, costs, near]

@@ -7,7 +7,7 @@ validation samples in place of the test's: no figure that a comparison prints de
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,9 @@ def tuning_forget(data: Data, forget: str) -> str:
     )
 
 
-def trials(recipe: ClassifierRecipe, count: int, seed: int = SEED) -> list[ClassifierRecipe]:
+def trials(
+    recipe: ClassifierRecipe, count: int, seed: int = SEED, fixed: Collection[str] = ()
+) -> list[ClassifierRecipe]:
     """The recipes to try, named ``NAME-1`` and on: a scrambled Sobol sequence over ``SPACE``.
 
     Args:
@@ -55,15 +57,17 @@ def trials(recipe: ClassifierRecipe, count: int, seed: int = SEED) -> list[Class
             space does not vary them.
         count: number of trials, >= 1.
         seed: of the draws.
+        fixed: settings that are not varied.
 
     Raises:
         UserError: nothing to vary, or fewer than one trial.
     """
     import torch
 
-    space = load_method(recipe.method).SPACE
+    space = _space(recipe, fixed)
     if not space:
-        raise UserError(f"{recipe.method} has no setting to vary: leave it out.")
+        kept = f" beside {', '.join(sorted(fixed))}" if fixed else ""
+        raise UserError(f"{recipe.method} has no setting to vary{kept}: leave it out.")
     if count < 1:
         raise UserError(f"--trials is {count}: give at least 1.")
     types = {flag.name: flag for flag in flags(recipe.method)}
@@ -90,6 +94,7 @@ def make_trials(
     count: int,
     out: Path,
     shared: Path | None = None,
+    fixed: Collection[str] = (),
 ) -> list[Cell]:
     """A run for each trial, all of one split, base and set of retrained models.
 
@@ -100,6 +105,7 @@ def make_trials(
         count: number of trials.
         out: of the search.
         shared: folder of the base and the retrained models; None for the search's own.
+        fixed: settings that are not varied.
     """
     data = load_data(common.data)
     other, draw = tuning_forget(data, forget), common.draw
@@ -135,14 +141,26 @@ def make_trials(
                 judged="validation",
             ),
         )
-        for trial in trials(recipe, count)
+        for trial in trials(recipe, count, fixed=fixed)
     ]
     if (weights := cells[0].run.weights) is not None:
         note(f"{foreign(weights)}.")
     return cells
 
 
-def conclude(recipe: ClassifierRecipe, cells: Sequence[Cell], out: Path, command: str) -> str:
+def _space(recipe: ClassifierRecipe, fixed: Collection[str]) -> dict[str, Any]:
+    """What is varied, and how far."""
+    space = load_method(recipe.method).SPACE
+    return {key: spread for key, spread in space.items() if key not in fixed}
+
+
+def conclude(
+    recipe: ClassifierRecipe,
+    cells: Sequence[Cell],
+    out: Path,
+    command: str,
+    fixed: Collection[str] = (),
+) -> str:
     """Writes ``tune.md``, ``tune.json`` and the best trial as ``NAME.toml``.
 
     Returns:
@@ -156,11 +174,11 @@ def conclude(recipe: ClassifierRecipe, cells: Sequence[Cell], out: Path, command
         raise UserError("No trial was finished: fix what the messages report and tune again.")
 
     def gap(found: dict[str, Any]) -> float:
-        return float(found["summary"]["gap"]["value"])
+        return float(found["summary"]["mean_gap"]["value"])
 
     winner = min(range(len(rows)), key=lambda number: gap(rows[number][1]))
-    varied = list(load_method(recipe.method).SPACE)
-    heads = ["trial", *varied, "UA %", "RA %", "VA %", "MIA %", "average gap, points"]
+    varied = list(_space(recipe, fixed))
+    heads = ["trial", *varied, "UA %", "RA %", "VA %", "MIA %", "gap, points"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for number, (cell, found) in enumerate(rows):
         settings, own = as_dict(cell.run.recipe), found["summary"]["unlearned"]

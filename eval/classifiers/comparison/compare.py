@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from statistics import fmean
+from importlib.metadata import version
+from statistics import fmean, stdev
 from typing import Any
 
 from erase.eval.classifiers.gap import FOUR, MODEL, barely_forgotten
 from erase.eval.classifiers.metrics import bounds, compared
-from erase.eval.stats.repeated import FEWEST, Repeated, repeated, too_few, within
+from erase.eval.classifiers.metrics.membership import CHANCE, MIA
+from erase.eval.pages import phrases
+from erase.eval.stats.repeated import FEWEST, Repeated, repeated, student, too_few, within
 
 Cell = Mapping[str, Any]
 """The content of a ``cell.json``: a run's summary and figures with its recipe, forget set, seed."""
 SEED = "seed"
+TOOLKIT = "erase-diffusion"
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,10 @@ class Line:
             these; of Retrain, the floor.
         cost: samples seen as a share of Retrain's, mean over the seeds.
         more: ``mean_gap`` minus the first recipe's, paired by seed; None where it is that one.
-        barely: whether UA is nearer to the untouched model's than to Retrain's.
+        barely: whether UA is nearer to the untouched model's than to Retrain's, and outside the
+            interval of these.
+        chance: seeds whose MIA chance decides, see ``metrics.membership``.
+        versions: of the toolkit, that the cells were measured by.
         seeds: how many.
     """
 
@@ -44,6 +51,8 @@ class Line:
     cost: float | None
     more: Repeated | None
     barely: bool
+    chance: int
+    versions: tuple[str, ...]
     seeds: int
 
 
@@ -60,7 +69,8 @@ def compare(cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
         lines = [_line("untouched", first, "base", "base_")]
         for recipe in dict.fromkeys(cell["recipe"] for cell in own):
             mine = [c for c in own if c["recipe"] == recipe]
-            more = None if recipe == first[0]["recipe"] else _more(mine, first)
+            known = all(_values(part, "mean_gap") for part in (mine, first))
+            more = _more(mine, first) if known and mine != first else None
             lines.append(replace(_line(recipe, mine, "unlearned", ""), more=more))
         found[forget] = [asdict(line) for line in [*lines, _retrain(first[0])]]
     return found
@@ -119,7 +129,7 @@ def _line(name: str, cells: Sequence[Cell], side: str, prefix: str) -> Line:
         and ua is not None
         and retrained["ua"] is not None
         and barely_forgotten(ua, base, retrained["ua"])
-        and not _holds(four["ua"], retrained["ua"])
+        and not _holds(Repeated(**cells[0]["summary"]["retrain"]["ua"]), ua)
     )
     costs = [
         float(row["value"])
@@ -133,11 +143,44 @@ def _line(name: str, cells: Sequence[Cell], side: str, prefix: str) -> Line:
         others,
         distances,
         fmean(known) if len(known) == len(FOUR) else None,
-        within(repeated(_values(cells, f"{prefix}mean_gap"), SEED)),
+        _mean_gap(cells, f"{prefix}mean_gap"),
         fmean(costs) if costs and side == "unlearned" else None,
         None,
         barely,
+        sum(_chance(cell, side) for cell in cells),
+        tuple(sorted({cell["versions"][TOOLKIT] for cell in cells if "versions" in cell})),
         len(cells),
+    )
+
+
+def _mean_gap(cells: Sequence[Cell], key: str) -> Repeated:
+    """Over seeds. All of these are compared with the same retrained models, of which each cell's
+    own interval says how far others would move it: both errors make up the interval."""
+    values, own = _values(cells, key), [Repeated(**cell["summary"][key]) for cell in cells]
+    if not values:
+        return Repeated(reason=own[0].reason)
+    found, models = repeated(values, SEED), min(one.n for one in own)
+    if found.low is None or found.value is None or models < FEWEST:
+        return Repeated(found.value, found.n, reason=found.reason or too_few(models, MODEL))
+    seeds = stdev(values) / math.sqrt(found.n)
+    others = fmean(_error(one) ** 2 for one in own)
+    half = student(min(found.n, models) - 1) * math.sqrt(seeds**2 + others)
+    return within(Repeated(found.value, found.n, found.value - half, found.value + half), 0.0, 1.0)
+
+
+def _error(found: Repeated) -> float:
+    """The standard error that an interval was made from; an end that was cut off is the nearer."""
+    if found.value is None or found.low is None or found.high is None:
+        return 0.0
+    half = max(found.value - found.low, found.high - found.value)
+    return half / student(found.n - 1)
+
+
+def _chance(cell: Cell, side: str) -> bool:
+    """Whether chance decides a side's MIA."""
+    return any(
+        (row["key"], row["side"]) == (MIA.key, side) and row["note"].startswith(CHANCE)
+        for row in cell["figures"]
     )
 
 
@@ -166,6 +209,8 @@ def _retrain(cell: Cell) -> Line:
         1.0,
         None,
         False,
+        floor.n if _chance(cell, "retrain") else 0,
+        (),
         floor.n,
     )
 
@@ -176,14 +221,22 @@ def note(lines: Sequence[Mapping[str, Any]]) -> str:
     seeds = lines[0]["seeds"]
     fewer = ", of a recipe with fewer over those that its row tells" if len(counts) > 1 else ""
     paired = (
-        f" Gaps minus {lines[1]['name']}'s are paired by seed."
-        if any(line["more"] for line in lines)
+        f" Gaps minus {lines[1]['name']}'s are paired by seed, for these {MODEL}s."
+        if any(line["more"] and line["more"]["value"] is not None for line in lines)
         else ""
     )
     few = f" No interval: {too_few(seeds, SEED)}." if seeds < FEWEST else ""
+    chance = [line["name"] for line in lines if line["chance"]]
+    doubt = f" Chance decides MIA, in part, of {phrases.listed(chance)}." if chance else ""
+    others = sorted({v for line in lines for v in line["versions"]} - {version(TOOLKIT)})
+    older = f" Measured by version {phrases.listed(others)}, at least in part." if others else ""
+    if not models:
+        floor = f"There is no {MODEL}, so no gap."
+    else:
+        floor = f"Retrain's gap is the floor, the distance of two {MODEL}s."
     over = f"{seeds} seed{'s' if seeds != 1 else ''}{fewer}"
     return (
         f"Means over {over}, of Retrain over {models} {MODEL}"
         f"{'s' if models != 1 else ''}; with each figure its distance from Retrain's, in points. "
-        f"Retrain's gap is the floor, the distance of two {MODEL}s.{paired}{few}"
+        f"{floor}{paired}{few}{doubt}{older}"
     )

@@ -10,6 +10,9 @@ and, where the default does not fit,
 
     RANK                                       where its figures stand among those of other metrics
     COMPARED                                   the COLUMNS that comparisons show too
+    PAIRED                                     keys of figures that are means over pairs of models,
+                                               the same from either side, which intervals over
+                                               the retrained models allow for
     BOUNDS                                     by key, the least and the most that a figure can be,
                                                to which intervals are cut; shares need none
 
@@ -55,6 +58,11 @@ def bounds() -> dict[str, tuple[float, float]]:
     shares = {column.key: (0.0, 1.0) for column in columns() if column.unit == "%"}
     own = [getattr(_module(name), "BOUNDS", {}) for name in list_metrics()]
     return {**shares, **{key: ends for found in own for key, ends in found.items()}}
+
+
+def paired() -> frozenset[str]:
+    """Keys of the figures that are means over pairs of models."""
+    return frozenset(key for name in list_metrics() for key in getattr(_module(name), "PAIRED", ()))
 
 
 def measure(

@@ -46,6 +46,7 @@ TOP1 = {
 }
 COLUMNS = (*JS.values(), *TOP1.values())
 BOUNDS = {column.key: (0.0, 1.0) for column in JS.values()}
+PAIRED = tuple(column.key for column in COLUMNS)
 
 
 def measure(case: Case, side: Side, references: Sequence[Side]) -> list[Figure]:

@@ -31,6 +31,7 @@ MOVED = Column(
 BECAME = Column("became", "taken for", "%", None, "", "samples to forget with that answer")
 COLUMNS = (MOVED, BECAME)
 BOUNDS = {MOVED.key: (0.0, 1.0)}
+PAIRED = (MOVED.key,)
 
 
 def measure(case: Case, side: Side, references: Sequence[Side]) -> list[Figure]:

@@ -6,8 +6,8 @@ Zarifzadeh et al., arXiv 2312.03262, offline, with the references as models that
     score(x) = share of z with LR(x, z) ≥ γ
 
 p is the probability of the true label, p_out its mean over the references. z are one half of the
-split's ``attack`` samples; the other half are the samples that the attack must tell from those to
-forget.
+split's ``attack`` samples, or of the class's test samples where a whole one is forgotten; the other
+half are the samples that the attack must tell from those to forget.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from erase.eval.classifiers.evidence import Case, Part, Side, confidence, drawn
+from erase.eval.classifiers.evidence import Case, Part, Side, confidence, drawn, unseen
 from erase.eval.classifiers.metrics.loss_attack import attacked
 from erase.eval.figure import Figure, figure
 from erase.eval.pages.table import Column
@@ -59,12 +59,13 @@ def measure(case: Case, side: Side, references: Sequence[Side]) -> list[Figure]:
         why = (
             f"{counted(len(references), 'retrained model')} beside it, at least {FEWEST} are needed"
         )
-    elif len(case.labels.get("attack", ())) < 4:
+    elif len(case.labels.get(unseen(case), ())) < 4:
         why = "no test samples are set aside for attacks"
     if why:
         return [figure(column, None, reason=why, **own) for column in COLUMNS]
 
-    inside, rest = (_ratios(case, part, side, references) for part in ("forget", "attack"))
+    parts: tuple[Part, ...] = ("forget", unseen(case))
+    inside, rest = (_ratios(case, part, side, references) for part in parts)
     order = drawn(len(rest), len(rest), case.seed, "rmia")
     population, outside = rest[order[: len(rest) // 2]], rest[order[len(rest) // 2 :]]
     return attacked(COLUMNS, scores(inside, population), scores(outside, population), **own)

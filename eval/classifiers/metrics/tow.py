@@ -25,6 +25,7 @@ TOW = Column(
 )
 COLUMNS = (TOW,)
 BOUNDS = {TOW.key: (0.0, 1.0)}
+PAIRED = (TOW.key,)
 PARTS: tuple[Part, ...] = ("forget", "retain", "test")
 
 

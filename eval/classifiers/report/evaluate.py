@@ -14,7 +14,8 @@ from typing import Any
 from erase.eval.classifiers import gap
 from erase.eval.classifiers.confidence import confidences
 from erase.eval.classifiers.evidence import Case, Side
-from erase.eval.classifiers.metrics import bounds, measure
+from erase.eval.classifiers.metrics import bounds, measure, paired
+from erase.eval.classifiers.metrics.membership import CHANCE
 from erase.eval.classifiers.report import page, tables, words
 from erase.eval.classifiers.report.schema import (
     SCHEMA,
@@ -29,11 +30,12 @@ from erase.eval.classifiers.report.schema import (
 from erase.eval.figure import Figure
 from erase.eval.pages import phrases
 from erase.eval.stats.intervals import CONFIDENCE
-from erase.eval.stats.repeated import Repeated, repeated, within
+from erase.eval.stats.repeated import Repeated, of_pairs, repeated, within
 from erase.runtime.commit import commit
 from erase.runtime.files import write_json, write_text
 from erase.runtime.machine import versions
 from erase.runtime.places import without_places
+from erase.runtime.words import counted
 
 RETRAIN = "retrain"
 """The side of the retrained models' means."""
@@ -111,17 +113,22 @@ def merged(each: Sequence[Sequence[Figure]]) -> list[Figure]:
     found: dict[tuple[str, str, str], list[Figure]] = {}
     for row in (row for rows in each for row in rows):
         found.setdefault((row.metric, row.key, row.group), []).append(row)
-    ends = bounds()
-    return [_merged(rows, ends.get(rows[0].key, UNBOUNDED)) for rows in found.values()]
+    ends, pairs = bounds(), paired()
+    return [
+        _merged(rows, ends.get(rows[0].key, UNBOUNDED), rows[0].key in pairs)
+        for rows in found.values()
+    ]
 
 
-def _merged(rows: Sequence[Figure], ends: tuple[float, float]) -> Figure:
+def _merged(rows: Sequence[Figure], ends: tuple[float, float], pairs: bool) -> Figure:
     missing = next((row for row in rows if row.value is None), None)
     if missing is not None:
         return replace(missing, side=RETRAIN)
-    mean = repeated([row.value for row in rows if row.value is not None], gap.MODEL)
-    mean = within(mean, *ends)
+    of = of_pairs if pairs else repeated
+    mean = within(of([row.value for row in rows if row.value is not None], gap.MODEL), *ends)
     note = mean.reason or (phrases.NO_SPREAD if mean.low == mean.high else "")
+    if doubted := [row.note for row in rows if row.note.startswith(CHANCE)]:
+        note = f"{CHANCE} in {len(doubted)} of {counted(len(rows), gap.MODEL)}"
     return replace(
         rows[0],
         value=mean.value,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from erase.eval.classifiers.gap import FOUR
+from erase.eval.classifiers.metrics.membership import CHANCE, MIA
 from erase.eval.classifiers.report.tables import points
 from erase.eval.pages import phrases
 from erase.runtime.words import counted
@@ -19,6 +20,11 @@ TONES = {
 }
 """Of the conclusions."""
 SIDES = ("unlearned", "base", "retrain")
+NAMES = {
+    "unlearned": "unlearned model",
+    "base": "untouched model",
+    "retrain": "retrained models",
+}
 
 
 def verdict(report: Report) -> tuple[str, ...]:
@@ -62,6 +68,7 @@ def _near(report: Report) -> list[str]:
         f"{_points(base)} from it."
     ]
     if floor["value"] is None:
+        lines += _doubted(report)
         lines.append(
             "How far two retrained models lie from each other, which is the least to expect, takes "
             "two of them."
@@ -69,7 +76,20 @@ def _near(report: Report) -> list[str]:
         return lines
     lines.append(f"Two retrained models lie {_points(floor)} points from each other: the floor.")
     lines += _concluded(report)
-    return lines
+    return [*lines, *_doubted(report)]
+
+
+def _doubted(report: Report) -> list[str]:
+    """What of the gap is chance."""
+    notes = {
+        row["side"]: row["note"]
+        for row in report["figures"]
+        if row["key"] == MIA.key and row["note"].startswith(CHANCE)
+    }
+    found = [f"the {NAMES[side]} ({notes[side]})" for side in NAMES if side in notes]
+    if not found:
+        return []
+    return [f"MIA, a quarter of the gap, says nothing of {phrases.listed(found)}."]
 
 
 def _concluded(report: Report) -> list[str]:

@@ -70,6 +70,16 @@ def test_an_exact_model_has_the_floor_as_its_gap_and_less_as_its_gap_of_means() 
         assert (gap.gap_of_means(one, others).value or 0) <= (gap.mean_gap(one, others).value or 0)
 
 
+def test_intervals_end_where_the_figures_do() -> None:
+    apart = [four(0.1, 1, 1, 0), four(0.1, 1, 1, 0), four(0.1, 1, 1, 1)]
+    side = four(1.0, 0.0, 0.0, 1.0)
+    for found in (gap.gap_of_means(side, apart), gap.mean_gap(side, apart), gap.floor(apart)):
+        assert found.low is not None and found.high is not None
+        assert 0 <= found.low <= found.high <= 1
+    away = gap.distances(four(0, 0, 0, 0), apart)["mia"]
+    assert (away.low, away.high) == (-1.0, 1.0)
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_below_three_models_there_is_no_interval_but_a_reason(count: int) -> None:
     few = RETRAINED[:count]

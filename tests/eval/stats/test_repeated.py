@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from itertools import combinations
+from statistics import fmean
+
+import numpy as np
 import pytest
 from scipy import stats
 
-from erase.eval.stats.repeated import Repeated, repeated, within
+from erase.eval.stats.repeated import Repeated, of_pairs, repeated, within
 
 
 def test_the_interval_is_students() -> None:
@@ -40,3 +45,17 @@ def test_too_few_have_a_reason_in_place_of_an_interval(
 
 def test_an_interval_is_cut_to_what_can_be() -> None:
     assert within(Repeated(0.5, 3, -0.2, 1.2), 0, 1) == Repeated(0.5, 3, 0, 1)
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_over_pairs_it_is_the_jackknife(n: int) -> None:
+    d = np.random.default_rng(0).random((n, n))
+    d = (d + d.T) / 2
+    found = of_pairs([float(np.delete(d[i], i).mean()) for i in range(n)])
+    pairs = list(combinations(range(n), 2))
+    without = [fmean(d[p] for p in pairs if i not in p) for i in range(n)]
+    error = math.sqrt((n - 1) / n * sum((w - fmean(without)) ** 2 for w in without))
+    assert found.value == pytest.approx(fmean(d[p] for p in pairs)) and found.n == n
+    half = float(stats.t.ppf(0.975, n - 1)) * error
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
+    assert of_pairs([0.5, 0.5]).reason == "2 models, an interval needs 3"

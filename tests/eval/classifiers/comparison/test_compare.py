@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -105,6 +106,56 @@ def test_a_small_gap_that_is_won_by_not_forgetting_is_named() -> None:
     rows = list(csv.DictReader(io.StringIO(tables.csv(compare(CELLS)))))
     [found] = [r for r in rows if (r["recipe"], r["figure"]) == ("salun", "ua")]
     assert float(found["value"]) == pytest.approx(0.12) and found["n"] == "3"
+
+
+@pytest.mark.parametrize(("spread", "barely"), [(0.05, True), (0.09, False)])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_what_the_retrained_models_interval_holds_is_not_barely_forgotten(
+    spread: float, barely: bool, seeds: int
+) -> None:
+    cells = [cell("finetune", s, 0.02 + s / 1000, 0.03) for s in range(seeds)]
+    for each in cells:
+        each["summary"]["retrain"]["ua"] |= {"low": 0.1 - spread, "high": 0.1 + spread}
+    [line] = [x for x in compare(cells)["random:0.1"] if x["name"] == "finetune"]
+    assert line["barely"] == barely
+
+
+def test_a_gap_allows_for_the_retrained_models_too() -> None:
+    cells = [cell("salun", s, 0.1, g) for s, g in enumerate((0.04, 0.05, 0.06))]
+    for each in cells:  # half a width of t · 0.02, the lower end cut off
+        gap = each["summary"]["mean_gap"]
+        gap |= {"low": 0.0, "high": gap["value"] + 4.302653 * 0.02}
+    [line] = [x for x in compare(cells)["random:0.1"] if x["name"] == "salun"]
+    half = 4.302653 * (0.01**2 / 3 + 0.02**2) ** 0.5
+    assert line["mean_gap"]["high"] == pytest.approx(0.05 + half)
+    assert line["mean_gap"]["low"] == 0.0
+    for each in cells:
+        each["summary"]["mean_gap"] |= {"n": 2, "low": None, "high": None}
+    assert "2 retrained models, an interval needs 3" in tables.markdown(compare(cells))
+
+
+def test_without_retrained_models_the_gap_says_so() -> None:
+    none = {"value": None, "n": 0, "low": None, "high": None, "reason": "no retrained model"}
+    cells = [cell(name, 0, 0.1, 0.04) for name in ("salun", "finetune")]
+    for each in cells:
+        each["summary"] |= dict.fromkeys(("mean_gap", "base_mean_gap", "floor"), none)
+        each["summary"]["retrain"] = dict.fromkeys(FOUR, none)
+    text = tables.markdown(compare(cells))
+    assert "– (no retrained model)" in text and "no seed" not in text
+    assert "There is no retrained model, so no gap." in text and "paired" not in text
+
+
+def test_chance_and_other_versions_are_told() -> None:
+    cells = [cell("salun", s, 0.1, 0.04) for s in range(3)]
+    assert "Chance" not in tables.markdown(compare(cells))
+    assert "Measured by" not in tables.markdown(compare(cells))
+    for each, found in zip(cells, ("0.0.1", "0.0.2", version("erase-diffusion")), strict=True):
+        each["versions"] = {"erase-diffusion": found}
+    note = "chance: the attack can't tell retained from test samples"
+    cells[1]["figures"].append({"key": "mia", "side": "unlearned", "group": "", "note": note})
+    text = tables.markdown(compare(cells))
+    assert "Chance decides MIA, in part, of salun." in text
+    assert "Measured by version 0.0.1 and 0.0.2, at least in part." in text
 
 
 def test_the_page_has_every_recipe_and_the_floor() -> None:

@@ -53,6 +53,38 @@ def test_groups_that_do_not_overlap_have_a_note_in_place_of_an_interval() -> Non
     assert (area.value, area.low, area.note) == (1.0, None, "the two groups do not overlap")
 
 
+def test_scores_that_are_all_alike_are_not_said_to_be_apart() -> None:
+    made = models()
+    logits = {k: np.zeros_like(v) for k, v in made.base.logits.items()}
+    area, _ = loss_attack.measure(made.case, replace(made.base, logits=logits), [])
+    assert (area.value, area.low, area.note) == (0.5, None, "all scores are alike")
+
+
+def test_a_class_is_compared_with_its_own_unseen_samples() -> None:
+    made = models("class")
+    parts = ("forget", "forgotten")
+    loss = [
+        cross_entropy(
+            tensor(made.base.logits[part]).double(),
+            tensor(made.case.labels[part]),
+            reduction="none",
+        ).numpy()
+        for part in parts
+    ]
+    truth = np.repeat([1, 0], [len(found) for found in loss])
+    area, _ = loss_attack.measure(made.case, made.base, [])
+    assert area.value == pytest.approx(roc_auc_score(truth, -np.concatenate(loss)))
+    assert area.value is not None and area.value > 0.6  # it has seen those to forget
+    own = {part: made.base.logits[part] for part in parts}
+    others = [replace(r, logits={p: r.logits[p] for p in parts}) for r in made.retrained]
+    ours = replace(made.base, logits=own)
+    assert rmia.measure(made.case, ours, others)[0].detail == "against 15 test samples"
+    labels = {k: v for k, v in made.case.labels.items() if k != "forgotten"}
+    for metric in (loss_attack, rmia):
+        refused = metric.measure(replace(made.case, labels=labels), made.base, others)
+        assert all(row.value is None for row in refused)
+
+
 def test_rmias_score_is_the_share_of_ratios_that_reach_gamma() -> None:
     # Half of 4 is 2 and reaches 1 and 2; half of 1 reaches nothing.
     population = np.array([1.0, 2.0, 3.0, 5.0])

@@ -62,3 +62,34 @@ def test_without_test_samples_it_says_so() -> None:
     case, side = sides(retain=[0.9], forget=[0.5])
     [found] = membership.measure(case, side, [])
     assert (found.value, found.reason) == (None, "no test samples")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_attack_without_anything_to_tell_apart_is_marked(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    alike = {part: (1 - rng.beta(0.3, 3, 200)).tolist() for part in ("retain", "test")}
+    case, side = sides(**alike, forget=rng.uniform(0.001, 0.02, 60).tolist())
+    [found] = membership.measure(case, side, [])
+    assert found.value is not None and found.note.startswith("chance: ")
+
+
+def test_an_attack_that_any_fifth_of_its_samples_turns_over_is_marked() -> None:
+    # Told apart at the upper end alone: far below it, the few samples there are decide.
+    rng = np.random.default_rng(1)
+    retain = [*rng.uniform(0.97, 0.999, 260), *rng.uniform(0.3, 0.9, 40)]
+    test = [*rng.uniform(0.90, 0.97, 260), *rng.uniform(0.3, 0.9, 40)]
+    case, side = sides(retain=retain, test=test, forget=[0.001] * 50)
+    [found] = membership.measure(case, side, [])
+    assert found.note.startswith("chance: attacks on a fifth of its training samples each find 0")
+    assert found.note.endswith("100 %") or "–" in found.note
+
+
+def test_an_attack_that_has_something_to_go_by_keeps_its_interval() -> None:
+    made = models("random")
+    rng = np.random.default_rng(0)
+    retain, test = rng.uniform(0.9, 0.999, 100), rng.uniform(0.3, 0.8, 100)
+    case, side = sides(retain=[*retain], test=[*test], forget=[*rng.uniform(0.3, 0.8, 40)])
+    [found] = membership.measure(case, side, [])
+    assert (found.value, found.note) == (1.0, "") and found.low is not None
+    [own] = membership.measure(made.case, made.base, [])
+    assert own.note == ""
