@@ -230,7 +230,9 @@ def run_classifier(options: Namespace, typed: Sequence[str]) -> None:
         deterministic=chosen.deterministic,
         shared=Path(chosen.shared) if chosen.shared else None,
     )
-    stages = chosen.stages.split(",") if chosen.stages else list(STAGES.commands)
+    stages = list(STAGES.commands)
+    if chosen.stages is not None:
+        stages = [name.strip() for name in chosen.stages.split(",")]
     if chosen.dry_run:
         print(describe(run, stages, chosen.overwrite))
         return

@@ -121,9 +121,13 @@ def _refuse_unread(options: Namespace, metrics: Sequence[str]) -> None:
         "features": ("fidelity", "--reference"),
         "clip": ("clip_score", "--metrics clip_score"),
         "lpips": ("lpips", "--metrics lpips"),
+        "reference": ("fidelity", "--metrics fidelity"),
     }
+    told = dict(vars(options))
+    for key, value in vars(options.nudity).items():
+        readers[f"nudity.{key}"], told[f"nudity.{key}"] = ("nudity", "--metrics nudity"), value
     for name, (metric, needed) in readers.items():
-        if options[name] and metric not in metrics:
+        if told[name] and metric not in metrics:
             raise UserError(
                 f"--{name} has no effect here, where no {metric} is measured: leave it out, or add "
                 f"{needed}."

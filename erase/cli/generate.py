@@ -39,6 +39,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     from erase.images.request import Shot
     from erase.runtime.devices import accelerator, memory_told
     from erase.runtime.files import atomic
+    from erase.runtime.locks import alone_in
 
     _refuse_idle(options, overrides, "--prompt")
     if len(options.prompt) > 1:
@@ -51,20 +52,20 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     seeds = range(first, first + _count(options, 4))
     if not 0 <= seeds[0] <= seeds[-1] < MAX_SEED:
         raise UserError(f"--seed {first} is out of range: give one from 0 to 2^63 - 1.")
-    files = _files(out, seeds, options.overwrite)
     device = accelerator(options.device, settings.precision, options.deterministic).device
     with memory_told():
         diffusion = Diffusion.load(model, device, **ways)
     _check(diffusion, settings, [prompt])
     shots = [Shot(prompt, seed) for seed in seeds]
-    out.mkdir(parents=True, exist_ok=True)
     size = settings.sampling_batch
-    for start in range(0, len(shots), size):
-        with memory_told():
-            pixels = diffusion.sample(shots[start : start + size], _sampler(settings))
-        for file, image in zip(files[start : start + size], pixels, strict=True):
-            with atomic(file) as part:
-                Image.fromarray(image).save(part, format="PNG")
+    with alone_in(out):
+        files = _files(out, seeds, options.overwrite)
+        for start in range(0, len(shots), size):
+            with memory_told():
+                pixels = diffusion.sample(shots[start : start + size], _sampler(settings))
+            for file, image in zip(files[start : start + size], pixels, strict=True):
+                with atomic(file) as part:
+                    Image.fromarray(image).save(part, format="PNG")
     names = _ends([f.name for f in files])
     seed = f"seed{'s' if len(seeds) > 1 else ''} {_ends(seeds)}"
     print(f"{counted(len(files), 'image')} in {out} ({seed}): {names}")
@@ -103,7 +104,8 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     from erase.prompts.prompt_set import load_set
     from erase.runs.run import slug
     from erase.runtime.devices import accelerator, memory_told
-    from erase.runtime.files import digest
+    from erase.runtime.files import digest, is_hidden
+    from erase.runtime.locks import alone_in
 
     _refuse_idle(options, overrides, "--set")
     if options.seed is not None:
@@ -116,7 +118,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     asked.sort(key=lambda r: (r.guidance or -1.0, tuple(side or 0 for side in r.size or ())))
     named = f"{slug(options.model or model)}{at_strength(options.strength)}"
     out = Path(options.out or f"runs/{named}-{slug(prompts.name)}")
-    if out.is_dir() and any(out.iterdir()) and not is_begun(out):
+    if out.is_dir() and not all(map(is_hidden, out.iterdir())) and not is_begun(out):
         raise UserError(f"--out {out} holds other files: choose another folder.")
     device = accelerator(
         options.device, settings.precision, options.deterministic, several=True
@@ -126,7 +128,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     _check(diffusion, settings, [r.prompt for r in prompts.rows], {r.size for r in asked})
     fingerprint = digest(model_fingerprint(diffusion))
     sampler, batch = _sampler(settings), settings.sampling_batch
-    with memory_told():
+    with alone_in(out), memory_told():
         made = generate(
             *(diffusion, asked, out, sampler, batch),
             model=fingerprint,

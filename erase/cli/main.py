@@ -23,6 +23,7 @@ from erase.eval.report.requirements import RequirementError, check_folders, pars
 from erase.runs.folder import model_of
 from erase.runtime import processes
 from erase.runtime.errors import UserError
+from erase.runtime.files import is_text
 from erase.runtime.notes import own_words
 
 
@@ -33,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         command = next((word for word in args if not word.startswith("-")), "")
         parser = build_parser(asked_about(args), command == "export", command)
+        _refuse_undecoded(args)
         options = parser.parse_args(args)
+        _refuse_empty(options)
         with own_words():
             dispatch(options, args)
         processes.leave()
@@ -56,6 +59,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("erase: interrupted; run the same command again to resume.", file=sys.stderr)
         sys.exit(130)
+
+
+MAY_BE_EMPTY = ("anchor", "prompt")
+"""Flags to which the empty prompt may be given."""
+
+
+def _refuse_undecoded(args: Sequence[str]) -> None:
+    """
+    Raises:
+        UserError: an argument is not text.
+    """
+    for word in args:
+        if not is_text(word):
+            shown = word.encode("utf-8", "replace").decode()
+            raise UserError(f"'{shown}' is not UTF-8 text: rename the file, or write it in UTF-8.")
+
+
+def _refuse_empty(options: Namespace) -> None:
+    """Refuses what an unset variable of a shell leaves of a flag: it would count as not given.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    chosen = options[options.command]
+    if "subcommand" in chosen:
+        chosen = chosen[chosen.subcommand]
+    for name, value in vars(chosen.as_flat()).items():
+        given = value if isinstance(value, list) else [value]
+        if name not in MAY_BE_EMPTY and any(one == "" for one in given):
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} is empty: give it a value, or leave it out.")
 
 
 WITH_RUNS: Mapping[str, Callable[[Namespace, Sequence[str]], None]] = {

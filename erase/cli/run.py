@@ -24,7 +24,7 @@ from erase.eval.report.requirements import RequirementError, check_report, parse
 from erase.methods import list_methods
 from erase.recipes.choice import default_recipe, is_bundled, recipe_for
 from erase.recipes.recipe import Recipe, as_dict, list_recipes, load_recipe, make_recipe
-from erase.runs.folder import COMMANDS, RECORD, check_stages, read_facts
+from erase.runs.folder import COMMANDS, check_stages
 from erase.runtime import processes
 from erase.runtime.errors import UserError, nearest
 from erase.runtime.places import short
@@ -43,7 +43,7 @@ def run_stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
         typed: as the user wrote it.
     """
     from erase.eval.report.evaluate import read_report
-    from erase.runs.attacks.of_run import attack_run
+    from erase.runs.attacks.of_run import attack_run, check_attacks
     from erase.runs.execute import execute
     from erase.runs.make import each
 
@@ -62,6 +62,8 @@ def run_stages(command: str, options: Namespace, typed: Sequence[str]) -> None:
     runs = each(run, options.anchor is not None) if everything else [run]
     if attacks is not None:
         attacks.check(sum(len(one.targets) for one in runs), runs[0].seed)
+        for one_of in runs:
+            check_attacks(one_of, attacks, fetch=not options.dry_run)
     if options.dry_run:
         from erase.runs.dryrun import describe_runs
 
@@ -97,8 +99,11 @@ def _stages(command: str, options: Namespace) -> list[str]:
     """Those asked for, checked."""
     if options.get("stages") is None:
         return list(COMMANDS) if command == "run" else [command]
-    stages: list[str] = options.stages.split(",")
+    stages = [name.strip() for name in options.stages.split(",")]
     check_stages(stages)
+    for flag in ("anyway", "preview", "tracker"):
+        if options.get(flag) not in (None, False) and "train" not in stages:
+            raise UserError(f"--{flag} has no effect without the stage train: leave it out.")
     return stages
 
 
@@ -178,11 +183,10 @@ def _run(options: Namespace) -> tuple[Run, bool]:
 def _refuse_unnamed(before: Run) -> None:
     """Refuses a folder whose model no recipe can make again."""
     if before.recipe.method not in list_methods():
-        made = read_facts(before.out / RECORD).get("commands", [])
-        again = f" by its own command, '{made[0]}'," if made else ""
         raise UserError(
             f"{before.out} holds a model that no recipe makes ({before.recipe.method}): evaluate "
-            f"it{again} or measure its images with 'erase eval --images'."
+            "it by the 'erase combine' that made it, or measure its images with 'erase eval "
+            "--images'."
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase.runtime.errors import UserError, reason
-from erase.runtime.files import is_hidden
+from erase.runtime.files import is_hidden, is_text
 from erase.runtime.tables import json_lines
 
 if TYPE_CHECKING:
@@ -76,8 +76,10 @@ def _misfit(row: Mapping[str, object]) -> str:
 
 
 def missing(folder: Path) -> list[Path]:
-    """Images that the manifests in a folder and below it list and that are not there."""
-    return [
+    """Images that the manifests in a folder and below it list and that are not there, and manifests
+    that are not beside their plans."""
+    lists = [p.with_name(MANIFEST) for p in sorted(folder.rglob(PLAN))]
+    return [file for file in lists if not file.exists()] + [
         file
         for manifest in sorted(folder.rglob(MANIFEST))
         for row in read_manifest(manifest.parent)
@@ -101,6 +103,10 @@ def image_files(folder: Path) -> list[Path]:
     if not files:
         kinds = ", ".join(sorted(SUFFIXES))
         raise UserError(f"The folder {folder} has no images ({kinds}): put some in it.")
+    for file in files:
+        if not is_text(file.name):
+            shown = file.name.encode(errors="replace").decode()
+            raise UserError(f"The name of {folder / shown} is not UTF-8 text: rename it.")
     return files
 
 

@@ -37,13 +37,16 @@ def describe_runs(runs: Sequence[Run], stages: Sequence[str], overwrite: bool = 
     count = sum(p.numel() for p in diffusion.denoiser.parameters()) if diffusion else 0
     about = f"{count / 1e6:.1f} M denoiser weights" if count else "not downloaded yet"
     lines = [f"model     {first.model} ({about})"]
-    for run in runs:
+    for number, run in enumerate(runs):
         told = ", ".join(f"{called(c)} -> {called(a)}" for c, a, _ in run.targets)
         lines.append(f"run       {told}: {run.out}")
         folder = RunFolder.open(run.out)
-        done = [stage for stage in OUTPUTS if folder.finished(stage)]
+        stale = ready.stale[number] if ready.stale else ()
+        done = [stage for stage in OUTPUTS if stage not in stale and folder.finished(stage)]
         if done:
             lines.append(f"          already finished: {', '.join(done)}")
+        if stale:
+            lines.append(f"          discarded, since inputs changed: {', '.join(stale)}")
     plan = _stages(first)
     lines += [f"stage     {stage:7s} {plan[stage]}" for stage in OUTPUTS if stage in ready.wanted]
     lines += [f"recipe    {key} = {value}" for key, value in as_dict(first.recipe).items()]
@@ -81,8 +84,7 @@ def _stages(run: Run) -> dict[str, str]:
 def _estimates(ready: Ready, count: int) -> list[str]:
     """Time, disk and memory of ``count`` runs like the first one."""
     assert ready.diffusion is not None
-    folder = RunFolder.open(ready.run.out)
-    todo = [stage for stage in ready.wanted if not folder.finished(stage)]
+    todo = ready.left()
     found = rates(ready)
     each = " per run" if count > 1 else ""
     memory, there = memory_bytes(ready), device_memory(ready.diffusion.device)

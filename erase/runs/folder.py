@@ -15,20 +15,23 @@ from erase.formats.export import UNKNOWN, Origin
 from erase.runtime import processes
 from erase.runtime.errors import UserError, clipped, nearest, reason
 from erase.runtime.files import digest, write_json
+from erase.runtime.locks import alone_in
 from erase.runtime.machine import peak_memory_mb, reset_peak_memory
 from erase.runtime.notes import note
 
+CONCEPTS = "concepts/*/report.*"
+"""The reports of several concepts; what attacks have found lies beside them."""
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "images": ("images",),
     "mask": ("mask.safetensors",),
     "train": ("checkpoints", "train.jsonl", "model", "previews", "tracking"),
     "base": ("eval/base", "eval/base2"),
     "erased": ("eval/erased",),
-    "eval": ("report.json", "report.html", "report.md", "report.csv", "concepts"),
+    "eval": ("report.json", "report.html", "report.md", "report.csv", CONCEPTS),
 }
-"""Stages in their order, with what each of them writes into the run folder."""
+"""Stages in their order, with what each of them writes into the run folder, as patterns."""
 
-OPTIONAL = ("checkpoints", "concepts", "previews", "tracking")
+OPTIONAL = ("checkpoints", CONCEPTS, "previews", "tracking")
 """Outputs that are not there in every finished run."""
 
 SAID = {
@@ -137,7 +140,11 @@ class RunFolder:
         """
         file = path / RECORD
         if file.exists():
-            return cls(path, read_facts(file), graph)
+            facts = read_facts(file)
+            if ("classifier" in facts) != (graph.program != ERASING.program):
+                kind = "a classifier's run" if "classifier" in facts else "no classifier's run"
+                raise UserError(f"{path} holds {kind}: choose another folder.")
+            return cls(path, facts, graph)
         if path.exists() and not path.is_dir():
             raise UserError(f"--out {path} is a file: give a folder.")
         if path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()):
@@ -153,23 +160,8 @@ class RunFolder:
         Raises:
             UserError: another process does already.
         """
-        from filelock import FileLock, Timeout
-
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", timeout=0)
-        problem = None
-        if processes.is_main():
-            try:
-                lock.acquire()
-            except Timeout:
-                problem = (
-                    f"Another process is writing {self.path}: wait for it, or choose another --out."
-                )
-        processes.agree(problem)
-        try:
+        with alone_in(self.path):
             yield
-        finally:
-            lock.release()
 
     def check_read(self, places: Iterable[Path]) -> None:
         """Refuses to read what the stages write, and would remove before it is read.
@@ -181,7 +173,9 @@ class RunFolder:
             UserError: one lies among what a stage writes.
         """
         written = [
-            (self.path / name).resolve() for own in self.graph.outputs.values() for name in own
+            (self.path / name.partition("/*")[0]).resolve()
+            for own in self.graph.outputs.values()
+            for name in own
         ]
         for place in places:
             if any(place.resolve().is_relative_to(own) for own in written):
@@ -203,6 +197,12 @@ class RunFolder:
         places = [self.path / n for n in self.graph.outputs[stage] if n not in self.graph.optional]
         there = all(p.exists() for p in places) and not any(map(missing, places))
         return bool(self.stages.get(stage, {}).get("finished")) and there
+
+    def size(self, stage: str) -> int:
+        """Bytes that a stage's results, whole or in part, take on the disk."""
+        places = [p for name in self.graph.outputs[stage] for p in self.path.glob(name)]
+        files = [f for p in places for f in (p.rglob("*") if p.is_dir() else (p,))]
+        return sum(f.stat().st_size for f in files if f.is_file())
 
     def reconcile(self, plan: Plan, wanted: Sequence[str], overwrite: bool) -> None:
         """Removes what changed inputs made out of date; ``changed`` says what is refused."""
@@ -273,11 +273,11 @@ class RunFolder:
         self.stages[stage]["finished"] = False
         self.save()
         for name in self.graph.outputs[stage] if stage not in self.graph.keyed else ():
-            target = self.path / name
-            if target.is_dir():
-                shutil.rmtree(target)
-            else:
-                target.unlink(missing_ok=True)
+            for target in list(self.path.glob(name)):
+                if target.is_dir():
+                    shutil.rmtree(target)
+                else:
+                    target.unlink()
         del self.stages[stage]
         self.save()
 

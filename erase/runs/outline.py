@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from erase.recipes.choice import default_recipe
 from erase.recipes.recipe import load_recipe
 from erase.runs.estimate import HOUR, duration, seconds
+from erase.runs.folder import RunFolder
 from erase.runs.preflight import Ready
 from erase.runs.rates import Rates, rates
 from erase.runs.run import Run
@@ -85,7 +86,9 @@ def announce(ready: Ready, todo: Sequence[str]) -> None:
         tell(line)
     stages = [TITLES.get(s, s) for s in COURSE if s in todo]
     tell(f"stages    {', '.join(stages)}")
-    tell(f"time      {time_told(ready, found, todo)}")
+    begun = any(stage in RunFolder.open(run.out).stages for stage in todo)
+    most = "at most the whole of a run's, of which a part is done: " if begun else ""
+    tell(f"time      {most}{time_told(ready, found, todo)}")
     if text := long_told([run], found, todo):
         tell(text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ class Ready:
         plan: of the run.
         opened: what the images will be measured with, one for each concept; empty where nothing
             is to be measured.
+        stale: of each run, the begun stages whose inputs changed, which are done anew.
     """
 
     run: Run
@@ -55,6 +56,13 @@ class Ready:
     model: dict[str, str] | None = None
     plan: Plan | None = None
     opened: tuple[Opened, ...] = ()
+    stale: tuple[tuple[str, ...], ...] = ()
+
+    def left(self, number: int = 0) -> list[str]:
+        """The stages of a run that are still to be done, or anew."""
+        folder = RunFolder.open(self.run.out)
+        stale = self.stale[number] if self.stale else ()
+        return [s for s in self.wanted if s in stale or not folder.finished(s)]
 
 
 @memory_told()
@@ -89,11 +97,15 @@ def prepare(
     if diffusion is None:
         return Ready(run, wanted, acc, ways, opened=opened)
     for one in runs:
-        _check_with_model(one, wanted, diffusion)
+        check(one, diffusion)
     model = model_fingerprint(diffusion)
     plan = make_plan(run, model)
-    RunFolder.open(run.out).changed(plan, wanted, overwrite)
-    return Ready(run, wanted, acc, ways, diffusion, model, plan, opened)
+    stale = []
+    for one in runs:
+        own = plan if one is runs[0] else make_plan(replace(one, recipe=settled), model)
+        stale.append(tuple(RunFolder.open(one.out).changed(own, wanted, overwrite)))
+        _check_room(one, wanted, diffusion, stale[-1])
+    return Ready(run, wanted, acc, ways, diffusion, model, plan, opened, tuple(stale))
 
 
 def check_runs(
@@ -121,7 +133,9 @@ def check_run(
         overwrite: whether changed inputs are accepted.
     """
     folder = RunFolder.open(run.out)
-    _check_place(run.out)
+    _check_place(run.out, "out")
+    if run.shared is not None:
+        _check_place(run.shared, "shared")
     own = [run.sources.folder(role) for role in run.roles()]
     folder.check_read([Path(run.model), *filter(None, own), *paths_read(run.recipe)])
     check_device(run.compute.device)
@@ -129,7 +143,8 @@ def check_run(
     asked = requests(run)
     run.instruments.check()
     check_axes(run.instruments.judge, (r.labels for r in asked["base"] if r.role == "retain"))
-    if "images" in wanted and not folder.finished("images"):
+    # Finished ones may be discarded for others with overwrite.
+    if "images" in wanted and (overwrite or not folder.finished("images")):
         from erase.images.files import read_image
 
         for role in run.roles():
@@ -166,19 +181,16 @@ def _open_model(model: str, device: Any, ways: dict[str, Any], fetch: bool) -> D
     return Diffusion.load(source, device, **ways)
 
 
-def _check_with_model(run: Run, wanted: Sequence[str], diffusion: Diffusion) -> None:
-    check(run, diffusion)
-    _check_room(run, wanted, diffusion)
-
-
-def _check_place(out: Path) -> None:
-    """Refuses a run folder that can't be written."""
+def _check_place(folder: Path, flag: str) -> None:
+    """Refuses a folder that can't be written."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--{flag} {folder} is a file: give a folder.")
     try:
-        with tempfile.TemporaryFile(dir=_existing(out)):
+        with tempfile.TemporaryFile(dir=_existing(folder)):
             pass
     except OSError as error:
         raise UserError(
-            f"--out {out} can't be written ({reason(error)}): choose another."
+            f"--{flag} {folder} can't be written ({reason(error)}): choose another."
         ) from error
 
 
@@ -186,14 +198,18 @@ def _existing(path: Path) -> Path:
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
-def _check_room(run: Run, wanted: Sequence[str], diffusion: Diffusion) -> None:
+def _check_room(
+    run: Run, wanted: Sequence[str], diffusion: Diffusion, stale: Collection[str] = ()
+) -> None:
     """Refuses what disk or memory clearly can't hold: less than half of the disk space that images
     and checkpoints are likely to take, or than two layers of the autoencoder for one image."""
     side = run.recipe.size or diffusion.size
     folder = RunFolder.open(run.out)
-    images = sum(n for s, n in image_counts(run).items() if s in wanted and not folder.finished(s))
-    free = shutil.disk_usage(_existing(run.out)).free
-    kept = 0.0 if folder.finished("train") else checkpoint_bytes(run, diffusion, wanted)
+    left = [s for s in wanted if s in stale or not folder.finished(s)]
+    images = sum(n for s, n in image_counts(run).items() if s in left)
+    # What an interrupted stage has made already, and what is to be replaced, takes no more room.
+    free = shutil.disk_usage(_existing(run.out)).free + sum(map(folder.size, left))
+    kept = checkpoint_bytes(run, diffusion, left)
     needed = images * side**2 * BYTES_PER_PIXEL + kept
     if needed > 2 * free:
         what = f"{images} images of {side} × {side} px"

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -30,13 +31,22 @@ def room_for(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in FULL:
+    except (OSError, RuntimeError) as error:
+        if _is_full(error):
             raise UserError(
                 f"No space left on the disk while writing {path}: free some and run again; "
                 "finished work is kept."
             ) from error
         raise
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error, which torch's writer hides behind its own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager
@@ -118,6 +128,15 @@ def _replacing(folder: Path, mark: str) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def is_text(name: str) -> bool:
+    """Whether a name that the system gave is UTF-8, so that it can be written down."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_plain(name: object) -> bool:
     """Whether a name that a file states is a name within a folder, on any system."""
     return (
@@ -165,10 +184,15 @@ def identity(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """``$ERASE_CACHE``, else ``erase`` in the user's cache folder."""
-    own = os.environ.get("ERASE_CACHE")
-    shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(own) if own else Path(shared) / "erase"
+    """``$ERASE_CACHE``, else ``erase`` in the user's cache folder, else in the temporary one."""
+    if own := os.environ.get("ERASE_CACHE"):
+        return Path(own)
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared) / "erase"
+    try:
+        return Path.home() / ".cache" / "erase"
+    except RuntimeError:  # a user that the system does not know, as in containers
+        return Path(tempfile.gettempdir()) / f"erase-{os.getuid()}"
 
 
 MODELS = {"mini": "model", "mini-class": "class"}

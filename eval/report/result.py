@@ -144,7 +144,7 @@ def load_report(path: str | Path) -> Report:
     file = file / "report.json" if file.is_dir() else file
     found = read_object(file)
     if not isinstance(found.get("verdict"), list):
-        raise UserError(f"{file} is not a run's report: run the stage again.")
+        raise UserError(f"{file} is not a run's report: delete it and run again.")
     return Report(found)
 
 
@@ -161,5 +161,7 @@ def read_object(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"There is no {file}: run 'erase run' first.") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} can't be read ({reason(error)}): run the stage again.") from error
+        raise UserError(
+            f"{file} can't be read ({reason(error)}): delete it and run again."
+        ) from error
     return found

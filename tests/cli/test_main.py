@@ -23,6 +23,7 @@ from erase.cli.parser import build_parser
 from erase.cli.run import _run
 from erase.recipes.recipe import as_dict, load_recipe
 from erase.runs.folder import model_of
+from erase.runtime.locks import alone_in
 
 QUICK = (
     "--forget-images 4 --retain-images 4 --steps 2 --batch-size 2 --saliency-batch 2 "
@@ -219,7 +220,7 @@ def test_quick_look(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     argv = ["generate", "--model", str(tiny_folder), "--prompt", "a church", "--out", str(out)]
     argv += ["--count", "2", "--sampling-steps", "2", "--device", "cpu"]
     main(argv)
-    assert sorted(f.name for f in out.iterdir()) == ["0.png", "1.png"]
+    assert sorted(f.name for f in out.glob("*.*g")) == ["0.png", "1.png"]
     first = (out / "0.png").read_bytes()
     # Another prompt is numbered on, with the same seeds; the same prompt makes the same images.
     capsys.readouterr()
@@ -228,7 +229,11 @@ def test_quick_look(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert (out / "2.png").read_bytes() == first == (out / "0.png").read_bytes()
     main([*argv, "--seed", "7", "--count", "1"])
     main([*argv, "--seed", "1", "--overwrite", "--count", "1"])
-    assert sorted(f.name for f in out.iterdir()) == [f"{n}.png" for n in (0, 1, 2, 3, 7)]
+    assert sorted(f.name for f in out.glob("*.*g")) == [f"{n}.png" for n in (0, 1, 2, 3, 7)]
+    with alone_in(out):
+        code = "from erase.cli.main import main; import sys; main(sys.argv[1:])"
+        told = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True)
+    assert told.returncode == 2 and "Another process is writing" in told.stderr
 
 
 def test_a_run_folder_stands_for_its_model(
@@ -292,6 +297,9 @@ def test_what_no_metric_reads_is_refused(
     argv = ["eval", "--images", str(tmp_path / "a"), "--against", str(tmp_path / "b")]
     said = fails(capsys, [*argv, "--metrics", "lpips", "--lpips", "mini", f"--{flag}", "mini"])
     assert f"--{flag} has no effect here" in said
+    for more in (["--nudity.threshold", "0.9"], ["--reference", str(tmp_path)]):
+        said = fails(capsys, [*argv, "--metrics", "lpips", "--lpips", "mini", *more])
+        assert f"{more[0]} has no effect here" in said
 
 
 def test_images_of_another_model_are_not_taken_for_this_ones(
@@ -316,6 +324,40 @@ def test_dry_run_writes_nothing(
     run(Path("some/hub-id"), tmp_path / "none", "--dry-run")
     printed = capsys.readouterr().out
     assert "not downloaded yet" in printed and "memory    about" not in printed
+
+
+def test_a_dry_run_tells_what_overwrite_would_discard(
+    finished: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    own = ["--steps", "3", "--overwrite", "--dry-run"]
+    run(tiny_folder, tmp_path / "run", *own)
+    printed = capsys.readouterr().out
+    assert "already finished: images, mask, base" in printed
+    assert "discarded, since inputs changed: train, erased, eval" in printed
+
+
+def test_images_that_can_not_be_read_cost_no_finished_model(
+    finished: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, own = tmp_path / "run", tmp_path / "own"
+    shutil.copytree(finished, out)
+    own.mkdir()
+    Image.effect_noise((20, 30), 90).save(own / "0.png")
+    (own / "1.png").write_text("no image")
+    argv = ["run", "--model", str(tiny_folder), *TASK, "--out", str(out), "--overwrite"]
+    argv += [*without("--forget-images", QUICK), "--forget-folder", str(own)]
+    for more in (["--dry-run"], []):
+        assert "1.png can't be read as an image" in fails(capsys, [*argv, *more])
+    assert (out / "model/model_index.json").exists() and (out / "report.json").exists()
+
+
+def test_attacks_that_nothing_could_judge_are_refused_before_the_run(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["run", "--model", str(tiny_folder), *TASK, "--out", str(tmp_path / "run"), *QUICK]
+    assert "comes back can't be judged" in fails(capsys, [*argv, "--attacks", "words"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_setting_without_effect_is_refused(

@@ -97,6 +97,12 @@ def test_runs_find_each_others_batches(
     other = Shared(tmp_path / "shared", "another")
     generate(tiny, requests(2), tmp_path / "c", SAMPLER, batch=2, shared=other)
     assert len(made) == 4
+    # A batch that somebody took an image from is made again.
+    place = shared.place(requests(2), SAMPLER)
+    (place / "1.png").unlink()
+    generate(tiny, requests(2), tmp_path / "d", SAMPLER, batch=2, shared=shared)
+    assert len(made) == 6 and (place / "1.png").exists()
+    assert {k: b[k] for k in list(a)[:2]} == pixels(tmp_path / "d")
 
 
 def test_batch_size_moves_no_byte_by_more_than_one(tiny: Diffusion, tmp_path: Path) -> None:

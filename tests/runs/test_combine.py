@@ -70,7 +70,7 @@ def test_one_model_judged_for_each_concept(
     asked = ["--prompt", "a church", "--out", str(tmp_path / "images"), "--device", "cpu"]
     main(["generate", "--model", str(out / "model"), *asked])
     said = refused(capsys, "--out", out, command="eval")
-    assert "no recipe makes (combined)" in said and "'erase combine church radio --out both" in said
+    assert "no recipe makes (combined)" in said and "by the 'erase combine' that made it" in said
 
 
 def kept_of(run: Path) -> dict[str, object]:

@@ -23,7 +23,7 @@ def finish(run: RunFolder, p: Plan) -> None:
     for stage in OUTPUTS:
         with run.stage(stage, p):
             for name in OUTPUTS[stage]:
-                file = run.path / name
+                file = run.path / name.replace("*", "x")
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(stage)
 
@@ -39,7 +39,8 @@ def test_changed_inputs_are_refused_by_name_and_nothing_is_lost(tmp_path: Path) 
     again = RunFolder.open(tmp_path / "r")
     with pytest.raises(UserError, match="alpha.*train, erased, eval.*--overwrite"):
         again.reconcile(plan(train={"alpha": 0.1}), ALL, overwrite=False)
-    assert all((tmp_path / "r" / name).exists() for names in OUTPUTS.values() for name in names)
+    every = [name for names in OUTPUTS.values() for name in names]
+    assert all(list((tmp_path / "r").glob(name)) for name in every)
 
 
 def test_one_stage_alone_says_that_the_later_ones_are_lost(tmp_path: Path) -> None:
@@ -102,6 +103,45 @@ def test_nothing_is_discarded_before_a_refusal(tmp_path: Path) -> None:
         run.reconcile(plan(mask={"ratio": 0.1}), ("train",), overwrite=True)
     assert (run.path / "mask.safetensors").exists()
     assert run.finished("train")
+
+
+def test_new_reports_leave_what_attacks_found(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    finish(run, plan())
+    found = run.path / "concepts/x/attack/attack.json"
+    found.parent.mkdir()
+    found.write_text("{}")
+    run.discard("eval")
+    assert found.exists() and not list(run.path.glob("concepts/*/report.*"))
+
+
+def test_a_stage_knows_its_size(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    finish(run, plan())
+    (run.path / "images").unlink()
+    (run.path / "images/retain").mkdir(parents=True)
+    (run.path / "images/retain/0.png").write_bytes(b"12345")
+    assert (run.size("images"), run.size("mask")) == (5, len("mask"))
+
+
+def test_a_classifiers_run_is_none_of_a_diffusion_models(tmp_path: Path) -> None:
+    from erase.runs.classifiers.graph import STAGES
+
+    for name, facts, other in (("a", {"classifier": {}}, {}), ("b", {}, {"graph": STAGES})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps({"stages": {}, **facts}))
+        with pytest.raises(UserError, match="classifier's run: choose another folder"):
+            RunFolder.open(tmp_path / name, **other)
+        RunFolder.open(tmp_path / name, **({} if other else {"graph": STAGES}))
+
+
+def test_images_without_their_manifest_are_made_again(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "r")
+    finish(run, plan())
+    (run.path / "images").unlink()
+    (run.path / "images/retain").mkdir(parents=True)
+    (run.path / "images/retain/plan.json").write_text("{}")
+    assert not run.finished("images")
 
 
 def test_a_stage_whose_files_are_gone_is_redone(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from erase.formats.tensors import save_tensors
 from erase.runtime.errors import UserError, clipped, few, nearest, reason
 from erase.runtime.files import (
     atomic,
+    cache_folder,
     digest,
     is_plain,
     sha256,
@@ -89,6 +91,26 @@ def test_names_within_a_folder() -> None:
     strange = ["", ".", "..", "/a", "../a", "a/b", "a/", "a\\b", "..\\a", "C:a", "C:\\a", "a\0"]
     assert all(map(is_plain, plain))
     assert not any(map(is_plain, [*strange, None, 7, ["a"]]))
+
+
+def test_a_full_disk_behind_a_librarys_own_error_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No space left"), atomic(tmp_path / "x"):
+        try:
+            raise OSError(errno.ENOSPC, "full")
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")
+    with pytest.raises(RuntimeError, match="unexpected"), atomic(tmp_path / "x"):
+        raise RuntimeError("unexpected")
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("ERASE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", none)
+    assert cache_folder().parent == Path(tempfile.gettempdir())
 
 
 def test_other_failures_are_not_hidden(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def open_bench(inquiry: Inquiry) -> Bench:
         raise UserError(
             f"{inquiry.model} is its own floor, and seed 0 is the floor's: give another --seed."
         )
-    witness = load_witness(_setting(inquiry, device), inquiry.strict)
+    witness = load_witness(setting_of(inquiry, device), inquiry.strict)
     bench = Bench(inquiry, models, prints, witness)
     if inquiry.floor is not None or inquiry.concept.classes:
         return bench
@@ -144,7 +144,8 @@ def _name(bench: Bench) -> str:
     return best
 
 
-def _setting(inquiry: Inquiry, device: torch.device) -> Setting:
+def setting_of(inquiry: Inquiry, device: torch.device, fetch: bool = True) -> Setting:
+    """Of the base's images; ``fetch``: whether a judge may be downloaded."""
     concept = inquiry.concept
     anchor = anchor_of(concept, concept.anchor or "")
     rows = [
@@ -156,7 +157,7 @@ def _setting(inquiry: Inquiry, device: torch.device) -> Setting:
         for r in rows
     ]
     given = inquiry.instruments.beside(concept)
-    return Setting(concept, anchor, inquiry.base, pictures, given, device=device)
+    return Setting(concept, anchor, inquiry.base, pictures, given, device=device, fetch=fetch)
 
 
 def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict[str, Any]:

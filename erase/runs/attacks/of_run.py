@@ -68,6 +68,38 @@ class Attacks:
         return floor.replace(CONCEPT, own_name(concept.name).replace("/", "-"))
 
 
+def check_attacks(run: Run, wanted: Attacks, fetch: bool = True) -> None:
+    """Refuses, before a run, attacks that could not be made after it.
+
+    Args:
+        run: whose model is to be attacked.
+        wanted: what is to be tried.
+        fetch: whether a floor or a judge may be downloaded; without, it is not looked at.
+
+    Raises:
+        UserError: no such floor, or no judge of a concept.
+    """
+    from erase.eval.metrics import classifier
+    from erase.eval.recovery.witness import load_witness
+    from erase.formats.base import on_disk, open_base
+    from erase.runs.attacks.execute import setting_of
+    from erase.runtime.devices import accelerator
+
+    device = accelerator(run.compute.device, "fp32", False, several=True).device
+    for number in range(len(run.targets)):
+        asked = inquiry_of(run, number, wanted, run.model, place_of(run, number))
+        if asked.floor is not None and (fetch or on_disk(asked.floor)):
+            open_base(asked.floor)
+        setting = setting_of(asked, device, fetch)
+        if asked.concept.kind != "nudity":
+            found = classifier.build(setting)
+            if found.judges or found.unfetched:
+                continue
+        elif not fetch:
+            continue
+        load_witness(setting)
+
+
 def inquiry_of(
     run: Run, number: int, wanted: Attacks, model: str, out: Path, **facts: Any
 ) -> Inquiry:

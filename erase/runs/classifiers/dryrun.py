@@ -36,7 +36,7 @@ def describe(
     wanted = [stage for stage in STAGES.outputs if stage in stages]
     shop = open_workshop(run)
     folder = RunFolder.open(run.out, STAGES)
-    folder.changed(make_plan(run), wanted, overwrite)
+    stale = folder.changed(make_plan(run), wanted, overwrite)
     split, weights = (
         run.split,
         sum(p.numel() for p in shop.network(run.model, 0).network.parameters()),
@@ -49,9 +49,11 @@ def describe(
         f"forget    {split.spec}: {len(split.forget):,}, retain {len(split.retain):,}",
         f"run       {run.out}",
     ]
-    done = [stage for stage in STAGES.outputs if folder.finished(stage)]
+    done = [stage for stage in STAGES.outputs if stage not in stale and folder.finished(stage)]
     if done:
         lines.append(f"          finished there: {', '.join(done)}")
+    if stale:
+        lines.append(f"          discarded, since inputs changed: {', '.join(stale)}")
     counts = _samples(run)
     rate = _rate(shop)
     for stage in wanted:
