@@ -73,14 +73,11 @@ class Shared:
     def take(self, group: Sequence[Request], sampler: Sampler, folder: Path) -> bool:
         """Puts a batch's images into ``folder``, or says that they are not here."""
         place = self.place(group, sampler)
-        if not self._whole(place, len(group)):
+        if not _is_whole(place, len(group)):
             return False
         for i, request in enumerate(group):
             _link(place / f"{i}.png", folder / request.file)
         return True
-
-    def _whole(self, place: Path, count: int) -> bool:
-        return all((place / f"{i}.png").is_file() for i in range(count))
 
     def seconds(self, requests: Sequence[Request], batch: int, sampler: Sampler) -> float | None:
         """What making the images took, whichever run made them; None where that is not known."""
@@ -100,12 +97,17 @@ class Shared:
         for i, request in enumerate(group):
             _link(folder / request.file, part / f"{i}.png")
         (part / SECONDS).write_text(f"{seconds:.3f}\n")
-        if not self._whole(place, len(group)):
+        if not _is_whole(place, len(group)):
             shutil.rmtree(place, ignore_errors=True)  # somebody took images away
         try:
             part.rename(place)
         except OSError:  # another run was faster
             shutil.rmtree(part)
+
+
+def _is_whole(place: Path, count: int) -> bool:
+    """Whether a shared batch has all of its images."""
+    return all((place / f"{i}.png").is_file() for i in range(count))
 
 
 def _link(source: Path, target: Path) -> None:

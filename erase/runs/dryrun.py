@@ -37,11 +37,10 @@ def describe_runs(runs: Sequence[Run], stages: Sequence[str], overwrite: bool = 
     count = sum(p.numel() for p in diffusion.denoiser.parameters()) if diffusion else 0
     about = f"{count / 1e6:.1f} M denoiser weights" if count else "not downloaded yet"
     lines = [f"model     {first.model} ({about})"]
-    for number, run in enumerate(runs):
+    for run, stale in zip(runs, ready.stale, strict=True):
         told = ", ".join(f"{called(c)} -> {called(a)}" for c, a, _ in run.targets)
         lines.append(f"run       {told}: {run.out}")
         folder = RunFolder.open(run.out)
-        stale = ready.stale[number] if ready.stale else ()
         done = [stage for stage in OUTPUTS if stage not in stale and folder.finished(stage)]
         if done:
             lines.append(f"          already finished: {', '.join(done)}")
@@ -84,7 +83,7 @@ def _stages(run: Run) -> dict[str, str]:
 def _estimates(ready: Ready, count: int) -> list[str]:
     """Time, disk and memory of ``count`` runs like the first one."""
     assert ready.diffusion is not None
-    todo = ready.left()
+    todo = RunFolder.open(ready.run.out).left(ready.wanted, ready.stale[0])
     found = rates(ready)
     each = " per run" if count > 1 else ""
     memory, there = memory_bytes(ready), device_memory(ready.diffusion.device)

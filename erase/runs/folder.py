@@ -198,6 +198,10 @@ class RunFolder:
         there = all(p.exists() for p in places) and not any(map(missing, places))
         return bool(self.stages.get(stage, {}).get("finished")) and there
 
+    def left(self, wanted: Sequence[str], stale: Collection[str] = ()) -> list[str]:
+        """Those of the wanted stages that are not finished, or that are stale and done anew."""
+        return [s for s in wanted if s in stale or not self.finished(s)]
+
     def size(self, stage: str) -> int:
         """Bytes that a stage's results, whole or in part, take on the disk."""
         places = [p for name in self.graph.outputs[stage] for p in self.path.glob(name)]

@@ -87,8 +87,8 @@ def announce(ready: Ready, todo: Sequence[str]) -> None:
     stages = [TITLES.get(s, s) for s in COURSE if s in todo]
     tell(f"stages    {', '.join(stages)}")
     begun = any(stage in RunFolder.open(run.out).stages for stage in todo)
-    most = "at most the whole of a run's, of which a part is done: " if begun else ""
-    tell(f"time      {most}{time_told(ready, found, todo)}")
+    partly = "; part of it is done already" if begun else ""
+    tell(f"time      {time_told(ready, found, todo)}{partly}")
     if text := long_told([run], found, todo):
         tell(text)
 

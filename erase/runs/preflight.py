@@ -58,12 +58,6 @@ class Ready:
     opened: tuple[Opened, ...] = ()
     stale: tuple[tuple[str, ...], ...] = ()
 
-    def left(self, number: int = 0) -> list[str]:
-        """The stages of a run that are still to be done, or anew."""
-        folder = RunFolder.open(self.run.out)
-        stale = self.stale[number] if self.stale else ()
-        return [s for s in self.wanted if s in stale or not folder.finished(s)]
-
 
 @memory_told()
 def prepare(
@@ -95,7 +89,7 @@ def prepare(
     ways: dict[str, Any] = {"channels_last": last, "compiled": how.compiled}
     diffusion = _open_model(run.model, acc.device, ways, fetch)
     if diffusion is None:
-        return Ready(run, wanted, acc, ways, opened=opened)
+        return Ready(run, wanted, acc, ways, opened=opened, stale=((),) * len(runs))
     for one in runs:
         check(one, diffusion)
     model = model_fingerprint(diffusion)
@@ -205,7 +199,7 @@ def _check_room(
     and checkpoints are likely to take, or than two layers of the autoencoder for one image."""
     side = run.recipe.size or diffusion.size
     folder = RunFolder.open(run.out)
-    left = [s for s in wanted if s in stale or not folder.finished(s)]
+    left = folder.left(wanted, stale)
     images = sum(n for s, n in image_counts(run).items() if s in left)
     # What an interrupted stage has made already, and what is to be replaced, takes no more room.
     free = shutil.disk_usage(_existing(run.out)).free + sum(map(folder.size, left))

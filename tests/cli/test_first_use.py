@@ -91,6 +91,7 @@ SAID: dict[str, tuple[list[str], str]] = {
     "concept-empty": (["run", "--concept", ""], "--concept is empty"),
     "model-unset": (["run", "--concept", "church", "--model", ""], "--model is empty"),
     "attacks-empty": (["run", "--concept", "church", "--attacks", ""], "--attacks is empty"),
+    "shared-file": ([*TREE, "--shared", "{}/file.txt"], "file.txt is a file: give a folder"),
     "not-text": (["run", "--concept", "\udcff"], "'?' is not UTF-8 text"),
     "floor-none": (
         ["run", "--concept", "church", "--attacks", "words", "--floor", "/nosuch"],

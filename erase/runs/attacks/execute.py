@@ -68,7 +68,7 @@ def open_bench(inquiry: Inquiry) -> Bench:
         specs["floor"] = inquiry.floor
     # What has to be fetched or put together is so once.
     whole = [spec for name, spec in specs.items() if name != "model" or inquiry.strength is None]
-    _first_alone(lambda: [open_base(spec) for spec in whole])
+    first_alone(lambda: [open_base(spec) for spec in whole])
     opened: dict[str, Diffusion] = {}
     if inquiry.strength is not None:
         opened[inquiry.model] = Diffusion.load(
@@ -177,7 +177,7 @@ def attack(inquiry: Inquiry, overwrite: bool = False, command: str = "") -> dict
     with memory_told(SMALLER):
         bench = open_bench(inquiry)
     out, several = inquiry.out, processes.count() > 1
-    _first_alone(lambda: _refuse_other(bench, overwrite))
+    first_alone(lambda: _refuse_other(bench, overwrite))
     out.mkdir(parents=True, exist_ok=True)
     with memory_told(SMALLER):
         # Alone, one attack after the other; several processes share all of them out.
@@ -224,7 +224,7 @@ def _finished(bench: Bench) -> list[str]:
     return [*asked, *found]
 
 
-def _first_alone(check: Callable[[], object]) -> None:
+def first_alone(check: Callable[[], object]) -> None:
     """Has the first process alone look, and tells its mistake to all."""
     problem = None
     if processes.is_main():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,14 +83,14 @@ def check_attacks(run: Run, wanted: Attacks, fetch: bool = True) -> None:
     from erase.eval.metrics import classifier
     from erase.eval.recovery.witness import load_witness
     from erase.formats.base import on_disk, open_base
-    from erase.runs.attacks.execute import setting_of
+    from erase.runs.attacks.execute import first_alone, setting_of
     from erase.runtime.devices import accelerator
 
     device = accelerator(run.compute.device, "fp32", False, several=True).device
     for number in range(len(run.targets)):
         asked = inquiry_of(run, number, wanted, run.model, place_of(run, number))
         if asked.floor is not None and (fetch or on_disk(asked.floor)):
-            open_base(asked.floor)
+            first_alone(partial(open_base, asked.floor))
         setting = setting_of(asked, device, fetch)
         if asked.concept.kind != "nudity":
             found = classifier.build(setting)

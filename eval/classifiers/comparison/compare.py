@@ -37,7 +37,7 @@ class Line:
         more: ``mean_gap`` minus the first recipe's, paired by seed; None where it is that one.
         barely: whether UA is nearer to the untouched model's than to Retrain's, and outside the
             interval of these.
-        chance: seeds whose MIA chance decides, see ``metrics.membership``.
+        chance: whether chance decides MIA with any seed, see ``metrics.membership``.
         versions: of the toolkit, that the cells were measured by.
         seeds: how many.
     """
@@ -51,7 +51,7 @@ class Line:
     cost: float | None
     more: Repeated | None
     barely: bool
-    chance: int
+    chance: bool
     versions: tuple[str, ...]
     seeds: int
 
@@ -70,7 +70,7 @@ def compare(cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
         for recipe in dict.fromkeys(cell["recipe"] for cell in own):
             mine = [c for c in own if c["recipe"] == recipe]
             known = all(_values(part, "mean_gap") for part in (mine, first))
-            more = _more(mine, first) if known and mine != first else None
+            more = _more(mine, first) if known and recipe != first[0]["recipe"] else None
             lines.append(replace(_line(recipe, mine, "unlearned", ""), more=more))
         found[forget] = [asdict(line) for line in [*lines, _retrain(first[0])]]
     return found
@@ -147,7 +147,7 @@ def _line(name: str, cells: Sequence[Cell], side: str, prefix: str) -> Line:
         fmean(costs) if costs and side == "unlearned" else None,
         None,
         barely,
-        sum(_chance(cell, side) for cell in cells),
+        any(_chance(cell, side) for cell in cells),
         tuple(sorted({cell["versions"][TOOLKIT] for cell in cells if "versions" in cell})),
         len(cells),
     )
@@ -209,7 +209,7 @@ def _retrain(cell: Cell) -> Line:
         1.0,
         None,
         False,
-        floor.n if _chance(cell, "retrain") else 0,
+        _chance(cell, "retrain"),
         (),
         floor.n,
     )
