@@ -110,7 +110,7 @@ NEAR = 2.0
 IRA = ("ira", "IRA, % (right: the others of its kind are kept)")
 UA = ("ua", "UA, % (up: erased)")
 HARMONIC = ("harmonic", "harmonic mean of UA, IRA and CRA, %")
-WORST = ("recovery", "worst recovery R, % (down: stays erased)")
+WORST = ("recovery", "worst R, % (down: stays erased)")
 
 
 def trade_off(
