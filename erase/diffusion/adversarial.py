@@ -115,10 +115,6 @@ class Bank:
         mask = None if self.mask is None else self.mask[own]
         return self.diffusion.text.encode([ids[own] for ids in self.ids], mask, places, v).float()
 
-    def which(self, index: int, count: int) -> Tensor:
-        """The embeddings (B,) that the ``count`` rows of a step's batch are given."""
-        return (torch.arange(count) + index * count) % self.search.count
-
     def push(self, value: Tensor) -> None:
         """Adds the gradient of a scalar, whose graph is kept, to the embeddings' own."""
         asked = [x for row in self.v for x in row]

@@ -1,29 +1,27 @@
 """SalUn with adversarial embeddings: the masked fine-tune, and embeddings that work against it.
 
 A bank of embeddings v_j stands for the concept's word. Each step moves them towards bringing the
-concept back, while the salient weights learn to answer them as the anchor too:
+concept back, while the salient weights learn to answer them as the anchor; half of the forget
+batch asks so. The other half asks for c itself, where somebody has begun to train it back: δ moves
+by relearning beside the training, and starts from 0 again every so many steps.
 
     v_j ← Adam(∇_v ‖ε_θ(x_t|c[v_j]) - ε_0(x_t|c)‖²)
-    L(θ) = ‖ε_θ(x_t|c) - ε_0(x_t|c')‖² + β·‖ε_θ(x_t|c[v_j]) - ε_0(x_t|c')‖²
+    δ ← Adam(∇_δ E‖ε - ε_{θ+δ}(x_t|c)‖²)
+    L(θ) = ½·‖ε_{θ+δ}(x_t|c) - ε_0(x_t|c')‖² + ½·‖ε_θ(x_t|c[v_j]) - ε_0(x_t|c')‖²
          + α·‖ε_θ(x_t^r|r) - ε_0(x_t^r|r)‖² + α'·‖ε_θ(x_t^r|[v_j; r]) - ε_0(x_t^r|r)‖²
 
-ε_0 is the frozen base. One prediction serves v and θ, with a backward pass of its own each. The
-last term is for embeddings before the prompt: it forbids the shortcut that an odd prefix means the
-anchor. The saliency is summed over c and, of each prompt in turn, one of the embeddings that the
-bank starts from. See SalUn (Fan et al., arXiv 2310.12508) for the rest, Receler (Huang et al.,
-arXiv 2311.17717) and AdvUnlearn (Zhang et al., arXiv 2405.15234) for adversarial prompts.
+ε_0 is the frozen base; δ counts as fixed (first order). One prediction serves v and θ, with a
+backward pass of its own each. The last term is for embeddings before the prompt: it forbids the
+shortcut that an odd prefix means the anchor. The saliency is summed over c and, of each prompt in
+turn, one of the embeddings that the bank starts from. See SalUn (Fan et al., arXiv 2310.12508) for
+the rest, Receler (Huang et al., arXiv 2311.17717) and AdvUnlearn (Zhang et al., arXiv 2405.15234)
+for adversarial prompts.
 
 With ``search_steps`` the embeddings are found before the training and stay where they are, one
 after the other on what is left by a short remapping of c and those before it, which starts from the
 base each time; so does the training (the search of STEREO, Srivatsan et al., arXiv 2408.16807):
 
     v_j = argmin_v E‖ε - ε_θj(x_t|c[v])‖²
-
-With ``relearn`` the concept is also erased where somebody has begun to train it back, to first
-order: δ moves by relearning beside the training, and starts from 0 again every so many steps.
-
-    δ ← Adam(∇_δ E‖ε - ε_{θ+δ}(x_t|c)‖²)
-    L(θ) += γ·‖ε_{θ+δ}(x_t|c) - ε_0(x_t|c')‖²
 """
 
 from __future__ import annotations
@@ -53,9 +51,9 @@ NEEDS = Needs(
 SPACE = {
     "lr": (0.1, 10.0),
     "alpha": [0.5, 1.0, 2.0, 4.0],
-    "beta": [0.5, 1.0, 2.0],
     "bank_lr": (0.3, 3.0),
-    "bank_restart": [10, 20, 40],
+    "relearn_lr": (0.3, 3.0),
+    "relearn_restart": [10, 20, 40],
     "steps": (0.3, 1.0),
 }
 
@@ -71,9 +69,6 @@ class Config:
             "help": "model that answers the anchor prompt: the one in training (as published) or a "
             "frozen copy of the base",
         },
-    )
-    beta: float = field(
-        default=1.0, metadata={"help": "weight β of the loss on adversarial prompts", "above": 0.0}
     )
     bank: int = field(default=8, metadata={"help": "how many embeddings v_j", "min": 1})
     bank_tokens: int = field(
@@ -128,16 +123,13 @@ class Config:
             "needs": "search_steps",
         },
     )
-    relearn: float = field(
-        default=0.0,
-        metadata={
-            "help": "weight γ of the loss where the weights have begun to relearn; 0 for none",
-            "min": 0.0,
-        },
-    )
     relearn_lr: float = field(
         default=1e-4,
-        metadata={"help": "learning rate of relearning", "above": 0.0, "needs": "relearn"},
+        metadata={
+            "help": "learning rate of the relearning beside the training; 0 for none, so that c is "
+            "asked of the weights as they are",
+            "min": 0.0,
+        },
     )
     relearn_restart: int = field(
         default=20,
@@ -145,7 +137,7 @@ class Config:
             "help": "after how many steps relearning begins again",
             "unit": "steps",
             "min": 1,
-            "needs": "relearn",
+            "needs": "relearn_lr",
         },
     )
 
@@ -166,10 +158,10 @@ def check(config: Config, concepts: int) -> None:
 
 def check_memory(config: Config) -> None:
     """See ``methods``: relearning's steps, which bf16 does not tell."""
-    if config.relearn:
+    if config.relearn_lr:
         raise UserError(
-            "--relearn moves weights by less than bf16 tells apart: leave out --low-memory, or "
-            "give --relearn 0."
+            "Relearning moves weights by less than bf16 tells apart: leave out --low-memory, or "
+            "give --relearn-lr 0."
         )
 
 
@@ -181,15 +173,15 @@ def check_texts(
 
 
 def forwards(config: Config, steps: int, batch: int) -> float:
-    """See ``methods.Method``: three branches with a gradient, a backward pass for v, and three
-    without; one of each more with prefixes on what is retained. Relearning takes two branches with
-    a gradient. A search takes SalUn's for each remapping and one with a gradient for each
-    embedding, and leaves v's backward pass and its aim out of the training."""
-    each = 3 * 3.0 + 2.0 + 3.0
-    each += 4.0 * bool(config.prefix_retain) + 6.0 * bool(config.relearn)
+    """See ``methods.Method``: two branches with a gradient and two without, half a backward pass
+    for v and half a branch for its aim; one of each more with prefixes on what is retained, and one
+    with a gradient for relearning. A search takes SalUn's for each remapping and one with a
+    gradient for each embedding, and leaves out what moves v in the training."""
+    each = 2 * 3.0 + 2.0 + 1.0 + 0.5
+    each += 4.0 * bool(config.prefix_retain) + 3.0 * bool(config.relearn_lr)
     before = 0.0
     if config.search_steps:
-        each -= 3.0
+        each -= 1.5
         before = config.bank * (8.0 * config.search_erase + 3.0 * config.search_steps)
     return batch * (each * steps + before)
 
@@ -202,7 +194,7 @@ def rows(config: Config, batch: int) -> int:
 def held(config: Config) -> int:
     """See ``methods``: δ with its moments, the weights' own values and a gradient; the model that
     embeddings are searched on."""
-    return (5 if config.relearn else 0) + (1 if config.search_steps else 0)
+    return (5 if config.relearn_lr else 0) + (1 if config.search_steps else 0)
 
 
 def found(diffusion: Diffusion, data: TrainingData, config: Config) -> Conditioning:
@@ -223,42 +215,50 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
 
     frozen, bank = diffusion.frozen(), _of(diffusion, data, config)
     size, moving = data.batch_size, not config.search_steps
-    relearned = _relearning(diffusion, data, config, fit) if config.relearn else None
+    relearned = _relearning(diffusion, data, config, fit) if config.relearn_lr else None
     if not moving:
         _search(frozen, data, config, fit, bank)
 
     def step(index: int, part: slice) -> dict[str, Tensor]:
         b, r = data.batch(index, part)
-        which = bank.which(index, size)[part]
-        anchor = (b.x_t, b.t, data.anchor_c[b.prompt])
-        known = [(r.x_t, r.t, r.c), *([(b.x_t, b.t, b.c)] if moving else ())]
+        turns = (torch.arange(size) + index * size)[part]
+        plain, own = (torch.where(turns % 2 == way)[0] for way in (0, 1))
+        which = turns // 2 % config.bank
+        anchor, kept_as = (b.x_t, b.t, data.anchor_c[b.prompt]), (r.x_t, r.t, r.c)
+        asked, attacked = ((b.x_t[i], b.t[i], b.c[i]) for i in (plain, own))
         with torch.no_grad():
             if config.target == "frozen":
-                a, kept, *revived = frozen.predict_each(anchor, *known)
+                a, kept = frozen.predict_each(anchor, kept_as)
             else:
-                a = diffusion.predict(*anchor)
-                kept, *revived = frozen.predict_each(*known)
-        ahead = None
-        if relearned is not None:  # before anything else reads the weights
-            ahead = relearned.at(lambda: mse_loss(diffusion.predict(b.x_t, b.t, b.c), a))
-        asked = [(b.x_t, b.t, b.c), (r.x_t, r.t, r.c)]
-        if config.prefix_retain:
-            asked.append((r.x_t, r.t, bank.embed(r.prompt + len(data.pairs), which)))
-        e_c, e_r, *e_p = diffusion.predict_each(*asked)
-        # By itself: v's backward pass goes through no other rows.
-        e_v = diffusion.predict(b.x_t, b.t, bank.embed(b.prompt, which))
-        for wanted in revived:
-            bank.push((e_v - wanted).square().flatten(1).mean(1).sum() / size)
-        forget, attacked = mse_loss(e_c, a), config.beta * mse_loss(e_v, a)
+                a, kept = diffusion.predict(*anchor), frozen.predict(*kept_as)
+            revived = frozen.predict(*attacked) if moving and len(own) else None
+
+        def forgotten() -> Tensor:
+            return (diffusion.predict(*asked) - a[plain]).square().flatten(1).mean(1).sum()
+
+        found = []
+        if len(plain):  # before anything else reads the weights
+            found.append(forgotten() if relearned is None else relearned.at(forgotten))
+        more = (
+            [(r.x_t, r.t, bank.embed(r.prompt + len(data.pairs), which))]
+            if config.prefix_retain
+            else []
+        )
+        e_r, *e_p = diffusion.predict_each(kept_as, *more)
+        if len(own):
+            # By itself: v's backward pass goes through no other rows.
+            c_v = bank.embed(b.prompt[own], which[own])
+            e_v = diffusion.predict(attacked[0], attacked[1], c_v)
+            if revived is not None:
+                bank.push((e_v - revived).square().flatten(1).mean(1).sum() / size)
+            found.append((e_v - a[own]).square().flatten(1).mean(1).sum())
         retain = config.alpha * mse_loss(e_r, kept)
         for e in e_p:
             with torch.no_grad():
                 same = frozen.predict(r.x_t, r.t, data.retain_c[r.prompt])
             retain = retain + config.prefix_retain * mse_loss(e, same)
-        told = {"forget": forget + attacked, "retain": retain}
-        if ahead is not None:
-            told["relearned"] = config.relearn * ahead
-        return {"loss": torch.stack(list(told.values())).sum(), **told}
+        forget = torch.stack(found).sum() / len(b.t)
+        return {"loss": forget + retain, "forget": forget, "retain": retain}
 
     beside = (bank if moving else None, relearned)
     fit(diffusion.denoiser, step, *(other for other in beside if other is not None))

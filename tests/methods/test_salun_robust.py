@@ -31,21 +31,23 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("place", ["word", "before"])
 def test_the_first_loss_by_hand(place: Any, tiny: Diffusion, tmp_path: Path) -> None:
+    """Every second row asks by an embedding; δ is 0 before the first step."""
     weigh = 0.5 if place == "before" else 0.0
     config = salun_robust.Config(
-        alpha=2.0, beta=0.7, bank=2, bank_place=place, bank_spread=0.2, prefix_retain=weigh
+        alpha=2.0, bank=2, bank_place=place, bank_spread=0.2, prefix_retain=weigh
     )
     base, model = copied(tiny), copied(tiny)
     erase(model, tmp_path, config)
     data = make_data(base, "forget", "retain")
     bank, (b, r) = salun_robust._of(base, data, config), data.batch(0)
-    which = torch.tensor([0, 1])
+    first = torch.tensor([0, 0])
     with torch.no_grad():
         a = base.predict(b.x_t, b.t, data.anchor_c[b.prompt])
-        wanted = mse_loss(base.predict(b.x_t, b.t, b.c), a)
-        wanted += 0.7 * mse_loss(base.predict(b.x_t, b.t, bank.embed(b.prompt, which)), a)
+        plain = base.predict(b.x_t, b.t, b.c)
+        attacked = base.predict(b.x_t, b.t, bank.embed(b.prompt, first))
+        wanted = (mse_loss(plain[0], a[0]) + mse_loss(attacked[1], a[1])) / 2
         if weigh:
-            c = bank.embed(r.prompt + 2, which)
+            c = bank.embed(r.prompt + 2, first)
             kept = base.predict(r.x_t, r.t, data.retain_c[r.prompt])
             wanted += weigh * mse_loss(base.predict(r.x_t, r.t, c), kept)
     # What is retained costs nothing before the first step.
@@ -62,7 +64,7 @@ def test_it_moves_the_denoiser_and_never_the_text_encoder(tiny: Diffusion, tmp_p
     assert all(p.grad is None for p in encoder.parameters())
 
 
-@pytest.mark.parametrize("more", [{}, {"relearn": 0.5, "relearn_restart": 2}])
+@pytest.mark.parametrize("more", [{"relearn_lr": 0.0}, {"relearn_restart": 2}])
 def test_a_run_that_was_cut_off_ends_with_the_same_bits(
     more: Any, tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,9 +92,9 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bits(
     assert losses(tmp_path / "whole") == losses(tmp_path / "cut")
 
 
-@pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_parts_of_a_batch_are_the_batch(weight: float, tiny: Diffusion, tmp_path: Path) -> None:
-    config = salun_robust.Config(bank=2, relearn=weight)
+@pytest.mark.parametrize("lr", [0.0, 1e-3])
+def test_parts_of_a_batch_are_the_batch(lr: float, tiny: Diffusion, tmp_path: Path) -> None:
+    config = salun_robust.Config(bank=2, relearn_lr=lr)
     whole, parts = copied(tiny), copied(tiny)
     erase(whole, tmp_path / "whole", config, optimizer="sgd", lr=1e-2)
     data = make_data(parts, "forget", "retain")
@@ -108,7 +110,7 @@ def test_the_embeddings_hear_of_nothing_but_what_they_bring_back(
     tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What they move by is ∇_v ‖ε_θ(x_t|c[v]) - ε_0(x_t|c)‖², without any of L's own gradient."""
-    config, seen, update = salun_robust.Config(bank=2, beta=3.0), [], Bank.update
+    config, seen, update = salun_robust.Config(bank=2), [], Bank.update
 
     def looked_at(self: Bank, index: int) -> None:
         seen.append([row[0].grad for row in self.v])
@@ -120,55 +122,61 @@ def test_the_embeddings_hear_of_nothing_but_what_they_bring_back(
     bank, (b, _) = salun_robust._of(tiny, data, config), data.batch(0)
     with torch.no_grad():
         aim = tiny.predict(b.x_t, b.t, b.c)
-    e_v = tiny.predict(b.x_t, b.t, bank.embed(b.prompt, torch.arange(2)))
-    wanted = torch.autograd.grad((e_v - aim).square().mean(), [row[0] for row in bank.v])
-    assert all(float(slope.abs().max()) > 0 for slope in wanted)
-    for found, slope in zip(seen[0], wanted, strict=True):
-        torch.testing.assert_close(found, slope, rtol=1e-4, atol=1e-8)
+    e_v = tiny.predict(b.x_t, b.t, bank.embed(b.prompt, torch.tensor([0, 0])))[1]
+    [wanted] = torch.autograd.grad((e_v - aim[1]).square().mean() / 2, bank.v[0])
+    assert float(wanted.abs().max()) > 0
+    torch.testing.assert_close(seen[0][0], wanted, rtol=1e-4, atol=1e-8)
+    assert seen[0][1] is None  # no row asked by it
 
 
 def test_relearning_by_hand(tiny: Diffusion, tmp_path: Path) -> None:
-    """SGD's second step differs by lr·γ·M⊙∇L(θ + δ), δ being Adam's first step on ∇L_DM at θ, which
-    no mask holds back; before the first one δ is 0."""
-    data, weight, lr = make_data(tiny, "forget", "retain"), 0.7, 1e-2
+    """c is asked at θ + δ, and δ is Adam's first step on ∇L_DM at θ, which no mask holds back;
+    before the first one it is 0."""
+    data, lr = make_data(tiny, "forget", "retain"), 1e-2
     mask = make_fit(tiny, "full", tmp_path).mask.random(0.5, 0)
-    ends: dict[tuple[float, int], dict[str, torch.Tensor]] = {}
-    for own, steps in ((0.0, 1), (weight, 1), (weight, 2)):
+    config = salun_robust.Config(bank=2, bank_spread=0.2, relearn_lr=1e-3)
+    ends = {}
+    for steps in (1, 2):
         model = copied(tiny)
-        config = salun_robust.Config(bank=2, relearn=own, relearn_lr=1e-3)
         given = {"steps": steps, "lr": lr, "optimizer": "sgd"}
-        fit = make_fit(model, "full", tmp_path / f"{own}-{steps}", **given)  # type: ignore[arg-type]
+        fit = make_fit(model, "full", tmp_path / str(steps), **given)  # type: ignore[arg-type]
         salun_robust.erase(model, data, config, replace(fit, mask=mask))
-        ends[own, steps] = weights(model)
-    before, first = weights(tiny), ends[weight, 1]
+        ends[steps] = weights(model)
+    before, bank = weights(tiny), salun_robust._of(tiny, data, config)
+    for name, end in ends[2].items():
+        own = mask.dense(name)
+        assert torch.equal(end[~own], before[name][~own])
 
-    def slopes(model: Diffusion, loss: torch.Tensor) -> list[torch.Tensor]:
-        return list(torch.autograd.grad(loss, list(model.denoiser.parameters())))
-
-    def forget(model: Diffusion, index: int) -> torch.Tensor:
+    def forget(plain: Diffusion, attacked: Diffusion, index: int) -> torch.Tensor:
+        """Row 2·index + 1 of the training asks by v_index, which nothing has moved yet."""
         b = data.batch(index)[0]
         with torch.no_grad():
             a = tiny.predict(b.x_t, b.t, data.anchor_c[b.prompt])
-        return mse_loss(model.predict(b.x_t, b.t, b.c), a)
+        c = bank.embed(b.prompt, torch.tensor([index, index]))
+        e_c, e_v = plain.predict(b.x_t, b.t, b.c), attacked.predict(b.x_t, b.t, c)
+        return (mse_loss(e_c[0], a[0]) + mse_loss(e_v[1], a[1])) / 2
 
-    plain, model = copied(tiny), copied(tiny)
-    for each in (plain, model):
-        each.denoiser.requires_grad_(True)
-    for (name, end), slope in zip(first.items(), slopes(plain, forget(plain, 0)), strict=True):
-        own = mask.dense(name)
-        wanted = ends[0.0, 1][name] - lr * weight * slope * own
+    model = copied(tiny)
+    model.denoiser.requires_grad_(True)
+    own = list(model.denoiser.parameters())
+    slopes = torch.autograd.grad(forget(model, model, 0), own)
+    for (name, end), slope in zip(ends[1].items(), slopes, strict=True):
+        wanted = before[name] - lr * slope * mask.dense(name)
         torch.testing.assert_close(end, wanted, rtol=1e-4, atol=1e-7, msg=name)
-        assert torch.equal(end[~own], before[name][~own])
-    # δ after the first step, and the second step's term there.
-    model.denoiser.load_state_dict(first, strict=False)
+    model.denoiser.load_state_dict(ends[1], strict=False)
+    ahead = copied(model)
+    ahead.denoiser.requires_grad_(True)
     n = data.draw("forget", 0, purpose="relearn")
-    taught = slopes(model, mse_loss(model.predict(n.x_t, n.t, n.c), n.target))
+    moving = list(ahead.denoiser.parameters())
+    taught = torch.autograd.grad(mse_loss(ahead.predict(n.x_t, n.t, n.c), n.target), moving)
     with torch.no_grad():
-        for p, slope in zip(model.denoiser.parameters(), taught, strict=True):
+        for p, slope in zip(moving, taught, strict=True):
             p.sub_(1e-3 * slope / (slope.abs() + 1e-8))
-    told = [float(row["relearned"]) for row in rows(tmp_path / f"{weight}-2")]
-    assert told[0] == pytest.approx(weight * float(forget(plain, 0).detach()), rel=1e-4)
-    assert told[1] == pytest.approx(weight * float(forget(model, 1).detach()), rel=1e-3)
+    # The second step's loss there, and its gradient as that at θ.
+    told = [float(row["forget"]) for row in rows(tmp_path / "2")]
+    assert told[0] == pytest.approx(float(forget(tiny, tiny, 0).detach()), rel=1e-4)
+    assert told[1] == pytest.approx(float(forget(ahead, model, 1).detach()), rel=1e-3)
+    assert told[1] != pytest.approx(float(forget(model, model, 1).detach()), rel=1e-3)
 
 
 def test_a_search_before_the_training_by_hand(tiny: Diffusion, tmp_path: Path) -> None:
@@ -240,9 +248,9 @@ def test_what_it_can_not_do_is_one_sentence(tiny: Diffusion, tmp_path: Path) -> 
     low = copied(tiny)
     low.denoiser.to(torch.bfloat16)
     with pytest.raises(UserError, match="leave out --low-memory"):
-        erase(low, tmp_path, salun_robust.Config(relearn=1.0))
-    given = {"low_memory": True, "relearn": 1.0}
-    with pytest.raises(UserError, match="give --relearn 0"):
+        erase(low, tmp_path, salun_robust.Config())
+    given = {"low_memory": True}
+    with pytest.raises(UserError, match="give --relearn-lr 0"):
         make_run("mini", "church", recipe="salun-robust", overrides=given)
     texts = {"concept": ["a photo of a church"], "retained": ["a photo of a dog"]}
     with pytest.raises(UserError, match="fewer --bank-tokens"):

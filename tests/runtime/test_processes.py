@@ -42,7 +42,7 @@ RUN = (
     "--checkpoint-every 2 --optimizer sgd --lr 0.05 "
     # So that a process is given embeddings which another one moved, and one starts again; and what
     # relearns beside the training is the same everywhere.
-    "--bank 3 --bank-restart 2 --relearn 0.5"
+    "--bank 3 --bank-restart 2 --relearn-lr 1e-4"
 ).split()
 
 
