@@ -15,7 +15,7 @@ from typing import Any
 
 TEXT = ("prefix", "ring-a-bell", "paraphrase", "words")
 UNLIKE = ("prefix", "ring-a-bell", "paraphrase", "latent", "handover", "multi-inversion")
-"""Attacks of another kind than the training's own."""
+"""Attacks that the training does not make itself."""
 READ_AT = "10"
 """Steps after which relearning is held against a model that never knew the concept."""
 HEAD = (
@@ -86,7 +86,7 @@ def row(figures: Mapping[str, Any], recipe: str, cells: Sequence[Cell]) -> list[
         relearned(cells),
         *(f"{100 * figures[key]['value']:.1f}" for key in ("ira", "cra")),
         f"{fid['value']:.2f}" if fid else "–",
-        f"{cells[0]['forwards']:.0f}",
+        "–" if cells[0]["forwards"] is None else f"{cells[0]['forwards']:.0f}",
         str(len(cells)),
     ]
 

@@ -87,7 +87,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=8, help="images of each role a step")
     parser.add_argument("--tiny", action="store_true", help="the bundled model instead")
-    parser.add_argument("--relearning", action="store_true", help="with the method's default, too")
+    parser.add_argument(
+        "--relearning", action="store_true", help="also the method's default, which relearns"
+    )
     parser.add_argument("--row", choices=tuple(ROWS), help="this one, in this process")
     args = parser.parse_args()
     if args.row:

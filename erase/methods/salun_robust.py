@@ -1,9 +1,9 @@
 """SalUn with adversarial embeddings: the masked fine-tune, and embeddings that work against it.
 
-A bank of embeddings v_j stands for the concept's word. Each step moves them towards bringing the
-concept back, while the salient weights learn to answer them as the anchor; half of the forget
-batch asks so. The other half asks for c itself, where somebody has begun to train it back: δ moves
-by relearning beside the training, and starts from 0 again every so many steps.
+A bank of embeddings v_j stands for the concept's word. Each step moves those it asks by towards
+bringing the concept back, while the salient weights learn to answer them as the anchor; half of the
+forget batch asks so. The other half asks for c itself, where somebody has begun to train it back: δ
+moves by relearning beside the training, and starts from 0 again every so many steps.
 
     v_j ← Adam(∇_v ‖ε_θ(x_t|c[v_j]) - ε_0(x_t|c)‖²)
     δ ← Adam(∇_δ E‖ε - ε_{θ+δ}(x_t|c)‖²)
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from erase.diffusion.model import Diffusion
     from erase.unlearn.ahead import Ahead
     from erase.unlearn.fit import Fit
+
+    Asked = tuple[Tensor, Tensor, Conditioning]
 
 NEEDS = Needs(
     images=("forget", "retain"), word=True, text="looks for embeddings that ask for a word"
@@ -188,13 +190,18 @@ def forwards(config: Config, steps: int, batch: int) -> float:
 
 def rows(config: Config, batch: int) -> int:
     """See ``methods``."""
-    return batch * (4 if config.prefix_retain else 3)
+    return batch * (3 if config.prefix_retain else 2)
 
 
 def held(config: Config) -> int:
-    """See ``methods``: δ with its moments, the weights' own values and a gradient; the model that
-    embeddings are searched on."""
-    return (5 if config.relearn_lr else 0) + (1 if config.search_steps else 0)
+    """See ``methods``: δ with its moments, the weights' own values and a gradient; or, before the
+    training, the model that embeddings are searched on."""
+    return 5 if config.relearn_lr else int(config.search_steps > 0)
+
+
+def stored(config: Config) -> int:
+    """See ``methods``: δ with its moments."""
+    return 3 if config.relearn_lr else 0
 
 
 def found(diffusion: Diffusion, data: TrainingData, config: Config) -> Conditioning:
@@ -210,14 +217,18 @@ def found(diffusion: Diffusion, data: TrainingData, config: Config) -> Condition
 def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> None:
     """Moves the masked weights of ``diffusion``, in place, until c is answered as c', whatever
     stands for its word."""
+    from dataclasses import replace
+
     import torch
     from torch.nn.functional import mse_loss
 
     frozen, bank = diffusion.frozen(), _of(diffusion, data, config)
     size, moving = data.batch_size, not config.search_steps
-    relearned = _relearning(diffusion, data, config, fit) if config.relearn_lr else None
     if not moving:
         _search(frozen, data, config, fit, bank)
+    relearned = _relearning(diffusion, data, config, fit) if config.relearn_lr else None
+    if relearned:
+        fit = replace(fit, advice="lower --lr or --relearn-lr, or use --precision fp32")
 
     def step(index: int, part: slice) -> dict[str, Tensor]:
         b, r = data.batch(index, part)
@@ -226,42 +237,52 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
         which = turns // 2 % config.bank
         anchor, kept_as = (b.x_t, b.t, data.anchor_c[b.prompt]), (r.x_t, r.t, r.c)
         asked, attacked = ((b.x_t[i], b.t[i], b.c[i]) for i in (plain, own))
-        with torch.no_grad():
-            if config.target == "frozen":
-                a, kept = frozen.predict_each(anchor, kept_as)
-            else:
-                a, kept = diffusion.predict(*anchor), frozen.predict(*kept_as)
-            revived = frozen.predict(*attacked) if moving and len(own) else None
-
-        def forgotten() -> Tensor:
-            return (diffusion.predict(*asked) - a[plain]).square().flatten(1).mean(1).sum()
-
-        found = []
-        if len(plain):  # before anything else reads the weights
-            found.append(forgotten() if relearned is None else relearned.at(forgotten))
-        more = (
+        aims = [attacked] if moving and len(own) else []
+        a, kept, *revived = _answers(diffusion, frozen, config, anchor, kept_as, *aims)
+        found, here = [], [asked] if len(plain) else []
+        if relearned and here:  # before anything else reads the weights
+            found.append(relearned.at(lambda: _squares(diffusion.predict(*asked), a[plain])))
+            here = []
+        odd = (
             [(r.x_t, r.t, bank.embed(r.prompt + len(data.pairs), which))]
             if config.prefix_retain
             else []
         )
-        e_r, *e_p = diffusion.predict_each(kept_as, *more)
+        e_r, *more = diffusion.predict_each(kept_as, *here, *odd)
+        found += [_squares(e_c, a[plain]) for e_c in more[: len(here)]]
         if len(own):
             # By itself: v's backward pass goes through no other rows.
-            c_v = bank.embed(b.prompt[own], which[own])
-            e_v = diffusion.predict(attacked[0], attacked[1], c_v)
-            if revived is not None:
-                bank.push((e_v - revived).square().flatten(1).mean(1).sum() / size)
-            found.append((e_v - a[own]).square().flatten(1).mean(1).sum())
+            e_v = diffusion.predict(*attacked[:2], bank.embed(b.prompt[own], which[own]))
+            for aim in revived:
+                bank.push(_squares(e_v, aim) / size)
+            found.append(_squares(e_v, a[own]))
         retain = config.alpha * mse_loss(e_r, kept)
-        for e in e_p:
+        for e_p in more[len(here) :]:
             with torch.no_grad():
                 same = frozen.predict(r.x_t, r.t, data.retain_c[r.prompt])
-            retain = retain + config.prefix_retain * mse_loss(e, same)
+            retain = retain + config.prefix_retain * mse_loss(e_p, same)
         forget = torch.stack(found).sum() / len(b.t)
         return {"loss": forget + retain, "forget": forget, "retain": retain}
 
     beside = (bank if moving else None, relearned)
     fit(diffusion.denoiser, step, *(other for other in beside if other is not None))
+
+
+def _answers(
+    diffusion: Diffusion, frozen: Diffusion, config: Config, anchor: Asked, *others: Asked
+) -> tuple[Tensor, ...]:
+    """Of the target at the anchor, and of the base at the others."""
+    import torch
+
+    with torch.no_grad():
+        if config.target == "frozen":
+            return frozen.predict_each(anchor, *others)
+        return (diffusion.predict(*anchor), *frozen.predict_each(*others))
+
+
+def _squares(e: Tensor, a: Tensor) -> Tensor:
+    """Σ ‖e_i - a_i‖² over the rows, each a mean over what it holds."""
+    return (e - a).square().flatten(1).mean(1).sum()
 
 
 def _of(diffusion: Diffusion, data: TrainingData, config: Config) -> Bank:
@@ -305,7 +326,8 @@ def _search(base: Diffusion, data: TrainingData, config: Config, fit: Fit, bank:
         key = f"{fit.key}/search-{j}"
         if not (file.exists() and read_metadata(file).get("key") == key):
             remapped = _remapped(base, data, config, fit, bank, j)
-            bank.learn(j, remapped, data, config.search_steps, _width(data, fit))
+            width = len(range(data.batch_size)[fit.parts[0]])
+            bank.learn(j, remapped, data, config.search_steps, width)
             if processes.is_main():
                 with atomic(file) as part:
                     state = {str(e): v.detach() for e, v in enumerate(own)}
@@ -367,11 +389,6 @@ def _place(fit: Fit, j: int) -> Path:
     return fit.folder / "checkpoints" / f"search-{j}"
 
 
-def _width(data: TrainingData, fit: Fit) -> int:
-    """Rows of a batch that are taken at a time."""
-    return len(range(data.batch_size)[fit.parts[0]])
-
-
 def _relearning(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> Ahead:
     """δ over all weights of the scope, as whoever relearns is bound by no mask."""
     from functools import partial
@@ -385,7 +402,7 @@ def _relearning(diffusion: Diffusion, data: TrainingData, config: Config, fit: F
     params = {n: p for n, p in diffusion.denoiser.named_parameters() if n in own}
     if any(p.dtype != torch.float32 for p in params.values()):
         check_memory(config)
-    size, width = data.batch_size, _width(data, fit)
+    size = data.batch_size
 
     def denoising(index: int, part: slice) -> Tensor:
         b = data.draw("forget", index, part, purpose="relearn")
@@ -393,8 +410,6 @@ def _relearning(diffusion: Diffusion, data: TrainingData, config: Config, fit: F
             return mse_loss(diffusion.predict(b.x_t, b.t, b.c), b.target) * len(b.t) / size
 
     def losses(index: int) -> Sequence[Callable[[], Tensor]]:
-        """Every process takes the whole batch, as many rows at a time as of its own."""
-        parts = [slice(start, start + width) for start in range(0, size, width)]
-        return [partial(denoising, index, part) for part in parts]
+        return [partial(denoising, index, part) for part in fit.parts]
 
     return Ahead(params, losses, config.relearn_lr, config.relearn_restart)

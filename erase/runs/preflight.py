@@ -234,13 +234,15 @@ def moment_bytes(recipe: Recipe) -> int:
 
 
 def checkpoint_bytes(run: Run, diffusion: Diffusion, wanted: Sequence[str]) -> float:
-    """What a training's checkpoints take at most: values and moments of the weights that move."""
-    needs, recipe = load_method(run.recipe.method).NEEDS, run.recipe
+    """What a training's checkpoints take at most: values and moments of the weights that move, and
+    what learns beside them."""
+    recipe, method = run.recipe, load_method(run.recipe.method)
+    needs, beside = method.NEEDS, getattr(method, "stored", lambda _: 0)(run.recipe.config)
     if not needs.loop or "train" not in wanted:
         return 0.0
     moved = sum(p.numel() for p in diffusion.scoped(recipe.scope, needs.part).values())
     share = recipe.ratio if recipe.mask != "none" else 1.0
-    return CHECKPOINTS * share * moved * (4 + moment_bytes(recipe))
+    return CHECKPOINTS * moved * (share * (4 + moment_bytes(recipe)) + 4 * beside)
 
 
 def image_counts(run: Run) -> dict[str, int]:

@@ -20,6 +20,7 @@ from erase.recipes.choice import recipe_for
 from erase.recipes.recipe import (
     Recipe,
     as_dict,
+    idle,
     keys,
     load_recipe,
     make_recipe,
@@ -87,7 +88,13 @@ def trials(
     """
     import torch
 
-    space = {k: v for k, v in load_method(recipe.method).SPACE.items() if k not in fixed}
+    settings, off = _unnamed(recipe), idle(as_dict(recipe))
+    space = {
+        key: spread
+        for key, spread in load_method(recipe.method).SPACE.items()
+        # A factor on 0 varies nothing, nor does what has no effect beside it.
+        if key not in {*fixed, *off} and (isinstance(spread, list) or start.get(key, settings[key]))
+    }
     if not space:
         why = (
             "all that vary are given: give fewer" if fixed else "it has none: choose another recipe"

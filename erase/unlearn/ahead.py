@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from erase.runtime import processes
+
 
 class Ahead:
     """δ, which descends a loss of its own; see ``unlearn.fit.Beside``.
@@ -30,7 +32,8 @@ class Ahead:
 
         Args:
             params: θ by name, fp32.
-            losses: of a step, what computes L as a sum of scalars with their graphs.
+            losses: of a step, what computes this process's share of L, as a sum of scalars with
+                their graphs.
             lr: of Adam.
             restart: steps after which δ is 0 again, >= 1.
         """
@@ -72,6 +75,7 @@ class Ahead:
             p.requires_grad_(True)
         with moved(self.params, self.by):
             slopes = gradients(self.params, self.losses(index))
+        processes.add(list(slopes.values()))
         for p in own:
             p.requires_grad_(False)
         for name, x in self.by.items():

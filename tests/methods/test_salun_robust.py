@@ -129,54 +129,81 @@ def test_the_embeddings_hear_of_nothing_but_what_they_bring_back(
     assert seen[0][1] is None  # no row asked by it
 
 
+class Terms:
+    """The loss's terms by hand: row 0 is asked plainly, row 1 by v_index, which has not moved."""
+
+    def __init__(self, base: Diffusion, config: salun_robust.Config) -> None:
+        self.base, self.config = base, config
+        self.data = make_data(base, "forget", "retain")
+        self.bank = salun_robust._of(base, self.data, config)
+
+    def anchor(self, index: int) -> tuple[Any, torch.Tensor]:
+        b = self.data.batch(index)[0]
+        with torch.no_grad():
+            return b, self.base.predict(b.x_t, b.t, self.data.anchor_c[b.prompt])
+
+    def plain(self, model: Diffusion, index: int) -> torch.Tensor:
+        b, a = self.anchor(index)
+        return mse_loss(model.predict(b.x_t, b.t, b.c)[0], a[0]) / 2
+
+    def attacked(self, model: Diffusion, index: int) -> torch.Tensor:
+        b, a = self.anchor(index)
+        c = self.bank.embed(b.prompt, torch.tensor([index, index]))
+        return mse_loss(model.predict(b.x_t, b.t, c)[1], a[1]) / 2
+
+    def retained(self, model: Diffusion, index: int) -> torch.Tensor:
+        r = self.data.batch(index)[1]
+        with torch.no_grad():
+            kept = self.base.predict(r.x_t, r.t, r.c)
+        return self.config.alpha * mse_loss(model.predict(r.x_t, r.t, r.c), kept)
+
+    def relearned(self, model: Diffusion, lr: float) -> Diffusion:
+        """The model after Adam's first step on ∇L_DM."""
+        ahead, n = copied(model), self.data.draw("forget", 0, purpose="relearn")
+        ahead.denoiser.requires_grad_(True)
+        slopes = slopes_of(ahead, mse_loss(ahead.predict(n.x_t, n.t, n.c), n.target))
+        with torch.no_grad():
+            for p, slope in zip(ahead.denoiser.parameters(), slopes, strict=True):
+                p.sub_(lr * slope / (slope.abs() + 1e-8))
+        return ahead
+
+
+def slopes_of(model: Diffusion, value: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return torch.autograd.grad(value, list(model.denoiser.parameters()))
+
+
 def test_relearning_by_hand(tiny: Diffusion, tmp_path: Path) -> None:
     """c is asked at θ + δ, and δ is Adam's first step on ∇L_DM at θ, which no mask holds back;
-    before the first one it is 0."""
-    data, lr = make_data(tiny, "forget", "retain"), 1e-2
+    before the first one it is 0. The gradient there counts as that at θ."""
+    config = salun_robust.Config(alpha=3.0, bank=2, bank_spread=0.2, relearn_lr=1e-3)
+    terms, lr = Terms(tiny, config), 1e-2
     mask = make_fit(tiny, "full", tmp_path).mask.random(0.5, 0)
-    config = salun_robust.Config(bank=2, bank_spread=0.2, relearn_lr=1e-3)
-    ends = {}
+    ends = {0: weights(tiny)}
     for steps in (1, 2):
         model = copied(tiny)
         given = {"steps": steps, "lr": lr, "optimizer": "sgd"}
         fit = make_fit(model, "full", tmp_path / str(steps), **given)  # type: ignore[arg-type]
-        salun_robust.erase(model, data, config, replace(fit, mask=mask))
+        salun_robust.erase(model, terms.data, config, replace(fit, mask=mask))
         ends[steps] = weights(model)
-    before, bank = weights(tiny), salun_robust._of(tiny, data, config)
-    for name, end in ends[2].items():
-        own = mask.dense(name)
-        assert torch.equal(end[~own], before[name][~own])
-
-    def forget(plain: Diffusion, attacked: Diffusion, index: int) -> torch.Tensor:
-        """Row 2·index + 1 of the training asks by v_index, which nothing has moved yet."""
-        b = data.batch(index)[0]
-        with torch.no_grad():
-            a = tiny.predict(b.x_t, b.t, data.anchor_c[b.prompt])
-        c = bank.embed(b.prompt, torch.tensor([index, index]))
-        e_c, e_v = plain.predict(b.x_t, b.t, b.c), attacked.predict(b.x_t, b.t, c)
-        return (mse_loss(e_c[0], a[0]) + mse_loss(e_v[1], a[1])) / 2
 
     model = copied(tiny)
     model.denoiser.requires_grad_(True)
-    own = list(model.denoiser.parameters())
-    slopes = torch.autograd.grad(forget(model, model, 0), own)
-    for (name, end), slope in zip(ends[1].items(), slopes, strict=True):
-        wanted = before[name] - lr * slope * mask.dense(name)
+    first = slopes_of(model, terms.plain(model, 0) + terms.attacked(model, 0))
+    for (name, end), slope in zip(ends[1].items(), first, strict=True):
+        wanted = ends[0][name] - lr * slope * mask.dense(name)
         torch.testing.assert_close(end, wanted, rtol=1e-4, atol=1e-7, msg=name)
     model.denoiser.load_state_dict(ends[1], strict=False)
-    ahead = copied(model)
-    ahead.denoiser.requires_grad_(True)
-    n = data.draw("forget", 0, purpose="relearn")
-    moving = list(ahead.denoiser.parameters())
-    taught = torch.autograd.grad(mse_loss(ahead.predict(n.x_t, n.t, n.c), n.target), moving)
-    with torch.no_grad():
-        for p, slope in zip(moving, taught, strict=True):
-            p.sub_(1e-3 * slope / (slope.abs() + 1e-8))
-    # The second step's loss there, and its gradient as that at θ.
-    told = [float(row["forget"]) for row in rows(tmp_path / "2")]
-    assert told[0] == pytest.approx(float(forget(tiny, tiny, 0).detach()), rel=1e-4)
-    assert told[1] == pytest.approx(float(forget(ahead, model, 1).detach()), rel=1e-3)
-    assert told[1] != pytest.approx(float(forget(model, model, 1).detach()), rel=1e-3)
+    ahead = terms.relearned(model, 1e-3)
+    there, asked = terms.plain(ahead, 1), terms.attacked(model, 1)
+    told = float(rows(tmp_path / "2")[1]["forget"])
+    assert told == pytest.approx(float((there + asked).detach()), rel=1e-3)
+    here = terms.plain(model, 1)
+    assert told != pytest.approx(float((here + asked).detach()), rel=1e-3)
+    near = slopes_of(model, asked + terms.retained(model, 1))
+    for name, at, far, before in zip(ends[2], near, slopes_of(ahead, there), first, strict=True):
+        # SGD's momentum is 0.9.
+        wanted = ends[1][name] - lr * (at + far + 0.9 * before) * mask.dense(name)
+        torch.testing.assert_close(ends[2][name], wanted, rtol=1e-4, atol=1e-7, msg=name)
 
 
 def test_a_search_before_the_training_by_hand(tiny: Diffusion, tmp_path: Path) -> None:

@@ -16,13 +16,16 @@ from erase.runs.preflight import checkpoint_bytes
 
 
 def test_checkpoints_count_what_they_hold(tiny: Diffusion) -> None:
-    """Three of them, each with a value and Adam's two moments of every weight that may move."""
+    """Three of them, each with a value and Adam's two moments of every weight that may move, and as
+    much of every weight that relearns beside."""
     weights = sum(p.numel() for p in tiny.denoiser.parameters())
     half = make_run("mini", "church", recipe="salun-sd", overrides={"ratio": 0.5})
     assert checkpoint_bytes(half, tiny, ["train"]) == 3 * 12 * 0.5 * weights
     whole = make_run("mini", "church", recipe="salun-no-mask", overrides={"optimizer": "sgd"})
     assert checkpoint_bytes(whole, tiny, ["train"]) == 3 * 8 * weights
     assert checkpoint_bytes(whole, tiny, ["eval"]) == 0
+    beside = make_run("mini", "church", recipe="salun-robust-mini", overrides={"ratio": 0.5})
+    assert checkpoint_bytes(beside, tiny, ["train"]) == 3 * 12 * 1.5 * weights
     closed = make_run("mini", "church", recipe="uce")
     assert checkpoint_bytes(closed, tiny, ["train"]) == 0
 
