@@ -121,6 +121,15 @@ def test_what_salun_robust_is_held_against() -> None:
     assert costs[0] == pytest.approx(costs[1], rel=0.005)
 
 
+def test_what_is_off_is_not_varied() -> None:
+    """A factor on a rate of 0, and what has no effect beside it."""
+    recipe = load_recipe("salun-robust")
+    found = [as_dict(trial) for trial in trials(recipe, 3, 200_000)]
+    assert len({one["alpha"] for one in found}) > 1
+    for key in ("relearn_lr", "relearn_restart"):
+        assert {one[key] for one in found} == {as_dict(recipe)[key]}
+
+
 def test_esd_forwards_on_average(tiny: Diffusion) -> None:
     from erase.methods import esd
 
