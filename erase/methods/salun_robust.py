@@ -126,7 +126,7 @@ class Config:
         },
     )
     relearn_lr: float = field(
-        default=1e-4,
+        default=5e-5,
         metadata={
             "help": "learning rate of the relearning beside the training; 0 for none, so that c is "
             "asked of the weights as they are",
