@@ -2,8 +2,8 @@
 
 A bank of embeddings v_j stands for the concept's word. Each step moves those it asks by towards
 bringing the concept back, while the salient weights learn to answer them as the anchor; half of the
-forget batch asks so. The other half asks for c itself, where somebody has begun to train it back: δ
-moves by relearning beside the training, and starts from 0 again every so many steps.
+forget batch asks so. The other half asks for c itself, with ``relearn_lr`` where somebody has begun
+to train it back: δ moves by relearning beside the training, and is 0 again every so many steps.
 
     v_j ← Adam(∇_v ‖ε_θ(x_t|c[v_j]) - ε_0(x_t|c)‖²)
     δ ← Adam(∇_δ E‖ε - ε_{θ+δ}(x_t|c)‖²)
@@ -126,10 +126,10 @@ class Config:
         },
     )
     relearn_lr: float = field(
-        default=5e-5,
+        default=0.0,
         metadata={
-            "help": "learning rate of the relearning beside the training; 0 for none, so that c is "
-            "asked of the weights as they are",
+            "help": "learning rate of the relearning beside the training, which holds five more "
+            "copies of the weights; 0 for none, so that c is asked of the weights as they are",
             "min": 0.0,
         },
     )

@@ -61,9 +61,9 @@ CASES = [
     ("adv_unlearn", {"x_t_steps": 1, "attack_steps": 2, "attack_x_t": "once", "attack_from": 0.0}),
     ("salun_robust", {"bank": 2}),
     ("salun_robust", {"bank": 2, "target": "moving"}),
-    ("salun_robust", {"bank": 2, "bank_place": "before", "prefix_retain": 1.0}),
+    ("salun_robust", {"bank": 2, "bank_place": "before", "prefix_retain": 1.0, "relearn_lr": 1e-4}),
     ("salun_robust", {"bank": 2, "search_steps": 3, "search_erase": 2}),
-    ("salun_robust", {"bank": 2, "relearn_lr": 0.0}),
+    ("salun_robust", {"bank": 2, "relearn_lr": 1e-4}),
     ("uce", {}),
 ]
 
