@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 TEXT = ("prefix", "ring-a-bell", "paraphrase", "words")
-UNLIKE = ("prefix", "ring-a-bell", "paraphrase", "latent", "handover", "multi-inversion")
-"""Attacks that the training does not make itself."""
+INVERSION = ("inversion", "multi-inversion")
+UNLIKE = ("prefix", "ring-a-bell", "paraphrase", "latent", "handover")
+"""Attacks of another kind than the training's embeddings in the word's place."""
 READ_AT = "10"
 """Steps after which relearning is held against a model that never knew the concept."""
 HEAD = (
@@ -48,13 +49,13 @@ def pooled(cells: Sequence[Cell], name: str) -> float | None:
 
 
 def worst(cells: Sequence[Cell], names: Sequence[str]) -> str:
-    """The greatest pooled R in percent, and the attack's name where there are several."""
+    """The greatest pooled R in percent, and the attack's name."""
     found = {name: r for name in names if (r := pooled(cells, name)) is not None}
     if not found:
         return "–"
     name = max(found, key=lambda one: found[one])
     told = f"{100 * found[name]:.1f}"
-    return told if len(names) == 1 else f"{told} ({name})"
+    return f"{told} ({name})"
 
 
 def relearned(cells: Sequence[Cell]) -> str:
@@ -80,7 +81,7 @@ def row(figures: Mapping[str, Any], recipe: str, cells: Sequence[Cell]) -> list[
     return [
         recipe,
         worst(cells, TEXT),
-        worst(cells, ["inversion"]),
+        worst(cells, INVERSION),
         worst(cells, UNLIKE),
         worst(cells, attacks),
         relearned(cells),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -18,7 +19,9 @@ from torch.nn.functional import mse_loss
 
 from erase.diffusion.inversion import slots_of, tables
 from erase.diffusion.tokens import check_length, padded, read
+from erase.formats.tensors import read_metadata, read_tensors, save_tensors
 from erase.runtime import processes
+from erase.runtime.files import atomic
 from erase.runtime.progress import each, progress
 from erase.runtime.seeding import generator
 
@@ -169,6 +172,25 @@ class Bank:
             adam.zero_grad()
         adam.zero_grad()
         processes.average([x.data for x in self.v[j]])  # where devices round apart
+
+    def settle(self) -> None:
+        """Nothing moves the embeddings any more."""
+        for x in (x for row in self.v for x in row):
+            x.requires_grad_(False)
+
+    def keep(self, j: int, file: Path, key: str) -> None:
+        """Writes v_j with the key of what it was learned on."""
+        with atomic(file) as part:
+            save_tensors(part, {str(e): x.detach() for e, x in enumerate(self.v[j])}, {"key": key})
+
+    def recall(self, j: int, file: Path, key: str) -> bool:
+        """Takes up v_j where it was kept with this key; returns whether it was."""
+        if not (file.exists() and read_metadata(file).get("key") == key):
+            return False
+        state = read_tensors(file)
+        for e, x in enumerate(self.v[j]):
+            x.data.copy_(state[str(e)])
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         """The embeddings and Adam's moments."""

@@ -317,29 +317,20 @@ def _search(base: Diffusion, data: TrainingData, config: Config, fit: Fit, bank:
     off aside; they learn nothing more afterwards."""
     import shutil
 
-    from erase.formats.tensors import read_metadata, read_tensors, save_tensors
     from erase.runtime import processes
-    from erase.runtime.files import atomic
 
-    for j, own in enumerate(bank.v):
+    width = len(range(data.batch_size)[fit.parts[0]])
+    for j in range(config.bank):
         file = fit.folder / "checkpoints" / f"embedding-{j}.safetensors"
         key = f"{fit.key}/search-{j}"
-        if not (file.exists() and read_metadata(file).get("key") == key):
+        if not bank.recall(j, file, key):
             remapped = _remapped(base, data, config, fit, bank, j)
-            width = len(range(data.batch_size)[fit.parts[0]])
             bank.learn(j, remapped, data, config.search_steps, width)
             if processes.is_main():
-                with atomic(file) as part:
-                    state = {str(e): v.detach() for e, v in enumerate(own)}
-                    save_tensors(part, state, {"key": key})
+                bank.keep(j, file, key)
                 shutil.rmtree(_place(fit, j) / "checkpoints")
             processes.wait()
-        state = read_tensors(file)
-        for e, v in enumerate(own):
-            v.data.copy_(state[str(e)])
-    for row in bank.v:
-        for v in row:
-            v.requires_grad_(False)
+    bank.settle()
 
 
 def _remapped(
