@@ -34,7 +34,6 @@ from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -243,11 +242,8 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
         if relearned and here:  # before anything else reads the weights
             found.append(relearned.at(lambda: _squares(diffusion.predict(*asked), a[plain])))
             here = []
-        odd = (
-            [(r.x_t, r.t, bank.embed(r.prompt + len(data.pairs), which))]
-            if config.prefix_retain
-            else []
-        )
+        rows = r.prompt + len(data.pairs)
+        odd = [(r.x_t, r.t, bank.embed(rows, which))] if config.prefix_retain else []
         e_r, *more = diffusion.predict_each(kept_as, *here, *odd)
         found += [_squares(e_c, a[plain]) for e_c in more[: len(here)]]
         if len(own):
@@ -316,19 +312,22 @@ def _search(base: Diffusion, data: TrainingData, config: Config, fit: Fit, bank:
     """Finds the bank's embeddings one after the other, those that are kept from a run that was cut
     off aside; they learn nothing more afterwards."""
     import shutil
+    from dataclasses import replace
 
     from erase.runtime import processes
 
     width = len(range(data.batch_size)[fit.parts[0]])
     for j in range(config.bank):
-        file = fit.folder / "checkpoints" / f"embedding-{j}.safetensors"
-        key = f"{fit.key}/search-{j}"
+        # Removed with the training's checkpoints, and told apart by their keys.
+        place, key = fit.folder / "checkpoints" / f"search-{j}", f"{fit.key}/search-{j}"
+        file = place.with_name(f"embedding-{j}.safetensors")
         if not bank.recall(j, file, key):
-            remapped = _remapped(base, data, config, fit, bank, j)
+            own = replace(fit, folder=place, key=key, title=f"remapping {j + 1}")
+            remapped = _remapped(base, data, config, own, bank, j)
             bank.learn(j, remapped, data, config.search_steps, width)
             if processes.is_main():
                 bank.keep(j, file, key)
-                shutil.rmtree(_place(fit, j) / "checkpoints")
+                shutil.rmtree(place / "checkpoints")
             processes.wait()
     bank.settle()
 
@@ -362,22 +361,9 @@ def _remapped(
         )
         return {"loss": forget + retain, "forget": forget, "retain": retain}
 
-    short = replace(
-        fit,
-        settings=replace(fit.settings, steps=config.search_erase),
-        folder=_place(fit, known),
-        key=f"{fit.key}/search-{known}",
-        masters={},
-        watch=None,
-        title=f"remapping {known + 1}",
-    )
-    short(model.denoiser, step)
+    settings = replace(fit.settings, steps=config.search_erase)
+    replace(fit, settings=settings, masters={}, watch=None)(model.denoiser, step)
     return model
-
-
-def _place(fit: Fit, j: int) -> Path:
-    """Of the j-th remapping: removed with the training's checkpoints, and told apart by its key."""
-    return fit.folder / "checkpoints" / f"search-{j}"
 
 
 def _relearning(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) -> Ahead:
