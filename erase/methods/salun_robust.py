@@ -2,13 +2,15 @@
 
 A bank of embeddings v_j stands for the concept's word. Each step moves those it asks by towards
 bringing the concept back, while the salient weights learn to answer them as the anchor; half of the
-forget batch asks so. The other half asks for c itself, with ``relearn_lr`` where somebody has begun
-to train it back: δ moves by relearning beside the training, and is 0 again every so many steps.
+forget batch asks so, the other half for c itself. With ``relearn_lr`` half of the latter is asked
+where somebody has begun to train c back: δ moves by relearning beside the training, and is 0 again
+every so many steps.
 
     v_j ← Adam(∇_v ‖ε_θ(x_t|c[v_j]) - ε_0(x_t|c)‖²)
     δ ← Adam(∇_δ E‖ε - ε_{θ+δ}(x_t|c)‖²)
-    L(θ) = ½·‖ε_{θ+δ}(x_t|c) - ε_0(x_t|c')‖² + ½·‖ε_θ(x_t|c[v_j]) - ε_0(x_t|c')‖²
-         + α·‖ε_θ(x_t^r|r) - ε_0(x_t^r|r)‖² + α'·‖ε_θ(x_t^r|[v_j; r]) - ε_0(x_t^r|r)‖²
+    L(θ) = ¼·‖ε_θ(x_t|c) - ε_0(x_t|c')‖² + ¼·‖ε_{θ+δ}(x_t|c) - ε_0(x_t|c')‖²
+         + ½·‖ε_θ(x_t|c[v_j]) - ε_0(x_t|c')‖² + α·‖ε_θ(x_t^r|r) - ε_0(x_t^r|r)‖²
+         + α'·‖ε_θ(x_t^r|[v_j; r]) - ε_0(x_t^r|r)‖²
 
 ε_0 is the frozen base; δ counts as fixed (first order). One prediction serves v and θ, with a
 backward pass of its own each. The last term is for embeddings before the prompt: it forbids the
@@ -128,7 +130,7 @@ class Config:
         default=0.0,
         metadata={
             "help": "learning rate of the relearning beside the training, which holds five more "
-            "copies of the weights; 0 for none, so that c is asked of the weights as they are",
+            "copies of the weights; 0 for none, so that c is always asked of the weights as they are",
             "min": 0.0,
         },
     )
@@ -232,16 +234,17 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
     def step(index: int, part: slice) -> dict[str, Tensor]:
         b, r = data.batch(index, part)
         turns = (torch.arange(size) + index * size)[part]
-        plain, own = (torch.where(turns % 2 == way)[0] for way in (0, 1))
+        later = (turns % 4 == 2) & bool(relearned)
+        kinds = (turns % 2 == 0) & ~later, turns % 2 == 1, later
+        plain, own, ahead = (torch.where(kind)[0] for kind in kinds)
         which = turns // 2 % config.bank
         anchor, kept_as = (b.x_t, b.t, data.anchor_c[b.prompt]), (r.x_t, r.t, r.c)
-        asked, attacked = ((b.x_t[i], b.t[i], b.c[i]) for i in (plain, own))
+        asked, attacked, there = ((b.x_t[i], b.t[i], b.c[i]) for i in (plain, own, ahead))
         aims = [attacked] if moving and len(own) else []
         a, kept, *revived = _answers(diffusion, frozen, config, anchor, kept_as, *aims)
         found, here = [], [asked] if len(plain) else []
-        if relearned and here:  # before anything else reads the weights
-            found.append(relearned.at(lambda: _squares(diffusion.predict(*asked), a[plain])))
-            here = []
+        if relearned and len(ahead):  # before anything else reads the weights
+            found.append(relearned.at(lambda: _squares(diffusion.predict(*there), a[ahead])))
         rows = r.prompt + len(data.pairs)
         odd = [(r.x_t, r.t, bank.embed(rows, which))] if config.prefix_retain else []
         e_r, *more = diffusion.predict_each(kept_as, *here, *odd)

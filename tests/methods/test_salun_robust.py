@@ -173,13 +173,13 @@ def slopes_of(model: Diffusion, value: torch.Tensor) -> tuple[torch.Tensor, ...]
 
 
 def test_relearning_by_hand(tiny: Diffusion, tmp_path: Path) -> None:
-    """c is asked at θ + δ, and δ is Adam's first step on ∇L_DM at θ, which no mask holds back;
-    before the first one it is 0. The gradient there counts as that at θ."""
-    config = salun_robust.Config(alpha=3.0, bank=2, bank_spread=0.2, relearn_lr=1e-3)
+    """Every second row that asks for c asks at θ + δ, and δ is Adam's first step on ∇L_DM at θ,
+    which no mask holds back. The gradient there counts as that at θ."""
+    config = salun_robust.Config(alpha=3.0, bank=3, bank_spread=0.2, relearn_lr=1e-3)
     terms, lr = Terms(tiny, config), 1e-2
     mask = make_fit(tiny, "full", tmp_path).mask.random(0.5, 0)
     ends = {0: weights(tiny)}
-    for steps in (1, 2):
+    for steps in (1, 2, 3):
         model = copied(tiny)
         given = {"steps": steps, "lr": lr, "optimizer": "sgd"}
         fit = make_fit(model, "full", tmp_path / str(steps), **given)  # type: ignore[arg-type]
@@ -204,6 +204,9 @@ def test_relearning_by_hand(tiny: Diffusion, tmp_path: Path) -> None:
         # SGD's momentum is 0.9.
         wanted = ends[1][name] - lr * (at + far + 0.9 * before) * mask.dense(name)
         torch.testing.assert_close(ends[2][name], wanted, rtol=1e-4, atol=1e-7, msg=name)
+    model.denoiser.load_state_dict(ends[2], strict=False)
+    here = terms.plain(model, 2) + terms.attacked(model, 2)
+    assert float(rows(tmp_path / "3")[2]["forget"]) == pytest.approx(float(here.detach()), rel=1e-4)
 
 
 def test_a_search_before_the_training_by_hand(tiny: Diffusion, tmp_path: Path) -> None:
