@@ -1,6 +1,6 @@
 """What ``salun_robust`` aims at, beside its peers: ``python -m benchmarks.aims runs/robust``.
 
-Reads what ``erase compare`` wrote there. R is pooled: (erased - floor) / (ceiling - floor) of the
+Reads what ``erase compare`` wrote there, and in further folders. R is pooled: (erased - floor) / (ceiling - floor) of the
 shares of images that show the concept, each averaged over the cells whose attack has a floor that
 tells something. Of several attacks the greatest pooled R is shown, with its name.
 """
@@ -17,6 +17,15 @@ TEXT = ("prefix", "ring-a-bell", "paraphrase", "words")
 INVERSION = ("inversion", "multi-inversion")
 UNLIKE = ("prefix", "ring-a-bell", "paraphrase", "latent", "handover")
 """Attacks of another kind than the training's embeddings in the word's place."""
+FIGURES = (
+    ("ua", "", "UA %", 100.0),
+    ("became_anchor", "", "became the anchor %", 100.0),
+    ("ira", "", "IRA %", 100.0),
+    ("cra", "", "CRA %", 100.0),
+    ("fid", "", "FID[mini]", 1.0),
+    ("lpips", "general", "LPIPS[mini], everyday", 1.0),
+)
+"""Key, group, heading and factor."""
 READ_AT = "10"
 """Steps after which relearning is held against a model that never knew the concept."""
 HEAD = (
@@ -26,9 +35,8 @@ HEAD = (
     "another kind R %",
     "any R %",
     f"relearn, {READ_AT} steps % (never knew)",
-    "IRA %",
-    "CRA %",
-    "FID[mini]",
+    *(name for _, _, name, _ in FIGURES),
+    "seconds",
     "forwards",
     "cells",
 )
@@ -74,10 +82,27 @@ def _mean(values: Sequence[float]) -> str:
     return f"{100 * sum(values) / len(values):.1f}"
 
 
-def row(figures: Mapping[str, Any], recipe: str, cells: Sequence[Cell]) -> list[str]:
+def measured(cells: Sequence[Cell], key: str, group: str) -> float | None:
+    """The mean over the cells of one figure of what the erased models make."""
+    own = [
+        f["value"]
+        for c in cells
+        for f in c["figures"]
+        if (f["key"], f["side"], f["group"]) == (key, "erased", group) and f["value"] is not None
+    ]
+    return sum(own) / len(own) if own else None
+
+
+def row(recipe: str, cells: Sequence[Cell]) -> list[str]:
     """A line of the table."""
     attacks = list(dict.fromkeys(name for c in cells for name in c["recovery"]["attacks"]))
-    fid = figures["fid"]
+    told = []
+    for key, group, _, factor in FIGURES:
+        value = measured(cells, key, group)
+        told.append("–" if value is None else f"{factor * value:.{1 if factor > 1 else 2}f}")
+    seconds, forwards = (
+        [c[key] for c in cells if c[key] is not None] for key in ("training_seconds", "forwards")
+    )
     return [
         recipe,
         worst(cells, TEXT),
@@ -85,9 +110,8 @@ def row(figures: Mapping[str, Any], recipe: str, cells: Sequence[Cell]) -> list[
         worst(cells, UNLIKE),
         worst(cells, attacks),
         relearned(cells),
-        *(f"{100 * figures[key]['value']:.1f}" for key in ("ira", "cra")),
-        f"{fid['value']:.2f}" if fid else "–",
-        "–" if cells[0]["forwards"] is None else f"{cells[0]['forwards']:.0f}",
+        *told,
+        *(f"{sum(x) / len(x):.0f}" if x else "–" for x in (seconds, forwards)),
         str(len(cells)),
     ]
 
@@ -95,13 +119,15 @@ def row(figures: Mapping[str, Any], recipe: str, cells: Sequence[Cell]) -> list[
 def main() -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of a comparison whose cells were attacked")
-    found = json.loads((parser.parse_args().run / "compare.json").read_text(encoding="utf-8"))
-    lines = [list(HEAD), ["---"] * len(HEAD)]
-    for one in found["rows"]:
-        cells = [c for c in found["cells"] if c["recipe"] == one["recipe"] and c.get("recovery")]
-        if cells:
-            lines.append(row(one["figures"], one["recipe"], cells))
+    parser.add_argument(
+        "run", nargs="+", type=Path, help="folder of a comparison whose cells were attacked"
+    )
+    by: dict[str, list[Cell]] = {}
+    for run in parser.parse_args().run:
+        for cell in json.loads((run / "compare.json").read_text(encoding="utf-8"))["cells"]:
+            if cell.get("recovery"):
+                by.setdefault(cell["recipe"], []).append(cell)
+    lines = [list(HEAD), ["---"] * len(HEAD), *(row(name, cells) for name, cells in by.items())]
     print("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
