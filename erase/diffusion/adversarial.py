@@ -8,7 +8,8 @@ concept's word, or before the prompt.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -145,7 +146,15 @@ class Bank:
                 x.data.copy_(new)
                 self.adam.state.pop(x, None)
 
-    def learn(self, j: int, model: Diffusion, data: TrainingData, steps: int, width: int) -> None:
+    def learn(
+        self,
+        j: int,
+        model: Diffusion,
+        data: TrainingData,
+        steps: int,
+        width: int,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         """Moves v_j to what a model still draws: argmin_v E‖ε - ε_θ(x_t|c[v])‖², by Adam.
 
         Args:
@@ -154,6 +163,7 @@ class Bank:
             data: forget images, with the prompts that the embeddings stand in.
             steps: of Adam, with an optimizer of its own.
             width: rows of a batch that are taken at a time.
+            autocast: the mixed precision that they are predicted in.
         """
         adam = torch.optim.Adam(self.v[j], lr=self.search.lr)
         size = data.batch_size
@@ -163,7 +173,9 @@ class Bank:
             # A few embeddings: every process learns them all.
             for part in parts:
                 b = data.draw("forget", index, part, purpose=f"search-{j}")
-                predicted = model.predict(b.x_t, b.t, self.embed(b.prompt, torch.full_like(b.t, j)))
+                with autocast():
+                    c = self.embed(b.prompt, torch.full_like(b.t, j))
+                    predicted = model.predict(b.x_t, b.t, c)
                 share = mse_loss(predicted, b.target) * len(b.t) / size
                 slopes = torch.autograd.grad(share, self.v[j])
                 for x, slope in zip(self.v[j], slopes, strict=True):

@@ -27,6 +27,7 @@ and, where a step's graph is of other rows than one for each image of the roles 
 and, where a training holds more than the weights, a frozen copy and the optimizer's moments,
 
     held(config): how many further fp32 copies of the scope's weights
+    networks(config): how many further copies of the network whose weights move
     stored(config): and how many a checkpoint holds
 
 A module imports torch inside its functions, so that ``erase --help`` need not.

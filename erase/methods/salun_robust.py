@@ -65,7 +65,7 @@ SPACE = {
 class Config:
     """The method's own settings."""
 
-    alpha: float = field(default=1.0, metadata={"help": "weight of the retain loss", "min": 0.0})
+    alpha: float = field(default=1.0, metadata={"help": "weight of the retain loss", "above": 0.0})
     target: Literal["moving", "frozen"] = field(
         default="frozen",
         metadata={
@@ -111,8 +111,8 @@ class Config:
     search_steps: int = field(
         default=0,
         metadata={
-            "help": "steps of each embedding's search before the training, in which they then stay "
-            "as they are; 0 moves them in the training",
+            "help": "steps that optimize each embedding before the training, which then leaves it "
+            "as it is; 0 optimizes them during the training instead",
             "unit": "steps",
             "min": 0,
         },
@@ -120,7 +120,7 @@ class Config:
     search_erase: int = field(
         default=100,
         metadata={
-            "help": "steps of the remapping on which each embedding is searched",
+            "help": "steps of the short erasure that each embedding is searched against",
             "unit": "steps",
             "min": 1,
             "needs": "search_steps",
@@ -129,8 +129,8 @@ class Config:
     relearn_lr: float = field(
         default=0.0,
         metadata={
-            "help": "learning rate of the relearning beside the training, which holds five more "
-            "copies of the weights; 0 for none, so that c is always asked of the weights as they are",
+            "help": "learning rate of weights that relearn the concept beside the training, which "
+            "holds five more copies of the weights, and six with --micro-batch; 0 for none",
             "min": 0.0,
         },
     )
@@ -157,14 +157,19 @@ def check(config: Config, concepts: int) -> None:
             "--prefix-retain has no effect with --bank-place word: leave it out, or give "
             "--bank-place before."
         )
+    if config.prefix_retain and config.search_steps:
+        raise UserError(
+            "The search before the training has no term for retained prompts with embeddings: "
+            "leave out --prefix-retain or --search-steps."
+        )
 
 
 def check_memory(config: Config) -> None:
     """See ``methods``: relearning's steps, which bf16 does not tell."""
     if config.relearn_lr:
         raise UserError(
-            "Relearning moves weights by less than bf16 tells apart: leave out --low-memory, or "
-            "give --relearn-lr 0."
+            "bf16 can't represent the small steps of relearning: leave out --low-memory, or give "
+            "--relearn-lr 0."
         )
 
 
@@ -195,9 +200,13 @@ def rows(config: Config, batch: int) -> int:
 
 
 def held(config: Config) -> int:
-    """See ``methods``: δ with its moments, the weights' own values and a gradient; or, before the
-    training, the model that embeddings are searched on."""
-    return 5 if config.relearn_lr else int(config.search_steps > 0)
+    """See ``methods``: δ with its moments, the weights' own values and a gradient."""
+    return 5 if config.relearn_lr else 0
+
+
+def networks(config: Config) -> int:
+    """See ``methods``: the model that embeddings are searched on."""
+    return int(config.search_steps > 0)
 
 
 def stored(config: Config) -> int:
@@ -327,7 +336,8 @@ def _search(base: Diffusion, data: TrainingData, config: Config, fit: Fit, bank:
         if not bank.recall(j, file, key):
             own = replace(fit, folder=place, key=key, title=f"remapping {j + 1}")
             remapped = _remapped(base, data, config, own, bank, j)
-            bank.learn(j, remapped, data, config.search_steps, width)
+            bank.learn(j, remapped, data, config.search_steps, width, fit.accelerator.autocast)
+            del remapped  # before the next one is made
             if processes.is_main():
                 bank.keep(j, file, key)
                 shutil.rmtree(place / "checkpoints")
@@ -338,8 +348,8 @@ def _search(base: Diffusion, data: TrainingData, config: Config, fit: Fit, bank:
 def _remapped(
     base: Diffusion, data: TrainingData, config: Config, fit: Fit, bank: Bank, known: int
 ) -> Diffusion:
-    """The base after a short SalUn on c and the first ``known`` embeddings, which take turns among
-    the rows of a batch."""
+    """The base after a short SalUn with frozen targets on c and the first ``known`` embeddings,
+    which take turns among the rows."""
     from dataclasses import replace
 
     import torch
@@ -350,7 +360,7 @@ def _remapped(
 
     def step(index: int, part: slice) -> dict[str, Tensor]:
         b, r = data.batch(index, part)
-        turn = (torch.arange(size) % (known + 1))[part]
+        turn = ((torch.arange(size) + index * size) % (known + 1))[part]
         with torch.no_grad():
             c = where(turn == known, b.c, bank.embed(b.prompt, turn))
         forget, retain = salun.loss(

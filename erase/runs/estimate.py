@@ -111,8 +111,11 @@ def memory_bytes(ready: Ready) -> float:
         own = getattr(method, "rows", lambda _, count: count * max(1, len(needs.images)))
         rows = own(recipe.config, batch)
         share = recipe.ratio if recipe.mask != "none" else 1.0
-        further = getattr(method, "held", lambda _: 0)(recipe.config)
+        further, whole = (
+            getattr(method, hook, lambda _: 0)(recipe.config) for hook in ("held", "networks")
+        )
         held = weights * (share * (4 + moment_bytes(recipe)) / 4 + further) + frozen
+        held += whole * weights_bytes(diffusion.part(needs.part))
         largest = max(largest, copies * passes(rows, side, scope) + held)
     return largest + (_resident() if cpu else sum(map(weights_bytes, diffusion.networks.values())))
 

@@ -120,10 +120,13 @@ def gradients(
         losses: each computes one scalar L_i with its graph.
     """
     own = list(params.values())
-    sums = [torch.zeros_like(p, dtype=torch.float32) for p in own]
+    sums: dict[str, Tensor] = {}
     for loss in losses:
         found = torch.autograd.grad(loss(), own, allow_unused=True)
-        for total, slope in zip(sums, found, strict=True):
-            if slope is not None:
-                total.add_(slope)
-    return dict(zip(params, sums, strict=True))
+        for name, slope in zip(params, found, strict=True):
+            if slope is not None:  # the first as they are: a copy of them all would be one more
+                sums[name] = sums[name] + slope if name in sums else slope.float()
+    for name, p in params.items():
+        if name not in sums:
+            sums[name] = torch.zeros_like(p, dtype=torch.float32)
+    return {name: sums[name] for name in params}

@@ -241,6 +241,32 @@ def test_a_search_before_the_training_by_hand(tiny: Diffusion, tmp_path: Path) -
     assert losses(tmp_path / "checkpoints" / "search-1")[0] == pytest.approx(first, rel=1e-4)
 
 
+def test_every_remapping_asks_for_c_too(
+    tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with more embeddings than rows: all of them take turns from step to step."""
+    config = salun_robust.Config(bank=4, search_steps=1, search_erase=4)
+    asked: list[list[int]] = []
+    embed = Bank.embed
+
+    def seen(self: Bank, rows: torch.Tensor, which: torch.Tensor) -> Any:
+        asked.append(which.tolist())
+        return embed(self, rows, which)
+
+    monkeypatch.setattr(Bank, "learn", lambda *_: None)
+    monkeypatch.setattr(Bank, "embed", seen)
+    data = make_data(tiny, "forget", "retain")
+    bank = salun_robust._of(tiny, data, config)
+    salun_robust._search(tiny, data, config, make_fit(tiny, "full", tmp_path), bank)
+    # Row by row, two a step; what says ``known`` is c.
+    assert [sum(asked[4 * k : 4 * k + 4], []) for k in range(4)] == [
+        [0] * 8,
+        [0, 1] * 4,
+        [0, 1, 2, 0, 1, 2, 0, 1],
+        [0, 1, 2, 3] * 2,
+    ]
+
+
 def test_a_search_that_was_cut_off_goes_on(
     tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,3 +318,6 @@ def test_what_it_can_not_do_is_one_sentence(tiny: Diffusion, tmp_path: Path) -> 
         salun_robust.check(salun_robust.Config(), 2)
     with pytest.raises(UserError, match="--bank-place before"):
         salun_robust.check(salun_robust.Config(prefix_retain=0.5), 1)
+    both = salun_robust.Config(prefix_retain=0.5, bank_place="before", search_steps=10)
+    with pytest.raises(UserError, match="leave out --prefix-retain or --search-steps"):
+        salun_robust.check(both, 1)

@@ -7,10 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from erase.diffusion.memory import weights_bytes
 from erase.diffusion.model import Diffusion
+from erase.runs import estimate
 from erase.runs.make import make_run
 from erase.runs.preflight import checkpoint_bytes
 
@@ -28,6 +32,24 @@ def test_checkpoints_count_what_they_hold(tiny: Diffusion) -> None:
     assert checkpoint_bytes(beside, tiny, ["train"]) == 3 * 12 * 1.5 * weights
     closed = make_run("mini", "church", recipe="uce")
     assert checkpoint_bytes(closed, tiny, ["train"]) == 0
+
+
+def test_memory_counts_what_a_method_holds_beside(
+    tiny: Diffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relearning five fp32 copies of the scope's weights; a search one model more."""
+    monkeypatch.setattr(estimate, "_resident", lambda: 0)
+
+    def held(**more: Any) -> float:
+        given = {"relearn_lr": 0.0, "scope": "xattn"} | more
+        run = make_run("mini", "church", recipe="salun-robust", overrides=given)
+        ready = SimpleNamespace(run=run, diffusion=tiny, wanted=["train"])
+        return estimate.memory_bytes(cast(Any, ready))
+
+    weights = sum(p.numel() for p in tiny.scoped("xattn", "denoiser").values())
+    assert held(relearn_lr=1e-4) - held() == 5 * 4 * weights
+    searched = held(search_steps=10) - held()
+    assert searched == weights_bytes(tiny.denoiser) > 4 * weights
 
 
 SMALL = (

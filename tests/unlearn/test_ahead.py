@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from erase.diffusion.memory import Held
 from erase.unlearn.ahead import Ahead, gradients
 
 
@@ -88,3 +89,15 @@ def test_what_was_read_before_the_weights_moved_is_refused() -> None:
     beside(net, x, y).at(lambda: net(x).mean())
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         early.backward()
+
+
+def test_it_holds_five_copies_of_the_weights() -> None:
+    """δ, Adam's two moments, the weights' own values and a gradient, as the estimate counts them."""
+    net = nn.Sequential(*(nn.Linear(256, 256, bias=False) for _ in range(3)))
+    x, size = torch.randn(1, 256), 3 * 256 * 256 * 4
+    with Held(net) as held:
+        params = dict(net.named_parameters())
+        ahead = Ahead(params, lambda _: [lambda: net(x).square().mean()], 1e-3, 100)
+        ahead.update(0)
+        ahead.update(1)
+    assert held.most / size == pytest.approx(5.0, abs=0.1)
