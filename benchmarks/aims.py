@@ -1,8 +1,9 @@
 """What ``salun_robust`` aims at, beside its peers: ``python -m benchmarks.aims runs/robust``.
 
 Reads what ``erase compare`` wrote there, and in further folders. R is pooled: (erased - floor) / (ceiling - floor) of the
-shares of images that show the concept, each averaged over the cells whose attack has a floor that
-tells something. Of several attacks the greatest pooled R is shown, with its name.
+shares of images that show the concept, each averaged over all cells where the attack has all three;
+an attack whose ceiling is less than half above its floor tells nothing. Of several attacks the
+greatest pooled R is shown, with its name: a maximum of several, so rather too high than too low.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ FIGURES = (
     ("lpips", "general", "LPIPS[mini], everyday", 1.0),
 )
 """Key, group, heading and factor."""
+SIDES = ("erased", "floor", "ceiling")
+TOLD = 0.5
+"""Least distance of a pooled ceiling from its floor."""
 READ_AT = "10"
 """Steps after which relearning is held against a model that never knew the concept."""
 HEAD = (
@@ -44,34 +48,37 @@ HEAD = (
 Cell = Mapping[str, Any]
 
 
-def pooled(cells: Sequence[Cell], name: str) -> float | None:
-    """R of one attack over all cells where it has one; None without a cell."""
+def pooled(cells: Sequence[Cell], name: str) -> tuple[float, int] | None:
+    """R of one attack, and of how many cells; None where it tells nothing."""
     own = [c["recovery"]["attacks"].get(name) for c in cells]
-    known = [a for a in own if a and a["recovery"]["value"] is not None]
+    known = [a for a in own if a and all(a[side]["value"] is not None for side in SIDES)]
     if not known:
         return None
-    erased, floor, ceiling = (
-        sum(a[side]["value"] for a in known) / len(known) for side in ("erased", "floor", "ceiling")
-    )
-    return (erased - floor) / (ceiling - floor) if ceiling > floor else None
+    erased, floor, ceiling = (sum(a[side]["value"] for a in known) / len(known) for side in SIDES)
+    if ceiling - floor < TOLD:
+        return None
+    return (erased - floor) / (ceiling - floor), len(known)
 
 
 def worst(cells: Sequence[Cell], names: Sequence[str]) -> str:
-    """The greatest pooled R in percent, and the attack's name."""
+    """The greatest pooled R in percent, the attack's name and, where not all, its cells."""
     found = {name: r for name in names if (r := pooled(cells, name)) is not None}
     if not found:
         return "–"
-    name = max(found, key=lambda one: found[one])
-    told = f"{100 * found[name]:.1f}"
-    return f"{told} ({name})"
+    name = max(found, key=lambda one: found[one][0])
+    r, count = found[name]
+    on = name if count == len(cells) else f"{name}, {count} of {len(cells)} cells"
+    return f"{100 * r:.1f} ({on})"
 
 
 def relearned(cells: Sequence[Cell]) -> str:
     """Shares after so many steps, of the erased models and, where there are some, of those that
     never knew the concept (and of the erased models beside them)."""
-    curves = [c["recovery"]["attacks"]["relearn"] for c in cells]
-    told = _mean([one["curve"]["erased"][READ_AT]["value"] for one in curves])
-    known = [one["curve"] for one in curves if one["recovery"]["value"] is not None]
+    curves = [one["curve"] for c in cells if (one := c["recovery"]["attacks"].get("relearn"))]
+    if not curves:
+        return "–"
+    told = _mean([curve["erased"][READ_AT]["value"] for curve in curves])
+    known = [curve for curve in curves if READ_AT in curve.get("floor", {})]
     if not known:
         return told
     own, never = (_mean([c[side][READ_AT]["value"] for c in known]) for side in ("erased", "floor"))
@@ -91,6 +98,17 @@ def measured(cells: Sequence[Cell], key: str, group: str) -> float | None:
         if (f["key"], f["side"], f["group"]) == (key, "erased", group) and f["value"] is not None
     ]
     return sum(own) / len(own) if own else None
+
+
+def check(recipe: str, cells: Sequence[Cell]) -> None:
+    """Ends the program where a recipe's cells are not to be averaged."""
+    if len({(c["concept"], c["seed"]) for c in cells}) < len(cells):
+        raise SystemExit(f"{recipe} has a cell twice: name each comparison once.")
+    for what in ("settings", "base"):
+        if any(c[what] != cells[0][what] for c in cells):
+            raise SystemExit(f"{recipe} has cells that differ in {what}.")
+    if len({c["recovery"]["budget"] for c in cells}) > 1:
+        raise SystemExit(f"{recipe} was attacked with different budgets.")
 
 
 def row(recipe: str, cells: Sequence[Cell]) -> list[str]:
@@ -127,6 +145,8 @@ def main() -> None:
         for cell in json.loads((run / "compare.json").read_text(encoding="utf-8"))["cells"]:
             if cell.get("recovery"):
                 by.setdefault(cell["recipe"], []).append(cell)
+    for name, cells in by.items():
+        check(name, cells)
     lines = [list(HEAD), ["---"] * len(HEAD), *(row(name, cells) for name, cells in by.items())]
     print("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
