@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.func import functional_call
@@ -10,6 +12,7 @@ from erase.diffusion.adversarial import Bank, Search
 from erase.diffusion.model import Diffusion
 from erase.runtime.errors import UserError
 from tests.methods.data import make_data
+from tests.tiny import tiny_sdxl
 
 PROMPTS = ["a red church", "church at night"]
 
@@ -30,6 +33,22 @@ def test_the_words_own_embedding_is_the_prompt_itself(tiny: Diffusion) -> None:
     c = bank.embed(torch.tensor([1, 0, 1]), torch.tensor([0, 1, 2]))
     wanted = tiny.embed([PROMPTS[1], PROMPTS[0], PROMPTS[1]])
     torch.testing.assert_close(c.hidden, wanted.hidden.float(), rtol=1e-5, atol=1e-6)
+
+
+def test_two_text_encoders_each_have_their_own(tmp_path: Path) -> None:
+    xl = Diffusion.load(str(tiny_sdxl(tmp_path / "xl")))
+    bank = bank_of(xl, spread=0.0)
+    c = bank.embed(torch.tensor([1, 0]), torch.tensor([0, 1]))
+    wanted = xl.embed([PROMPTS[1], PROMPTS[0]]).float()
+    torch.testing.assert_close(c.hidden, wanted.hidden, rtol=1e-5, atol=1e-6)
+    assert c.added.keys() == wanted.added.keys() and len(c.added) > 0
+    for name, value in wanted.added.items():
+        torch.testing.assert_close(c.added[name], value, rtol=1e-5, atol=1e-6)
+    x_t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    bank.push(xl.predict(x_t, torch.tensor([500, 20]), c).square().mean())
+    slopes = [x.grad for row in bank.v[:2] for x in row]
+    assert len(slopes) == 4
+    assert all(slope is not None and float(slope.abs().max()) > 0 for slope in slopes)
 
 
 def test_embeddings_before_the_prompt_leave_its_words(tiny: Diffusion) -> None:
