@@ -1,9 +1,10 @@
 """What ``salun_robust`` aims at, beside its peers: ``python -m benchmarks.aims runs/robust``.
 
-Reads what ``erase compare`` wrote there, and in further folders. R is pooled: (erased - floor) / (ceiling - floor) of the
-shares of images that show the concept, each averaged over all cells where the attack has all three;
-an attack whose ceiling is less than half above its floor tells nothing. Of several attacks the
-greatest pooled R is shown, with its name: a maximum of several, so rather too high than too low.
+Reads what ``erase compare`` wrote there, and in further folders. R is pooled: (erased - floor) /
+(ceiling - floor) of the shares of images that show the concept, each averaged over all cells where
+the attack has all three; an attack whose ceiling is less than half above its floor tells nothing.
+Of several attacks the greatest pooled R is shown, with its name: a maximum of several, so rather
+too high than too low.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ concept's word, or before the prompt.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -184,6 +185,39 @@ class Bank:
             adam.zero_grad()
         adam.zero_grad()
         processes.average([x.data for x in self.v[j]])  # where devices round apart
+
+    def find(
+        self,
+        remapped: Callable[[int, Path, str], Diffusion],
+        data: TrainingData,
+        steps: int,
+        width: int,
+        folder: Path,
+        key: str,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        """Learns one embedding after the other; they learn nothing more afterwards.
+
+        What a run that was cut off has found is taken up.
+
+        Args:
+            remapped: makes the model that v_j is learned on, from j, a folder for its checkpoints
+                and their key.
+            data, steps, width, autocast: see ``learn``.
+            folder: where embeddings and these folders lie.
+            key: of what all of them are learned on.
+        """
+        for j in range(self.search.count):
+            place, own = folder / f"search-{j}", f"{key}/search-{j}"
+            file = folder / f"embedding-{j}.safetensors"
+            if not self.recall(j, file, own):
+                # By no name here: it is gone before the next one is made.
+                self.learn(j, remapped(j, place, own), data, steps, width, autocast)
+                if processes.is_main():
+                    self.keep(j, file, own)
+                    shutil.rmtree(place / "checkpoints")
+                processes.wait()
+        self.settle()
 
     def settle(self) -> None:
         """Nothing moves the embeddings any more."""

@@ -36,6 +36,7 @@ from erase.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -254,8 +255,8 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
         found, here = [], [asked] if len(plain) else []
         if relearned and len(ahead):  # before anything else reads the weights
             found.append(relearned.at(lambda: _squares(diffusion.predict(*there), a[ahead])))
-        rows = r.prompt + len(data.pairs)
-        odd = [(r.x_t, r.t, bank.embed(rows, which))] if config.prefix_retain else []
+        prompts = r.prompt + len(data.pairs)
+        odd = [(r.x_t, r.t, bank.embed(prompts, which))] if config.prefix_retain else []
         e_r, *more = diffusion.predict_each(kept_as, *here, *odd)
         found += [_squares(e_c, a[plain]) for e_c in more[: len(here)]]
         if len(own):
@@ -321,32 +322,25 @@ def _bank(
 
 
 def _search(base: Diffusion, data: TrainingData, config: Config, fit: Fit, bank: Bank) -> None:
-    """Finds the bank's embeddings one after the other, those that are kept from a run that was cut
-    off aside; they learn nothing more afterwards."""
-    import shutil
-    from dataclasses import replace
-
-    from erase.runtime import processes
+    """Finds the bank's embeddings, which learn nothing more afterwards."""
+    from functools import partial
 
     width = len(range(data.batch_size)[fit.parts[0]])
-    for j in range(config.bank):
-        # Removed with the training's checkpoints, and told apart by their keys.
-        place, key = fit.folder / "checkpoints" / f"search-{j}", f"{fit.key}/search-{j}"
-        file = place.with_name(f"embedding-{j}.safetensors")
-        if not bank.recall(j, file, key):
-            own = replace(fit, folder=place, key=key, title=f"remapping {j + 1}")
-            remapped = _remapped(base, data, config, own, bank, j)
-            bank.learn(j, remapped, data, config.search_steps, width, fit.accelerator.autocast)
-            del remapped  # before the next one is made
-            if processes.is_main():
-                bank.keep(j, file, key)
-                shutil.rmtree(place / "checkpoints")
-            processes.wait()
-    bank.settle()
+    remapped = partial(_remapped, base, data, config, fit, bank)
+    # Removed with the training's checkpoints, and told apart by their keys.
+    place, autocast = fit.folder / "checkpoints", fit.accelerator.autocast
+    bank.find(remapped, data, config.search_steps, width, place, fit.key, autocast)
 
 
 def _remapped(
-    base: Diffusion, data: TrainingData, config: Config, fit: Fit, bank: Bank, known: int
+    base: Diffusion,
+    data: TrainingData,
+    config: Config,
+    fit: Fit,
+    bank: Bank,
+    known: int,
+    place: Path,
+    key: str,
 ) -> Diffusion:
     """The base after a short SalUn with frozen targets on c and the first ``known`` embeddings,
     which take turns among the rows."""
@@ -375,7 +369,8 @@ def _remapped(
         return {"loss": forget + retain, "forget": forget, "retain": retain}
 
     settings = replace(fit.settings, steps=config.search_erase)
-    replace(fit, settings=settings, masters={}, watch=None)(model.denoiser, step)
+    short = replace(fit, settings=settings, folder=place, key=key, masters={}, watch=None)
+    replace(short, title=f"remapping {known + 1}")(model.denoiser, step)
     return model
 
 

@@ -126,7 +126,7 @@ def gradients(
         for name, slope in zip(params, found, strict=True):
             if slope is not None:  # the first as they are: a copy of them all would be one more
                 sums[name] = sums[name] + slope if name in sums else slope.float()
-    for name, p in params.items():
-        if name not in sums:
-            sums[name] = torch.zeros_like(p, dtype=torch.float32)
-    return {name: sums[name] for name in params}
+    return {
+        name: sums[name] if name in sums else torch.zeros_like(p, dtype=torch.float32)
+        for name, p in params.items()
+    }
