@@ -259,7 +259,8 @@ def test_every_remapping_asks_for_c_too(
     bank = salun_robust._of(tiny, data, config)
     salun_robust._search(tiny, data, config, make_fit(tiny, "full", tmp_path), bank)
     # Row by row, two a step; what says ``known`` is c.
-    assert [sum(asked[4 * k : 4 * k + 4], []) for k in range(4)] == [
+    rounds = [asked[4 * k : 4 * k + 4] for k in range(4)]
+    assert [[one for turn in each for one in turn] for each in rounds] == [
         [0] * 8,
         [0, 1] * 4,
         [0, 1, 2, 0, 1, 2, 0, 1],

@@ -92,7 +92,7 @@ def test_what_was_read_before_the_weights_moved_is_refused() -> None:
 
 
 def test_it_holds_five_copies_of_the_weights() -> None:
-    """δ, Adam's two moments, the weights' own values and a gradient, as the estimate counts them."""
+    """δ, Adam's two moments, the weights' values and a gradient, as the estimate counts them."""
     net = nn.Sequential(*(nn.Linear(256, 256, bias=False) for _ in range(3)))
     x, size = torch.randn(1, 256), 3 * 256 * 256 * 4
     with Held(net) as held:
