@@ -150,7 +150,7 @@ def test_noise_between_the_steps_is_an_images_own(tiny: Diffusion) -> None:
         return found
 
     whole = made(slice(4))
-    # A batch of another size rounds otherwise, which eight steps with guidance add up.
+    # A batch of another size rounds otherwise, which steps with guidance add up.
     halves = torch.cat([made(slice(2)), made(slice(2, 4))])
     torch.testing.assert_close(halves, whole, rtol=1e-3, atol=1e-4)
     assert (whole[0] - whole[1]).abs().max() > 0.1
