@@ -57,11 +57,11 @@ def neighbour_rows(concept: Concept, override: str | None = None) -> tuple[Row, 
     templates = _held_out_templates(concept) if concept.neighbours else ()
     filled = []
     for name in concept.neighbours:
-        known = load_concept(f"{concept.family}/{name}") if _is_member(name, concept) else None
+        known = _member(name, concept)
         labels = {}
         if known is not None and known.axis is not None and known.label is not None:
             labels = {known.axis: known.label}
-        word = known.word if known else name
+        word = neighbour_word(name, concept)
         filled.append([(articles(t.replace("{}", word)), labels) for t in templates])
     turns = [prompts[i] for i in range(len(templates)) for prompts in filled]
     return tuple(
@@ -85,8 +85,16 @@ def _held_out_templates(concept: Concept) -> tuple[str, ...]:
     return ()
 
 
-def _is_member(name: str, concept: Concept) -> bool:
-    return concept.family is not None and f"{concept.family}/{name}" in list_concepts()
+def neighbour_word(name: str, concept: Concept) -> str:
+    """What a neighbour is called in a prompt: a concept of the same family by its word, anything
+    else as it stands."""
+    known = _member(name, concept)
+    return known.word if known else name
+
+
+def _member(name: str, concept: Concept) -> Concept | None:
+    full = f"{concept.family}/{name}"
+    return load_concept(full) if concept.family is not None and full in list_concepts() else None
 
 
 def group_rows(

@@ -247,7 +247,7 @@ def _study(command: str, chosen: Namespace, typed: str) -> None:
     from erase.cli.options import names
     from erase.runs.classifiers.run import Draw
     from erase.study.classifiers import compare, tune
-    from erase.study.classifiers.matrix import Common, make_cells, run_cells
+    from erase.study.classifiers.matrix import Common, claim, make_cells, run_cells
 
     processes.refuse_several()
     common = Common(
@@ -289,6 +289,14 @@ def _study(command: str, chosen: Namespace, typed: str) -> None:
             state = "finished" if cell.result() is not None else "to do"
             print(f"{state:8s}  {cell.recipe}, {cell.forget}, seed {cell.seed}")
         return
+    claim(out, common, command)
+    if (
+        command == "tune"
+        and (out / f"{recipe.name}.toml").resolve() == Path(chosen.recipe).resolve()
+    ):
+        raise UserError(
+            f"The search would write its result over {chosen.recipe}: choose another --out."
+        )
     failed = run_cells(cells, chosen.overwrite)
     if command == "tune":
         print(tune.conclude(recipe, cells, out, typed, fixed=values))

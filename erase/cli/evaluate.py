@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,14 +58,14 @@ def _refuse_idle(options: Namespace, values: Mapping[str, Any]) -> None:
 
 
 def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str]:
-    """What is measured, and the name of what it is measured on; of a run folder its concept, its
-    base's images and the reference."""
+    """What is measured, and the name of what it is measured on; of a run folder its concept,
+    its judge, its base's images and the reference."""
     from erase.eval.folders.evaluate import Inquiry
     from erase.prompts.classes import anchor_of
     from erase.prompts.concept import full_name, load_concept
     from erase.prompts.prompt_set import load_set
     from erase.runs.folder import read_facts
-    from erase.runs.make import concept_of, family
+    from erase.runs.make import concept_of, family, instruments_of
     from erase.runtime.devices import accelerator
 
     folders = [Path(text) for text in options.images]
@@ -73,6 +74,12 @@ def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str
     run = folders[0] if (folders[0] / "run.json").exists() else None
     facts = read_facts(run / "run.json") if run else {}
     given = facts.get("given", {})
+    asked_then = instruments_of(given)
+    instruments = replace(
+        instruments,
+        judge=instruments.judge or asked_then.judge,
+        nudity=instruments.nudity or asked_then.nudity,
+    )
     if run and len(folders) == 1:
         against = against or run
         reference = reference or run
@@ -81,10 +88,10 @@ def _inquiry(options: Namespace, instruments: Instruments) -> tuple[Inquiry, str
     if named and not model:
         named = full_name(named)
     concept = concept_of(named, model) if named else None
-    anchor = _only(options.anchor or given.get("anchor"), "--anchor")
-    anchor = anchor or (concept.anchor if concept else None)
+    anchor = _only(given.get("anchor") if options.anchor is None else options.anchor, "--anchor")
+    anchor = anchor if anchor is not None or concept is None else concept.anchor
     becomes = None
-    if anchor:
+    if anchor is not None:
         home = family(model)
         becomes = anchor_of(concept, anchor, home) if concept else load_concept(anchor, home)
     metrics = [name.strip() for name in (options.metrics or "").split(",") if name.strip()]

@@ -237,14 +237,15 @@ def _recorded(
     return replace(
         run,
         sources=OWN.beside(sources, run.roles()),
-        instruments=_instruments(given),
+        instruments=instruments_of(given),
         compute=Compute(
             channels_last=bool(facts.get("channels_last")), compiled=bool(facts.get("compiled"))
         ),
     )
 
 
-def _instruments(given: Mapping[str, Any]) -> Instruments:
+def instruments_of(given: Mapping[str, Any]) -> Instruments:
+    """What a run was measured with, from what its folder records as ``given``."""
     specs = {key: given.get(key) for key in ("judge", "clip", "features", "lpips")}
     counted = given.get("nudity")
     if not counted:

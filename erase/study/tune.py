@@ -40,6 +40,8 @@ ALIKE = 0.05
 """Trials whose recovery is so close are as good: one image of the quick budget's 20."""
 KEPT = 0.01
 """Trials under attack may lose this much of the base's IRA and CRA."""
+ROUNDING = 1e-9
+"""A trial that lies on a bound is within it."""
 SEED = 1000
 """Of the tuning runs and of the draws: a seed that no table has."""
 UNASKED = ("eval_neighbours", "eval_general", "eval_empty")
@@ -249,11 +251,11 @@ def best_under_attack(
         pairs = [(base[key], score[key]) for key in ("ira", "cra")]
         return max((b - a for b, a in pairs if a is not None and b is not None), default=0.0)
 
-    most = max(KEPT, min(map(lost, scores)))
+    most = max(KEPT, min(map(lost, scores))) + ROUNDING
     kept = [i for i, score in enumerate(scores) if lost(score) <= most]
     # Below the floor is no better than there: it is chance.
     back = {i: max(0.0, float(scores[i]["recovery"] or 0)) for i in kept}
-    near = [i for i in kept if back[i] <= min(back.values()) + ALIKE]
+    near = [i for i in kept if back[i] <= min(back.values()) + ALIKE + ROUNDING]
     return near[best([scores[i] for i in near])]
 
 

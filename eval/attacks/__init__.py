@@ -12,6 +12,7 @@ and, where they are so,
     ALONE       its images are not of the rows' prompts: what those show without it does not count
     UNTAUGHT    a base asked by a made-up name is no floor of it, only a model that never knew the
                 concept
+    PARAPHRASES it reads the target's paraphrases, which others are not handed
     UNDOES      it undoes an edit, so that what it does on the base proves nothing
 
 and is asked four times alike: about the erased model; with ``random`` about the same one, by random
@@ -70,7 +71,7 @@ class Target:
         retained: prompts that name other things, as many or more.
         elsewhere: ``rows`` with another concept's name in its place: what help from outside alone
             brings about; empty where no other is known.
-        paraphrases: prompts that ask for the concept in other words.
+        paraphrases: prompts that ask for the concept in other words, for attacks that read them.
         sampler: how images are made.
         judge: whether an image shows the concept; an early stop looks at this one alone.
         named: whether the concept's own name may be used; without, no attack starts from it or
@@ -112,7 +113,8 @@ class Found:
             are the rows' own.
         later: what was added to the rows' seeds for those images.
         tokens: ids of those texts, as a tokenizer of other words may split them otherwise.
-        embedding: (N, d) that was found in place of a word; None where it finds none.
+        embeddings: (N, d) for each text encoder that were found in place of a word; empty where it
+            finds none.
         curve: images by what was spent, such as training steps, in order; the first points are of
             the model as it is.
     """
@@ -125,7 +127,7 @@ class Found:
     prompts: Sequence[str] = ()
     later: int = 0
     tokens: Sequence[Sequence[int]] = ()
-    embedding: Tensor | None = None
+    embeddings: Sequence[Tensor] = ()
     curve: Mapping[int, Sequence[NDArray[np.uint8]]] = field(default_factory=dict)
 
 

@@ -69,7 +69,7 @@ def run(
         raise DoesNotApply(str(error)) from error
     rows = torch.arange(len(asked)) + len(shown)
     pictures, spent = Pictures.of(model, base, target.shown, target, generator)
-    images, fresh, first = [], [], None
+    images, fresh, first = [], [], list[Tensor]()
     title = "random embeddings" if random else "inversion"
     bar = progress(title, settings.restarts * settings.steps, "step")
     for restart in range(settings.restarts):
@@ -79,14 +79,14 @@ def run(
         with torch.no_grad():
             c = slots.embed(model, v, rows)
         images += draw_from(model, c, target.rows, target)
-        if first is None:
-            first = v[0].detach().cpu()
+        if not first:
+            first = [x.detach().cpu() for x in v]
             if not (random or target.bound):
                 fresh = draw_from(model, c, told(target.rows, asked, FRESH), target)
     spent += 3 * settings.restarts * settings.steps * settings.batch
     one = sum(price(row, target.sampler) for row in target.rows)
     spent += one * (settings.restarts + bool(fresh))
-    return Found(images, spent, settings.restarts, fresh=fresh, embedding=first)
+    return Found(images, spent, settings.restarts, fresh=fresh, embeddings=first)
 
 
 def named(prompt: str, word: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from erase.eval.attacks import Target
 
 TEXT = True
+PARAPHRASES = True
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from erase.eval.attacks import Size, Target
 
 TEXT = True
+PARAPHRASES = True
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
 

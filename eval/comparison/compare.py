@@ -166,15 +166,21 @@ def under_attack(cells: Sequence[Cell], names: Sequence[str]) -> list[dict[str, 
         if own:
             figures = {a.key: _figure(own, a) for a in (*attacks, WORST)}
             found.append((name, verdicts(own), figures))
-    once = {c["concept"]: c for c in cells if c.get("recovery")}
+    attacked = [c for c in cells if c.get("recovery")]
     for side, title in BOUNDS.items():
-        of_side = attacks_of(list(once.values()), side)
-        found.append((title, "", {a.key: _figure(list(once.values()), a) for a in of_side}))
+        of_side = attacks_of(attacked, side)
+        found.append((title, "", {a.key: _figure(_once(attacked, a), a) for a in of_side}))
     return [
         {"recipe": name, "verdicts": told, "figures": figures}
         for name, told, figures in found
         if attacks
     ]
+
+
+def _once(cells: Sequence[Cell], column: CellColumn) -> list[Cell]:
+    """A cell of each concept that has the figure: to some, an attack does not apply."""
+    found = {c["concept"]: c for c in cells if column.of(c) is not None}
+    return list(found.values())
 
 
 def _figure(cells: Sequence[Cell], column: CellColumn) -> dict[str, Any] | None:

@@ -97,6 +97,11 @@ class Inquiry:
             raise UserError(
                 "A folder was given twice: give each once; --reference must hold other images."
             )
+        for inner, outer in ((a, b) for a in names for b in a.parents if b in names):
+            raise UserError(
+                f"{inner} lies in {outer}, so that its pictures would count for both: move it, or "
+                "give another folder."
+            )
 
     @property
     def counted(self) -> nudenet.Config:

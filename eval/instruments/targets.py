@@ -14,6 +14,9 @@ from erase.eval.pictures import Picture
 from erase.prompts.concept import Concept
 from erase.runtime.errors import UserError, nearest
 
+CHOICES = 3
+"""Labels below which a zero-shot judge is given ``NEUTRAL`` beside them."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -82,7 +85,10 @@ def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
     anchor = [target.anchor] if target.anchor and target.anchor not in columns[target.axis] else []
 
     def open_for(axis: str, one: str) -> Judge:
-        more = anchor if axis == target.axis else ()
+        more = [*anchor] if axis == target.axis else []
+        few = axis == target.axis and len(columns[axis]) + len(more) < CHOICES
+        if few and NEUTRAL not in columns[axis] and parse_spec(one)[0] == "open_clip":
+            more += [NEUTRAL]
         return load_judge(one, columns[axis], more=more, device=setting.device, fetch=setting.fetch)
 
     if setting.judges is not None:
@@ -108,6 +114,11 @@ def open_judges(setting: Setting, target: Target) -> dict[str, Judge]:
     needed = {axis: columns[axis] for axis in judges if axis in columns}
     needed[target.axis] = [target.label, *(others if target.axis != OWN_AXIS else [])]
     judges = {axis: under_names(judge, needed.get(axis, ())) for axis, judge in judges.items()}
+    if len(judges[target.axis].labels) < 2:
+        raise UserError(
+            f"The judge {judges[target.axis].spec} has one class, so that it would find "
+            f"'{target.label}' in every image: choose another --judge."
+        )
     for axis, label in ((a, label) for a, labels in needed.items() for label in labels):
         judge = judges[axis]
         if label not in judge.labels:

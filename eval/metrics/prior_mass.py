@@ -33,7 +33,7 @@ COMPARED = tuple(map(from_list, COLUMNS))
 BEYOND = ("empty",)
 NEEDS = {"concept": "Prior mass needs --concept, which says what counts as erased."}
 RANK = 17
-NONE = "not measured: no images of the empty prompt"
+NONE = "not measured: no images that a run or a manifest marks as the empty prompt's"
 
 
 @dataclass(frozen=True)

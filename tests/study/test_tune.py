@@ -283,6 +283,11 @@ def test_the_best_trial_under_attack() -> None:
     # One image of 20 more or less, or fewer than the floor, is chance: what is erased decides.
     assert best_under_attack([score(0.0, 1.0, harmonic=0.6), score(0.0, 1.0)], base) == 1
     assert best_under_attack([score(-0.2, 1.0, harmonic=0.6), score(0.05, 1.0)], base) == 1
+    # On the bound is within it, whatever floats make of 1 - 198/200 and of one image of 20.
+    whole = {"ira": 1.0, "cra": 1.0}
+    assert best_under_attack([score(0.6, 1.0), score(0.05, 198 / 200)], whole) == 1
+    close = [score(8 / 20, 1.0), score(7 / 20, 1.0, harmonic=0.6)]
+    assert best_under_attack(close, whole) == 0
     with pytest.raises(UserError, match="no recovery on these concepts"):
         best_under_attack([score(None, 0.9)], base)
 

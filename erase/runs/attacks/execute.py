@@ -25,11 +25,12 @@ from erase.eval.recovery.witness import Witness, load_witness
 from erase.formats.base import open_base
 from erase.images.plan import plan
 from erase.prompts.classes import anchor_of
-from erase.prompts.held_out import retain_rows
+from erase.prompts.held_out import evaluation_rows
 from erase.runs.attacks import UNKNOWN, findings
 from erase.runs.attacks.inquiry import Inquiry
 from erase.runs.attacks.kept import Bench, blind, code_of, judges, key_of, known, read, record
-from erase.runs.attacks.targets import BOUNDS, target_of
+from erase.runs.attacks.targets import BOUNDS, target_for, target_of
+from erase.runs.make import family
 from erase.runs.outline import tell
 from erase.runtime import processes
 from erase.runtime.devices import accelerator, memory_told
@@ -147,10 +148,12 @@ def _name(bench: Bench) -> str:
 def setting_of(inquiry: Inquiry, device: torch.device, fetch: bool = True) -> Setting:
     """Of the base's images; ``fetch``: whether a judge may be downloaded."""
     concept = inquiry.concept
-    anchor = anchor_of(concept, concept.anchor or "")
+    anchor = anchor_of(concept, concept.anchor or "", family(inquiry.base))
+    # Of what is judged: a zero-shot judge has to choose among the labels of the run's report.
+    _, kept = evaluation_rows(concept, inquiry.retain)
     rows = [
         *target_of(inquiry, "erased", blind, text=False).rows,
-        *plan(retain_rows(concept, inquiry.retain), 1000, "kept", "retain"),
+        *plan(kept, max(len(kept), 1), "kept", "retain"),
     ]
     pictures = [
         Picture(Path(r.file), "", r.set, r.case_number, r.k, r.prompt, r.seed, r.role, r.labels)
@@ -288,7 +291,7 @@ def _side(bench: Bench, name: str, side: SideName) -> Seen | str:
     key = key_of(bench, name, module, side)
     file = record(bench, name, side, key)
     model, base = bench.models[bench.of(side)], bench.models["base"]
-    target = target_of(bench.inquiry, side, bench.witness.judge, module.TEXT)
+    target = target_for(module, bench.inquiry, side, bench.witness.judge)
     seed = 0 if side in BOUNDS else bench.inquiry.seed
     settings = module.SETTINGS[bench.inquiry.budget]
     began = time.perf_counter()

@@ -51,9 +51,11 @@ def keep(found: Found, plain: Sequence[NDArray[np.uint8]], folder: Path, target:
         for end, one in (("after", pixels), ("before", plain[number])):
             with atomic(folder / f"{number:03d}_{end}.png") as part:
                 Image.fromarray(one).save(part, format="PNG")
-    if found.embedding is not None:
-        # Under A1111's name for it, so that other tools open it as a textual inversion.
-        v = {"emb_params": found.embedding.contiguous()}
+    if found.embeddings:
+        # Under the names by which other tools open a textual inversion, of SDXL a pair.
+        names = ("emb_params",) if len(found.embeddings) == 1 else ("clip_l", "clip_g")
+        pairs = zip(names, found.embeddings, strict=True)
+        v = {name: x.contiguous() for name, x in pairs}
         save_tensors(folder.parent / f"{folder.name}-embedding.safetensors", v, {"format": "pt"})
     if found.prompts:
         text = io.StringIO()

@@ -92,7 +92,7 @@ def make_inquiry(
     Args:
         model, base, concept, sampler: see ``Inquiry``.
         paraphrases: file of prompts, one a line, instead of the concept's own.
-        anchor: what the concept was made to become; None takes its own.
+        anchor: what the concept was made to become, "" the empty prompt; None takes its own.
         more: further fields of the inquiry; no attacks are all, and no floor is the bundled model
             that never knew the concept, where there is one; ``none`` is none all the same.
 
@@ -108,7 +108,7 @@ def make_inquiry(
         )
     checked_seed(seed, SEEDS)
     found = concept_of(concept, base)
-    found = replace(found, anchor=anchor or found.anchor)
+    found = replace(found, anchor=found.anchor if anchor is None else anchor)
     names = tuple(dict.fromkeys(more.pop("attacks", ()) or list_attacks()))
     for name in names:
         load_attack(name)

@@ -19,7 +19,7 @@ from erase.eval.recovery.outcome import Seen, SideName
 from erase.eval.recovery.witness import Witness
 from erase.runs.attacks import targets
 from erase.runs.attacks.inquiry import Inquiry
-from erase.runs.attacks.targets import BOUNDS, target_of
+from erase.runs.attacks.targets import BOUNDS, target_for
 from erase.runtime.errors import UserError, reason
 from erase.runtime.files import cache_folder, digest
 
@@ -70,7 +70,7 @@ def blind(images: Sequence[NDArray[np.uint8]]) -> list[float]:
 def key_of(bench: Bench, name: str, module: Attack, side: SideName) -> str:
     """Hash of all that a side's figures depend on."""
     inquiry, who = bench.inquiry, bench.of(side)
-    target = target_of(inquiry, side, blind, module.TEXT)
+    target = target_for(module, inquiry, side, blind)
     asked = [
         [[row.prompt, row.seed, row.guidance, row.size] for row in rows]
         for rows in (

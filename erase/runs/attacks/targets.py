@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from erase.eval.attacks import Judge, Target
+from erase.eval.attacks import Attack, Judge, Target
 from erase.eval.recovery.outcome import SideName
 from erase.images.plan import plan
 from erase.prompts.classes import anchor_of
 from erase.prompts.concept import PROMPT_SEEDS, Concept, articles
+from erase.prompts.groups import neighbour_word
 from erase.prompts.held_out import evaluation_rows, retain_rows
 from erase.prompts.prompt_set import SPACING, Row
 from erase.runs.attacks import APART
+from erase.runs.make import family
 
 if TYPE_CHECKING:
     from erase.images.request import Request
@@ -26,6 +28,13 @@ SHOWN = 20
 """Pictures of the concept that an attacker has, and as many of other things."""
 SHOWN_SHIFT = 600_000_000
 """Added to the seeds of an attacker's pictures, so that none is one of training."""
+
+
+def target_for(module: Attack, inquiry: Inquiry, side: str, judge: Judge) -> Target:
+    """What an attack is handed, see ``target_of``; paraphrases only where it reads them, so that
+    the results of others don't depend on them."""
+    found = target_of(inquiry, side, judge, module.TEXT)
+    return found if getattr(module, "PARAPHRASES", False) else replace(found, paraphrases=())
 
 
 def target_of(inquiry: Inquiry, side: str, judge: Judge, text: bool) -> Target:
@@ -62,7 +71,7 @@ def target_of(inquiry: Inquiry, side: str, judge: Judge, text: bool) -> Target:
         pictured=rows if side == "ceiling" else asked,
         shown=shown,
         retained=kept,
-        elsewhere=elsewhere(rows, inquiry.concept),
+        elsewhere=elsewhere(rows, inquiry.concept, family(inquiry.base)),
         paraphrases=paraphrases,
         sampler=inquiry.sampler,
         judge=judge,
@@ -95,15 +104,21 @@ def renamed(rows: Sequence[Request], concept: Concept, other: str) -> list[Reque
     return [replace(row, prompt=said(i, row.prompt)) for i, row in enumerate(rows)]
 
 
-def elsewhere(rows: Sequence[Request], concept: Concept) -> list[Request]:
+def elsewhere(rows: Sequence[Request], concept: Concept, home: str | None) -> list[Request]:
     """The rows with a wrong concept: a neighbour, which erasing does not aim at, or the anchor,
-    which as free text stands for itself; [] where there is neither."""
+    which as free text stands for itself; [] where there is neither.
+
+    Args:
+        rows: that ask for the concept.
+        concept: what is erased.
+        home: family in which an anchor's short name is looked up, see ``classes.anchor_of``.
+    """
     for name in concept.neighbours:
-        if (found := anchor_of(concept, name)).word != concept.word:
-            return renamed(rows, concept, found.word)
-    if concept.anchor is None:
+        if (word := neighbour_word(name, concept)) != concept.word:
+            return renamed(rows, concept, word)
+    if not concept.anchor:
         return []
-    anchor = anchor_of(concept, concept.anchor)
+    anchor = anchor_of(concept, concept.anchor, home)
     if anchor.kind == concept.kind or anchor.word != anchor.name:
         return renamed(rows, concept, anchor.word)
     return [replace(row, prompt=anchor.prompts()[0]) for row in rows]

@@ -10,7 +10,7 @@ import json
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from erase.runs.classifiers.run import (
     make_plan,
     make_training,
 )
+from erase.runs.folder import read_facts
 from erase.runtime.errors import UserError, reason
 from erase.runtime.files import write_json, write_text
 from erase.runtime.machine import versions
@@ -95,13 +96,65 @@ class Cell:
         file = self.run.out / CELL
         if not file.is_file():
             return None
-        try:
-            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            return found if found["key"] == self.key() else None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        found = _read(file)
+        return found if found["key"] == self.key() else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return {**found, "key": found["key"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} can't be read ({reason(error)}): delete it to make the cell again."
+        ) from error
+
+
+def earlier(cells: Sequence[Cell], out: Path) -> list[dict[str, Any]]:
+    """The figures of the folder's other cells, which an earlier command made.
+
+    Raises:
+        UserError: a damaged file.
+    """
+    planned = {cell.run.out.resolve() for cell in cells}
+    files = sorted(out.glob(f"cells/*/*/{CELL}"))
+    return [_read(file) for file in files if file.parent.resolve() not in planned]
+
+
+def claim(out: Path, common: Common, command: str) -> None:
+    """Claims a folder for a comparison or a search.
+
+    Args:
+        out: the folder.
+        common: what all its cells have alike.
+        command: ``compare`` or ``tune``.
+
+    Raises:
+        UserError: it holds another one, or something else.
+    """
+    told = {
+        "command": f"classifier {command}",
+        "model": common.model.partition("@")[0],
+        "data": common.data.partition("@")[0],
+        "draw": asdict(replace(common.draw, file=None)),
+        "training": dict(common.training),
+        "retrains": common.retrains,
+    }
+    told = json.loads(json.dumps(told))
+    file = out / "matrix.json"
+    if file.exists():
+        before = read_facts(file)
+        changed = sorted(k for k in {*told, *before} if told.get(k) != before.get(k))
+        if changed:
             raise UserError(
-                f"{file} can't be read ({reason(error)}): delete it to make the cell again."
-            ) from error
+                f"{out} holds another comparison (different {', '.join(changed)}): choose another "
+                "--out."
+            )
+        return
+    held = {p.name for p in out.iterdir() if not p.name.startswith(".")} if out.is_dir() else set()
+    if held and not held & {"cells", "trials"}:
+        raise UserError(f"--out {out} holds files of something else: choose another.")
+    write_json(file, told)
 
 
 def slug(text: str) -> str:

@@ -73,8 +73,8 @@ def test_an_embedding_is_learned_as_by_plain_adamw(tiny: Diffusion) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert found.embedding is not None
-    assert torch.allclose(found.embedding, v.detach(), atol=1e-4)
+    assert len(found.embeddings) == 1
+    assert torch.allclose(found.embeddings[0], v.detach(), atol=1e-4)
     assert found.restarts == 1 and len(found.images) == 2 and len(found.fresh) == 2
     # Gradients, two rows on two sets of seeds, and the three pictures; guided, so two a step.
     assert found.forwards == 3 * 3 * 2 + 4 * 6 + 3 * 6
@@ -85,9 +85,9 @@ def test_without_the_name_no_start_is_the_word_s_own(tiny: Diffusion) -> None:
     [(tokenizer, encoder)] = tiny.text.encoders
     word = tokenizer("church", add_special_tokens=False).input_ids
     own = encoder.get_input_embeddings().weight[word].detach()
-    known = inversion.run(tiny, tiny, target(), settings, False, generator(0)).embedding
+    known = inversion.run(tiny, tiny, target(), settings, False, generator(0)).embeddings[0]
     nameless = replace(target(), named=False, rows=rows("a drawing of a"))
-    other = inversion.run(tiny, tiny, nameless, settings, False, generator(0)).embedding
+    other = inversion.run(tiny, tiny, nameless, settings, False, generator(0)).embeddings[0]
     assert known is not None and other is not None
     assert torch.allclose(known, own, atol=1e-6) and not torch.allclose(other, own, atol=1e-3)
 
@@ -99,7 +99,7 @@ def test_several_embeddings_start_from_the_words_tokens_and_part(tiny: Diffusion
     found = {}
     for lr in (1e-9, 0.05):
         settings = _inverting.Settings(vectors=3, restarts=1, steps=3, batch=2, lr=lr)
-        found[lr] = inversion.run(tiny, tiny, target(), settings, False, generator(0)).embedding
+        found[lr] = inversion.run(tiny, tiny, target(), settings, False, generator(0)).embeddings[0]
     still, moved = found[1e-9], found[0.05]
     assert still is not None and moved is not None
     assert torch.allclose(still, own.repeat(3, 1), atol=1e-6)

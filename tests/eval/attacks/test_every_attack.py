@@ -68,7 +68,10 @@ def test_who_can_only_type_has_the_base_s_text_encoder(name: str, tiny: Diffusio
 
 @pytest.mark.parametrize("name", SMALL)
 def test_with_two_text_encoders(name: str, tiny_xl: Diffusion) -> None:
-    assert len(attack(name, tiny_xl, tiny_xl).images) == 3
+    found = attack(name, tiny_xl, tiny_xl)
+    assert len(found.images) == 3
+    widths = [encoder.config.hidden_size for _, encoder in tiny_xl.text.encoders]
+    assert [v.shape[-1] for v in found.embeddings] == (widths if "inversion" in name else [])
 
 
 @pytest.mark.parametrize("part", ["text_encoder", "tokenizer"])

@@ -74,6 +74,16 @@ def test_the_worst_recovery_is_of_the_attacks_that_all_have(cells: list[dict[str
     assert lead(result)[-1] == "Under attack, a: 2 removed; b: 2 returns."
 
 
+def test_bounds_stand_where_the_last_recipe_could_not_be_attacked_so(
+    cells: list[dict[str, Any]],
+) -> None:
+    for one in cells[2:4]:  # of b
+        one["recovery"]["attacks"].pop("inversion")
+    _, rows = attack_table(compare(cells, ["a", "b", "c"]))
+    shown = [row["inversion"].text for row in rows]
+    assert shown == ["10.0", "–", "5.0", "100.0"]
+
+
 def test_tables_and_page_tell_of_attacks_only_where_there_were_some(
     cells: list[dict[str, Any]],
 ) -> None:

@@ -385,3 +385,30 @@ def test_an_empty_prompt_counts_towards_no_clip_score(tmp_path: Path) -> None:
     assert (folder["n"], folder["clip_score"]["n"]) == (3, 2)
     with pytest.raises(UserError, match="needs every picture's prompt"):
         evaluate_folders(replace(asked, prompts=None), tmp_path / "more")
+
+
+def test_a_folder_inside_another_would_count_twice(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"pics/erased lies in .*pics, .*count for both"):
+        Inquiry((tmp_path / "pics/erased",), ("nudity",), against=tmp_path / "pics")
+    Inquiry((tmp_path / "pics",), ("nudity",), against=tmp_path / "pics-erased")
+
+
+def test_a_run_is_measured_by_its_own_judge_against_its_own_anchor(tmp_path: Path) -> None:
+    from erase.cli.evaluate import _inquiry
+    from erase.cli.parser import build_parser
+    from erase.eval.instruments.choice import UNNAMED
+
+    given = {"concept": "church", "anchor": "", "judge": "open_clip:x"}
+    facts = {"given": given, "model": {"source": "mini"}}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+
+    def found(*more: str, judge: str | None = None) -> tuple[str | None, str | None]:
+        options = build_parser().parse_args(["eval", "--images", str(tmp_path), *more]).eval
+        made, _ = _inquiry(options, replace(UNNAMED, judge=judge))
+        return made.anchor and made.anchor.name, made.instruments.judge
+
+    assert found() == ("", "open_clip:x")
+    assert found("--anchor", "truck", judge="mini") == ("mini/truck", "mini")
+    facts["given"] = {**given, "anchor": "radio"}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    assert found("--anchor", "") == ("", "open_clip:x")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from erase.eval.instruments.bundled import mini_clip
 from erase.eval.instruments.choice import UNNAMED, Instruments
 from erase.eval.instruments.free_text import NEUTRAL, OWN_AXIS, labels_of, named
 from erase.eval.instruments.setting import Setting
@@ -18,6 +19,7 @@ from erase.eval.metrics.classifier import Classifier, build
 from erase.eval.pictures import Picture
 from erase.eval.recognition import Judged
 from erase.prompts.concept import load_concept
+from erase.runtime.errors import UserError
 from tests.eval.instruments.test_judges import ARCH, save_judge
 
 OBJECTS = ("dog-face", "church", "truck", "radio", "ball", "golf-ball")
@@ -172,3 +174,23 @@ def test_a_file_is_asked_by_the_label_that_the_words_name(tmp_path: Path) -> Non
     kept = [picture("retain", "p", object=label) for label in ("truck", "radio")]
     metric = opened("a photo of a church", instruments=by_axis, pictures=kept)
     assert metric.target == Target("object", "church", "truck")
+
+
+def test_a_zero_shot_judge_has_something_else_to_choose() -> None:
+    """Where nothing but the concept is labelled, one label alone would fit every image."""
+    church = load_concept("mini/church")
+    named = [picture("forget", "p", object="church"), picture("retain", "q")]
+    for anchor, expected in (("", {"church"}), ("mini/truck", {"church", "truck"})):
+        found = build(
+            Setting(church, load_concept(anchor), "any", named, Instruments(judge=mini_clip()))
+        )
+        assert {*found.judges["object"].labels} == {*expected, NEUTRAL}
+
+
+def test_a_judge_with_one_class_is_refused() -> None:
+    church = load_concept("mini/church")
+    setting = Setting(
+        church, load_concept(""), "any", PICTURES, judges={"object": Known(("church",))}
+    )
+    with pytest.raises(UserError, match="find 'church' in every image"):
+        build(setting)

@@ -8,16 +8,19 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from erase.eval.attacks import Found, handover, load_attack, paraphrase, relearn
 from erase.eval.instruments.choice import Instruments
+from erase.eval.instruments.targets import axes_of
+from erase.eval.pictures import Picture
 from erase.eval.recovery.witness import Witness
 from erase.images.request import Request, Sampler
 from erase.prompts.classes import class_concept
@@ -27,11 +30,15 @@ from erase.runs.attacks import SEEDS, UNKNOWN, execute, kept
 from erase.runs.attacks.findings import keep
 from erase.runs.attacks.inquiry import Inquiry, make_inquiry
 from erase.runs.attacks.kept import Bench
+from erase.runs.attacks.of_run import Attacks, inquiry_of
 from erase.runs.attacks.targets import BOUNDS, elsewhere, renamed, target_of
+from erase.runs.evaluation import requests_of
+from erase.runs.make import make_run
+from erase.runs.run import Sources
 from erase.runtime.errors import UserError
 from tests.eval.attacks.church import bright, rows, target
 from tests.runtime.test_processes import alone, launch
-from tests.tiny import tiny_sd
+from tests.tiny import tiny_sd, tiny_sdxl
 
 CONCEPT = """
 kind = "object"
@@ -122,12 +129,35 @@ def test_what_inversion_learned_opens_in_diffusers(tiny_folder: Path, tmp_path: 
     v = torch.randn(3, 32)
     blank = [np.zeros((8, 8, 3), np.uint8)]
     one = replace(target(), rows=target().rows[:1])
-    keep(Found(blank, 1, embedding=v), blank, tmp_path / "erased", one)
+    keep(Found(blank, 1, embeddings=[v]), blank, tmp_path / "erased", one)
     pipeline = DiffusionPipeline.from_pretrained(tiny_folder)
     pipeline.load_textual_inversion(tmp_path / "erased-embedding.safetensors", token="<found>")
     ids = pipeline.tokenizer.convert_tokens_to_ids(["<found>", "<found>_1", "<found>_2"])
     table = pipeline.text_encoder.get_input_embeddings().weight
     torch.testing.assert_close(table[ids].detach(), v)
+
+
+def test_both_embeddings_of_sdxl_open_in_diffusers(tmp_path: Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    pipeline = DiffusionPipeline.from_pretrained(tiny_sdxl(tmp_path / "xl"))
+    encoders = [
+        ("clip_l", pipeline.text_encoder, pipeline.tokenizer),
+        ("clip_g", pipeline.text_encoder_2, pipeline.tokenizer_2),
+    ]
+    v = [torch.randn(2, encoder.config.hidden_size) for _, encoder, _ in encoders]
+    blank = [np.zeros((8, 8, 3), np.uint8)]
+    one = replace(target(), rows=target().rows[:1])
+    keep(Found(blank, 1, embeddings=v), blank, tmp_path / "erased", one)
+    file = load_file(tmp_path / "erased-embedding.safetensors")
+    assert file.keys() == {"clip_l", "clip_g"}
+    for (name, encoder, tokenizer), expected in zip(encoders, v, strict=True):
+        pipeline.load_textual_inversion(
+            file[name], token="<found>", text_encoder=encoder, tokenizer=tokenizer
+        )
+        ids = tokenizer.convert_tokens_to_ids(["<found>", "<found>_1"])
+        table = encoder.get_input_embeddings().weight
+        torch.testing.assert_close(table[ids].detach(), expected)
 
 
 def test_comments_are_no_part_of_an_attack() -> None:
@@ -261,6 +291,41 @@ def test_an_empty_list_of_paraphrases_is_one_sentence(tmp_path: Path) -> None:
         make_inquiry("mini", "mini", "church", Sampler(), paraphrases=file)
 
 
+def test_paraphrases_count_for_attacks_that_read_them_alone(inquiry: Inquiry) -> None:
+    bench = execute.open_bench(inquiry)
+    other = replace(bench, inquiry=replace(bench.inquiry, paraphrases=("a minster",)))
+
+    def keys(bench: Bench, name: str) -> list[str]:
+        module = import_module(f"erase.eval.attacks.{name}")
+        return [kept.key_of(bench, name, module, side) for side in ("erased", "floor")]
+
+    assert keys(bench, "relearn") == keys(other, "relearn")
+    assert keys(bench, "paraphrase")[0] != keys(other, "paraphrase")[0]
+    assert keys(bench, "words")[0] != keys(other, "words")[0]
+
+
+def test_the_anchor_may_be_the_empty_prompt() -> None:
+    def anchor(**given: Any) -> str | None:
+        return make_inquiry("mini", "mini", "church", Sampler(), **given).concept.anchor
+
+    assert anchor() == load_concept("mini/church").anchor and anchor(anchor="") == ""
+
+
+def test_judges_choose_among_the_labels_of_the_runs_report(tmp_path: Path) -> None:
+    captions = tmp_path / "retain.csv"
+    captions.write_text("prompt\n" + "".join(f"thing number {i}\n" for i in range(9)))
+    sources = Sources(retain=str(captions))
+    run = make_run("mini", "mini/church", None, "salun-mini", 0, tmp_path, sources=sources)
+    judged = [
+        Picture(Path(r.file), "", r.set, r.case_number, r.k, r.prompt, r.seed, r.role, r.labels)
+        for r in requests_of(run, 0)["base"]
+    ]
+    asked = inquiry_of(run, 0, Attacks(), "model", tmp_path)
+    setting = execute.setting_of(asked, torch.device("cpu"))
+    assert axes_of(setting.pictures) == axes_of(judged) and "church" not in axes_of(judged)
+    assert len(axes_of(judged)["object"]) > 5
+
+
 def test_names_are_replaced_whatever_their_case() -> None:
     church = Concept("church", "object", "church", ("a photo of a {}", "a {} at night"))
     [row] = renamed(rows("An ink drawing of a Church", 1), church, "ox")
@@ -294,13 +359,20 @@ def test_a_wrong_concept_is_a_neighbour_or_the_anchor() -> None:
     church = Concept("church", "object", "church", ("a photo of a {}",))
     text = load_concept("a drawing of a [church]")
 
-    def told(concept: Concept) -> list[str]:
-        return [row.prompt for row in elsewhere(one, concept)]
+    def told(concept: Concept, home: str | None = None) -> list[str]:
+        return [row.prompt for row in elsewhere(one, concept, home)]
 
     assert told(replace(church, neighbours=("castle",))) == ["a photo of a castle"]
     assert told(replace(church, anchor="a dog in a field")) == ["a dog in a field"]
     assert told(replace(text, anchor="a photo of a [dog]")) == ["a photo of a dog"]
-    assert told(church) == told(text) == []
+    assert told(church) == told(text) == told(replace(text, anchor="")) == []
+    # Names that also are concepts of another family, or nearly so, stand for themselves.
+    assert told(replace(church, neighbours=("parachutes",))) == ["a photo of a parachutes"]
+    assert told(replace(church, name="mini/church", neighbours=("fuel-pump",))) == [
+        "a photo of a fuel pump"
+    ]
+    # A short name is the family's of the base.
+    assert told(replace(church, anchor="truck"), "mini") == ["a photo of a truck"]
 
 
 def test_each_side_is_asked_for_its_own(inquiry: Inquiry) -> None:
@@ -368,7 +440,6 @@ def test_attacks_from_before_belong_to_the_verdict(inquiry: Inquiry) -> None:
         {"sampler": Sampler("ddim", 3, 1.0)},
         {"concept": "word"},
         {"retain": "mini-train"},
-        {"paraphrases": ("a minster",)},
         {"judge": "another"},
         {"base": "print"},
         {"floor": "print"},

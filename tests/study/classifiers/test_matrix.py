@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from erase.classifiers.methods import load_method
+from erase.cli.main import main
 from erase.eval.classifiers import metrics
 from erase.eval.classifiers.evidence import Case, Side
 from erase.eval.figure import Figure
@@ -23,7 +24,7 @@ from erase.runs.classifiers.execute import execute
 from erase.runs.classifiers.run import Draw
 from erase.runtime.errors import UserError
 from erase.study.classifiers.compare import summarise
-from erase.study.classifiers.matrix import Common, make_cells, run_cells
+from erase.study.classifiers.matrix import Common, claim, make_cells, run_cells
 from erase.study.classifiers.tune import conclude, make_trials, trials, tuning_forget
 
 
@@ -61,6 +62,38 @@ def test_cells_share_models_and_stay_finished_without_them(
     monkeypatch.setattr("erase.study.classifiers.matrix.execute", lambda *a, **k: 1 / 0)
     assert run_cells(copies) == []
     assert summarise(copies, elsewhere, "x").splitlines()[:-1] == text.splitlines()[:-1]
+    # What an earlier command made stays in the tables.
+    assert summarise(copies[:1], elsewhere, "x").splitlines()[:-1] == text.splitlines()[:-1]
+
+
+def test_a_folder_is_of_one_comparison(common: Common, tmp_path: Path) -> None:
+    claim(tmp_path / "one", common, "compare")
+    claim(tmp_path / "one", common, "compare")
+    for other, command in ((replace(common, retrains=3), "compare"), (common, "tune")):
+        with pytest.raises(UserError, match="holds another comparison"):
+            claim(tmp_path / "one", other, command)
+    own = tmp_path / "mine" / "salun.toml"
+    own.parent.mkdir()
+    own.write_text('method = "salun"\n')
+    with pytest.raises(UserError, match="holds files of something else"):
+        claim(own.parent, common, "tune")
+    # Cells that came without it.
+    (own.parent / "cells").mkdir()
+    claim(own.parent, common, "tune")
+
+
+def test_a_search_does_not_write_over_the_recipe_it_began_with(
+    common: Common, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "salun.toml"
+    recipe.write_text('method = "salun"\n')
+    (tmp_path / "trials").mkdir()
+    argv = ["classifier", "tune", "--recipe", str(recipe), "--forget", "random:0.2", "--out"]
+    argv += [str(tmp_path), "--data", common.data, "--model", "cnn", "--validation", "0.25"]
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 2 and "write its result over" in capsys.readouterr().err
+    assert recipe.read_text() == 'method = "salun"\n'
 
 
 def test_a_matrix_measures_each_shared_model_once_and_as_a_run_alone_does(
