@@ -25,6 +25,7 @@ from erase.eval.figure import CellColumn
 from erase.eval.pages import phrases, plots, table
 from erase.eval.pages.html import data_uri, spread, template
 from erase.eval.pictures import Picture, read_pictures
+from erase.eval.screen import screen_of
 
 CONCEPTS_SHOWN, FORGET_SHOWN, RETAIN_SHOWN = 5, 4, 4
 """Most concepts with a grid, and pictures in each of its rows."""
@@ -75,6 +76,7 @@ def render(
     lines = (result["base_row"], *result["rows"])
     html: str = template("compare.html.j2").render(
         r=result,
+        screen=screen_of(result["model"], {cell["concept"] for cell in result["cells"]}),
         seen=[RECIPE, *seen],
         seen_rows=_lines(lines, seen),
         made=[RECIPE, *made, *SIZES],

@@ -173,7 +173,7 @@ def evaluate_folders(
     folders = [_figures(s, side if s is not side else None, metrics, reference) for s in seen]
     result = _result(inquiry, folders, metrics)
     if processes.is_main():
-        _write(out, result, _shown(seen, inquiry))
+        _write(out, result, _shown(seen, inquiry), inquiry.model)
     return result
 
 
@@ -202,14 +202,16 @@ def _result(
     return {**found, "notes": without_places(found["notes"], specs)}
 
 
-def _write(out: Path, result: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]]) -> None:
+def _write(
+    out: Path, result: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]], model: str
+) -> None:
     from erase.eval.folders.page import render
     from erase.eval.folders.tables import csv, markdown
 
     write_json(out / "report.json", result)
     write_text(out / "report.md", markdown(result))
     write_text(out / "report.csv", csv(result))
-    write_text(out / "report.html", render(result, shown))
+    write_text(out / "report.html", render(result, shown, model))
 
 
 def _scan(place: Path, inquiry: Inquiry) -> Scan:

@@ -13,6 +13,7 @@ from erase.eval.pages import phrases
 from erase.eval.pages.html import data_uri, spread, template
 from erase.eval.pages.table import Column, Row
 from erase.eval.pictures import Picture
+from erase.eval.screen import screen_of
 
 SHOWN = 16
 """Most pictures of a folder on the page."""
@@ -46,17 +47,19 @@ class Shot:
     veiled: bool
 
 
-def render(result: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]]) -> str:
+def render(result: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]], model: str = "") -> str:
     """The page as HTML.
 
     Args:
         result: as in ``report.json``.
         shown: by folder; where nudity was looked for, the pictures in which it was detected.
+        model: that made the pictures, if known.
     """
     shown_columns = columns(result)
     looked = "nudity" in result["metrics"]
     html: str = template("folders.html.j2").render(
         r=result,
+        screen=screen_of(model, [result["concept"]] if result["concept"] else []),
         heading=heading(result),
         conclusion=conclusion(result),
         caveat=CAVEAT if looked else "",

@@ -18,6 +18,7 @@ from erase.eval.pages.table import Cell, Column, Row
 from erase.eval.recovery import plots
 from erase.eval.recovery.outcome import SIDES, Outcome
 from erase.eval.recovery.verdict import sentences, verdict
+from erase.eval.screen import screen_of
 from erase.eval.stats.intervals import CONFIDENCE
 from erase.runtime.errors import UserError, reason
 from erase.runtime.files import write_json, write_text
@@ -235,6 +236,7 @@ def page(found: Mapping[str, Any], folder: Path) -> str:
     """
     html: str = template("attack.html.j2").render(
         r=found,
+        screen=screen_of(found["facts"]["base"], [found["facts"]["concept"]["name"]]),
         title=f"Does {found['facts']['concept']['word']} come back?",
         tone=TONES[found["verdict"]],
         attacks=section(found, folder),

@@ -19,6 +19,7 @@ from erase.eval.report.figures import Moved, figures, groups, panels
 from erase.eval.report.grids import Evidence, failures, pictures
 from erase.eval.report.provenance import told
 from erase.eval.report.result import read_object
+from erase.eval.screen import screen_of
 from erase.images.previews import read_previews
 from erase.runtime.places import near
 
@@ -47,6 +48,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path, attack: Pat
     sensitive = _is_sensitive(report, run)
     html: str = template("report.html.j2").render(
         r=report,
+        screen=screen_of(report["run"]["model"], [report["concept"]["name"]]),
         p=report["provenance"],
         recipe=recipe,
         title=_title(report),

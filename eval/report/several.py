@@ -20,6 +20,7 @@ from erase.eval.report.page import code_of
 from erase.eval.report.result import share_of
 from erase.eval.report.schema import SCHEMA
 from erase.eval.report.verdict import about
+from erase.eval.screen import screen_of
 from erase.runtime.files import write_json, write_text
 from erase.runtime.places import near
 
@@ -82,6 +83,7 @@ def conclude(
     pictures = [_pairs(run, keys, veiled) for keys in own]
     html = template("together.html.j2").render(
         r=result,
+        screen=screen_of(facts["model"], [row["concept"] for row in rows]),
         columns=_columns(rows),
         lines=[_line(entry, row) for entry, row in zip(result["concepts"], rows, strict=True)],
         pictures=pictures,
