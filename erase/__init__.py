@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,12 +66,12 @@ def __getattr__(name: str) -> Any:
 
 
 def run(  # noqa: PLR0913 - the flags of `erase run`, so that a script says what the command says
-    model: str,
+    model: str | PathLike[str],
     concept: str | Sequence[str],
     anchor: str | Sequence[str | None] | None = None,
-    recipe: str | None = None,
+    recipe: str | PathLike[str] | None = None,
     seed: int = 0,
-    out: str | None = None,
+    out: str | PathLike[str] | None = None,
     stages: Sequence[str] = ("images", "mask", "train", "generate", "eval"),
     overwrite: bool = False,
     *,
@@ -79,15 +80,15 @@ def run(  # noqa: PLR0913 - the flags of `erase run`, so that a script says what
     features: str | None = None,
     lpips: str | None = None,
     nudity: str | None = None,
-    retain: str | None = None,
-    neighbours: str | None = None,
-    forget_folder: str | None = None,
-    retain_folder: str | None = None,
+    retain: str | PathLike[str] | None = None,
+    neighbours: str | PathLike[str] | None = None,
+    forget_folder: str | PathLike[str] | None = None,
+    retain_folder: str | PathLike[str] | None = None,
     device: str = "auto",
     deterministic: bool = False,
     channels_last: bool = False,
     compiled: bool = False,
-    shared: str | None = None,
+    shared: str | PathLike[str] | None = None,
     require: str | Mapping[str, float] | None = None,
     anyway: bool = False,
     preview: int = 4,
@@ -147,6 +148,7 @@ def run(  # noqa: PLR0913 - the flags of `erase run`, so that a script says what
     from erase.runs.make import check_edits, make_run
     from erase.runs.manner import Manner
     from erase.runs.run import Compute, Sources
+    from erase.runtime.devices import settings_kept
     from erase.runtime.errors import UserError
 
     required = parse(require) if isinstance(require, str) else checked(require or {})
@@ -155,20 +157,34 @@ def run(  # noqa: PLR0913 - the flags of `erase run`, so that a script says what
     sources = Sources(
         Path(forget_folder) if forget_folder else None,
         Path(retain_folder) if retain_folder else None,
-        retain,
-        neighbours,
+        _spelled(retain),
+        _spelled(neighbours),
     )
     asked = replace(
-        make_run(model, concept, anchor, recipe, seed, out, overrides, sources),
+        make_run(
+            fspath(model),
+            concept,
+            anchor,
+            _spelled(recipe),
+            seed,
+            _spelled(out),
+            overrides,
+            sources,
+        ),
         instruments=Instruments(judge, clip, features, lpips, Config(nudity) if nudity else None),
         compute=Compute(device, deterministic, channels_last, compiled),
         shared=Path(shared) if shared else None,
     )
     check_edits(asked.recipe)
     manner = Manner(True, anyway, preview, tracker)
-    report = execute(asked, stages, overwrite, manner, command=given)
+    with settings_kept():
+        report = execute(asked, stages, overwrite, manner, command=given)
     check_report(report, required)
     return report
+
+
+def _spelled(path: str | PathLike[str] | None) -> str | None:
+    return None if path is None else fspath(path)
 
 
 def _call(arguments: dict[str, Any]) -> str:
@@ -181,7 +197,7 @@ def _call(arguments: dict[str, Any]) -> str:
     named = {**arguments, **arguments["overrides"]}
     del named["overrides"]
     shown = (
-        f"{name}={(short(value) if isinstance(value, str) else value)!r}"
+        f"{name}={(short(fspath(value)) if isinstance(value, (str, PathLike)) else value)!r}"
         for name, value in named.items()
         if name not in defaults or value != defaults[name]
     )

@@ -8,17 +8,25 @@ from pathlib import Path
 import pytest
 
 import erase
+from erase.runs.make import resume
+from erase.runs.preflight import prepare
 
 
 def test_five_lines_of_python(tiny_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "church"
     report = erase.run(
-        model=str(tiny_folder), concept="a church", anchor="a truck", out=str(out),
+        model=tiny_folder, concept="a church", anchor="a truck", out=out, precision="bf16",
         forget_images=2, retain_images=2, steps=1, batch_size=1, sampling_steps=1,
         eval_forget=2, eval_retain=2, eval_general=2, eval_empty=2,
     )  # fmt: skip
     assert report["summary"]["erased"]["ua"] is report.ua is None
     assert erase.load_report(out) == report
+    # What was trained in bf16 is judged in what precision there is, and stays what it was.
+    run = resume(out)
+    assert run is not None and run.recipe.precision == "bf16"
+    ready = prepare([run], ("generate", "eval"))
+    assert ready.accelerator.mixed_precision == "no" and ready.stale == ((),)
+    assert prepare([run], ("train",), overwrite=True).accelerator.mixed_precision == "bf16"
     model = erase.Diffusion.load(str(out / "model"))
     images = model.sample([erase.Shot("a church", seed=1)], erase.Sampler("dpm++", 2, 3.0))
     assert images.shape == (1, 16, 16, 3)

@@ -37,7 +37,7 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
 
     from erase.diffusion.model import Diffusion
     from erase.images.request import Shot
-    from erase.runtime.devices import accelerator, memory_told
+    from erase.runtime.devices import accelerator, for_sampling, memory_told
     from erase.runtime.files import atomic
     from erase.runtime.locks import alone_in
 
@@ -52,7 +52,9 @@ def quick_look(options: Namespace, overrides: Mapping[str, Any]) -> None:
     seeds = range(first, first + _count(options, 4))
     if not 0 <= seeds[0] <= seeds[-1] < MAX_SEED:
         raise UserError(f"--seed {first} is out of range: give one from 0 to 2^63 - 1.")
-    device = accelerator(options.device, settings.precision, options.deterministic).device
+    device = accelerator(
+        options.device, for_sampling(settings.precision), options.deterministic
+    ).device
     with memory_told():
         diffusion = Diffusion.load(model, device, **ways)
     _check(diffusion, settings, [prompt])
@@ -103,7 +105,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     from erase.images.plan import plan
     from erase.prompts.prompt_set import load_set
     from erase.runs.run import slug
-    from erase.runtime.devices import accelerator, memory_told
+    from erase.runtime.devices import accelerator, for_sampling, memory_told
     from erase.runtime.files import digest, is_hidden
     from erase.runtime.locks import alone_in
 
@@ -121,7 +123,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     if out.is_dir() and not all(map(is_hidden, out.iterdir())) and not is_begun(out):
         raise UserError(f"--out {out} holds other files: choose another folder.")
     device = accelerator(
-        options.device, settings.precision, options.deterministic, several=True
+        options.device, for_sampling(settings.precision), options.deterministic, several=True
     ).device
     with memory_told():
         diffusion = Diffusion.load(model, device, **ways)

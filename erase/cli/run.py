@@ -146,8 +146,10 @@ def _run(options: Namespace) -> tuple[Run, bool]:
     """The run asked for, and whether of each concept in turn; what was not given is taken from the
     run folder, where there is one."""
     from erase.runs.make import check_edits, make_run, resume
+    from erase.runs.run import slug
 
-    concept, anchor = one_or_more(options.concept), one_or_more(options.anchor)
+    concept = one_or_more(options.concept)
+    anchor: str | Sequence[str | None] | None = one_or_more(options.anchor)
     seed, out, model = options.seed, options.out, options.model
     before = resume(Path(out), concept, options.recipe) if out else None
     if before:
@@ -166,7 +168,7 @@ def _run(options: Namespace) -> tuple[Run, bool]:
         raise UserError("--concept all takes each concept in turn: give it alone.")
     if everything:
         concept = _first(options, model, anchor)
-        out = out or f"runs/{model}-all-{_named(recipe, model, concept)}-{seed}"
+        out = out or f"runs/{slug(model)}-all-{_named(recipe, model, concept)}-{seed}"
     if isinstance(recipe, Recipe):
         saved = as_dict(recipe)
         recipe = make_recipe(saved.pop("name"), saved, overrides)
@@ -190,7 +192,7 @@ def _refuse_unnamed(before: Run) -> None:
         )
 
 
-def _first(options: Namespace, model: str, anchor: str | list[str] | None) -> str:
+def _first(options: Namespace, model: str, anchor: str | Sequence[str | None] | None) -> str:
     """The first of all concepts."""
     from erase.runs.make import every_concept
 

@@ -15,7 +15,7 @@ from erase.formats.folder import index_of
 from erase.runs.combine import check_bases
 from erase.runs.folder import RECORD, read_facts
 from erase.runs.make import resume
-from erase.runtime.devices import accelerator, memory_told
+from erase.runtime.devices import accelerator, for_sampling, memory_told
 from erase.runtime.errors import UserError
 from erase.runtime.notes import note
 from erase.runtime.places import near, short
@@ -103,7 +103,7 @@ def open_show(folders: Sequence[Path], device: str, steps: int | None = None) ->
     check_bases(folders)
     first = runs[0]
     sampler = _sampler(runs, steps)
-    where = accelerator(device, first.recipe.precision, deterministic=False).device
+    where = accelerator(device, for_sampling(first.recipe.precision), deterministic=False).device
     last = first.compute.channels_last
     base = Diffusion.load(first.model, where, channels_last=last)
     base.family.check_sampling(sampler.steps, sampler.name)

@@ -206,7 +206,7 @@ def unpack(
         file: safetensors, or a pickle of plain tensors.
         folder: exists and is empty.
         config: pipeline folder that states the model's configuration, where the file does not.
-        prediction: ``epsilon`` or ``v_prediction``, where neither says so.
+        prediction: ``epsilon`` or ``v_prediction``, whatever they say; None takes their word.
 
     Returns:
         By component, the tensors in the dtypes stored, under diffusers' names.
@@ -219,6 +219,9 @@ def unpack(
         _copy_configs(config, folder)
     else:
         _write_configs(file, state, folder, prediction)
+    if prediction is not None:
+        scheduler = read_json(folder / SCHEDULER) | {"prediction_type": prediction}
+        (folder / SCHEDULER).write_text(json.dumps(scheduler, indent=2), encoding="utf-8")
     components(folder)
     if config is not None and set(state) & {V_MARK, ZERO_MARK} - set(_marks(folder)):
         raise UserError(
@@ -325,9 +328,6 @@ def _write_configs(
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
-    if prediction is not None:
-        scheduler = read_json(folder / SCHEDULER) | {"prediction_type": prediction}
-        (folder / SCHEDULER).write_text(json.dumps(scheduler, indent=2), encoding="utf-8")
 
 
 def _metadata(file: Path) -> dict[str, str] | None:

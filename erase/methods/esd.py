@@ -149,7 +149,9 @@ def erase(diffusion: Diffusion, data: TrainingData, config: Config, fit: Fit) ->
             guidance=config.x_t_guidance,
             noise=diffusion.draw_noise(size, g, data.size)[part],
             own=config.x_t_own_sampler,
-            generators=[generator(data.seed, "esd", index, row) for row in range(size)[part]],
+            generators=[
+                generator(data.seed, "esd", "between", index, row) for row in range(size)[part]
+            ],
         )
         if config.x_t_between:
             t = t + torch.randint(gap, (), generator=g).to(t.device)

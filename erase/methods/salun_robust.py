@@ -317,7 +317,7 @@ def _bank(
         spread=config.bank_spread,
         restart=config.bank_restart,
     )
-    prompts = [*asked, *(retained if config.bank_place == "before" else ())]
+    prompts = [*asked, *(retained if config.prefix_retain else ())]
     return Bank(diffusion, prompts, word, search, seed)
 
 

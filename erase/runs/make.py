@@ -160,19 +160,19 @@ def _common_recipe(model: str, concepts: Sequence[Concept]) -> str:
     return next(iter(own))
 
 
-def _anchor(concept: Concept, given: str | None, needed: bool) -> str:
-    """What was given, the concept's own, or none where the method needs none."""
+def _anchor(concept: Concept, given: str | None, needed: bool) -> str | None:
+    """What was given, the concept's own, or None where the method needs none."""
     chosen = given if given is not None else concept.anchor
     if chosen is None and needed:
         raise UserError(
             f"The concept '{concept.name}' has no anchor of its own: give one with --anchor "
             '(--anchor "" remaps it to the empty prompt).'
         )
-    return chosen or ""
+    return chosen
 
 
-def _target(concept: Concept, name: str, anchor: str, home: str | None) -> Target:
-    return Target(concept, anchor_of(concept, anchor, home), (name, anchor))
+def _target(concept: Concept, name: str, anchor: str | None, home: str | None) -> Target:
+    return Target(concept, anchor_of(concept, anchor or "", home), (name, anchor))
 
 
 def check_edits(recipe: Recipe) -> None:
@@ -226,10 +226,14 @@ def _recorded(
         kept = recorded_recipe(facts["recipe"])
     forget, retain = (Path(at) if (at := given.get(f"{r}_folder")) else None for r in ROLES[:2])
     sources = Sources(forget, retain, given.get("retain"), given.get("neighbours"))
+    anchor = given.get("anchor")
+    if not load_method(facts["recipe"]["method"]).NEEDS.anchor:
+        # Some folders say "" where no anchor was given.
+        anchor = [a or None for a in anchor] if isinstance(anchor, list) else anchor or None
     run = make_run(
         facts.get("model", {}).get("source") or "mini",
         begun,
-        given.get("anchor"),
+        anchor,
         recipe or kept,
         int(facts.get("seed", 0)),
         folder,

@@ -95,7 +95,10 @@ def announce(ready: Ready, todo: Sequence[str]) -> None:
 
 def head(run: Run) -> list[str]:
     """Model, concepts with their anchors, recipe and folder, a line each."""
-    pairs = ", ".join(f"{called(c)} -> {called(a)}" for c, a, _ in run.targets)
+    pairs = ", ".join(
+        called(c) if anchor is None else f"{called(c)} -> {called(a)}"
+        for c, a, (_, anchor) in run.targets
+    )
     recipe = run.recipe
     method = "" if recipe.name.startswith(recipe.method) else f" ({recipe.method})"
     return [

@@ -18,7 +18,7 @@ from erase.runs.evaluation import requests, requests_of
 from erase.runs.folder import COMMANDS, OUTPUTS, Plan, RunFolder, check_stages
 from erase.runs.plan import make_plan
 from erase.runs.run import Run, listed
-from erase.runtime.devices import accelerator, check_device, memory_told
+from erase.runtime.devices import accelerator, check_device, for_sampling, memory_told
 from erase.runtime.errors import UserError, reason
 from erase.runtime.machine import freeze_libraries
 
@@ -82,8 +82,12 @@ def prepare(
     opened = check_run(run, wanted, fetch, overwrite)
     check_runs(runs[1:], wanted, fetch, overwrite)
     how, recipe = run.compute, run.recipe
-    acc = accelerator(how.device, recipe.precision, how.deterministic, several=True)
-    settled = replace(recipe, precision="bf16" if acc.mixed_precision == "bf16" else "fp32")
+    trained = not overwrite and not _to_train(runs, wanted)
+    precision = for_sampling(recipe.precision) if trained else recipe.precision
+    acc = accelerator(how.device, precision, how.deterministic, several=True)
+    if not trained or recipe.precision == "auto":
+        recipe = replace(recipe, precision="bf16" if acc.mixed_precision == "bf16" else "fp32")
+    settled = recipe
     run = replace(run, recipe=settled)
     last = how.channels_last or acc.device.type == "cpu"
     ways: dict[str, Any] = {"channels_last": last, "compiled": how.compiled}
@@ -100,6 +104,12 @@ def prepare(
         stale.append(tuple(RunFolder.open(one.out).changed(own, wanted, overwrite)))
         _check_room(one, wanted, diffusion, stale[-1])
     return Ready(run, wanted, acc, ways, diffusion, model, plan, opened, tuple(stale))
+
+
+def _to_train(runs: Sequence[Run], wanted: Collection[str]) -> bool:
+    """Whether some run has a mask or a training before it."""
+    stages = [s for s in ("mask", "train") if s in wanted]
+    return any(not RunFolder.open(one.out).finished(s) for one in runs for s in stages)
 
 
 def check_runs(

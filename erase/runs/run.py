@@ -35,12 +35,13 @@ class Target(NamedTuple):
     Attributes:
         concept: what to forget.
         anchor: what to answer instead.
-        named: both as the user named them, to be taken up again from the folder.
+        named: both as the user named them, to be taken up again from the folder; the anchor is None
+            where none was given and none is needed.
     """
 
     concept: Concept
     anchor: Concept
-    named: tuple[str, str]
+    named: tuple[str, str | None]
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """The prompts (c, c')."""

@@ -51,7 +51,7 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
-    kept = device == "auto" and parse_flag_from_env("ACCELERATE_USE_CPU")
+    kept = device != "cpu" and parse_flag_from_env("ACCELERATE_USE_CPU")
     gpu = device in ("auto", "cuda") and not kept and torch.cuda.is_available()
     if precision == "auto":
         precision = "bf16" if gpu and has_bf16() else "fp32"
@@ -60,7 +60,9 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
         raise UserError(f"--precision bf16 {NO_BF16}: leave it out.")
     # What is not autocast is then computed in TF32, as convolutions are anyway.
     torch.set_float32_matmul_precision("high" if fast else "highest")
-    AcceleratorState._reset_state(reset_partial_state=False)
+    # Of several processes the device is settled; alone, an earlier call's would stand.
+    several_now = torch.distributed.is_available() and torch.distributed.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=not several_now)
     try:
         mixed = "no" if precision == "fp32" else precision
         patient = InitProcessGroupKwargs(timeout=PATIENCE)
@@ -73,6 +75,11 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
         )
     except ValueError as error:
         raise UserError(f"--precision {precision} does not work here ({error}).") from error
+    if device not in ("auto", made.device.type):
+        raise UserError(
+            f"--device {device} was asked for, but accelerate computes on {made.device.type}: "
+            "unset ACCELERATE_USE_CPU, or launch the processes for that device."
+        )
     processes.settle()
     if not several:
         processes.refuse_several()
@@ -83,6 +90,33 @@ def accelerator(device: str, precision: str, deterministic: bool, *, several: bo
             "starts several on CPUs only with ACCELERATE_USE_CPU=true and --multi_gpu."
         )
     return made
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Leaves a caller's settings of torch, and the accelerator that they may have, as they were."""
+    import torch
+    from accelerate.state import AcceleratorState, PartialState
+
+    states = [(state, dict(state._shared_state)) for state in (PartialState, AcceleratorState)]
+    precision = torch.get_float32_matmul_precision()
+    strict = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.use_deterministic_algorithms(strict, warn_only=warned)
+        for state, before in states:
+            if before:  # an accelerator of theirs
+                state._shared_state.clear()
+                state._shared_state.update(before)
+
+
+def for_sampling(precision: str) -> str:
+    """The precision to sample in, of a model that was trained in another: where the GPU has bf16,
+    what is not autocast is computed as then, and elsewhere in fp32."""
+    return "auto" if precision == "bf16" else precision
 
 
 NO_BF16 = "needs a GPU that computes in bf16 (NVIDIA's since Ampere, 2020)"

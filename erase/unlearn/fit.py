@@ -325,6 +325,11 @@ class Fit:
             for other, kept in zip(beside, state.get("beside", ()), strict=True):
                 other.load_state_dict(kept)
             return list(state["rows"]), int(state["step"])
+        processes.wait()
+        if processes.is_main():  # of later steps, they would outlive this training's own
+            for file in self._checkpoints():
+                file.unlink()
+        processes.wait()
         return [], 0
 
 

@@ -54,7 +54,7 @@ class Grid:
     """
 
     concept: str
-    anchor: str
+    anchor: str | None
     rows: Sequence[tuple[str, Sequence[Shot | None]]]
     forget: int
     veiled: bool

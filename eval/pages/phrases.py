@@ -105,3 +105,8 @@ def called(concept: Mapping[str, Any], nameless: str = "the empty prompt") -> st
 def words(label: str) -> str:
     """A label as it is said."""
     return label if " " in label else label.replace("-", " ").replace("_", " ")
+
+
+def instead(anchor: str | None) -> str:
+    """What a concept becomes, by name; None where the method asked for nothing."""
+    return "none" if anchor is None else anchor or "the empty prompt"

@@ -368,10 +368,11 @@ def _subject(concept: Concept) -> Subject:
 
 
 def _run(facts: Mapping[str, Any], concept: Concept, anchor: Concept) -> dict[str, Any]:
-    recipe = facts.get("recipe", {})
+    recipe, given = facts.get("recipe", {}), facts.get("given", {}).get("anchor", "")
+    none = given is None or (isinstance(given, list) and all(one is None for one in given))
     return {
         "concept": concept.name,
-        "anchor": anchor.name,
+        "anchor": None if none else anchor.name,
         "model": facts.get("model", {}).get("source"),
         "method": recipe.get("method"),
         "recipe": recipe.get("name"),

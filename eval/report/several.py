@@ -69,7 +69,7 @@ def conclude(
         "run": {
             **facts,
             "concept": " + ".join(row["concept"] for row in rows),
-            "anchor": " + ".join(row["anchor"] or "the empty prompt" for row in rows),
+            "anchor": " + ".join(phrases.instead(row["anchor"]) for row in rows),
         },
         "concepts": entries,
         "mean": mean,
@@ -115,8 +115,9 @@ def _line(entry: Mapping[str, Any], row: Mapping[str, Any]) -> Row:
     link = Markup('<a href="{}/report.html">{}</a>').format(
         entry["folder"], entry["concept"]["name"] or "(empty prompt)"
     )
+    anchor = row["anchor"]
     line: dict[str, Any] = {
-        "concept": Cell(link, f"to {entry['anchor']['name'] or 'the empty prompt'}"),
+        "concept": Cell(link, "" if anchor is None else f"to {phrases.instead(anchor)}"),
         "fid": Cell(phrases.DASH),
     }
     for key in SHARES:

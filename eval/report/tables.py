@@ -33,7 +33,7 @@ def markdown(report: Report) -> str:
     run, made = report["run"], report["provenance"]
     lines += [
         f"Base model {run['model']}, recipe {run['recipe']} ({run['method']}), seed {run['seed']}, "
-        f"anchor {run['anchor'] or 'the empty prompt'}; evaluated {made['created']}. Intervals are "
+        f"anchor {phrases.instead(run['anchor'])}; evaluated {made['created']}. Intervals are "
         f"at 95{phrases.SPACE}%.",
         f"Code: {made['code'] or 'erase-diffusion ' + made['versions']['erase-diffusion']}.",
     ]

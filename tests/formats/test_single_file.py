@@ -19,7 +19,7 @@ from erase.formats.base import mini_folder
 from erase.formats.folder import layout_of, networks, read_state
 from erase.formats.original.config import infer
 from erase.formats.pipeline import load_pipeline
-from erase.formats.single_file import METADATA, export_single_file
+from erase.formats.single_file import METADATA, export_single_file, unpack
 from erase.runtime.errors import UserError
 from erase.runtime.notes import Note
 from tests import tiny
@@ -299,6 +299,19 @@ def test_the_user_decides_what_a_file_predicts(single: Path) -> None:
     told = load_pipeline(f"{single}@v_prediction").scheduler.config
     assert told.prediction_type == "v_prediction"
     assert load_pipeline(str(single)).scheduler.config.prediction_type == "epsilon"
+
+
+def test_the_user_decides_beside_a_folder_of_configurations(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.safetensors"
+    export_single_file(tiny_folder, file)
+    for prediction in ("v_prediction", None):
+        place = tmp_path / str(prediction)
+        place.mkdir()
+        unpack(file, place, tiny_folder, prediction)
+        told = json.loads((place / "scheduler/scheduler_config.json").read_text())
+        assert told["prediction_type"] == (prediction or "epsilon")
 
 
 def test_the_file_has_the_original_layout(single: Path) -> None:

@@ -17,6 +17,7 @@ from erase.recipes.recipe import load_recipe
 from erase.runs.checks import check
 from erase.runs.make import make_run
 from erase.runtime.errors import UserError
+from erase.runtime.seeding import generator
 from tests.methods.data import copied, losses, make_data, make_fit, moved, weights
 
 
@@ -206,8 +207,6 @@ def test_the_first_loss_is_the_distance_to_the_target(
     erase(tiny, make_data(tiny, batch_size=1), config, make_fit(tiny, "full", tmp_path, steps=1))
     row = json.loads((tmp_path / "train.jsonl").read_text().splitlines()[0])
 
-    from erase.runtime.seeding import generator
-
     g = generator(0, "esd", 0)
     torch.randint(1, (), generator=g)
     x_t, t = torch.randn(1, 4, 8, 8, generator=g), torch.tensor([1])
@@ -234,7 +233,6 @@ def test_who_denoises_x_t_shows_in_the_second_step(
     tiny: Diffusion, x_t_model: str, tmp_path: Path
 ) -> None:
     """Before the first step both models are the base."""
-    from erase.runtime.seeding import generator
 
     config = Config(x_t_model=x_t_model, x_t_between=False, x_t_steps=6)  # type: ignore[arg-type]
     data, steps = make_data(tiny, batch_size=1), 3
@@ -290,3 +288,21 @@ def test_t_lies_at_a_sampler_step_or_before_the_one_above(
     away = [t - start for t, (start, _) in zip(trained, starts, strict=True)]
     assert all(0 <= d < gap for d, (_, gap) in zip(away, starts, strict=True))
     assert any(away) == between
+
+
+def test_a_samplers_own_noise_is_not_the_first_noise_again(
+    tiny: Diffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that differ by a trailing 0 seed the same draws."""
+    seeds: list[int] = []
+    inner = Diffusion.denoise_to
+
+    def denoise_to(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor, int]:
+        seeds.extend(g.initial_seed() for g in kwargs["generators"])
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(Diffusion, "denoise_to", denoise_to)
+    data = make_data(tiny, batch_size=2)
+    erase(tiny, data, Config(x_t_steps=2), make_fit(tiny, "xattn", tmp_path, steps=2, lr=1e-6))
+    starts = [generator(data.seed, "esd", index).initial_seed() for index in range(2)]
+    assert len({*seeds, *starts}) == len(seeds) + len(starts) == 6

@@ -158,3 +158,17 @@ def test_few_retained_prompts_are_told_of(tmp_path: Path) -> None:
         run = make_run("mini", "an ink [cat]", "", recipe="uce-mini", sources=sources)
         assert describe(run, {}, "cpu")["warnings"] == ([EVERYDAY_JUDGED] if few else [])
     assert not describe(make_run("mini", "church"), {}, "cpu")["warnings"]
+
+
+@pytest.mark.parametrize("recorded", [None, ""])
+def test_no_anchor_is_not_the_empty_prompt(tmp_path: Path, recorded: str | None) -> None:
+    """Of a method that needs none; some folders say "" of it."""
+    esd = make_run("mini", "a [house]", recipe="esd-x-mini", out=tmp_path / "esd")
+    assert esd.targets[0].named == ("a [house]", None)
+    file = _left(esd) / "run.json"
+    facts = json.loads(file.read_text())
+    facts["given"]["anchor"] = recorded
+    file.write_text(json.dumps(facts))
+    assert resume(esd.out) == esd
+    with pytest.raises(UserError, match="no anchor of its own"):
+        resume(esd.out, recipe="salun-mini")

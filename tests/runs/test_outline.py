@@ -66,6 +66,8 @@ def test_the_head_names_what_is_done(run: Run) -> None:
     assert "'an old house' (a prompt) -> 'nosuch' (a prompt)" in "\n".join(head(free))
     empty = make_run("mini", "church", "", out=run.out)
     assert "mini/church -> the empty prompt" in "\n".join(head(empty))
+    none = make_run("mini", "an old [house]", recipe="esd-x-mini", out=run.out)
+    assert "concept   'an old house' (a prompt)\n" in "\n".join(head(none))
 
 
 @pytest.mark.usefixtures("first_generation")

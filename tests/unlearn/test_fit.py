@@ -99,6 +99,16 @@ def test_checkpoints_of_other_settings_are_not_taken_up(tmp_path: Path) -> None:
         assert torch.equal(a, b)
 
 
+def test_checkpoints_of_other_settings_do_not_outlive_later_ones(tmp_path: Path) -> None:
+    old, cut = net(), net()
+    fit_of(old, tmp_path, "adam")(old, step_of(old))
+    new = replace(fit_of(cut, tmp_path, "adam"), key="other")
+    with pytest.raises(Stop):
+        new(cut, step_of(cut, 5))
+    names = sorted(f.name for f in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-0000002.pt", "step-0000004.pt"]
+
+
 def test_a_checkpoint_cut_short_falls_back_to_the_one_before(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ from erase.classifiers.samples import Wrapped, wrapped
 from erase.classifiers.training import Training
 from erase.classifiers.unlearning import Unlearning
 from erase.recipes.classifier import ClassifierRecipe, load_recipe
-from erase.runtime.devices import accelerator
+from erase.runtime.devices import accelerator, settings_kept
 from erase.runtime.errors import UserError, reason
 from erase.runtime.seeding import checked_seed
 
@@ -63,7 +63,8 @@ def unlearn_classifier(
     before = copy.deepcopy(model.state_dict())
     try:
         # Methods seed the draws of the network itself, such as dropout's.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        own_draws = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+        with settings_kept(), own_draws:
             _unlearn(model, kept, forgotten, chosen, seed, device)
     except BaseException:
         model.load_state_dict(before)
