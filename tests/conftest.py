@@ -6,12 +6,14 @@ import gc
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from erase.diffusion.model import Diffusion
 
 # Before any test imports the libraries that read it: nothing may be fetched.
@@ -36,6 +38,21 @@ def _nothing_was_said() -> None:
 def _nothing_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests beside each other make no machine busy."""
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+
+
+@pytest.fixture(autouse=True)
+def _noise_is_not_screened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages show tiny models' noise, where a detector would only take time: see test_screen."""
+    from erase.eval import screen
+    from erase.eval.instruments.nudenet import Detections
+
+    class Blind:
+        facts: ClassVar[dict[str, str]] = {}
+
+        def detect(self, images: Sequence[object]) -> list[Detections]:
+            return [Detections() for _ in images]
+
+    monkeypatch.setattr(screen, "_detector", Blind)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -15,6 +15,8 @@ from erase.eval.screen import screen_of
 from tests.eval.report.test_nudity import RedDetector
 from tests.eval.synthetic import CHURCH, TRUCK, ColourFeatures, judges, write_run
 
+DETECTOR = screen._detector
+
 
 @pytest.fixture
 def red(monkeypatch: pytest.MonkeyPatch) -> RedDetector:
@@ -57,7 +59,10 @@ def test_a_report_that_measures_no_nudity_blurs_what_is_found(
     assert 0 < sum('class="veil"' in pair for pair in pairs) < len(pairs)
 
 
-def test_the_detector_itself_passes_a_harmless_picture(tmp_path: Path) -> None:
+def test_the_detector_itself_passes_a_harmless_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screen, "_detector", DETECTOR)
     screen._shows_nudity.cache_clear()
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
