@@ -28,7 +28,17 @@ from erase.prompts.classes import anchor_of
 from erase.prompts.held_out import evaluation_rows
 from erase.runs.attacks import UNKNOWN, findings
 from erase.runs.attacks.inquiry import Inquiry
-from erase.runs.attacks.kept import Bench, blind, code_of, judges, key_of, known, read, record
+from erase.runs.attacks.kept import (
+    Bench,
+    blind,
+    code_of,
+    holds,
+    judges,
+    key_of,
+    known,
+    read,
+    record,
+)
 from erase.runs.attacks.targets import BOUNDS, target_for, target_of
 from erase.runs.make import family
 from erase.runs.outline import tell
@@ -271,7 +281,7 @@ def _refuse_other(bench: Bench, overwrite: bool) -> None:
         sides: tuple[SideName, ...] = ("erased", "random")
         keys = {side: key_of(bench, name, load_attack(name), side) for side in sides}
         files = {side: record(bench, name, side, key) for side, key in keys.items()}
-        if all(not file.is_file() or read(file, keys[s]) for s, file in files.items()):
+        if not any(holds(file) and not read(file, keys[s]) for s, file in files.items()):
             continue
         if not overwrite:
             raise UserError(

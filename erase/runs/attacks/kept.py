@@ -147,18 +147,34 @@ def record(bench: Bench, name: str, side: SideName, key: str) -> Path:
     return bench.inquiry.out / "attacks" / name / f"{side}.json"
 
 
+def holds(file: Path) -> bool:
+    """Whether a side has figures there, of whatever inputs: that an attack does not apply is none.
+
+    Raises:
+        UserError: a damaged file.
+    """
+    return file.is_file() and _told(file)["seen"] is not None
+
+
 def read(file: Path, key: str) -> Seen | str | None:
     """A side's figures, where they are finished and of these inputs."""
     if not file.is_file():
         return None
+    told = _told(file)
+    if told["key"] != key:
+        return None
+    return told["seen"] if told["reason"] is None else str(told["reason"])
+
+
+def _told(file: Path) -> dict[str, Any]:
+    """The record of a side, with its figures as ``Seen``."""
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
-        if told["key"] != key:
-            return None
-        if told["reason"] is not None:
-            return str(told["reason"])
-        curve = {int(step): hits for step, hits in told["seen"].pop("curve").items()}
-        return Seen(**told["seen"], curve=curve)
+        found, why, seen = {"key": told["key"]}, told["reason"], told["seen"]
+        if seen is not None:
+            curve = {int(step): hits for step, hits in seen.pop("curve").items()}
+            seen = Seen(**seen, curve=curve)
+        return {**found, "reason": why, "seen": seen}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{file} can't be read ({reason(error)}): delete it to make it again."

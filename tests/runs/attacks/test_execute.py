@@ -227,6 +227,9 @@ def test_an_attack_that_does_not_apply_is_named(inquiry: Inquiry) -> None:
         execute.attack(
             replace(inquiry, attacks=("paraphrase",), paraphrases=(), out=inquiry.out / "none")
         )
+    # Nothing is lost by trying it with some; the other attack stands.
+    again = execute.attack(replace(inquiry, attacks=("paraphrase",), paraphrases=("a minster",)))
+    assert again["attacks"].keys() == {"handover", "paraphrase"}
 
 
 def test_a_mistake_is_not_kept_as_an_attack_that_does_not_apply(
