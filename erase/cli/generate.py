@@ -104,6 +104,7 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     from erase.images.make import generate, is_begun
     from erase.images.plan import plan
     from erase.prompts.prompt_set import load_set
+    from erase.runs.folder import RECORD
     from erase.runs.run import slug
     from erase.runtime.devices import accelerator, for_sampling, memory_told
     from erase.runtime.files import digest, is_hidden
@@ -118,7 +119,10 @@ def sample_set(options: Namespace, overrides: Mapping[str, Any]) -> None:
     per_prompt = _count(options, 1)
     asked = plan(prompts.rows, per_prompt * len(prompts.rows), prompts.name, "retain")
     asked.sort(key=lambda r: (r.guidance or -1.0, tuple(side or 0 for side in r.size or ())))
-    named = f"{slug(options.model or model)}{at_strength(options.strength)}"
+    source = Path(options.model or model)
+    if source.name == "model" and (source.parent / RECORD).is_file():
+        source = source.parent  # a run's model by the name of the run
+    named = f"{slug(source.as_posix())}{at_strength(options.strength)}"
     out = Path(options.out or f"runs/{named}-{slug(prompts.name)}")
     if out.is_dir() and not all(map(is_hidden, out.iterdir())) and not is_begun(out):
         raise UserError(f"--out {out} holds other files: choose another folder.")

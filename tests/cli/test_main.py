@@ -312,6 +312,16 @@ def test_images_of_another_model_are_not_taken_for_this_ones(
     assert "another run" in fails(capsys, [*argv, str(tiny_v_folder)])
 
 
+def test_images_of_a_runs_model_go_by_the_name_of_the_run(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("set.csv").write_text("prompt\na cat\n")
+    argv = ["generate", "--model", str(finished), "--set", "set.csv", "--sampling-steps", "1"]
+    main([*argv, "--device", "cpu"])
+    assert len(list(Path(f"runs/{finished.name}-set").glob("*.png"))) == 1
+
+
 def test_dry_run_writes_nothing(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
