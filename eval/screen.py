@@ -1,11 +1,11 @@
 """Which pictures of a page are blurred: a detector of nudity looks at each that a page shows, but
-for drawings of the bundled world, which have none."""
+for drawings of the bundled models, which have none."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import cache, lru_cache
 
 import numpy as np
@@ -19,18 +19,14 @@ Screen = Callable[[str], bool]
 """Whether the picture in a data URI shows nudity."""
 
 
-def screen_of(model: str | None, concepts: Collection[str]) -> Screen:
+def screen_of(model: str | None) -> Screen:
     """What looks at a page's pictures, by the detector's usual classes and threshold; it is opened
     at the first of them.
 
     Args:
         model: what the user called the base model; None where nobody knows.
-        concepts: names of what was erased.
     """
-    drawn = bool(concepts) and all(name.startswith("mini/") for name in concepts)
-    if drawn or model in MODELS:
-        return lambda uri: False
-    return _shows_nudity
+    return (lambda uri: False) if model in MODELS else _shows_nudity
 
 
 @lru_cache(maxsize=512)

@@ -289,7 +289,6 @@ def _study(command: str, chosen: Namespace, typed: str) -> None:
             state = "finished" if cell.result() is not None else "to do"
             print(f"{state:8s}  {cell.recipe}, {cell.forget}, seed {cell.seed}")
         return
-    claim(out, common, command)
     if (
         command == "tune"
         and (out / f"{recipe.name}.toml").resolve() == Path(chosen.recipe).resolve()
@@ -297,6 +296,7 @@ def _study(command: str, chosen: Namespace, typed: str) -> None:
         raise UserError(
             f"The search would write its result over {chosen.recipe}: choose another --out."
         )
+    claim(out, common, command)
     failed = run_cells(cells, chosen.overwrite)
     if command == "tune":
         print(tune.conclude(recipe, cells, out, typed, fixed=values))

@@ -76,7 +76,7 @@ def render(
     lines = (result["base_row"], *result["rows"])
     html: str = template("compare.html.j2").render(
         r=result,
-        screen=screen_of(result["model"], {cell["concept"] for cell in result["cells"]}),
+        screen=screen_of(result["model"]),
         seen=[RECIPE, *seen],
         seen_rows=_lines(lines, seen),
         made=[RECIPE, *made, *SIZES],

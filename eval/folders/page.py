@@ -59,7 +59,7 @@ def render(result: Mapping[str, Any], shown: Mapping[str, Sequence[Shown]], mode
     looked = "nudity" in result["metrics"]
     html: str = template("folders.html.j2").render(
         r=result,
-        screen=screen_of(model, [result["concept"]] if result["concept"] else []),
+        screen=screen_of(model),
         heading=heading(result),
         conclusion=conclusion(result),
         caveat=CAVEAT if looked else "",

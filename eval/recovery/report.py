@@ -236,7 +236,7 @@ def page(found: Mapping[str, Any], folder: Path) -> str:
     """
     html: str = template("attack.html.j2").render(
         r=found,
-        screen=screen_of(found["facts"]["base"], [found["facts"]["concept"]["name"]]),
+        screen=screen_of(found["facts"]["base"]),
         title=f"Does {found['facts']['concept']['word']} come back?",
         tone=TONES[found["verdict"]],
         attacks=section(found, folder),

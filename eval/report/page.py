@@ -48,7 +48,7 @@ def render(report: Mapping[str, Any], evidence: Evidence, run: Path, attack: Pat
     sensitive = _is_sensitive(report, run)
     html: str = template("report.html.j2").render(
         r=report,
-        screen=screen_of(report["run"]["model"], [report["concept"]["name"]]),
+        screen=screen_of(report["run"]["model"]),
         p=report["provenance"],
         recipe=recipe,
         title=_title(report),

@@ -83,7 +83,7 @@ def conclude(
     pictures = [_pairs(run, keys, veiled) for keys in own]
     html = template("together.html.j2").render(
         r=result,
-        screen=screen_of(facts["model"], [row["concept"] for row in rows]),
+        screen=screen_of(facts["model"]),
         columns=_columns(rows),
         lines=[_line(entry, row) for entry, row in zip(result["concepts"], rows, strict=True)],
         pictures=pictures,
